@@ -1,0 +1,1 @@
+"""Reading runs: frames, plots, reports."""

@@ -1,0 +1,27 @@
+"""Mistakes of a user, each told in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UsageError(ValueError):
+    """What was given cannot work; the message is one sentence for its user."""
+
+
+def unknown(kind: str, given: str, accepted: Iterable[str], at_most: int = 12) -> UsageError:
+    """Say that a name is unknown, what is accepted, and the nearest match.
+
+    >>> str(unknown("strategy", "cme", ["cem", "icem"]))
+    "unknown strategy 'cme': did you mean 'cem'? Accepted: cem, icem."
+    """
+    names = sorted(accepted)
+    lowered = {name.lower(): name for name in reversed(names)}
+    near = get_close_matches(given.lower(), list(lowered), n=1, cutoff=0.5)
+    hint = f" did you mean '{lowered[near[0]]}'?" if near else ""
+    shown = ", ".join(names[:at_most]) + (
+        f" and {len(names) - at_most} more" if len(names) > at_most else ""
+    )
+    listed = f" Accepted: {shown}." if names else ""
+    return UsageError(f"unknown {kind} '{given}':{hint}{listed}")

@@ -1,0 +1,1 @@
+"""Where episodes run: in this process, or on Ray workers."""

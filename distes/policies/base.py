@@ -1,0 +1,59 @@
+"""What a policy is: a specification, built for an environment's spaces."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import gymnasium as gym
+from numpy.random import Generator
+
+from distes.types import FloatArray
+
+Act = Callable[[FloatArray, Generator | None], Any]
+"""(encoded observation (k,), the episode's generator) -> action for ``env.step``."""
+
+
+class Policy(Protocol):
+    """A policy built for given spaces; its parameters are what is searched for."""
+
+    @property
+    def num_parameters(self) -> int:
+        """Length d of a parameter vector."""
+
+    @property
+    def observation_size(self) -> int:
+        """Length k of an encoded observation."""
+
+    @property
+    def encode(self) -> Callable[[Any], FloatArray]:
+        """Environment observation -> (k,) float64 array."""
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether actions are sampled from the episode's generator."""
+
+    def initial(self, generator: Generator) -> FloatArray:
+        """Parameters to start a search from, (d,)."""
+
+    def bind(self, parameters: FloatArray) -> Act:
+        """Make the acting function of one episode; it may keep state within the episode.
+
+        Args:
+            parameters: (d,).
+        """
+
+
+@dataclass(frozen=True)
+class PolicySpec(ABC):
+    """A policy's settings. A subclass's fields are its flags and its configuration."""
+
+    @abstractmethod
+    def build(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> Policy:
+        """Build the policy for an environment.
+
+        Raises:
+            ValueError: a space is not supported; the sentence names it.
+        """

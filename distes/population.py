@@ -1,0 +1,225 @@
+"""The two records that cross between driver and workers, and what they are made of.
+
+A `Population` says how to draw candidates and what to report; `Episodes` says what
+happened. Strategies and evaluators meet only through these two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+
+from distes.randomness import Purpose, RunKey, episode_seeds
+from distes.types import Array, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from distes.task import Task
+
+__all__ = [
+    "Distribution",
+    "Episodes",
+    "Evaluated",
+    "Population",
+    "Probe",
+    "Purpose",
+    "RunKey",
+    "Status",
+    "Telemetry",
+    "Trace",
+]
+
+
+class Status(IntEnum):
+    """How an episode ended."""
+
+    OK = 0
+    ERROR = 1
+    NAN = 2
+    CRASHED = 3
+    TIMEOUT = 4
+
+
+@runtime_checkable
+class Distribution(Protocol):
+    """A search distribution over parameters. Pure: driver and worker draw the same."""
+
+    @property
+    def num_parameters(self) -> int:
+        """Length d of a parameter vector."""
+
+    @property
+    def uses_context(self) -> bool:
+        """Whether `draw` needs contexts; if not, candidates are drawn in batches."""
+
+    def draw(self, candidates: IntArray, contexts: Array | None = None) -> FloatArray:
+        """Draw parameters for chosen candidates.
+
+        Args:
+            candidates: (m,) candidate numbers.
+            contexts: (m, k), one context per candidate drawn; None where unused.
+
+        Returns:
+            (m, d) parameters; each row depends on its candidate and context alone.
+        """
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What an engine recorded of one episode, for probes.
+
+    Attributes:
+        observations: (T, k) encoded observations before normalisation.
+        actions: (T, ...) actions; empty unless a probe asked for them.
+        rewards: (T,) rewards; empty unless a probe asked for them.
+    """
+
+    observations: FloatArray
+    actions: Array
+    rewards: FloatArray
+
+
+@runtime_checkable
+class Probe(Protocol):
+    """What an episode reports beyond its return, as sums folded over all episodes."""
+
+    @property
+    def records(self) -> frozenset[str]:
+        """Which of ``observations``, ``actions``, ``rewards`` the engine must record."""
+
+    def sums(self, trace: Trace) -> Mapping[str, FloatArray]:
+        """Reduce one episode to named arrays, each of the same shape for every episode."""
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """How to draw candidates, how many, how often to try each, what to report.
+
+    Attributes:
+        distribution: where the candidates come from.
+        size: candidates, n.
+        episodes: episodes per candidate, one number or (n,).
+        seed_group: neighbouring candidates that share episode seeds: 1 each its own,
+            2 mirrored pairs, n common random numbers.
+        probes: what to report beyond the return.
+        frozen: statistics that stay fixed within the population
+            (``observation_mean`` and ``observation_std``, (k,) each).
+        contexts: (n, k) contexts imposed through ``reset(options=...)``.
+        task: evaluated instead of the search's own task (a learned model, say).
+        max_steps: a step limit below the task's own.
+        purpose: what the evaluation is for.
+    """
+
+    distribution: Distribution
+    size: int
+    episodes: int | IntArray = 1
+    seed_group: int = 1
+    probes: tuple[Probe, ...] = ()
+    frozen: Mapping[str, FloatArray] = field(default_factory=dict)
+    contexts: FloatArray | None = None
+    task: Task | None = None
+    max_steps: int | None = None
+    purpose: Purpose = Purpose.SEARCH
+
+    @property
+    def num_episodes(self) -> int:
+        """Episodes in all, m."""
+        if isinstance(self.episodes, int):
+            return self.size * self.episodes
+        return int(self.episodes.sum())
+
+    def counts(self) -> IntArray:
+        """Episodes of each candidate, (n,)."""
+        if isinstance(self.episodes, int):
+            return np.full(self.size, self.episodes, dtype=np.int64)
+        return np.asarray(self.episodes, dtype=np.int64)
+
+    def locate(self, start: int, stop: int) -> tuple[IntArray, IntArray]:
+        """Turn flat episode numbers into (candidate, episode within candidate).
+
+        Args:
+            start: first flat number.
+            stop: one past the last.
+
+        Returns:
+            Two (stop - start,) arrays.
+        """
+        flat = np.arange(start, stop, dtype=np.int64)
+        if isinstance(self.episodes, int):
+            return flat // self.episodes, flat % self.episodes
+        ends = np.cumsum(self.counts())
+        candidate = np.searchsorted(ends, flat, side="right")
+        return candidate, flat - (ends - self.counts())[candidate]
+
+    def seeds(self, key: RunKey, start: int, stop: int) -> IntArray:
+        """Environment seeds of the flat episodes ``start .. stop``."""
+        candidate, episode = self.locate(start, stop)
+        return episode_seeds(key, self.purpose, candidate // self.seed_group, episode)
+
+
+@dataclass(frozen=True, eq=False)
+class Episodes:
+    """What happened, one entry per episode, sorted by (candidate, episode).
+
+    Attributes:
+        candidate: (m,) int64.
+        episode: (m,) int64, within the candidate.
+        seed: (m,) int64 environment seed.
+        episode_return: (m,) undiscounted sum of rewards; NaN unless status is OK.
+        episode_length: (m,) int64 steps.
+        terminated: (m,) bool.
+        truncated: (m,) bool.
+        status: (m,) int8, a `Status`.
+        fitness: (n,) one per candidate, by the task's rule; NaN = failed.
+        contexts: (m, k) or None.
+        sums: probes folded over all episodes.
+        info: chosen keys of the final info, (m,) each.
+    """
+
+    candidate: IntArray
+    episode: IntArray
+    seed: IntArray
+    episode_return: FloatArray
+    episode_length: IntArray
+    terminated: Array
+    truncated: Array
+    status: Array
+    fitness: FloatArray
+    contexts: FloatArray | None = None
+    sums: Mapping[str, FloatArray] = field(default_factory=dict)
+    info: Mapping[str, FloatArray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Telemetry:
+    """Where and when episodes ran: logged, never shown to a strategy.
+
+    Attributes:
+        attempt: (m,) int16, 1 for the first try.
+        worker: (m,) int32 worker number.
+        node: (m,) int32 index into `nodes`.
+        nodes: node names.
+        started_at: (m,) seconds since the epoch.
+        duration_s: (m,) seconds in the episode.
+        summary: figures about the whole evaluation (workers, retries, utilisation).
+    """
+
+    attempt: Array
+    worker: Array
+    node: Array
+    nodes: tuple[str, ...]
+    started_at: FloatArray
+    duration_s: FloatArray
+    summary: Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """An evaluator's whole answer: results, and how they came about."""
+
+    episodes: Episodes
+    telemetry: Telemetry
+    events: tuple[Mapping[str, object], ...] = ()

@@ -1,0 +1,135 @@
+"""Every seed and every noise key in the project.
+
+Nothing random depends on who computes it or in what order: a seed is a hash of what it
+is for, and noise is generated in numbered blocks from a counter-based generator
+(Philox; Salmon et al. 2011). No generator is kept between calls.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.random import Generator, Philox, SeedSequence
+
+from distes.types import FloatArray, IntArray
+
+BLOCK_NORMALS = 4096
+"""Normals per noise block: small enough to redraw one candidate cheaply."""
+
+NoiseKey = tuple[int, int]
+
+
+class Purpose(IntEnum):
+    """What an evaluation is for; only ``SEARCH`` counts against budgets."""
+
+    SEARCH = 0
+    HELDOUT = 1
+    TEST = 2
+    REEVALUATION = 3
+    MODEL = 4
+
+
+class _Domain(IntEnum):
+    """Keeps keys made for different uses apart."""
+
+    EPISODES = 1
+    NOISE = 2
+    POLICY = 3
+    STRATEGY = 4
+
+
+class RunKey(NamedTuple):
+    """Identifies one evaluation of a population within a run.
+
+    Attributes:
+        seed: the run's seed, >= 0.
+        generation: counted from 0.
+        call: 0 for the search's own population, higher for further requests.
+    """
+
+    seed: int
+    generation: int
+    call: int = 0
+
+
+def _key(seed: int, *words: int) -> NoiseKey:
+    state = SeedSequence(seed, spawn_key=words).generate_state(2, np.uint64)
+    return int(state[0]), int(state[1])
+
+
+def episode_seeds(key: RunKey, purpose: Purpose, group: IntArray, episode: IntArray) -> IntArray:
+    """Derive one environment seed per episode.
+
+    The highest of the 63 bits is 0 for search and 1 for every other purpose, so a seed
+    that was searched on can never be one that is scored on.
+
+    Args:
+        key: the evaluation that the episodes belong to.
+        purpose: what the evaluation is for.
+        group: (m,) non-decreasing candidate or seed-group index of each episode.
+        episode: (m,) index of the episode within its candidate.
+
+    Returns:
+        (m,) int64 seeds in [0, 2**63).
+    """
+    seeds = np.empty(len(group), dtype=np.int64)
+    if len(group) == 0:
+        return seeds
+    philox_key = np.array(
+        _key(key.seed, _Domain.EPISODES, purpose, key.generation, key.call), dtype=np.uint64
+    )
+    top = np.uint64(0 if purpose is Purpose.SEARCH else 1 << 62)
+    mask = np.uint64((1 << 62) - 1)
+    first, last = int(group.min()), int(group.max())
+    block = first // 4
+    count = last - 4 * block + 1
+    # One Philox stream per episode index; within it, the group is the position.
+    for index in np.unique(episode):
+        raw = Philox(key=philox_key, counter=[block, int(index), 0, 0]).random_raw(count)
+        chosen = episode == index
+        seeds[chosen] = ((raw[group[chosen] - 4 * block] & mask) | top).astype(np.int64)
+    return seeds
+
+
+def policy_generator(episode_seed: int) -> Generator:
+    """Make the generator from which a stochastic policy samples within one episode."""
+    return Generator(Philox(key=_key(int(episode_seed), _Domain.POLICY)))
+
+
+def strategy_generator(seed: int, *words: int) -> Generator:
+    """Make a generator for a strategy's own choices, keyed by what they are for."""
+    return Generator(Philox(key=_key(seed, _Domain.STRATEGY, *words)))
+
+
+def noise_key(seed: int, generation: int, stream: int = 0) -> NoiseKey:
+    """Key the noise of one generation; ``stream`` separates several draws within it."""
+    return _key(seed, _Domain.NOISE, generation, stream)
+
+
+def noise(key: NoiseKey, rows: IntArray, size: int) -> FloatArray:
+    """Draw standard normals for chosen rows of an endless (rows, size) table.
+
+    Rows come in blocks of about 4096 normals, each from its own Philox counter, so any
+    subset of rows has the same values however it is asked for.
+
+    Args:
+        key: from `noise_key`.
+        rows: (m,) row numbers, >= 0.
+        size: columns, d.
+
+    Returns:
+        (m, d) standard normals.
+    """
+    per_block = max(1, BLOCK_NORMALS // max(size, 1))
+    out = np.empty((len(rows), size))
+    blocks = rows // per_block
+    philox_key = np.array(key, dtype=np.uint64)
+    for block in np.unique(blocks):
+        generator = Generator(Philox(key=philox_key, counter=[0, 0, 0, int(block)]))
+        chosen = blocks == block
+        inside = rows[chosen] - block * per_block
+        # Later rows of a block are not needed: normals are generated in row order.
+        out[chosen] = generator.standard_normal((int(inside.max()) + 1, size))[inside]
+    return out

@@ -1,0 +1,100 @@
+"""What an engine is, what it ships for a chunk, and how chunks become `Episodes`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from distes.population import Episodes, Population, RunKey, Status
+from distes.probes import Node, fold
+from distes.task import AnyTask
+from distes.types import Array, FloatArray
+
+ROW = np.dtype(
+    [
+        ("episode_return", "f8"),
+        ("episode_length", "i4"),
+        ("terminated", "?"),
+        ("truncated", "?"),
+        ("status", "i1"),
+        ("started_at", "f8"),
+        ("duration_s", "f4"),
+    ]
+)
+"""One episode on the wire: a chunk is one buffer, small enough to travel inline."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """The answer for the flat episodes ``start .. stop``.
+
+    Attributes:
+        start: first flat episode number.
+        stop: one past the last.
+        rows: (stop - start,) of dtype `ROW`.
+        nodes: the probes' sums, folded as far as the chunk reaches.
+        contexts: (stop - start, k) or None.
+        info: chosen keys of the final info, (stop - start,) each; NaN where absent.
+        faults: (flat episode number, traceback) of failed episodes, the first few.
+    """
+
+    start: int
+    stop: int
+    rows: Array
+    nodes: list[Node] = field(default_factory=list)
+    contexts: FloatArray | None = None
+    info: Mapping[str, FloatArray] = field(default_factory=dict)
+    faults: list[tuple[int, str]] = field(default_factory=list)
+
+
+class Engine(Protocol):
+    """Runs episodes. An episode's result depends on its parameters, its seed and the
+    population's frozen statistics, and on nothing else.
+    """
+
+    def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
+        """Run the flat episodes ``start .. stop``."""
+
+    def close(self) -> None:
+        """Release environments."""
+
+
+def assemble(
+    population: Population, key: RunKey, task: AnyTask, chunks: Sequence[Chunk]
+) -> Episodes:
+    """Put a population's chunks together and score its candidates.
+
+    Args:
+        population: what was evaluated.
+        key: its key, from which seeds follow.
+        task: whose fitness rule applies.
+        chunks: covering all episodes once, in any order.
+    """
+    chunks = sorted(chunks, key=lambda chunk: chunk.start)
+    rows = np.concatenate([chunk.rows for chunk in chunks])
+    total = population.num_episodes
+    candidate, episode = population.locate(0, total)
+    contexts = [chunk.contexts for chunk in chunks if chunk.contexts is not None]
+    ok = rows["status"] == Status.OK
+    episode_return = np.where(ok, rows["episode_return"], np.nan)
+    lengths = rows["episode_length"].astype(np.int64)
+    return Episodes(
+        candidate=candidate,
+        episode=episode,
+        seed=population.seeds(key, 0, total),
+        episode_return=episode_return,
+        episode_length=lengths,
+        terminated=rows["terminated"].copy(),
+        truncated=rows["truncated"].copy(),
+        status=rows["status"].copy(),
+        fitness=task.score(episode_return, lengths, population.counts()),
+        contexts=np.concatenate(contexts) if contexts else None,
+        sums=fold([node for chunk in chunks for node in chunk.nodes], total),
+        info={
+            name: np.concatenate([chunk.info[name] for chunk in chunks])
+            for name in (chunks[0].info if chunks else ())
+        },
+    )

@@ -1,0 +1,90 @@
+"""What a strategy is, and what it may know and ask for."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from distes.policies.base import Policy
+from distes.population import Distribution, Episodes, Population
+from distes.types import FloatArray
+
+S = TypeVar("S")
+
+
+class Problem(Protocol):
+    """The services of a search to its strategy."""
+
+    @property
+    def policy(self) -> Policy:
+        """The policy whose parameters are searched for."""
+
+    @property
+    def num_parameters(self) -> int:
+        """Length d of a parameter vector."""
+
+    @property
+    def num_contexts(self) -> int:
+        """Length k of a context; 0 without contexts."""
+
+    @property
+    def start(self) -> FloatArray:
+        """Where to start, (d,)."""
+
+    @property
+    def seed(self) -> int:
+        """The run's seed, for `randomness.noise_key` and `randomness.strategy_generator`."""
+
+    @property
+    def population_size(self) -> int | None:
+        """Candidates per generation as the user asked; None leaves it to the strategy."""
+
+    def population(self, distribution: Distribution, size: int) -> Population:
+        """Make a search population with the run's episodes, seeds and step limit."""
+
+    def run(self, population: Population) -> Episodes:
+        """Evaluate a further population within the current generation."""
+
+
+@dataclass(frozen=True)
+class Strategy(ABC, Generic[S]):
+    """A search method. Its fields are its hyper-parameters, flags and configuration.
+
+    State is a plain dataclass of arrays and numbers, so that any strategy can be saved.
+    All methods are free of side effects: the same arguments give the same result.
+    """
+
+    def check(self, problem: Problem) -> None:
+        """Refuse what cannot work, before anything starts.
+
+        Raises:
+            ValueError: one sentence with what was given and what is accepted.
+        """
+
+    @abstractmethod
+    def init(self, problem: Problem) -> S:
+        """Make the state before the first generation."""
+
+    @abstractmethod
+    def ask(self, problem: Problem, state: S) -> Population:
+        """Say whom to evaluate next."""
+
+    @abstractmethod
+    def tell(self, problem: Problem, state: S, population: Population, episodes: Episodes) -> S:
+        """Learn from what happened; ``episodes`` belongs to ``population``."""
+
+    @abstractmethod
+    def solution(self, problem: Problem, state: S) -> Population:
+        """Say what to deploy: one candidate, statistics included."""
+
+    def metrics(self, state: S) -> dict[str, float]:
+        """Figures for the generations log; the same names in every generation.
+
+        Strategies with elites give ``elite_return_mean`` and ``elite_return_std``.
+        """
+        return {}
+
+    def stop(self, state: S) -> str | None:
+        """Give a reason to stop, or None."""
+        return None

@@ -1,0 +1,296 @@
+"""What is to be solved: a Gymnasium environment, or any function of the parameters."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.wrappers import (
+    NormalizeObservation,
+    NormalizeReward,
+    OrderEnforcing,
+    PassiveEnvChecker,
+    TimeLimit,
+)
+
+from distes.errors import UsageError, unknown
+from distes.policies.base import Policy, PolicySpec
+from distes.policies.direct import DirectPolicy
+from distes.types import Array, FloatArray, IntArray
+
+FitnessRule = str | Callable[[Array], Array]
+"""``mean``, ``min``, ``cvar:0.25``, or a function (n, K) returns -> (n,) fitness."""
+
+VERIFIED_PURE = frozenset(
+    {"CartPole-v0", "CartPole-v1", "Pendulum-v1", "Acrobot-v1", "MountainCar-v0"}
+    | {"MountainCarContinuous-v0", "Taxi-v4", "FrozenLake-v1", "FrozenLake8x8-v1"}
+    | {"CliffWalking-v1", "CliffWalkingSlippery-v1", "Blackjack-v1"}
+    | {"LunarLander-v3", "LunarLanderContinuous-v3", "CarRacing-v3"}
+    | {"Ant-v5", "HalfCheetah-v5", "Hopper-v5", "Humanoid-v5", "HumanoidStandup-v5"}
+    | {"InvertedDoublePendulum-v5", "InvertedPendulum-v5", "Pusher-v5", "Reacher-v5"}
+    | {"Swimmer-v5", "Walker2d-v5"}
+)
+"""Gymnasium's own environments whose instances carry nothing from one episode to the
+next, bit for bit; the tests verify each. Others are built anew for every episode."""
+
+
+@dataclass(frozen=True)
+class AnyTask(ABC):
+    """What tasks have in common: how a candidate's episodes make its fitness.
+
+    Attributes:
+        fitness: rule over a candidate's episode returns.
+        reward_shift: subtracted from every step's reward in fitness (an alive bonus,
+            say); logged returns stay as the environment gives them.
+    """
+
+    fitness: FitnessRule = field(default="mean", kw_only=True)
+    reward_shift: float = field(default=0.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Refuse a fitness rule that is none."""
+        _fitness_function(self.fitness)
+        if not math.isfinite(self.reward_shift):
+            raise UsageError(f"reward_shift {self.reward_shift} is not a finite number")
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """A name for people."""
+
+    @property
+    def num_contexts(self) -> int:
+        """Length k of a context; 0 without contexts."""
+        return 0
+
+    @property
+    def reward_threshold(self) -> float | None:
+        """The return at which the task counts as solved, where it says so."""
+        return None
+
+    @abstractmethod
+    def build_policy(self, spec: PolicySpec | None) -> Policy:
+        """Build the policy for this task's spaces.
+
+        Raises:
+            UsageError: the spaces or the specification do not fit.
+        """
+
+    def score(self, returns: FloatArray, lengths: IntArray, counts: IntArray) -> FloatArray:
+        """Score candidates from their episodes.
+
+        Args:
+            returns: (m,) sorted by candidate; NaN = failed.
+            lengths: (m,) steps.
+            counts: (n,) episodes of each candidate.
+
+        Returns:
+            (n,) fitness; NaN for a candidate with a failed episode or none at all.
+        """
+        rule = _fitness_function(self.fitness)
+        values = returns - self.reward_shift * lengths if self.reward_shift else returns
+        starts = np.cumsum(counts) - counts
+        fitness = np.full(len(counts), np.nan)
+        for count in np.unique(counts[counts > 0]):
+            rows = np.flatnonzero(counts == count)
+            table = values[starts[rows, None] + np.arange(count)]
+            fitness[rows] = np.where(np.isnan(table).any(axis=1), np.nan, rule(table))
+        return np.where(np.isfinite(fitness), fitness, np.nan)
+
+
+@dataclass(frozen=True)
+class Task(AnyTask):
+    """A Gymnasium environment.
+
+    Attributes:
+        env: an id (also ``module:Id-v0``) or a function that makes the environment.
+        env_kwargs: passed to the environment.
+        max_episode_steps: step limit; None keeps the environment's own.
+        log_info: keys of the final info to log.
+        reuse_env: keep an instance between episodes; None does so where that is
+            verified not to change results (see `VERIFIED_PURE`).
+    """
+
+    env: str | Callable[..., gym.Env[Any, Any]]
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    max_episode_steps: int | None = None
+    log_info: tuple[str, ...] = ()
+    reuse_env: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown environment and a step limit that is none."""
+        super().__post_init__()
+        if self.max_episode_steps is not None and self.max_episode_steps < 1:
+            raise UsageError(f"max_episode_steps {self.max_episode_steps} is not at least 1")
+        if isinstance(self.env, str):
+            environment_spec(self.env)
+
+    @property
+    def name(self) -> str:
+        """The environment's id, or its function's name."""
+        return self.env if isinstance(self.env, str) else getattr(self.env, "__name__", "env")
+
+    @property
+    def reward_threshold(self) -> float | None:
+        """From the environment's registration."""
+        return environment_spec(self.env).reward_threshold if isinstance(self.env, str) else None
+
+    def make_env(self) -> gym.Env[Any, Any]:
+        """Make an instance without the wrappers that the engines replace.
+
+        Raises:
+            UsageError: the arguments do not fit, or a wrapper learns across episodes.
+        """
+        if not isinstance(self.env, str):
+            env = self.env(**self.env_kwargs)
+        else:
+            try:
+                env = gym.make(self.env, disable_env_checker=True, **self.env_kwargs)
+            except TypeError as error:
+                raise UsageError(
+                    f"{self.env} does not accept env_kwargs {dict(self.env_kwargs)}: {error}"
+                ) from error
+            except gym.error.DependencyNotInstalled as error:
+                raise UsageError(f"{self.env} needs a package: {error}") from error
+        layer: Any = env
+        while isinstance(layer, gym.Wrapper):
+            if isinstance(layer, NormalizeObservation | NormalizeReward):
+                raise UsageError(
+                    f"{self.name} is wrapped in {type(layer).__name__}, which learns across "
+                    "episodes; use normalize_observations, which is frozen within a generation"
+                )
+            layer = layer.env
+        while isinstance(env, PassiveEnvChecker | OrderEnforcing | TimeLimit):
+            env = env.env
+        return env
+
+    def step_limit(self) -> int | None:
+        """Steps after which an episode is truncated, where there is a limit."""
+        if self.max_episode_steps is not None:
+            return self.max_episode_steps
+        if isinstance(self.env, str):
+            return environment_spec(self.env).max_episode_steps
+        layer: Any = self.env(**self.env_kwargs)
+        while isinstance(layer, gym.Wrapper):
+            if isinstance(layer, TimeLimit):
+                return int(layer._max_episode_steps)
+            layer = layer.env
+        return None
+
+    @property
+    def reuses_env(self) -> bool:
+        """Whether engines keep an instance between episodes."""
+        if self.reuse_env is not None:
+            return self.reuse_env
+        if not isinstance(self.env, str) or self.env not in VERIFIED_PURE:
+            return False
+        entry = environment_spec(self.env).entry_point
+        return isinstance(entry, str) and entry.startswith("gymnasium.envs.")
+
+    def build_policy(self, spec: PolicySpec | None) -> Policy:
+        """Build the policy for the environment's spaces."""
+        if spec is None:
+            raise UsageError(f"{self.name} needs a policy, for example distes.policies.Linear()")
+        env = self.make_env()
+        try:
+            return spec.build(env.observation_space, env.action_space)
+        finally:
+            env.close()
+
+
+@dataclass(frozen=True)
+class FunctionTask(AnyTask):
+    """Any function of the parameters; its value is the return.
+
+    Attributes:
+        function: f(parameters (d,)) -> float. With ``noisy``, f(parameters, seed).
+            With ``vectorised``, parameters are (m, d), seeds (m,), the value (m,); each
+            row must then depend on its own parameters and seed alone.
+        num_parameters: d.
+        start: (d,) where to start; zeros if not given.
+        noisy: the function takes a seed.
+        vectorised: the function takes many parameter vectors at once.
+        threshold: the value at which the task counts as solved.
+    """
+
+    function: Callable[..., Any]
+    num_parameters: int
+    start: tuple[float, ...] | None = None
+    noisy: bool = False
+    vectorised: bool = False
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a start of another length."""
+        super().__post_init__()
+        if self.num_parameters < 1:
+            raise UsageError(f"num_parameters {self.num_parameters} is not at least 1")
+        if self.start is not None and len(self.start) != self.num_parameters:
+            raise UsageError(
+                f"start has {len(self.start)} numbers, num_parameters is {self.num_parameters}"
+            )
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return getattr(self.function, "__name__", "function")
+
+    @property
+    def reward_threshold(self) -> float | None:
+        """As given."""
+        return self.threshold
+
+    def build_policy(self, spec: PolicySpec | None) -> Policy:
+        """Use the parameters themselves."""
+        if spec is not None:
+            raise UsageError(f"{self.name} is a function of the parameters: it takes no policy")
+        start = np.zeros(self.num_parameters) if self.start is None else np.array(self.start)
+        return DirectPolicy(start.astype(np.float64))
+
+
+def environment_spec(env_id: str) -> gym.envs.registration.EnvSpec:
+    """Find a registered environment, importing ``module`` of ``module:Id-v0``.
+
+    Raises:
+        UsageError: there is none of that id; the sentence names the nearest.
+    """
+    module, _, name = env_id.rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is None or not (module + ".").startswith(error.name + "."):
+                raise
+            raise UsageError(f"environment '{env_id}': there is no module '{module}'") from None
+    if name not in gym.registry:
+        raise unknown("environment", name, list(gym.registry), at_most=6)
+    return gym.spec(name)
+
+
+def _fitness_function(rule: FitnessRule) -> Callable[[Array], Array]:
+    if callable(rule):
+        return rule
+    if rule == "mean":
+        return lambda table: table.mean(axis=1)
+    if rule == "min":
+        return lambda table: table.min(axis=1)
+    kind, _, number = rule.partition(":")
+    if kind == "cvar":
+        try:
+            share = float(number)
+        except ValueError:
+            share = math.nan
+        if 0 < share <= 1:
+            return lambda table: np.sort(table, axis=1)[
+                :, : max(1, math.ceil(share * table.shape[1]))
+            ].mean(axis=1)
+    raise UsageError(
+        f"fitness '{rule}' is not one of mean, min, cvar:SHARE with 0 < SHARE <= 1 "
+        "(cvar:0.25 is the mean of the worst quarter)"
+    )

@@ -1,0 +1,1 @@
+"""Conformance suites for strategies, policies and environments of your own."""
