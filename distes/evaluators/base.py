@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
-from distes.population import Evaluated, Population, RunKey
+import numpy as np
+
+from distes.population import Evaluated, Population, RunKey, Telemetry
+from distes.rollouts.base import ROW, Chunk, assemble
+from distes.task import AnyTask
+
+FAULTS_KEPT = 3
+"""Tracebacks kept of one evaluation: the first in episode order. Every chunk ships at
+least as many, so which are kept does not depend on how the episodes were cut."""
 
 
 class Pending(Protocol):
@@ -22,3 +31,77 @@ class Evaluator(Protocol):
 
     def close(self) -> None:
         """End the workers."""
+
+
+class PlacedChunk(NamedTuple):
+    """A chunk's answer, and where it came from.
+
+    Attributes:
+        chunk: the answer.
+        attempt: 1 for the first try.
+        worker: worker number.
+        node: index into the evaluation's node names.
+    """
+
+    chunk: Chunk
+    attempt: int = 1
+    worker: int = 0
+    node: int = 0
+
+
+def evaluated(
+    population: Population,
+    key: RunKey,
+    task: AnyTask,
+    placed: Sequence[PlacedChunk],
+    nodes: Sequence[str],
+    summary: Mapping[str, float],
+    events: Iterable[Mapping[str, object]] = (),
+) -> Evaluated:
+    """Make an evaluator's answer of its chunks.
+
+    Args:
+        population: what was evaluated.
+        key: its key.
+        task: the evaluator's; a population's own goes before it.
+        placed: covering all episodes once, in any order.
+        nodes: names of the nodes that `placed` refers to.
+        summary: figures about the whole evaluation.
+        events: what happened besides; failed episodes' tracebacks are added.
+    """
+    placed = sorted(placed, key=lambda each: each.chunk.start) or [
+        PlacedChunk(Chunk(0, 0, np.empty(0, ROW)))
+    ]
+    chunks = [each.chunk for each in placed]
+    rows = np.concatenate([chunk.rows for chunk in chunks])
+    lengths = [chunk.stop - chunk.start for chunk in chunks]
+    own = task if population.task is None else population.task
+    return Evaluated(
+        episodes=assemble(population, key, own, chunks),
+        telemetry=Telemetry(
+            attempt=np.repeat(np.array([p.attempt for p in placed], dtype=np.int16), lengths),
+            worker=np.repeat(np.array([p.worker for p in placed], dtype=np.int32), lengths),
+            node=np.repeat(np.array([p.node for p in placed], dtype=np.int32), lengths),
+            nodes=tuple(nodes),
+            started_at=rows["started_at"].copy(),
+            duration_s=rows["duration_s"].astype(np.float64),
+            summary=dict(summary),
+        ),
+        events=(*events, *_faults(population, chunks)),
+    )
+
+
+def _faults(population: Population, chunks: Sequence[Chunk]) -> list[Mapping[str, object]]:
+    faults = [fault for chunk in chunks for fault in sorted(chunk.faults)]
+    events: list[Mapping[str, object]] = []
+    for flat, traceback in faults[:FAULTS_KEPT]:
+        candidate, episode = population.locate(flat, flat + 1)
+        events.append(
+            {
+                "kind": "episode_error",
+                "candidate": int(candidate[0]),
+                "episode": int(episode[0]),
+                "traceback": traceback,
+            }
+        )
+    return events
