@@ -55,6 +55,7 @@ def evaluated(
     task: AnyTask,
     placed: Sequence[PlacedChunk],
     nodes: Sequence[str],
+    *,
     summary: Mapping[str, float],
     events: Iterable[Mapping[str, object]] = (),
 ) -> Evaluated:
