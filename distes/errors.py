@@ -25,3 +25,7 @@ def unknown(kind: str, given: str, accepted: Iterable[str], at_most: int = 12) -
     )
     listed = f" Accepted: {shown}." if names else ""
     return UsageError(f"unknown {kind} '{given}':{hint}{listed}")
+
+
+class RunFailed(RuntimeError):  # noqa: N818 - says what happened to the run
+    """A run cannot go on; what was written stays, and the message holds the cause."""

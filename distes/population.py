@@ -17,7 +17,7 @@ from distes.randomness import Purpose, RunKey, episode_seeds
 from distes.types import Array, FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from distes.task import Task
+    from distes.task import AnyTask
 
 __all__ = [
     "Distribution",
@@ -120,7 +120,7 @@ class Population:
     probes: tuple[Probe, ...] = ()
     frozen: Mapping[str, FloatArray] = field(default_factory=dict)
     contexts: FloatArray | None = None
-    task: Task | None = None
+    task: AnyTask | None = None
     max_steps: int | None = None
     purpose: Purpose = Purpose.SEARCH
 

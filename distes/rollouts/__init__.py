@@ -7,10 +7,11 @@ import pkgutil
 
 from distes.errors import unknown
 from distes.policies.base import Policy
+from distes.population import Population, RunKey
 from distes.rollouts.base import Chunk, Engine, assemble
 from distes.task import AnyTask, FunctionTask
 
-__all__ = ["Chunk", "Engine", "assemble", "make", "names", "resolve"]
+__all__ = ["Chunk", "Engine", "Engines", "assemble", "make", "names", "resolve"]
 
 
 def names() -> list[str]:
@@ -35,3 +36,31 @@ def make(engine: str, task: AnyTask, policy: Policy) -> Engine:
     module = importlib.import_module(f"distes.rollouts.{engine}")
     made: Engine = module.make(task, policy)
     return made
+
+
+class Engines:
+    """The engine of the search's own task, and of a population's own task where it has one."""
+
+    def __init__(self, engine: str, task: AnyTask, policy: Policy) -> None:
+        self._policy = policy
+        self._own = make(engine, task, policy)
+        self._other: tuple[AnyTask, Engine] | None = None
+
+    def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
+        """Run the flat episodes ``start .. stop`` of a population."""
+        return self._engine(population.task).run(population, key, start, stop)
+
+    def close(self) -> None:
+        """Release all environments."""
+        self._own.close()
+        if self._other is not None:
+            self._other[1].close()
+
+    def _engine(self, task: AnyTask | None) -> Engine:
+        if task is None:
+            return self._own
+        if self._other is None or self._other[0] is not task:
+            if self._other is not None:
+                self._other[1].close()
+            self._other = (task, make(resolve("auto", task), task, self._policy))
+        return self._other[1]

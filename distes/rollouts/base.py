@@ -51,8 +51,10 @@ class Chunk:
 
 
 class Engine(Protocol):
-    """Runs episodes. An episode's result depends on its parameters, its seed and the
-    population's frozen statistics, and on nothing else.
+    """Runs episodes.
+
+    An episode's result depends on its parameters, its seed and the population's frozen
+    statistics, and on nothing else.
     """
 
     def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:

@@ -1,0 +1,77 @@
+"""The engine for functions of the parameters."""
+
+from __future__ import annotations
+
+import time
+import traceback
+
+import numpy as np
+
+from distes.policies.base import Policy
+from distes.population import Population, RunKey, Status
+from distes.rollouts.base import ROW, Chunk
+from distes.task import FunctionTask
+from distes.types import FloatArray, IntArray
+
+
+def make(task: FunctionTask, policy: Policy) -> FunctionEngine:
+    """Make the engine; the policy is the parameters themselves."""
+    return FunctionEngine(task)
+
+
+class FunctionEngine:
+    """Calls the task's function; an evaluation counts as an episode of one step."""
+
+    def __init__(self, task: FunctionTask) -> None:
+        self._task = task
+
+    def close(self) -> None:
+        """There is nothing to release."""
+
+    def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
+        """Evaluate the flat episodes ``start .. stop``."""
+        candidate, _ = population.locate(start, stop)
+        contexts = None if population.contexts is None else population.contexts[candidate]
+        parameters = population.distribution.draw(candidate, contexts)
+        seeds = population.seeds(key, start, stop)
+        rows = np.zeros(stop - start, dtype=ROW)
+        rows["episode_length"] = 1
+        rows["terminated"] = True
+        rows["started_at"] = time.time()
+        faults: list[tuple[int, str]] = []
+        if self._task.vectorised:
+            began = time.perf_counter()
+            try:
+                rows["episode_return"] = self._call(parameters, seeds)
+            except Exception:  # noqa: BLE001 - the user's function may raise anything
+                rows["status"] = Status.ERROR
+                faults.append((start, traceback.format_exc()))
+            rows["duration_s"] = (time.perf_counter() - began) / len(rows)
+        else:
+            for i, row in enumerate(rows):
+                began = time.perf_counter()
+                try:
+                    row["episode_return"] = self._call(parameters[i], seeds[i])
+                except Exception:  # noqa: BLE001 - the user's function may raise anything
+                    row["status"] = Status.ERROR
+                    faults.append((start + i, traceback.format_exc()))
+                row["duration_s"] = time.perf_counter() - began
+        failed = rows["status"] != Status.OK
+        bad = ~failed & ~np.isfinite(rows["episode_return"])
+        rows["status"][bad] = Status.NAN
+        return Chunk(start, stop, rows, contexts=contexts, faults=faults[:8])
+
+    def _call(self, parameters: FloatArray, seeds: IntArray | np.int64) -> FloatArray:
+        if not self._task.noisy:
+            value = self._task.function(parameters)
+        else:
+            value = self._task.function(
+                parameters, seeds if isinstance(seeds, np.ndarray) else int(seeds)
+            )
+        result: FloatArray = np.asarray(value, dtype=np.float64)
+        expected = parameters.shape[:-1]
+        if result.shape != expected:
+            raise ValueError(
+                f"{self._task.name} returned shape {result.shape} where {expected} is due"
+            )
+        return result

@@ -1,0 +1,245 @@
+"""The engine for any Gymnasium environment: one Python loop, one episode at a time."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.random import Generator
+
+from distes.policies.base import Act, Policy
+from distes.population import Population, RunKey, Status, Trace
+from distes.probes import fold_chunk
+from distes.randomness import policy_generator
+from distes.rollouts.base import ROW, Chunk
+from distes.task import Task
+from distes.types import Array, FloatArray
+
+MAX_FAULTS = 8
+"""Tracebacks that one chunk ships; further failures are still marked in their rows."""
+
+See = Callable[[Any], FloatArray]
+
+
+def make(task: Task, policy: Policy) -> LoopEngine:
+    """Make the engine; the environment is made when the first episode needs it."""
+    return LoopEngine(task, policy)
+
+
+class LoopEngine:
+    """Runs a policy in a Gymnasium environment.
+
+    The checks and limits that ``gym.make`` wraps around an environment are not in the
+    loop: the step limit is kept here. An instance is reused only as the task allows.
+    """
+
+    def __init__(self, task: Task, policy: Policy) -> None:
+        self._task = task
+        self._policy = policy
+        self._limit = task.step_limit()
+        self._env: gym.Env[Any, Any] | None = None
+
+    def close(self) -> None:
+        """Close the environment."""
+        if self._env is not None:
+            self._env.close()
+            self._env = None
+
+    def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
+        """Run the flat episodes ``start .. stop``."""
+        size = stop - start
+        candidate, _ = population.locate(start, stop)
+        first = int(candidate[0])
+        needs_context = population.distribution.uses_context
+        parameters = (
+            None
+            if needs_context
+            else population.distribution.draw(np.arange(first, int(candidate[-1]) + 1))
+        )
+        contexts = None if population.contexts is None else population.contexts[candidate]
+        seeds = population.seeds(key, start, stop)
+        rows = np.zeros(size, dtype=ROW)
+        info = {name: np.full(size, np.nan) for name in self._task.log_info}
+        leaves: dict[str, FloatArray] = {}
+        faults: list[tuple[int, str]] = []
+        episode = _Episode(self._policy, population, self._limit)
+
+        for i in range(size):
+            row = rows[i]
+            row["started_at"] = time.time()
+            began = time.perf_counter()
+            context = None if contexts is None else contexts[i]
+            drawn = (
+                population.distribution.draw(candidate[i : i + 1], contexts[i : i + 1])
+                if parameters is None and contexts is not None
+                else None
+            )
+            try:
+                theta = drawn[0] if parameters is None else parameters[candidate[i] - first]
+                env = self._env if self._env is not None else self._task.make_env()
+                self._env = env
+                last = episode.run(env, theta, int(seeds[i]), context)
+            except Exception:  # noqa: BLE001 - the user's environment may raise anything
+                row["status"] = Status.ERROR
+                row["episode_return"] = np.nan
+                if len(faults) < MAX_FAULTS:
+                    faults.append((start + i, traceback.format_exc()))
+                self._discard()
+            else:
+                row["episode_return"] = episode.total
+                row["episode_length"] = episode.steps
+                row["terminated"] = episode.terminated
+                row["truncated"] = episode.truncated
+                if not np.isfinite(episode.total):
+                    row["status"] = Status.NAN
+                for name, column in info.items():
+                    column[i] = last.get(name, np.nan)
+                if population.probes and row["status"] == Status.OK:
+                    _report(population, episode.trace(), leaves, i, size)
+                if not self._task.reuses_env:
+                    self.close()
+            row["duration_s"] = time.perf_counter() - began
+        if population.probes and not leaves:
+            _report(population, episode.empty_trace(), leaves, 0, size)
+        return Chunk(
+            start=start,
+            stop=stop,
+            rows=rows,
+            nodes=fold_chunk(start, stop, leaves) if leaves else [],
+            contexts=contexts,
+            info=info,
+            faults=faults,
+        )
+
+    def _discard(self) -> None:
+        """Drop an environment whose state is unknown, whatever closing it does."""
+        env, self._env = self._env, None
+        if env is not None:
+            try:
+                env.close()
+            except Exception:  # noqa: BLE001, S110 - it failed already, and that is reported
+                pass
+
+
+class _Episode:
+    """The step loop, prepared once for a population, and what the last episode gave."""
+
+    total: float
+    steps: int
+    terminated: bool
+    truncated: bool
+
+    def __init__(self, policy: Policy, population: Population, limit: int | None) -> None:
+        self._policy = policy
+        limits = [n for n in (limit, population.max_steps) if n is not None]
+        self._limit = min(limits) if limits else None
+        self._encode = policy.encode
+        self._see = _normalised(policy.encode, population)
+        self._records = frozenset[str]().union(*(p.records for p in population.probes))
+        self._observations: list[FloatArray] = []
+        self._actions: list[Any] = []
+        self._rewards: list[float] = []
+        self._mean, self._std = _statistics(population)
+
+    def run(
+        self, env: gym.Env[Any, Any], parameters: FloatArray, seed: int, context: Array | None
+    ) -> dict[str, Any]:
+        """Run one episode; returns the final info."""
+        options = None if context is None else {"context": context}
+        observation, info = env.reset(seed=seed, options=options)
+        act = self._policy.bind(parameters)
+        generator = policy_generator(seed) if self._policy.stochastic else None
+        if self._records:
+            return self._recorded(env, act, generator, observation, info)
+        see, step = self._see, env.step
+        total = 0.0
+        steps = 0
+        terminated = truncated = False
+        for steps in self._counter():
+            observation, reward, terminated, truncated, info = step(
+                act(see(observation), generator)
+            )
+            total += reward  # type: ignore[operator]
+            if terminated or truncated:
+                break
+        self._finish(total, steps, terminated, truncated)
+        return info
+
+    def _recorded(
+        self,
+        env: gym.Env[Any, Any],
+        act: Act,
+        generator: Generator | None,
+        observation: Any,
+        info: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Run the same loop, keeping what the probes asked for."""
+        observations, actions, rewards = [], [], []
+        keeps_actions = bool(self._records - {"observations"})
+        mean, std = self._mean, self._std
+        total = 0.0
+        steps = 0
+        terminated = truncated = False
+        for steps in self._counter():
+            seen = self._encode(observation)
+            observations.append(seen)
+            action = act(seen if mean is None else (seen - mean) / std, generator)
+            observation, reward, terminated, truncated, info = env.step(action)
+            total += reward  # type: ignore[operator]
+            if keeps_actions:
+                actions.append(action)
+                rewards.append(float(reward))
+            if terminated or truncated:
+                break
+        self._observations, self._actions, self._rewards = observations, actions, rewards
+        self._finish(total, steps, terminated, truncated)
+        return info
+
+    def _counter(self) -> Any:
+        return count(1) if self._limit is None else range(1, self._limit + 1)
+
+    def _finish(self, total: float, steps: int, terminated: bool, truncated: bool) -> None:
+        self.total = float(total)
+        self.steps = steps
+        self.terminated = bool(terminated)
+        self.truncated = bool(truncated) or (not terminated and steps == self._limit)
+
+    def trace(self) -> Trace:
+        """What the last episode recorded."""
+        return Trace(
+            np.array(self._observations, dtype=np.float64),
+            np.array(self._actions),
+            np.array(self._rewards, dtype=np.float64),
+        )
+
+    def empty_trace(self) -> Trace:
+        """No step at all: gives a failed episode's sums their shape."""
+        width = self._policy.observation_size
+        return Trace(np.empty((0, width)), np.empty(0), np.empty(0))
+
+
+def _statistics(population: Population) -> tuple[FloatArray | None, FloatArray | None]:
+    return population.frozen.get("observation_mean"), population.frozen.get("observation_std")
+
+
+def _normalised(encode: See, population: Population) -> See:
+    mean, std = _statistics(population)
+    if mean is None or std is None:
+        return encode
+    return lambda observation: (encode(observation) - mean) / std
+
+
+def _report(
+    population: Population, trace: Trace, leaves: dict[str, FloatArray], i: int, size: int
+) -> None:
+    """Write an episode's sums into row i; failed episodes keep rows of zeros."""
+    for probe in population.probes:
+        for name, value in probe.sums(trace).items():
+            if name not in leaves:
+                leaves[name] = np.zeros((size, *value.shape))
+            leaves[name][i] = value

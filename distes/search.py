@@ -1,0 +1,736 @@
+"""The search: ask, run, tell, record, until there is a reason to stop.
+
+One loop for every strategy. What it decides (held-out scores, stopping, what to deploy)
+is read at fixed points of the loop, never "when the answer arrives", so that a run is
+the same on any number of workers and after any resume.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from distes import rollouts
+from distes.distributions import Point, Table
+from distes.errors import RunFailed, UsageError
+from distes.evaluators.base import Evaluator
+from distes.evaluators.serial import SerialEvaluator
+from distes.numerics.ranking import elites
+from distes.policies.base import Policy, PolicySpec
+from distes.policies.linear import Linear
+from distes.population import Episodes, Evaluated, Population, Purpose, RunKey, Status
+from distes.problem import SearchProblem
+from distes.provenance import provenance
+from distes.randomness import strategy_generator
+from distes.registry import name_of
+from distes.runs.reader import Run, load
+from distes.runs.writer import RunLog
+from distes.statistics import Score, score, summary
+from distes.strategies.base import Strategy
+from distes.strategies.cem import CEM
+from distes.strategies.normalized import Normalized
+from distes.task import AnyTask, FunctionTask, Task
+from distes.types import FloatArray
+
+_INITIAL_PARAMETERS = 1
+"""Word that keys the generator of the policy's initial parameters."""
+
+
+class Observer:
+    """Is told how a search goes; subclass what you need."""
+
+    def started(self, search: Search, path: Path, resumed_at: int | None) -> None:
+        """The workers are up; ``resumed_at`` is the next generation of a resumed run."""
+
+    def generation(self, row: Mapping[str, Any]) -> None:
+        """A generation is done; the row is the one in the generations log."""
+
+    def heldout(self, generation: int, score: Score, target: float | None, confirms: bool) -> None:
+        """The solution after a generation was scored on seeds that search never uses.
+
+        ``confirms`` marks the second, fresh batch that follows a score at the target.
+        """
+
+    def finished(self, result: Result) -> None:
+        """The run is complete."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reevaluation:
+    """The last generation's top candidates, tried again on fresh seeds.
+
+    Attributes:
+        search_score: mean return of the candidates when they were selected.
+        fresh_score: mean return of the same candidates on fresh seeds.
+        gap: the difference: what selection flattered (the winner's curse).
+    """
+
+    search_score: float
+    fresh_score: float
+
+    @property
+    def gap(self) -> float:
+        """Score during search less the score on fresh seeds."""
+        return self.search_score - self.fresh_score
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """All that a run needs to go on exactly: a checkpoint's content.
+
+    Attributes:
+        generation: the next one to run.
+        strategy: the strategy's state.
+        solution: what would be deployed now.
+        episodes: search episodes so far.
+        env_steps: search steps so far.
+        elapsed_s: seconds so far, of all sessions.
+        due: a solution whose held-out score is still to be taken, None if there is none.
+        confirmed: a solution that reached the target twice.
+        last: the last search population and its fitness, for the final re-evaluation.
+        stopped: the reason to stop, "" while running.
+        finished: whether the final evaluations are done, too.
+    """
+
+    generation: int
+    strategy: Any
+    solution: Population
+    episodes: int = 0
+    env_steps: int = 0
+    elapsed_s: float = 0.0
+    due: Population | None = None
+    confirmed: Population | None = None
+    last: Selected | None = None
+    stopped: str = ""
+    finished: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Selected:
+    """The top candidates of a generation.
+
+    Attributes:
+        parameters: (n, d), best first.
+        returns: (n,) mean returns under which they were selected.
+        frozen: the statistics they ran with.
+    """
+
+    parameters: FloatArray
+    returns: FloatArray
+    frozen: Mapping[str, FloatArray]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A finished search.
+
+    Attributes:
+        solution: one candidate, statistics included.
+        score: over unseen episodes.
+        stopped: why the search stopped.
+        path: the run directory.
+        search: the settings.
+        reevaluation: None where a strategy has no candidates to tell apart.
+    """
+
+    solution: Population
+    score: Score
+    stopped: str
+    path: Path
+    search: Search
+    reevaluation: Reevaluation | None = None
+
+    @property
+    def run(self) -> Run:
+        """The run's log as data frames."""
+        return load(self.path)
+
+    def policy(self) -> Callable[[Any], Any]:
+        """Make the solution callable: environment observation -> action.
+
+        For a stateful policy, make one per episode.
+        """
+        return bound_policy(self.search.built_policy(), self.solution)
+
+
+@dataclass(eq=False)
+class Search:
+    """A search for policy parameters: settings, checked when it runs.
+
+    Attributes:
+        task: a task, a Gymnasium id, or a function that makes an environment.
+        policy: None is `policies.Linear` for an environment.
+        strategy: None is `strategies.CEM`.
+        population: candidates per generation; None is the strategy's own number.
+        episodes: per candidate.
+        common_seeds: all candidates of a generation meet the same episode seeds.
+        normalize_observations: by running statistics, frozen within a generation.
+        seed: of the whole run, >= 0.
+        generations: stop after so many; None for no limit.
+        max_episodes: stop after so many search episodes.
+        max_env_steps: stop after so many search steps.
+        max_seconds: stop after so many seconds.
+        target: held-out return at which to stop; None is the task's own threshold.
+        heldout_every: generations between held-out scores.
+        heldout_episodes: of one held-out score.
+        final_episodes: of the final score, and of confirming that the target is reached.
+        reevaluate: top candidates tried again at the end.
+        engine: ``auto``, or an engine's name.
+        workers: None for all cores of the machine or cluster, 0 for this process.
+        cpus_per_worker: CPUs that each worker reserves; may be a fraction.
+        address: of a Ray cluster; None is $RAY_ADDRESS or, without it, a local Ray.
+        out: run directory; None makes a new one below ``runs/``.
+        start_from: a run, or an .npy file of parameters, whose solution to start from.
+        observers: told how it goes.
+    """
+
+    task: AnyTask | str | Callable[..., gym.Env[Any, Any]]
+    policy: PolicySpec | None = None
+    strategy: Strategy[Any] | None = None
+    population: int | None = None
+    episodes: int = 1
+    common_seeds: bool = False
+    normalize_observations: bool = False
+    seed: int = 0
+    generations: int | None = 100
+    max_episodes: int | None = None
+    max_env_steps: int | None = None
+    max_seconds: float | None = None
+    target: float | None = None
+    heldout_every: int = 10
+    heldout_episodes: int = 20
+    final_episodes: int = 100
+    reevaluate: int = 5
+    engine: str = "auto"
+    workers: int | None = None
+    cpus_per_worker: float = 1.0
+    address: str | None = None
+    out: str | Path | None = None
+    start_from: str | Path | None = None
+    observers: Sequence[Observer] = ()
+    _policy: Policy | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Fill in what follows from the rest, and refuse what cannot be."""
+        if not isinstance(self.task, AnyTask):
+            self.task = Task(env=self.task)
+        if self.policy is None and not isinstance(self.task, FunctionTask):
+            self.policy = Linear()
+        if self.strategy is None:
+            self.strategy = CEM()
+        for name in ("population", "generations", "max_episodes", "max_env_steps"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("episodes", "heldout_every", "heldout_episodes", "final_episodes"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("seed", "reevaluate", "workers"):
+            _at_least(name, getattr(self, name), 0)
+        if self.seed >= 2**63:
+            raise UsageError(f"seed {self.seed} is not below 2**63")
+        for name in ("max_seconds", "cpus_per_worker"):
+            value = getattr(self, name)
+            if value is not None and not (np.isfinite(value) and value > 0):
+                raise UsageError(f"{name} {value} is not a positive finite number")
+        if self.target is not None and not np.isfinite(self.target):
+            raise UsageError(f"target {self.target} is not a finite number")
+        rollouts.resolve(self.engine, self._task)
+
+    @property
+    def _task(self) -> AnyTask:
+        assert isinstance(self.task, AnyTask)  # noqa: S101 - set in __post_init__
+        return self.task
+
+    @property
+    def _strategy(self) -> Strategy[Any]:
+        assert self.strategy is not None  # noqa: S101 - set in __post_init__
+        return Normalized(self.strategy) if self.normalize_observations else self.strategy
+
+    def built_policy(self) -> Policy:
+        """Build the policy for the task's spaces (once)."""
+        if self._policy is None:
+            self._policy = self._task.build_policy(self.policy)
+        return self._policy
+
+    def check(self) -> SearchProblem:
+        """Refuse, before anything starts, whatever can be seen to fail.
+
+        Raises:
+            UsageError: one sentence with what was given and what is accepted.
+        """
+        policy = self.built_policy()
+        if self.normalize_observations and isinstance(self._task, FunctionTask):
+            raise UsageError(f"{self._task.name} has no observations to normalise")
+        generator = strategy_generator(self.seed, _INITIAL_PARAMETERS)
+        start = policy.initial(generator)
+        if self.start_from is not None:
+            start = _start_from(Path(self.start_from), policy.num_parameters)
+        problem = SearchProblem(
+            policy=policy,
+            start=start,
+            seed=self.seed,
+            population_size=self.population,
+            episodes=self.episodes,
+            common_seeds=self.common_seeds,
+            num_contexts=self._task.num_contexts,
+        )
+        self._strategy.check(problem)
+        return problem
+
+    def run(self) -> Result:
+        """Run the search from its beginning.
+
+        Returns:
+            The result, once the final evaluations are done.
+
+        Raises:
+            UsageError: the settings cannot work; nothing was written.
+            RunFailed: every episode of the first generation failed.
+        """
+        problem = self.check()
+        evaluator = self._evaluator()
+        try:
+            log = RunLog.create(self._directory(), self._config())
+        except BaseException:
+            evaluator.close()
+            raise
+        with threadpool_limits(1):
+            return _Run(self, problem, evaluator, log).go(None)
+
+    @classmethod
+    def resume(
+        cls,
+        path: str | Path,
+        *,
+        workers: int | None = None,
+        address: str | None = None,
+        cpus_per_worker: float | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> Result:
+        """Go on with an interrupted run, exactly, on any number of workers.
+
+        Raises:
+            UsageError: there is no such run, it is finished, or it can't be rebuilt.
+        """
+        from distes.configuration import from_config
+
+        run = load(path)
+        search = from_config(run.config)
+        search.workers = workers
+        search.address = address
+        search.out = path
+        search.observers = observers
+        if cpus_per_worker is not None:
+            search.cpus_per_worker = cpus_per_worker
+        return search.proceed()
+
+    def proceed(self) -> Result:
+        """Go on with the run in ``out``, which these settings started.
+
+        Raises:
+            UsageError: ``out`` is not an unfinished run.
+        """
+        if self.out is None:
+            raise UsageError("out is not given: name the run to go on with")
+        problem = self.check()
+        snapshot = load(self.out).snapshot()
+        if snapshot is not None and snapshot.finished:
+            raise UsageError(f"{self.out} is finished ({snapshot.stopped}): nothing to resume")
+        evaluator = self._evaluator()
+        try:
+            log, snapshot = RunLog.resume(self.out)
+        except BaseException:
+            evaluator.close()
+            raise
+        with threadpool_limits(1):
+            return _Run(self, problem, evaluator, log).go(snapshot)
+
+    def _evaluator(self) -> Evaluator:
+        return make_evaluator(self, self.workers)
+
+    def _directory(self) -> Path:
+        if self.out is not None:
+            return Path(self.out)
+        assert self.strategy is not None  # noqa: S101 - set in __post_init__
+        name = f"{self._task.name}-{name_of('strategies', type(self.strategy))}-{self.seed}"
+        base = Path("runs") / re.sub(r"[^A-Za-z0-9._-]+", "_", name)
+        number = 1
+        path = base
+        while path.exists():
+            number += 1
+            path = base.with_name(f"{base.name}-{number}")
+        return path
+
+    def _config(self) -> dict[str, Any]:
+        from distes.configuration import to_config
+
+        return {
+            "search": to_config(self),
+            "engine": rollouts.resolve(self.engine, self._task),
+            "num_parameters": self.built_policy().num_parameters,
+            **provenance(),
+        }
+
+
+class _Run:
+    """One session of a run: from a snapshot, or the beginning, to the result."""
+
+    def __init__(
+        self, search: Search, problem: SearchProblem, evaluator: Evaluator, log: RunLog
+    ) -> None:
+        self._search = search
+        self._strategy = search._strategy  # noqa: SLF001
+        self._problem = problem
+        self._evaluator = evaluator
+        self._log = log
+        target = search.target
+        self._target = search._task.reward_threshold if target is None else target  # noqa: SLF001
+        self._log_s = 0.0
+        problem.evaluator = evaluator
+        problem.on_run = log.evaluation
+
+    def go(self, snapshot: Snapshot | None) -> Result:
+        try:
+            for observer in self._search.observers:
+                observer.started(
+                    self._search,
+                    Path(self._log.path),
+                    None if snapshot is None else snapshot.generation,
+                )
+            self._began = time.perf_counter() - (0.0 if snapshot is None else snapshot.elapsed_s)
+            if snapshot is None:
+                state = self._strategy.init(self._problem)
+                snapshot = Snapshot(0, state, self._strategy.solution(self._problem, state))
+                self._log.commit(snapshot)
+            else:
+                self._log.event("resumed", generation=snapshot.generation)
+            while not snapshot.stopped:
+                snapshot = self._generation(snapshot)
+            result = self._finish(snapshot)
+        except BaseException:
+            self._close(failed=True)
+            raise
+        self._close(failed=False)
+        for observer in self._search.observers:
+            observer.finished(result)
+        return result
+
+    def _close(self, *, failed: bool) -> None:
+        """End log and workers; while failing, a fault in closing must not hide the cause."""
+        try:
+            try:
+                self._log.close()
+            finally:
+                self._evaluator.close()
+        except Exception:
+            if not failed:
+                raise
+
+    def _generation(self, before: Snapshot) -> Snapshot:
+        generation = before.generation
+        self._problem.begin(generation)
+        times = [time.perf_counter()]
+        population = self._strategy.ask(self._problem, before.strategy)
+        times.append(time.perf_counter())
+        key = RunKey(self._problem.seed, generation)
+        pending = self._evaluator.submit(population, key)
+        heldout = None
+        if before.due is not None:
+            # Behind the search's own episodes: it fills workers that would wait.
+            heldout_key = RunKey(self._problem.seed, generation - 1)
+            heldout = self._evaluator.submit(before.due, heldout_key)
+        evaluated = pending.result()
+        times.append(time.perf_counter())
+        if generation == 0:
+            self._refuse_hopeless(evaluated)
+        state = self._strategy.tell(
+            self._problem, before.strategy, population, evaluated.episodes
+        )
+        times.append(time.perf_counter())
+        confirmed = None
+        if before.due is not None and heldout is not None:
+            answer = heldout.result()
+            self._log.evaluation(heldout_key, before.due, answer)
+            confirmed = self._confirmed(generation - 1, before.due, answer)
+
+        figures = summary(population, evaluated.episodes)
+        metrics = self._strategy.metrics(state)
+        snapshot = Snapshot(
+            generation=generation + 1,
+            strategy=state,
+            solution=self._strategy.solution(self._problem, state),
+            episodes=before.episodes + population.num_episodes,
+            env_steps=before.env_steps + int(evaluated.episodes.episode_length.sum()),
+            elapsed_s=time.perf_counter() - self._began,
+            confirmed=confirmed,
+            last=self._select(population, evaluated.episodes),
+        )
+        snapshot = replace(snapshot, stopped=self._stop_reason(snapshot))
+        elite = metrics.get("elite_return_mean", figures["fitness_max"])
+        at_target = self._target is not None and elite >= self._target
+        if not snapshot.stopped and (
+            at_target or snapshot.generation % self._search.heldout_every == 0
+        ):
+            snapshot = replace(snapshot, due=self._heldout_population(snapshot.solution))
+
+        row = {
+            "generation": generation,
+            **figures,
+            **metrics,
+            "ask_s": times[1] - times[0],
+            "run_s": times[2] - times[1],
+            "tell_s": times[3] - times[2],
+            "log_s": self._log_s,
+            "elapsed_s": snapshot.elapsed_s,
+            **evaluated.telemetry.summary,
+        }
+        began = time.perf_counter()
+        self._log.generation(row, key, population, evaluated)
+        self._log.commit(snapshot)
+        self._log_s = time.perf_counter() - began
+        for observer in self._search.observers:
+            observer.generation(row)
+        return snapshot
+
+    def _refuse_hopeless(self, evaluated: Evaluated) -> None:
+        status = evaluated.episodes.status
+        if (status == Status.OK).any():
+            return
+        tracebacks = [str(e["traceback"]) for e in evaluated.events if "traceback" in e]
+        self._log.event("failed", reason="every episode of the first generation failed")
+        for event in evaluated.events:
+            self._log.event(**{k: v for k, v in event.items()})  # type: ignore[arg-type]
+        if tracebacks:
+            raise RunFailed(
+                f"every episode of the first generation failed; the first error was\n\n"
+                f"{tracebacks[0]}"
+            )
+        raise RunFailed("every episode of the first generation returned NaN or infinity")
+
+    def _heldout_population(self, solution: Population) -> Population:
+        return replace(
+            solution, episodes=self._search.heldout_episodes, purpose=Purpose.HELDOUT, probes=()
+        )
+
+    def _confirmed(
+        self, generation: int, solution: Population, answer: Evaluated
+    ) -> Population | None:
+        """Read a held-out score; one at the target must hold on a fresh batch."""
+        if not self._reaches(generation, answer, confirms=False):
+            return None
+        again = replace(solution, episodes=self._search.final_episodes)
+        key = RunKey(self._problem.seed, generation, 1)
+        answer = self._evaluator.submit(again, key).result()
+        self._log.evaluation(key, again, answer)
+        return again if self._reaches(generation, answer, confirms=True) else None
+
+    def _reaches(self, generation: int, answer: Evaluated, *, confirms: bool) -> bool:
+        found = score(answer.episodes.episode_return)
+        for observer in self._search.observers:
+            observer.heldout(generation, found, self._target, confirms)
+        return self._target is not None and found.failed == 0 and found.mean >= self._target
+
+    def _select(self, population: Population, episodes: Episodes) -> Selected | None:
+        """Keep the top candidates, where candidates differ and can be redrawn."""
+        distribution = population.distribution
+        if isinstance(distribution, Point) or distribution.uses_context:
+            return None
+        top = elites(episodes.fitness, self._search.reevaluate)
+        returns = np.array([episodes.episode_return[episodes.candidate == i].mean() for i in top])
+        return Selected(distribution.draw(top), returns, population.frozen)
+
+    def _stop_reason(self, now: Snapshot) -> str:
+        search = self._search
+        if now.confirmed is not None:
+            return f"held-out return reached the target {self._target:g}, confirmed"
+        reason = self._strategy.stop(now.strategy)
+        if reason:
+            return reason
+        limits: list[tuple[str, float, float | None]] = [
+            ("generations", now.generation, search.generations),
+            ("episodes", now.episodes, search.max_episodes),
+            ("env steps", now.env_steps, search.max_env_steps),
+            ("seconds", now.elapsed_s, search.max_seconds),
+        ]
+        for name, value, limit in limits:
+            if limit is not None and value >= limit:
+                return f"{limit:g} {name}"
+        return ""
+
+    def _finish(self, snapshot: Snapshot) -> Result:
+        """Decide on fresh seeds what to deploy, and score that on fresher ones."""
+        search = self._search
+        generation = snapshot.generation
+        key = RunKey(self._problem.seed, generation)
+        solution = snapshot.confirmed or snapshot.solution
+        solution = replace(solution, episodes=1, purpose=Purpose.SEARCH)
+        if snapshot.confirmed is None:
+            self._evaluate(key, self._heldout_population(solution))
+        reevaluation = None
+        if snapshot.last is not None and len(snapshot.last.returns):
+            reevaluation, better = self._reevaluate(key, solution, snapshot.last)
+            if better is not None and snapshot.confirmed is None:
+                solution = better
+        test = replace(solution, episodes=search.final_episodes, purpose=Purpose.TEST)
+        final = score(self._evaluate(key, test).episode_return)
+        self._log.event(
+            "finished",
+            reason=snapshot.stopped,
+            score=vars(final),
+            search_score=reevaluation and reevaluation.search_score,
+            fresh_score=reevaluation and reevaluation.fresh_score,
+            gap=reevaluation and reevaluation.gap,
+        )
+        self._log.commit(replace(snapshot, solution=solution, finished=True), now=True)
+        return Result(
+            solution=solution,
+            score=final,
+            stopped=snapshot.stopped,
+            path=Path(self._log.path),
+            search=search,
+            reevaluation=reevaluation,
+        )
+
+    def _reevaluate(
+        self, key: RunKey, solution: Population, last: Selected
+    ) -> tuple[Reevaluation, Population | None]:
+        """Try top candidates and the solution on the same fresh seeds.
+
+        A candidate replaces the solution only where its paired advantage is beyond two
+        standard errors: the best of several noisy scores is flattered again.
+        """
+        count = len(last.returns)
+        table = Population(
+            Table(last.parameters),
+            count,
+            episodes=self._search.heldout_episodes,
+            seed_group=count,
+            frozen=last.frozen,
+            purpose=Purpose.REEVALUATION,
+        )
+        fresh = self._evaluate(key, table).episode_return.reshape(count, -1)
+        own = self._evaluate(
+            key,
+            replace(
+                solution, episodes=self._search.heldout_episodes, purpose=Purpose.REEVALUATION
+            ),
+        ).episode_return
+        means = fresh.mean(axis=1)
+        reevaluation = Reevaluation(float(last.returns.mean()), float(np.nanmean(means)))
+        if np.isnan(means).all():
+            return reevaluation, None
+        best = int(np.nanargmax(means))
+        ahead = fresh[best] - own
+        error = ahead.std(ddof=1) / np.sqrt(len(ahead)) if len(ahead) > 1 else np.inf
+        if not ahead.mean() > 2 * error:
+            return reevaluation, None
+        chosen = Population(Point(last.parameters[best]), 1, frozen=last.frozen)
+        return reevaluation, chosen
+
+    def _evaluate(self, key: RunKey, population: Population) -> Episodes:
+        answer = self._evaluator.submit(population, key).result()
+        self._log.evaluation(key, population, answer)
+        return answer.episodes
+
+
+def make_evaluator(search: Search, workers: int | None) -> Evaluator:
+    """Make the evaluator that a search's settings ask for."""
+    task = search._task  # noqa: SLF001
+    engine = rollouts.resolve(search.engine, task)
+    policy = search.built_policy()
+    if workers == 0:
+        return SerialEvaluator(task, policy, engine)
+    from distes.evaluators.ray import RayEvaluator
+
+    return RayEvaluator(
+        task,
+        policy,
+        engine,
+        workers=workers,
+        cpus_per_worker=search.cpus_per_worker,
+        address=search.address,
+    )
+
+
+def evaluate(
+    path: str | Path, *, episodes: int = 100, seed: int = 0, workers: int | None = 0
+) -> Score:
+    """Score a run's solution on fresh seeds; a run in progress gives its newest.
+
+    Args:
+        path: run directory.
+        episodes: how many.
+        seed: another seed gives other episodes; none was ever searched on.
+        workers: as in `Search`.
+
+    Raises:
+        UsageError: there is no such run, or nothing to evaluate yet.
+    """
+    from distes.configuration import from_config
+
+    _at_least("episodes", episodes, 1)
+    _at_least("seed", seed, 0)
+    run = load(path)
+    search = from_config(run.config)
+    solution = replace(solution_of(run), episodes=episodes, purpose=Purpose.TEST)
+    evaluator = make_evaluator(search, workers)
+    try:
+        with threadpool_limits(1):
+            answer = evaluator.submit(solution, RunKey(seed, 0)).result()
+    finally:
+        evaluator.close()
+    return score(answer.episodes.episode_return)
+
+
+def solution_of(run: Run) -> Population:
+    """Read a run's solution from its newest checkpoint.
+
+    Raises:
+        UsageError: there is no checkpoint yet.
+    """
+    snapshot = run.snapshot()
+    if snapshot is None:
+        raise UsageError(f"{run.path} has no checkpoint yet: there is nothing to evaluate")
+    solution: Population = replace(snapshot.solution, probes=())
+    return solution
+
+
+def bound_policy(policy: Policy, solution: Population) -> Callable[[Any], Any]:
+    """Bind a policy to a solution: environment observation -> action."""
+    act = policy.bind(solution.distribution.draw(np.zeros(1, dtype=np.int64))[0])
+    mean = solution.frozen.get("observation_mean")
+    std = solution.frozen.get("observation_std")
+
+    def policy_function(observation: Any) -> Any:
+        seen = policy.encode(observation)
+        return act(seen if mean is None else (seen - mean) / std, None)
+
+    return policy_function
+
+
+def _at_least(name: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
+        raise UsageError(f"{name} {value} is not at least {least}")
+
+
+def _start_from(path: Path, num_parameters: int) -> FloatArray:
+    if path.suffix == ".npy":
+        if not path.is_file():
+            raise UsageError(f"start_from {path} does not exist")
+        parameters = np.asarray(np.load(path, allow_pickle=False), dtype=np.float64).ravel()
+    else:
+        drawn = solution_of(load(path)).distribution.draw(np.zeros(1, dtype=np.int64))
+        parameters = drawn[0]
+    if len(parameters) != num_parameters:
+        raise UsageError(
+            f"start_from {path} has {len(parameters)} parameters, the policy {num_parameters}"
+        )
+    if not np.isfinite(parameters).all():
+        raise UsageError(f"start_from {path} holds numbers that are not finite")
+    return parameters
