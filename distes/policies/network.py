@@ -1,0 +1,134 @@
+"""A feed-forward network between encoder and head: what Linear and MLP are built as."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.random import Generator
+
+from distes.numerics import arithmetic
+from distes.policies.base import Act
+from distes.policies.spaces import ActionHead, ObservationEncoder
+from distes.types import FloatArray
+
+Activation = Literal["tanh", "relu"]
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkPolicy:
+    """Encoder, affine layers with an activation between them, head.
+
+    Parameters lie layer by layer: the weights (in, out) row by row, then the bias (out,).
+
+    Attributes:
+        encoder: environment observation -> (k,).
+        head: (num_outputs,) -> action.
+        hidden: sizes of the hidden layers; none makes the policy linear.
+        activation: after each hidden layer.
+        bias: whether layers have one.
+    """
+
+    encoder: ObservationEncoder
+    head: ActionHead
+    hidden: tuple[int, ...] = ()
+    activation: Activation = "tanh"
+    bias: bool = True
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Width of each layer, from the encoded observation to the outputs."""
+        return (self.encoder.size, *self.hidden, self.head.num_outputs)
+
+    @cached_property
+    def num_parameters(self) -> int:
+        """Length d of a parameter vector."""
+        return sum((fan_in + self.bias) * fan_out for fan_in, fan_out in self._shapes)
+
+    @property
+    def observation_size(self) -> int:
+        """Length k of an encoded observation."""
+        return self.encoder.size
+
+    @property
+    def encode(self) -> Callable[[Any], FloatArray]:
+        """Environment observation -> (k,) float64 array."""
+        return self.encoder.encode
+
+    @property
+    def stochastic(self) -> bool:
+        """Never: the same observation always gives the same action."""
+        return False
+
+    def initial(self, generator: Generator) -> FloatArray:
+        """Parameters to start a search from, (d,).
+
+        Zeros for a linear policy. With hidden layers zeros would stay alike for all
+        units: weights are Glorot-uniform (Glorot and Bengio 2010, eq. 16), biases zero.
+        """
+        parameters = np.zeros(self.num_parameters)
+        if self.hidden:
+            for weights, _ in self.layers(parameters):
+                limit = np.sqrt(6.0 / sum(weights.shape))
+                weights[:] = generator.uniform(-limit, limit, weights.shape)
+        return parameters
+
+    def layers(self, parameters: FloatArray) -> list[tuple[FloatArray, FloatArray | None]]:
+        """View parameters as [(weights (in, out), bias (out,) or None), ...].
+
+        Raises:
+            ValueError: there are more or fewer than d.
+        """
+        if parameters.shape != (self.num_parameters,):
+            raise ValueError(
+                f"parameters have shape {parameters.shape}, the policy has {self.num_parameters}"
+            )
+        layers: list[tuple[FloatArray, FloatArray | None]] = []
+        start = 0
+        for fan_in, fan_out in self._shapes:
+            stop = start + fan_in * fan_out
+            weights = parameters[start:stop].reshape(fan_in, fan_out)
+            start = stop + fan_out if self.bias else stop
+            layers.append((weights, parameters[stop:start] if self.bias else None))
+        return layers
+
+    def bind(self, parameters: FloatArray) -> Act:
+        """Make the acting function for given parameters, (d,), of which it keeps a copy."""
+        # The copy is contiguous and aligned, so that bits cannot depend on where it came from.
+        affine = [_affine(*layer) for layer in self.layers(np.array(parameters, np.float64))]
+        decode = self.head.decode
+        outputs = affine[-1]
+        if not self.hidden:
+            return lambda observation, _generator: decode(outputs(observation))
+        activate = np.tanh if self.activation == "tanh" else _relu
+
+        def act(observation: FloatArray, _generator: Generator | None) -> Any:
+            values = observation
+            for layer in affine[:-1]:
+                values = activate(layer(values))
+            return decode(outputs(values))
+
+        return act
+
+    @cached_property
+    def _shapes(self) -> list[tuple[int, int]]:
+        return list(zip(self.sizes[:-1], self.sizes[1:], strict=True))
+
+
+def _affine(weights: FloatArray, bias: FloatArray | None) -> Callable[[FloatArray], FloatArray]:
+    """Make the function x -> x·W + b: `arithmetic.product` without its call at every step."""
+    einsum = np.einsum
+    laid_out = arithmetic.weights(weights)
+    if weights.shape[1] == 1:
+        offset = 0.0 if bias is None else bias
+        return lambda values: einsum("i,io->o", values, laid_out)[:1] + offset
+    if bias is None:
+        return lambda values: einsum("i,io->o", values, laid_out)
+    return lambda values: einsum("i,io->o", values, laid_out) + bias
+
+
+def _relu(values: FloatArray) -> FloatArray:
+    return np.maximum(values, 0.0)

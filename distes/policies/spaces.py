@@ -1,0 +1,247 @@
+"""Between an environment's spaces and a policy's vectors of numbers.
+
+An encoder turns an observation into a flat float64 vector; a head turns a vector of
+outputs into an action. Both are made once per environment and called at every step, so
+each carries the shortest function that does its work for its space.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
+from gymnasium.spaces.utils import flatdim, flatten
+
+from distes.errors import UsageError
+from distes.types import Array, FloatArray
+
+UNBOUNDED = 1e30
+"""A bound at least this large stands for none: some environments write the largest float."""
+
+LARGEST_INTEGER = 2**53
+"""Integers beyond this are not exact as outputs, which are float64."""
+
+
+class ObservationEncoder:
+    """Turns observations of one space into flat vectors.
+
+    Attributes:
+        space: what the observations come from.
+        scale: whether finite bounds of Box dimensions are mapped to -1 and 1.
+        size: length k of an encoded observation.
+        encode: observation -> (k,) float64. The function itself, for hot loops; it may
+            give back the environment's own array, so whoever keeps it copies it.
+    """
+
+    def __init__(self, space: gym.Space[Any], scale: bool) -> None:
+        """See `encoder`."""
+        self.space = space
+        self.scale = scale
+        self.size = sum(flatdim(leaf) for leaf in _leaves(space, space))
+        self.encode = _encode_scaled(space) if scale else _encode(space)
+
+    def __call__(self, observation: Any) -> FloatArray:
+        """Encode an observation, (k,)."""
+        return self.encode(observation)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as space and setting: the function is made anew."""
+        return encoder, (self.space, self.scale)
+
+
+class ActionHead:
+    """Turns output vectors into actions of one space.
+
+    Attributes:
+        space: what the actions belong to.
+        rescale: whether outputs -1 and 1 of a Box mean its bounds.
+        num_outputs: length of an output vector.
+        decode: (num_outputs,) -> action. The function itself, for hot loops.
+    """
+
+    def __init__(self, space: gym.Space[Any], rescale: bool) -> None:
+        """See `action_head`."""
+        self.space = space
+        self.rescale = rescale
+        self.num_outputs, self.decode = _decode(space, rescale)
+
+    def __call__(self, outputs: FloatArray) -> Any:
+        """Decode an output vector."""
+        return self.decode(outputs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as space and setting: the function is made anew."""
+        return action_head, (self.space, self.rescale)
+
+
+def encoder(space: gym.Space[Any], scale: bool = False) -> ObservationEncoder:
+    """Make the encoder of an observation space.
+
+    Box is flattened, Discrete and MultiDiscrete become one-hot, MultiBinary zeros and
+    ones; Dict and Tuple are flattened part by part in Gymnasium's order.
+
+    Args:
+        space: of the environment's observations.
+        scale: map [low, high] to [-1, 1] in each Box dimension with finite bounds; the
+            others stay as they are.
+
+    Raises:
+        UsageError: the space, or one inside it, has no flat form of fixed length.
+    """
+    return ObservationEncoder(space, scale)
+
+
+def action_head(space: gym.Space[Any], rescale: bool = False) -> ActionHead:
+    """Make the head of an action space.
+
+    Discrete takes the largest of n outputs, MultiDiscrete that of each component,
+    MultiBinary the outputs that are at least 0. Box clips to its bounds, then casts to
+    its dtype (whole numbers are rounded first): float64 where float32 is due changes
+    what an environment returns.
+
+    Args:
+        space: of the environment's actions.
+        rescale: for Box, outputs in [-1, 1] stand for [low, high]; beyond, they are
+            clipped. Other spaces have nothing to rescale.
+
+    Raises:
+        UsageError: the space is not supported, or is to be rescaled and has no bounds.
+    """
+    return ActionHead(space, rescale)
+
+
+def describe(space: gym.Space[Any]) -> str:
+    """Write a space on one line."""
+    return " ".join(str(space).split())
+
+
+def _leaves(space: gym.Space[Any], whole: gym.Space[Any]) -> list[gym.Space[Any]]:
+    """List the spaces inside Dict and Tuple, in Gymnasium's order of flattening."""
+    if isinstance(space, Dict):
+        return [leaf for part in space.spaces.values() for leaf in _leaves(part, whole)]
+    if isinstance(space, Tuple):
+        return [leaf for part in space.spaces for leaf in _leaves(part, whole)]
+    if isinstance(space, Box | Discrete | MultiDiscrete | MultiBinary):
+        return [space]
+    inside = "" if space is whole else f" (inside {describe(whole)})"
+    raise UsageError(
+        f"observation space {describe(space)}{inside} is not supported: accepted are Box, "
+        "Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these"
+    )
+
+
+def _encode(space: gym.Space[Any]) -> Callable[[Any], FloatArray]:
+    float64, asarray, zeros = np.float64, np.asarray, np.zeros
+    if isinstance(space, Box) and len(space.shape) == 1:
+        # Next to nothing when the environment gives float64 already.
+        return lambda observation: asarray(observation, float64)
+    if isinstance(space, Box | MultiBinary):
+        return lambda observation: asarray(observation, float64).reshape(-1)
+    if isinstance(space, Discrete):
+        start, size = int(space.start), int(space.n)
+
+        def one_hot(observation: Any) -> FloatArray:
+            encoded = zeros(size)
+            encoded[int(observation) - start] = 1.0
+            return encoded
+
+        return one_hot
+    return lambda observation: asarray(flatten(space, observation), float64)
+
+
+def _encode_scaled(space: gym.Space[Any]) -> Callable[[Any], FloatArray]:
+    bounds = [_bounds(leaf) for leaf in _leaves(space, space)]
+    low = np.concatenate([low for low, _ in bounds])
+    high = np.concatenate([high for _, high in bounds])
+    finite = np.isfinite(low) & np.isfinite(high) & (low < high)
+    plain = _encode(space)
+    if not finite.any():
+        return plain
+    center, factor = np.zeros(len(low)), np.ones(len(low))
+    center[finite] = (low[finite] + high[finite]) / 2.0
+    factor[finite] = 2.0 / (high[finite] - low[finite])
+    return lambda observation: (plain(observation) - center) * factor
+
+
+def _bounds(space: gym.Space[Any]) -> tuple[FloatArray, FloatArray]:
+    """Flat bounds of a Box, infinite where there is none; other spaces have none."""
+    if not isinstance(space, Box):
+        none = np.full(flatdim(space), np.inf)
+        return -none, none
+    low, high = space.low.astype(np.float64).reshape(-1), space.high.astype(np.float64).reshape(-1)
+    below = space.bounded_below.reshape(-1) & (low > -UNBOUNDED)
+    above = space.bounded_above.reshape(-1) & (high < UNBOUNDED)
+    return np.where(below, low, -np.inf), np.where(above, high, np.inf)
+
+
+def _decode(space: gym.Space[Any], rescale: bool) -> tuple[int, Callable[[FloatArray], Any]]:
+    if isinstance(space, Discrete):
+        start = int(space.start)
+        if start:
+            return int(space.n), lambda outputs: start + int(outputs.argmax())
+        return int(space.n), lambda outputs: int(outputs.argmax())
+    if isinstance(space, MultiBinary):
+        shape, binary = space.shape, space.dtype
+        return math.prod(shape), lambda outputs: (outputs >= 0.0).astype(binary).reshape(shape)
+    if isinstance(space, MultiDiscrete):
+        return int(space.nvec.sum()), _components(space)
+    if isinstance(space, Box):
+        return math.prod(space.shape), _box(space, rescale)
+    raise UsageError(
+        f"action space {describe(space)} is not supported: accepted are Box, Discrete, "
+        "MultiDiscrete and MultiBinary"
+    )
+
+
+def _components(space: MultiDiscrete) -> Callable[[FloatArray], Array]:
+    ends = np.cumsum(space.nvec.reshape(-1))
+    spans = [
+        slice(int(stop - count), int(stop))
+        for count, stop in zip(space.nvec.reshape(-1), ends, strict=True)
+    ]
+    start, dtype, shape = space.start, space.dtype, space.shape
+
+    def decode(outputs: FloatArray) -> Array:
+        chosen = np.array([outputs[span].argmax() for span in spans], dtype=dtype)
+        return chosen.reshape(shape) + start
+
+    return decode
+
+
+def _box(space: Box, rescale: bool) -> Callable[[FloatArray], Array]:
+    dtype: np.dtype[Any] = np.dtype(space.dtype)
+    shape = space.shape
+    low, high = space.low.astype(np.float64).reshape(-1), space.high.astype(np.float64).reshape(-1)
+    whole_numbers = dtype.kind != "f"
+    if whole_numbers and (np.abs([low, high]) > LARGEST_INTEGER).any():
+        raise UsageError(
+            f"action space {describe(space)} is not supported: bounds of whole numbers must "
+            "lie within ±2**53"
+        )
+    if not whole_numbers:
+        # Without bounds, the largest number of the dtype is one: a cast cannot overflow.
+        limit = float(np.finfo(dtype).max)
+        low, high = np.maximum(low, -limit), np.minimum(high, limit)
+    center, half = np.zeros(len(low)), np.ones(len(low))
+    if rescale:
+        if not all(np.isfinite(bound).all() for bound in _bounds(space)):
+            raise UsageError(
+                f"rescale_actions needs finite bounds, which action space {describe(space)} lacks"
+            )
+        center, half = (low + high) / 2.0, (high - low) / 2.0
+    minimum, maximum = np.minimum, np.maximum
+    if not rescale and not whole_numbers and len(shape) == 1:
+        return lambda outputs: minimum(maximum(outputs, low), high).astype(dtype)
+
+    def decode(outputs: FloatArray) -> Array:
+        # Clipping after the map clips outputs to [-1, 1] and its rounding to the bounds.
+        action = minimum(maximum(outputs * half + center, low), high)
+        if whole_numbers:
+            action = np.rint(action)
+        return action.astype(dtype).reshape(shape)
+
+    return decode
