@@ -385,12 +385,12 @@ class _Run:
         self, search: Search, problem: SearchProblem, evaluator: Evaluator, log: RunLog
     ) -> None:
         self._search = search
-        self._strategy = search._strategy  # noqa: SLF001
+        self._strategy = search._strategy
         self._problem = problem
         self._evaluator = evaluator
         self._log = log
         target = search.target
-        self._target = search._task.reward_threshold if target is None else target  # noqa: SLF001
+        self._target = search._task.reward_threshold if target is None else target
         self._log_s = 0.0
         problem.evaluator = evaluator
         problem.on_run = log.evaluation
@@ -449,9 +449,7 @@ class _Run:
         times.append(time.perf_counter())
         if generation == 0:
             self._refuse_hopeless(evaluated)
-        state = self._strategy.tell(
-            self._problem, before.strategy, population, evaluated.episodes
-        )
+        state = self._strategy.tell(self._problem, before.strategy, population, evaluated.episodes)
         times.append(time.perf_counter())
         confirmed = None
         if before.due is not None and heldout is not None:
@@ -505,7 +503,7 @@ class _Run:
         tracebacks = [str(e["traceback"]) for e in evaluated.events if "traceback" in e]
         self._log.event("failed", reason="every episode of the first generation failed")
         for event in evaluated.events:
-            self._log.event(**{k: v for k, v in event.items()})  # type: ignore[arg-type]
+            self._log.event(**event)  # type: ignore[arg-type]
         if tracebacks:
             raise RunFailed(
                 f"every episode of the first generation failed; the first error was\n\n"
@@ -617,9 +615,7 @@ class _Run:
         fresh = self._evaluate(key, table).episode_return.reshape(count, -1)
         own = self._evaluate(
             key,
-            replace(
-                solution, episodes=self._search.heldout_episodes, purpose=Purpose.REEVALUATION
-            ),
+            replace(solution, episodes=self._search.heldout_episodes, purpose=Purpose.REEVALUATION),
         ).episode_return
         means = fresh.mean(axis=1)
         reevaluation = Reevaluation(float(last.returns.mean()), float(np.nanmean(means)))
@@ -641,7 +637,7 @@ class _Run:
 
 def make_evaluator(search: Search, workers: int | None) -> Evaluator:
     """Make the evaluator that a search's settings ask for."""
-    task = search._task  # noqa: SLF001
+    task = search._task
     engine = rollouts.resolve(search.engine, task)
     policy = search.built_policy()
     if workers == 0:

@@ -14,7 +14,7 @@ from distes.task import FunctionTask
 from distes.types import FloatArray, IntArray
 
 
-def make(task: FunctionTask, policy: Policy) -> FunctionEngine:
+def make(task: FunctionTask, policy: Policy) -> FunctionEngine:  # noqa: ARG001 - as any engine
     """Make the engine; the policy is the parameters themselves."""
     return FunctionEngine(task)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
 import traceback
 from collections.abc import Callable
@@ -55,61 +57,55 @@ class LoopEngine:
         size = stop - start
         candidate, _ = population.locate(start, stop)
         first = int(candidate[0])
-        needs_context = population.distribution.uses_context
         parameters = (
             None
-            if needs_context
+            if population.distribution.uses_context
             else population.distribution.draw(np.arange(first, int(candidate[-1]) + 1))
         )
         contexts = None if population.contexts is None else population.contexts[candidate]
         seeds = population.seeds(key, start, stop)
-        rows = np.zeros(size, dtype=ROW)
         info = {name: np.full(size, np.nan) for name in self._task.log_info}
         leaves: dict[str, FloatArray] = {}
         faults: list[tuple[int, str]] = []
         episode = _Episode(self._policy, population, self._limit)
-
-        for i in range(size):
-            row = rows[i]
-            row["started_at"] = time.time()
+        reuses = self._task.reuses_env
+        # Tuples of plain numbers, made an array once: writing fields one by one is slow.
+        lines: list[tuple[Any, ...]] = []
+        for i, (number, seed) in enumerate(zip(candidate.tolist(), seeds.tolist(), strict=True)):
+            started_at = time.time()
             began = time.perf_counter()
             context = None if contexts is None else contexts[i]
-            drawn = (
-                population.distribution.draw(candidate[i : i + 1], contexts[i : i + 1])
-                if parameters is None and contexts is not None
-                else None
-            )
             try:
-                theta = drawn[0] if parameters is None else parameters[candidate[i] - first]
-                env = self._env if self._env is not None else self._task.make_env()
-                self._env = env
-                last = episode.run(env, theta, int(seeds[i]), context)
+                if self._env is None:
+                    self._env = self._task.make_env()
+                theta = (
+                    population.distribution.draw(
+                        candidate[i : i + 1], None if contexts is None else contexts[i : i + 1]
+                    )[0]
+                    if parameters is None
+                    else parameters[number - first]
+                )
+                last = episode.run(self._env, theta, seed, context)
             except Exception:  # noqa: BLE001 - the user's environment may raise anything
-                row["status"] = Status.ERROR
-                row["episode_return"] = np.nan
+                outcome: tuple[Any, ...] = (np.nan, 0, False, False, Status.ERROR)
                 if len(faults) < MAX_FAULTS:
                     faults.append((start + i, traceback.format_exc()))
                 self._discard()
             else:
-                row["episode_return"] = episode.total
-                row["episode_length"] = episode.steps
-                row["terminated"] = episode.terminated
-                row["truncated"] = episode.truncated
-                if not np.isfinite(episode.total):
-                    row["status"] = Status.NAN
+                outcome = episode.outcome
                 for name, column in info.items():
                     column[i] = last.get(name, np.nan)
-                if population.probes and row["status"] == Status.OK:
+                if population.probes and outcome[-1] is Status.OK:
                     _report(population, episode.trace(), leaves, i, size)
-                if not self._task.reuses_env:
+                if not reuses:
                     self.close()
-            row["duration_s"] = time.perf_counter() - began
+            lines.append((*outcome, started_at, time.perf_counter() - began))
         if population.probes and not leaves:
             _report(population, episode.empty_trace(), leaves, 0, size)
         return Chunk(
             start=start,
             stop=stop,
-            rows=rows,
+            rows=np.array(lines, dtype=ROW),
             nodes=fold_chunk(start, stop, leaves) if leaves else [],
             contexts=contexts,
             info=info,
@@ -120,31 +116,28 @@ class LoopEngine:
         """Drop an environment whose state is unknown, whatever closing it does."""
         env, self._env = self._env, None
         if env is not None:
-            try:
+            with contextlib.suppress(Exception):  # it failed already, and that is reported
                 env.close()
-            except Exception:  # noqa: BLE001, S110 - it failed already, and that is reported
-                pass
 
 
 class _Episode:
     """The step loop, prepared once for a population, and what the last episode gave."""
 
-    total: float
-    steps: int
-    terminated: bool
-    truncated: bool
+    outcome: tuple[float, int, bool, bool, Status]
 
     def __init__(self, policy: Policy, population: Population, limit: int | None) -> None:
         self._policy = policy
         limits = [n for n in (limit, population.max_steps) if n is not None]
         self._limit = min(limits) if limits else None
-        self._encode = policy.encode
-        self._see = _normalised(policy.encode, population)
+        self._encode = encode = policy.encode
+        self._normalise = normalise = _normaliser(population)
+        self._see = (
+            encode if normalise is None else lambda observation: normalise(encode(observation))
+        )
         self._records = frozenset[str]().union(*(p.records for p in population.probes))
         self._observations: list[FloatArray] = []
         self._actions: list[Any] = []
         self._rewards: list[float] = []
-        self._mean, self._std = _statistics(population)
 
     def run(
         self, env: gym.Env[Any, Any], parameters: FloatArray, seed: int, context: Array | None
@@ -158,9 +151,8 @@ class _Episode:
             return self._recorded(env, act, generator, observation, info)
         see, step = self._see, env.step
         total = 0.0
-        steps = 0
         terminated = truncated = False
-        for steps in self._counter():
+        for steps in self._counter():  # noqa: B007 - the count is used after the loop
             observation, reward, terminated, truncated, info = step(
                 act(see(observation), generator)
             )
@@ -181,14 +173,13 @@ class _Episode:
         """Run the same loop, keeping what the probes asked for."""
         observations, actions, rewards = [], [], []
         keeps_actions = bool(self._records - {"observations"})
-        mean, std = self._mean, self._std
+        normalise = self._normalise
         total = 0.0
-        steps = 0
         terminated = truncated = False
-        for steps in self._counter():
+        for steps in self._counter():  # noqa: B007 - the count is used after the loop
             seen = self._encode(observation)
-            observations.append(seen)
-            action = act(seen if mean is None else (seen - mean) / std, generator)
+            observations.append(seen.copy())  # it may be the environment's own array
+            action = act(seen if normalise is None else normalise(seen), generator)
             observation, reward, terminated, truncated, info = env.step(action)
             total += reward  # type: ignore[operator]
             if keeps_actions:
@@ -204,10 +195,15 @@ class _Episode:
         return count(1) if self._limit is None else range(1, self._limit + 1)
 
     def _finish(self, total: float, steps: int, terminated: bool, truncated: bool) -> None:
-        self.total = float(total)
-        self.steps = steps
-        self.terminated = bool(terminated)
-        self.truncated = bool(truncated) or (not terminated and steps == self._limit)
+        total = float(total)
+        ended = bool(terminated)
+        self.outcome = (
+            total,
+            steps,
+            ended,
+            bool(truncated) or (not ended and steps == self._limit),
+            Status.OK if math.isfinite(total) else Status.NAN,
+        )
 
     def trace(self) -> Trace:
         """What the last episode recorded."""
@@ -223,15 +219,12 @@ class _Episode:
         return Trace(np.empty((0, width)), np.empty(0), np.empty(0))
 
 
-def _statistics(population: Population) -> tuple[FloatArray | None, FloatArray | None]:
-    return population.frozen.get("observation_mean"), population.frozen.get("observation_std")
-
-
-def _normalised(encode: See, population: Population) -> See:
-    mean, std = _statistics(population)
+def _normaliser(population: Population) -> See | None:
+    mean = population.frozen.get("observation_mean")
+    std = population.frozen.get("observation_std")
     if mean is None or std is None:
-        return encode
-    return lambda observation: (encode(observation) - mean) / std
+        return None
+    return lambda seen: (seen - mean) / std
 
 
 def _report(

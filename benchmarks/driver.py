@@ -1,0 +1,108 @@
+"""What the driver costs: a generation of a free function, and the log.
+
+First, seconds per generation of a function that costs next to nothing (population 256,
+10 parameters, two Ray workers), less what the function alone costs. Second, the log's
+share of a run of half a minute: the seconds that the loop spends in the log, and the
+processor time of the writer's thread.
+
+    python benchmarks/driver.py
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import keep
+
+import distes
+from distes.runs import writer
+
+
+def sphere(parameters: Any) -> float:
+    """Cost next to nothing."""
+    return -float(np.dot(parameters, parameters))
+
+
+def free_function(out: Path, workers: int) -> dict[str, Any]:
+    """Time generations of a function task."""
+    task = distes.FunctionTask(sphere, num_parameters=10)
+    search = distes.Search(
+        task, population=256, generations=300, workers=workers, out=out, target=1.0
+    )
+    run = search.run().run
+    rows = run.generations.iloc[20:]
+    thetas = np.random.default_rng(0).standard_normal((256, 10))
+    began = time.perf_counter()
+    for _ in range(20):
+        for theta in thetas:
+            sphere(theta)
+    function_s = (time.perf_counter() - began) / 20
+    per_generation = rows["elapsed_s"].diff().median()
+    return {
+        "measure": f"free function, 256 x 10, workers={workers}",
+        "median_ms": 1e3 * per_generation,
+        "function_ms": 1e3 * function_s,
+        "beyond_function_ms": 1e3 * (per_generation - function_s),
+        "ask_ms": 1e3 * rows["ask_s"].median(),
+        "run_ms": 1e3 * rows["run_s"].median(),
+        "tell_ms": 1e3 * rows["tell_s"].median(),
+        "log_ms": 1e3 * rows["log_s"].median(),
+        "log_share": float("nan"),
+    }
+
+
+def log_share(out: Path, workers: int, seconds: float) -> dict[str, Any]:
+    """Measure the log of a CartPole run that lasts at least half a minute."""
+    threads: dict[str, float] = {}
+    original = writer.RunLog._write_loop
+
+    def timed(self: Any) -> None:
+        original(self)
+        threads["writer"] = time.thread_time()
+
+    writer.RunLog._write_loop = timed  # type: ignore[method-assign]
+    search = distes.Search(
+        "CartPole-v1",
+        population=256,
+        generations=None,
+        max_seconds=seconds,
+        workers=workers,
+        out=out,
+        target=1e9,
+    )
+    result = search.run()
+    writer.RunLog._write_loop = original  # type: ignore[method-assign]
+    frame = result.run.generations
+    in_loop = frame["log_s"].sum()
+    wall = frame["elapsed_s"].iloc[-1]
+    return {
+        "measure": f"log of CartPole-v1, {len(frame)} generations, workers={workers}",
+        "median_ms": 1e3 * frame["elapsed_s"].diff().median(),
+        "function_ms": float("nan"),
+        "beyond_function_ms": float("nan"),
+        "ask_ms": 1e3 * frame["ask_s"].median(),
+        "run_ms": 1e3 * frame["run_s"].median(),
+        "tell_ms": 1e3 * frame["tell_s"].median(),
+        "log_ms": 1e3 * frame["log_s"].median(),
+        "log_share": (in_loop + threads["writer"]) / wall,
+    }
+
+
+def main() -> None:
+    assert threading.current_thread() is threading.main_thread()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [
+            free_function(Path(folder) / "a", 0),
+            free_function(Path(folder) / "b", 2),
+            log_share(Path(folder) / "c", 2, 35.0),
+        ]
+    keep("driver", rows)
+
+
+if __name__ == "__main__":
+    main()
