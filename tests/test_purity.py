@@ -277,7 +277,7 @@ SLOW = {"CarRacing-v3", "Humanoid-v5", "HumanoidStandup-v5", "Ant-v5", "Pusher-v
         for name in sorted(VERIFIED_PURE)
     ],
 )
-def test_environment_that_distes_reuses_is_pure(name, tmp_path, monkeypatch):
+def test_environment_that_distes_reuses_is_pure(name):
     """A name on the list that leaks would make results depend on the number of workers."""
     report = check(Task(name, max_episode_steps=STEPS.get(name, 120)), episodes=4, processes=False)
     assert report.histories == 20
@@ -287,9 +287,8 @@ def test_environment_that_distes_reuses_is_pure(name, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["CartPole-v1", "Taxi-v4", "HalfCheetah-v5", "LunarLander-v3"])
-def test_environment_is_the_same_in_another_process(name, tmp_path, monkeypatch):
+def test_environment_is_the_same_in_another_process(name):
     """Workers are other processes: their episodes must be the driver's, bit for bit."""
-    monkeypatch.chdir(tmp_path)
     report = check(Task(name, max_episode_steps=120), histories=1)
     assert report.other_process is not None
     assert (report.other_process.episodes, report.other_process.count) == (10, 0)
