@@ -72,13 +72,17 @@ def _load(kind: str, name: str, base: type[T]) -> type[T]:
 
 
 def _defined(module: object, base: type[T]) -> list[type[T]]:
-    """List the public concrete subclasses of ``base`` that a module defines itself."""
+    """List the public concrete subclasses of ``base`` that a module defines itself.
+
+    A class with ``listed = False`` is left out: an option of a run, not a choice by name.
+    """
     return [
         member
         for name, member in vars(module).items()
         if inspect.isclass(member)
         and issubclass(member, base)
         and not inspect.isabstract(member)
+        and getattr(member, "listed", True)
         and member.__module__ == module.__name__  # type: ignore[attr-defined]
         and not name.startswith("_")
     ]

@@ -1,0 +1,25 @@
+"""Ranking candidates by fitness: NaN last, ties by candidate order."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distes.types import FloatArray, IntArray
+
+
+def elites(fitness: FloatArray, count: int) -> IntArray:
+    """Pick the best candidates, best first.
+
+    Args:
+        fitness: (n,) higher is better; NaN = failed, never picked.
+        count: how many to pick.
+
+    Returns:
+        (at most count,) candidate numbers; fewer where fewer candidates are valid.
+
+    >>> elites(np.array([1.0, 3.0, np.nan, 3.0]), 2)
+    array([1, 3])
+    """
+    valid = int(np.count_nonzero(~np.isnan(fitness)))
+    order = np.argsort(-fitness, kind="stable")
+    return order[: min(count, valid)]

@@ -1,0 +1,44 @@
+"""The cross-entropy method: sample a Gaussian, refit it to the best, repeat.
+
+| name | Szita & Lőrincz 2006, de Boer et al. 2005 |
+|---|---|
+| population size | N |
+| elite_fraction | ρ |
+| mean, std | μ, σ |
+| extra variance | Z |
+| 1 - mean_smoothing | α (their smoothing weighs the new value) |
+
+Settings of note: noisy CEM with constant noise is ``extra_std=2, extra_decay="constant"``
+(Z = 4), with decreasing noise ``extra_std=5**0.5, extra_decay="linear",
+extra_generations=50`` (Z = max(5 - t/10, 0)).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distes.population import Episodes, Population
+from distes.strategies.base import Problem
+from distes.strategies.gaussian import EliteGaussian, GaussianState
+
+
+@dataclass(frozen=True)
+class CEM(EliteGaussian[GaussianState]):
+    """Cross-entropy method (de Boer et al. 2005), with extra variance in sampling.
+
+    Settings: see `strategies.gaussian.EliteGaussian`.
+    """
+
+    def init(self, problem: Problem) -> GaussianState:
+        """Start from the initial mean and standard deviation."""
+        return self._initial(problem)
+
+    def ask(self, problem: Problem, state: GaussianState) -> Population:
+        """Sample the Gaussian, widened by the extra variance."""
+        return problem.population(self._gaussian(problem, state), self.population_size(problem))
+
+    def tell(
+        self, problem: Problem, state: GaussianState, population: Population, episodes: Episodes
+    ) -> GaussianState:
+        """Refit the Gaussian to the elites."""
+        return self._learn(problem, state, population, episodes, episodes.fitness)

@@ -1,0 +1,324 @@
+"""Optimisers of other packages: any object with ask() and tell().
+
+Such objects keep state of their own that cannot be saved exactly. So the strategy's state
+is the history of what the object was told; the live object is a cache, rebuilt by replay
+when it is not at hand, after a resume say. A replay costs the object's own time for all
+generations so far, without any episode.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from distes.distributions import Point, Table
+from distes.errors import UsageError
+from distes.numerics import ranking
+from distes.population import Episodes, Population
+from distes.randomness import strategy_generator
+from distes.strategies.base import Problem, Strategy
+from distes.strategies.elites import EliteFigures
+from distes.types import FloatArray, IntArray
+
+Factory = Callable[..., Any]
+"""factory(start (d,), seed) -> object; may take a keyword ``population_size``."""
+
+_SEED = 3
+"""Word that keys the generator of the object's seed."""
+
+_REPLAYED = 3
+"""Generations for which two replays are compared before a run."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExternalState:
+    """All that the object was told.
+
+    Attributes:
+        generation: generations told, the index of the next one.
+        fitness: (sum of sizes,) as told but for the sign: maximised, finite.
+        sizes: (generation,) int64 candidates of each generation.
+        recommended: (d,) what to deploy.
+        elites: figures of the better half of the last generation.
+    """
+
+    generation: int
+    fitness: FloatArray
+    sizes: IntArray
+    recommended: FloatArray
+    elites: EliteFigures
+
+
+@dataclass(frozen=True)
+class External(Strategy[ExternalState]):
+    """Drives any object with ``ask() -> (n, d)`` and ``tell(solutions, values)``.
+
+    The object may draw from numpy's and Python's global generators: it sees private
+    states of them, seeded like the object, and nothing leaks out or in.
+
+    For example ``cma`` (``lambda``: any function, or "package.module:function")::
+
+        External(lambda start, seed: cma.CMAEvolutionStrategy(
+            start, 0.5, {"seed": seed, "verbose": -9}))
+
+    Attributes:
+        factory: called as factory(start, seed), with start (d,) and 1 <= seed < 2**31 (many
+            packages take 0 for the time), and with ``population_size`` where it has a
+            parameter of that name; or "package.module:function".
+        minimises: values are told with the sign flipped.
+        passes_solutions: False calls ``tell(values)``.
+        recommendation: attribute or method of the object that holds what to deploy, dotted
+            (``mean`` or ``result.xfavorite`` with ``cma``); None deploys the mean of the
+            better half of the last generation.
+    """
+
+    factory: Factory | str
+    minimises: bool = True
+    passes_solutions: bool = True
+    recommendation: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a factory that is none."""
+        _load(self.factory)
+        object.__setattr__(self, "_cached", _Cache())
+
+    def check(self, problem: Problem) -> None:
+        """Refuse an object that does not fit, or that does not replay identically.
+
+        Raises:
+            UsageError: one sentence with what was found and what is needed.
+        """
+        size = problem.population_size
+        for first, second in zip(self._rehearsal(problem), self._rehearsal(problem), strict=True):
+            if size is not None and len(first) != size:
+                raise UsageError(
+                    f"{self._name} asks for {len(first)} candidates, the population is {size}: "
+                    "give the factory a parameter population_size, or leave population out"
+                )
+            if first.tobytes() != second.tobytes() or first.shape != second.shape:
+                raise UsageError(
+                    f"{self._name} does not replay: called twice with the same start and seed, "
+                    "its objects ask for different candidates; make it use its seed argument"
+                )
+
+    def init(self, problem: Problem) -> ExternalState:
+        """Start with an empty history."""
+        return ExternalState(
+            generation=0,
+            fitness=np.empty(0),
+            sizes=np.empty(0, dtype=np.int64),
+            recommended=np.array(problem.start, dtype=np.float64),
+            elites=EliteFigures(),
+        )
+
+    def ask(self, problem: Problem, state: ExternalState) -> Population:
+        """Take the object's candidates."""
+        solutions = self._live(problem, state).ask()
+        return problem.population(Table(solutions), len(solutions))
+
+    def tell(
+        self, problem: Problem, state: ExternalState, population: Population, episodes: Episodes
+    ) -> ExternalState:
+        """Tell the object; NaN becomes the worst finite fitness so far."""
+        live = self._live(problem, state)
+        solutions = live.ask()
+        told = episodes.fitness.copy()
+        failed = np.isnan(told)
+        if failed.any():
+            known = told[~failed] if not failed.all() else state.fitness
+            told[failed] = known.min() if len(known) else 0.0
+        fitness = np.concatenate([state.fitness, told])
+        sizes = np.append(state.sizes, np.int64(len(told)))
+        live.tell(told)
+        self._cache.hold(_history(problem, fitness, sizes), live)
+        half = ranking.elites(episodes.fitness, max(1, len(told) // 2))
+        return ExternalState(
+            generation=state.generation + 1,
+            fitness=fitness,
+            sizes=sizes,
+            recommended=self._recommended(problem, state, live, solutions[half]),
+            elites=EliteFigures.of(episodes, episodes.fitness, half),
+        )
+
+    def solution(self, problem: Problem, state: ExternalState) -> Population:
+        """Deploy what the object recommends, or the mean of the better half."""
+        return Population(Point(state.recommended), 1)
+
+    def metrics(self, state: ExternalState) -> dict[str, float]:
+        """Figures of the better half of the last generation."""
+        return state.elites.metrics()
+
+    @property
+    def _cache(self) -> _Cache:
+        # Not a field: it is no setting, and results do not depend on it.
+        cache: _Cache = vars(self)["_cached"]
+        return cache
+
+    @property
+    def _name(self) -> str:
+        if isinstance(self.factory, str):
+            return f"factory '{self.factory}'"
+        return f"factory {getattr(self.factory, '__qualname__', repr(self.factory))}"
+
+    def _recommended(
+        self, problem: Problem, state: ExternalState, live: _Live, better: FloatArray
+    ) -> FloatArray:
+        if self.recommendation is None:
+            mean: FloatArray = better.mean(axis=0) if len(better) else state.recommended
+            return mean
+        found = live.read(self.recommendation)
+        parameters = np.array([] if found is None else found, dtype=np.float64)
+        if parameters.shape != (problem.num_parameters,) or not np.isfinite(parameters).all():
+            return state.recommended
+        return parameters
+
+    def _live(self, problem: Problem, state: ExternalState) -> _Live:
+        """Find the object that was told the state's history, or replay it."""
+        key = _history(problem, state.fitness, state.sizes)
+        live = self._cache.find(key)
+        if live is None:
+            live = _Live(self, problem)
+            start = 0
+            for size in state.sizes:
+                live.ask()
+                live.tell(state.fitness[start : start + size])
+                start += size
+            self._cache.hold(key, live)
+        return live
+
+    def _rehearsal(self, problem: Problem) -> Iterator[FloatArray]:
+        """Run the first generations on a made-up fitness."""
+        live = _Live(self, problem)
+        for _ in range(_REPLAYED):
+            solutions = live.ask()
+            yield solutions
+            live.tell(-np.sum((solutions - problem.start - 1) ** 2, axis=1))
+
+
+class _Live:
+    """The third party's object, its pending candidates, and its global random states."""
+
+    def __init__(self, settings: External, problem: Problem) -> None:
+        self._settings = settings
+        self._num_parameters = problem.num_parameters
+        seed = int(strategy_generator(problem.seed, _SEED).integers(1, 2**31))
+        self._states = (
+            np.random.RandomState(seed).get_state(),
+            random.Random(seed).getstate(),  # noqa: S311 - likewise
+        )
+        self._pending: Any = None
+        factory = _load(settings.factory)
+        extra = {}
+        if problem.population_size is not None and _takes_population_size(factory):
+            extra["population_size"] = problem.population_size
+        with self._isolated():
+            self._object = factory(np.array(problem.start, dtype=np.float64), seed, **extra)
+        for method in ("ask", "tell"):
+            if not callable(getattr(self._object, method, None)):
+                raise UsageError(
+                    f"{settings._name} makes a {type(self._object).__name__} without "
+                    f"{method}(): it must make an object with ask() and tell()"
+                )
+
+    def ask(self) -> FloatArray:
+        """Candidates of the generation, (n, d); the same until `tell`."""
+        if self._pending is None:
+            with self._isolated():
+                self._pending = self._object.ask()
+        solutions = np.array(self._pending, dtype=np.float64)
+        if solutions.ndim != 2 or solutions.shape[1] != self._num_parameters or not len(solutions):
+            raise UsageError(
+                f"{self._settings._name}: ask() gave an array of shape {solutions.shape}, "
+                f"not (n, {self._num_parameters})"
+            )
+        return solutions
+
+    def tell(self, fitness: FloatArray) -> None:
+        values = -fitness if self._settings.minimises else fitness.copy()
+        with self._isolated():
+            if self._settings.passes_solutions:
+                self._object.tell(self._pending, values)
+            else:
+                self._object.tell(values)
+        self._pending = None
+
+    def read(self, path: str) -> Any:
+        try:
+            with self._isolated():
+                found = attrgetter(path)(self._object)
+                return found() if callable(found) else found
+        except AttributeError as error:
+            raise UsageError(f"recommendation '{path}': {error}") from error
+
+    @contextmanager
+    def _isolated(self) -> Iterator[None]:
+        """Swap the object's global random states in, and out again."""
+        outside = (np.random.get_state(), random.getstate())  # noqa: NPY002
+        np.random.set_state(self._states[0])  # noqa: NPY002
+        random.setstate(self._states[1])
+        try:
+            yield
+        finally:
+            self._states = (np.random.get_state(), random.getstate())  # noqa: NPY002
+            np.random.set_state(outside[0])  # noqa: NPY002
+            random.setstate(outside[1])
+
+
+class _Cache:
+    """Holds the newest live object; copies of a strategy start without it."""
+
+    def __init__(self) -> None:
+        self._key: tuple[Any, ...] | None = None
+        self._live: _Live | None = None
+
+    def find(self, key: tuple[Any, ...]) -> _Live | None:
+        return self._live if key == self._key else None
+
+    def hold(self, key: tuple[Any, ...], live: _Live) -> None:
+        self._key, self._live = key, live
+
+    def __reduce__(self) -> tuple[type[_Cache], tuple[()]]:
+        return _Cache, ()
+
+
+def _history(problem: Problem, fitness: FloatArray, sizes: IntArray) -> tuple[Any, ...]:
+    """Identify what an object was made from and has been told."""
+    start = np.asarray(problem.start, dtype=np.float64).tobytes()
+    return problem.seed, problem.population_size, start, fitness.tobytes(), sizes.tobytes()
+
+
+def _takes_population_size(factory: Factory) -> bool:
+    try:
+        return "population_size" in inspect.signature(factory).parameters
+    except ValueError:  # built in: no signature to read
+        return False
+
+
+def _load(factory: Factory | str) -> Factory:
+    if not isinstance(factory, str):
+        if not callable(factory):
+            raise UsageError(
+                f"factory {factory!r} is neither a function nor 'package.module:function'"
+            )
+        return factory
+    module_name, _, name = factory.partition(":")
+    if not (module_name and name):
+        raise UsageError(f"factory '{factory}' is not of the form package.module:function")
+    try:
+        found = getattr(importlib.import_module(module_name), name, None)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name + ".").startswith(error.name + "."):
+            raise
+        raise UsageError(f"factory '{factory}': there is no module '{error.name}'") from None
+    if not callable(found):
+        raise UsageError(f"factory '{factory}': {module_name} has no function '{name}'")
+    loaded: Factory = found
+    return loaded

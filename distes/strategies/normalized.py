@@ -1,0 +1,149 @@
+"""Observation normalisation around any strategy.
+
+Every candidate of a generation sees observations as (observation - mean)/std of all search
+episodes before it, as ARS V2 does (Mania et al. 2018). The statistics are frozen within a
+generation, so that an episode does not depend on the order in which others ran.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, cast
+
+import numpy as np
+
+from distes.population import Episodes, Population
+from distes.probes import ObservationMoments
+from distes.strategies.base import Problem, Strategy
+from distes.types import FloatArray
+
+_CONSTANT = 1e-7
+"""Share of |mean| below which a standard deviation is rounding error."""
+
+
+@dataclass(frozen=True, eq=False)
+class NormalizedState:
+    """The inner strategy's state and the running statistics.
+
+    Attributes:
+        inner: of the wrapped strategy.
+        count: observations so far.
+        mean: (k,) of them.
+        square_sum: (k,) sum of squares about the mean.
+    """
+
+    inner: Any
+    count: float
+    mean: FloatArray
+    square_sum: FloatArray
+
+    @property
+    def std(self) -> FloatArray:
+        """Standard deviations, (k,); 1 for what has not varied yet."""
+        if self.count == 0:
+            return np.ones_like(self.mean)
+        std = np.sqrt(np.maximum(self.square_sum, 0) / self.count)
+        varies = (std > _CONSTANT * np.abs(self.mean)) & (std > 0)
+        return np.where(varies, std, 1.0)
+
+    @property
+    def frozen(self) -> dict[str, FloatArray]:
+        """What the engine applies."""
+        return {"observation_mean": self.mean, "observation_std": self.std}
+
+    def merged(self, count: float, total: FloatArray, squares: FloatArray) -> NormalizedState:
+        """Add observations, given as sums about the present mean (Chan et al. 1979).
+
+        Args:
+            count: how many.
+            total: (k,) their sum.
+            squares: (k,) sum of their squares.
+        """
+        everything = self.count + count
+        finite = np.isfinite(total).all() and np.isfinite(squares).all()
+        if count == 0 or not finite:
+            # A non-finite observation would spoil the statistics for good.
+            return self
+        return replace(
+            self,
+            count=everything,
+            mean=self.mean + total / everything,
+            square_sum=self.square_sum + squares - total**2 / everything,
+        )
+
+
+@dataclass(frozen=True)
+class Normalized(Strategy[NormalizedState]):
+    """Wraps a strategy so that its policies see normalised observations.
+
+    A run asks for it with ``normalize_observations``, whatever its strategy.
+
+    Attributes:
+        inner: the wrapped strategy.
+    """
+
+    inner: Strategy[Any]
+
+    listed: ClassVar[bool] = False
+
+    def check(self, problem: Problem) -> None:
+        """Refuse what the inner strategy refuses."""
+        self.inner.check(problem)
+
+    def init(self, problem: Problem) -> NormalizedState:
+        """Start with mean 0 and standard deviation 1."""
+        size = problem.policy.observation_size
+        return NormalizedState(self.inner.init(problem), 0.0, np.zeros(size), np.zeros(size))
+
+    def ask(self, problem: Problem, state: NormalizedState) -> Population:
+        """Ask the inner strategy; its candidates report and use observation statistics."""
+        population = self.inner.ask(_applied(problem, state), state.inner)
+        return replace(
+            population,
+            probes=(*population.probes, ObservationMoments(state.mean)),
+            frozen={**population.frozen, **state.frozen},
+        )
+
+    def tell(
+        self, problem: Problem, state: NormalizedState, population: Population, episodes: Episodes
+    ) -> NormalizedState:
+        """Tell the inner strategy, then add the generation's observations."""
+        inner = self.inner.tell(_applied(problem, state), state.inner, population, episodes)
+        sums = episodes.sums
+        return replace(state, inner=inner).merged(
+            float(sums["observation_count"][0]),
+            sums["observation_sum"],
+            sums["observation_square_sum"],
+        )
+
+    def solution(self, problem: Problem, state: NormalizedState) -> Population:
+        """Deploy the inner strategy's solution with the newest statistics."""
+        solution = self.inner.solution(_applied(problem, state), state.inner)
+        return replace(solution, frozen={**solution.frozen, **state.frozen})
+
+    def metrics(self, state: NormalizedState) -> dict[str, float]:
+        """The inner strategy's."""
+        return self.inner.metrics(state.inner)
+
+    def stop(self, state: NormalizedState) -> str | None:
+        """The inner strategy's reason."""
+        return self.inner.stop(state.inner)
+
+
+class _Applied:
+    """A problem whose further populations use the statistics, too."""
+
+    def __init__(self, problem: Problem, frozen: dict[str, FloatArray]) -> None:
+        self._problem = problem
+        self._frozen = frozen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._problem, name)
+
+    def run(self, population: Population) -> Episodes:
+        frozen = {**population.frozen, **self._frozen}
+        return self._problem.run(replace(population, frozen=frozen))
+
+
+def _applied(problem: Problem, state: NormalizedState) -> Problem:
+    return cast("Problem", _Applied(problem, state.frozen))
