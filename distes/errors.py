@@ -10,6 +10,10 @@ class UsageError(ValueError):
     """What was given cannot work; the message is one sentence for its user."""
 
 
+class StorageError(OSError):
+    """A run could not be written; the message is one sentence with the cause."""
+
+
 def unknown(kind: str, given: str, accepted: Iterable[str], at_most: int = 12) -> UsageError:
     """Say that a name is unknown, what is accepted, and the nearest match.
 

@@ -1,0 +1,67 @@
+"""Checkpoints: a snapshot of the search, whose ``done`` marker commits all parts so far."""
+
+from __future__ import annotations
+
+from distes.errors import UsageError
+from distes.runs import codec
+from distes.runs.schema import CHECKPOINTS, PARTS, part_number
+from distes.runs.storage import Folder
+
+KEEP = 3
+"""Checkpoints kept: a reader still finds the one it has just looked up."""
+
+
+def write(folder: Folder, number: int, state: bytes) -> None:
+    """Commit: the snapshot, then its marker, then delete old checkpoints."""
+    name = _name(number)
+    folder.write(f"{name}/state.npz", state)
+    folder.write(f"{name}/done", b"")
+    for old in sorted(_numbers(folder))[:-KEEP]:
+        _delete(folder, old)
+
+
+def newest(folder: Folder) -> int | None:
+    """Give the number of the last commit; None before the first."""
+    complete = [n for n in _numbers(folder) if folder.exists(f"{_name(n)}/done")]
+    return max(complete, default=None)
+
+
+def read(folder: Folder, number: int) -> object:
+    """Decode a checkpoint's snapshot.
+
+    Raises:
+        UsageError: it is damaged, or the modules that define it are not imported.
+    """
+    try:
+        return codec.loads(folder.read(f"{_name(number)}/state.npz"))
+    except UsageError as error:
+        raise UsageError(f"'{folder.root / _name(number)}' cannot be read: {error}") from error
+
+
+def drop_beyond(folder: Folder, number: int) -> None:
+    """Delete whatever was written after commit ``number`` (-1: everything)."""
+    folder.delete_temporaries()
+    for beyond in _numbers(folder):
+        if beyond > number:
+            _delete(folder, beyond)
+    for parts in PARTS:
+        for name in folder.names(parts):
+            found = part_number(name)
+            if found is not None and found > number:
+                folder.delete(f"{parts}/{name}")
+
+
+def _numbers(folder: Folder) -> list[int]:
+    return [int(name) for name in folder.names(CHECKPOINTS) if name.isdigit()]
+
+
+def _name(number: int) -> str:
+    return f"{CHECKPOINTS}/{number:06d}"
+
+
+def _delete(folder: Folder, number: int) -> None:
+    """Delete a checkpoint, its marker first: it is never complete in part."""
+    done = f"{_name(number)}/done"
+    if folder.exists(done):
+        folder.delete(done)
+    folder.delete(_name(number))

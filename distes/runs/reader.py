@@ -1,0 +1,183 @@
+"""Reading a run, finished or still being written."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+# Looked up by name when populations are read.
+import distes.distributions
+import distes.probes  # noqa: F401
+from distes import registry
+from distes.errors import UsageError, unknown
+from distes.population import Population
+from distes.runs import checkpoint, codec
+from distes.runs.schema import (
+    CONFIG,
+    EPISODES,
+    EVALUATIONS,
+    EVENTS,
+    GENERATIONS,
+    POPULATIONS,
+    SCHEMA_VERSION,
+    empty_table,
+    part_number,
+)
+from distes.runs.storage import Folder
+from distes.strategies.base import Strategy
+
+
+def load(path: str | Path) -> Run:
+    """Open a run directory.
+
+    Args:
+        path: as `Search` was given, or printed.
+
+    Raises:
+        UsageError: there is none, it is no run directory, or a newer version wrote it.
+    """
+    return Run(path)
+
+
+class Run:
+    """A run on disk. Tables are read once, when first asked for; `load` again for news.
+
+    Attributes:
+        path: the run's directory.
+        config: what ``config.json`` holds.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = read_config(path)
+        self._folder = Folder(path)
+
+    def __repr__(self) -> str:
+        """Name the directory."""
+        return f"Run({str(self.path)!r})"
+
+    @cached_property
+    def generations(self) -> pd.DataFrame:
+        """One row a generation."""
+        return self._frame(GENERATIONS)
+
+    @cached_property
+    def episodes(self) -> pd.DataFrame:
+        """One row an episode of the search."""
+        return self._frame(EPISODES)
+
+    @cached_property
+    def evaluations(self) -> pd.DataFrame:
+        """One row an episode of a held-out, test or further evaluation."""
+        return self._frame(EVALUATIONS)
+
+    @cached_property
+    def events(self) -> list[dict[str, Any]]:
+        """What happened besides, in order; each has ``time`` and ``kind``."""
+        if not self._folder.exists(EVENTS):
+            return []
+        events = []
+        for line in self._folder.read(EVENTS).splitlines():
+            try:
+                events.append(json.loads(line))
+            except ValueError:  # cut short by a crash, or still being written
+                continue
+        return events
+
+    def population(self, generation: int) -> Population:
+        """Read a generation's population; its task is None.
+
+        Raises:
+            UsageError: the generation is not there, or its population was too large to
+                be kept.
+        """
+        parts = _parts(self._folder, POPULATIONS)
+
+        def first(name: str) -> int:
+            return min(self._bundle(name)[0])
+
+        place = bisect_right(parts, generation, key=first) - 1
+        trees, arrays = self._bundle(parts[place]) if place >= 0 else ({}, {})
+        if generation not in trees:
+            near = f"; the last one before it is of generation {max(trees)}" if trees else ""
+            raise UsageError(
+                f"'{self.path}' holds no population of generation {generation} (of large "
+                f"populations only some are kept){near}"
+            )
+        population = codec.decode(trees[generation], arrays)
+        if not isinstance(population, Population):
+            raise UsageError(f"generation {generation} of '{self.path}' is not a population")
+        return population
+
+    def snapshot(self) -> Any | None:
+        """Decode what the last commit saved of the search; None before the first.
+
+        Raises:
+            UsageError: it is damaged, or the modules that define it are not imported.
+        """
+        number = checkpoint.newest(self._folder)
+        if number is None:
+            return None
+        registry.names("strategies", Strategy)  # imports ours, so that their states are known
+        return checkpoint.read(self._folder, number)
+
+    def _frame(self, folder: str) -> pd.DataFrame:
+        parts = [str(self.path / name) for name in _parts(self._folder, folder)]
+        # Not partitioned: a '=' in the run's own path means nothing.
+        table = pq.read_table(parts, partitioning=None) if parts else empty_table(folder)
+        frame: pd.DataFrame = table.to_pandas()
+        return frame
+
+    def _bundle(self, name: str) -> tuple[dict[int, codec.Json], Mapping[str, Any]]:
+        tree, arrays = codec.unpack(self._folder.read(name))
+        try:
+            return {int(generation): one for generation, one in tree["dict"].items()}, arrays
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"'{self.path / name}' does not hold populations") from error
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """Read a run's configuration, and refuse what is not a run that can be read.
+
+    Raises:
+        UsageError: there is no such directory, it is no run, or a newer version wrote it.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        beside = [each.parent.name for each in root.absolute().parent.glob(f"*/{CONFIG}")]
+        if beside:
+            raise unknown(f"run in '{root.parent}'", root.name, beside)
+        raise UsageError(f"there is no run directory '{path}'")
+    try:
+        config = json.loads((root / CONFIG).read_bytes())
+        version = config["schema_version"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UsageError(
+            f"'{path}' is not a run directory: it has no {CONFIG} with a schema_version"
+        ) from None
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise UsageError(
+            f"'{path}' was written with schema version {version}, and this distes reads "
+            f"versions up to {SCHEMA_VERSION}: use a newer one"
+        )
+    return dict(config)
+
+
+def generations_schema(folder: Folder) -> pa.Schema | None:
+    """Read the columns of the generations so far; None if there are none."""
+    parts = _parts(folder, GENERATIONS)
+    return pq.read_schema(pa.BufferReader(folder.read(parts[0]))) if parts else None
+
+
+def _parts(folder: Folder, name: str) -> list[str]:
+    """List a folder's parts in the order of their commits."""
+    numbered = {part_number(part): f"{name}/{part}" for part in folder.names(name)}
+    return [numbered[number] for number in sorted(n for n in numbered if n is not None)]

@@ -1,0 +1,246 @@
+"""What a run directory holds, and the Parquet tables made from records.
+
+docs/log-schema.md describes every file and column; change it, and `SCHEMA_VERSION`,
+together with this file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distes.errors import UsageError
+from distes.population import Evaluated, Population, Purpose, RunKey, Status
+from distes.types import Array, FloatArray
+
+SCHEMA_VERSION = 1
+
+CONFIG = "config.json"
+EVENTS = "events.jsonl"
+GENERATIONS = "generations"
+EPISODES = "episodes"
+EVALUATIONS = "evaluations"
+POPULATIONS = "populations"
+CHECKPOINTS = "checkpoints"
+PARTS = (GENERATIONS, EPISODES, EVALUATIONS, POPULATIONS)
+
+MAX_LOGGED_PARAMETERS = 32
+"""Parameter vectors longer than this are not logged; populations can redraw them."""
+
+_LIST = pa.list_(pa.float64())
+_EPISODES = [
+    ("generation", pa.int64()),
+    ("candidate", pa.int64()),
+    ("episode", pa.int64()),
+    ("seed", pa.int64()),
+    ("episode_return", pa.float64()),
+    ("episode_length", pa.int64()),
+    ("terminated", pa.bool_()),
+    ("truncated", pa.bool_()),
+    ("status", pa.string()),
+    ("context", _LIST),
+    ("parameters", _LIST),
+    ("attempt", pa.int16()),
+    ("worker", pa.int32()),
+    ("node", pa.string()),
+    ("started_at", pa.timestamp("us", tz="UTC")),
+    ("duration_s", pa.float64()),
+]
+_EVALUATIONS = [_EPISODES[0], ("purpose", pa.string()), ("call", pa.int64()), *_EPISODES[1:]]
+
+
+class Record(NamedTuple):
+    """One evaluation, as it is queued for the log."""
+
+    key: RunKey
+    population: Population
+    evaluated: Evaluated
+
+
+def part_name(folder: str, number: int) -> str:
+    """Name the part that commit ``number`` adds to a folder."""
+    return f"{folder}/part-{number:06d}.{'npz' if folder == POPULATIONS else 'parquet'}"
+
+
+def part_number(name: str) -> int | None:
+    """Give the commit number of a part's file name; None for any other file."""
+    match = re.fullmatch(r"part-(\d+)\.(?:npz|parquet)", name)
+    return int(match[1]) if match else None
+
+
+def empty_table(folder: str) -> pa.Table:
+    """Make a table without rows, for a folder without parts."""
+    columns = {EPISODES: _EPISODES, EVALUATIONS: _EVALUATIONS}.get(folder, _EPISODES[:1])
+    return pa.schema(columns).empty_table()
+
+
+def episodes_table(records: Sequence[Record], *, evaluations: bool = False) -> pa.Table:
+    """Make the rows of some evaluations, one an episode.
+
+    Args:
+        records: at least one; all with the same keys of ``info``.
+        evaluations: whether to add the columns ``purpose`` and ``call``.
+    """
+    episodes = [record.evaluated.episodes for record in records]
+    telemetry = [record.evaluated.telemetry for record in records]
+    counts = np.array([len(each.candidate) for each in episodes])
+
+    def joined(name: str) -> Array:
+        return np.concatenate([getattr(each, name) for each in episodes])
+
+    def placed(name: str) -> Array:
+        return np.concatenate([getattr(each, name) for each in telemetry])
+
+    def repeated(values: list[int]) -> Array:
+        return np.repeat(np.array(values, dtype=np.int64), counts)
+
+    nodes = sorted({node for each in telemetry for node in each.nodes})
+    numbers = {node: number for number, node in enumerate(nodes)}
+    node = np.concatenate(
+        [np.array([numbers[name] for name in t.nodes], dtype=np.int32)[t.node] for t in telemetry]
+    )
+    started_at = placed("started_at") * 1e6
+    unknown = ~np.isfinite(started_at)
+    started_at = np.where(unknown, 0.0, started_at).round().astype(np.int64)
+    contexts = [each.contexts for each in episodes]
+    parameters = [_parameters(record) for record in records]
+    columns: dict[str, Any] = {
+        "generation": repeated([record.key.generation for record in records]),
+        "candidate": joined("candidate"),
+        "episode": joined("episode"),
+        "seed": joined("seed"),
+        "episode_return": joined("episode_return"),
+        "episode_length": joined("episode_length"),
+        "terminated": joined("terminated"),
+        "truncated": joined("truncated"),
+        "status": _names(joined("status"), [each.name.lower() for each in Status]),
+        "context": _lists(contexts, counts),
+        "parameters": _lists(parameters, counts),
+        "attempt": placed("attempt"),
+        "worker": placed("worker"),
+        "node": _names(node, nodes),
+        "started_at": pa.array(started_at, mask=unknown).cast(pa.timestamp("us", tz="UTC")),
+        "duration_s": placed("duration_s"),
+    }
+    if evaluations:
+        purpose = repeated([record.population.purpose for record in records])
+        columns["purpose"] = _names(purpose, [each.name.lower() for each in Purpose])
+        columns["call"] = repeated([record.key.call for record in records])
+    fields = _EVALUATIONS if evaluations else _EPISODES
+    info = [(f"info_{name}", pa.float64()) for name in episodes[0].info]
+    for key in episodes[0].info:
+        columns[f"info_{key}"] = np.concatenate([each.info[key] for each in episodes])
+    # Chosen info stands where a reader looks for results: before where and when.
+    split = [name for name, _ in fields].index("attempt")
+    schema = pa.schema([*fields[:split], *info, *fields[split:]])
+    return pa.table(
+        [
+            column if isinstance(column, pa.Array) else pa.array(column, type=kind)
+            for column, kind in ((columns[each.name], each.type) for each in schema)
+        ],
+        schema=schema,
+    )
+
+
+def parquet(table: pa.Table) -> memoryview:
+    """Write a table as the bytes of one Parquet file."""
+    strings = [each.name for each in table.schema if pa.types.is_string(each.type)]
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=strings,
+    )
+    return memoryview(sink.getvalue())
+
+
+class GenerationRows:
+    """The generations table: its columns are those of the run's first row.
+
+    Args:
+        schema: of the parts written so far; None if there are none.
+    """
+
+    def __init__(self, schema: pa.Schema | None = None) -> None:
+        self._schema = schema
+
+    def check(self, row: Mapping[str, float | int | str]) -> None:
+        """Refuse a row that does not fit.
+
+        Raises:
+            UsageError: other names than the first row's, or a value of another type.
+        """
+        if self._schema is None:
+            self._schema = pa.schema([(name, _type(name, row[name])) for name in row])
+        names = self._schema.names
+        if row.keys() != set(names):
+            missing = sorted(set(names) - row.keys())
+            added = sorted(row.keys() - set(names))
+            raise UsageError(
+                f"a generation's figures lack {missing} and add {added}: the same names are "
+                "needed in every generation"
+            )
+        for name, kind in zip(names, self._schema.types, strict=True):
+            if not isinstance(row[name], _ACCEPTED[kind]):
+                raise UsageError(f"the figure {name} is {row[name]!r}: it has been {kind} so far")
+
+    def table(self, rows: Sequence[Mapping[str, float | int | str]]) -> pa.Table:
+        """Make a table of rows that were checked."""
+        assert self._schema is not None  # noqa: S101 - set by the first check
+        return pa.table(
+            [pa.array([row[each.name] for row in rows], each.type) for each in self._schema],
+            schema=self._schema,
+        )
+
+
+_ACCEPTED: dict[pa.DataType, tuple[type, ...]] = {
+    pa.int64(): (int, np.integer),
+    pa.float64(): (float, int, np.floating, np.integer),
+    pa.string(): (str,),
+}
+
+
+def _type(name: str, value: object) -> pa.DataType:
+    for kind, accepted in _ACCEPTED.items():
+        if isinstance(value, accepted):
+            return kind
+    raise UsageError(f"the figure {name} is {value!r}: figures are numbers or text")
+
+
+def _parameters(record: Record) -> FloatArray | None:
+    """Draw the parameters of every episode, (m, d); None where they are not logged."""
+    distribution, episodes = record.population.distribution, record.evaluated.episodes
+    if distribution.num_parameters > MAX_LOGGED_PARAMETERS:
+        return None
+    if distribution.uses_context:
+        return distribution.draw(episodes.candidate, episodes.contexts)
+    candidates, which = np.unique(episodes.candidate, return_inverse=True)
+    drawn = distribution.draw(candidates)
+    return drawn if len(candidates) == len(which) else drawn[which]
+
+
+def _lists(rows: Sequence[FloatArray | None], counts: Array) -> pa.Array:
+    """Make one list column of (m, k) arrays; null where there is none."""
+    widths = np.array([0 if each is None else each.shape[1] for each in rows])
+    ends = np.cumsum(np.repeat(widths, counts))
+    values = [np.ravel(each) for each in rows if each is not None]
+    return pa.ListArray.from_arrays(
+        pa.array(np.concatenate([[0], ends]), type=pa.int32()),
+        pa.array(np.concatenate([np.empty(0), *values])),
+        mask=pa.array(np.repeat([each is None for each in rows], counts)),
+    )
+
+
+def _names(codes: Array, names: Sequence[str]) -> pa.Array:
+    """Make a text column of numbers into a list of names."""
+    column = pa.DictionaryArray.from_arrays(
+        pa.array(codes.astype(np.int32)), pa.array(names, type=pa.string())
+    )
+    return column.cast(pa.string())

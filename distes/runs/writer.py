@@ -1,0 +1,343 @@
+"""Writing a run: callers queue records, a thread commits them in groups.
+
+A commit writes its parts first, each whole or not at all, and then its checkpoint.
+The checkpoint is what makes the parts count: `RunLog.resume` drops parts beyond it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from distes.errors import StorageError, UsageError
+from distes.population import Evaluated, Population, RunKey
+from distes.runs import checkpoint, codec
+from distes.runs.reader import generations_schema, read_config
+from distes.runs.schema import (
+    CONFIG,
+    EPISODES,
+    EVALUATIONS,
+    EVENTS,
+    GENERATIONS,
+    PARTS,
+    POPULATIONS,
+    SCHEMA_VERSION,
+    GenerationRows,
+    Record,
+    episodes_table,
+    parquet,
+    part_name,
+)
+from distes.runs.storage import Folder
+
+Row = Mapping[str, float | int | str]
+
+MAX_QUEUED_EPISODES = 1_000_000
+"""More than this is written without waiting, and the caller waits for it: memory stays
+bounded where episodes come faster than the disk takes them."""
+
+LARGE_POPULATION = 1_000_000
+"""Bytes from which only every `LARGE_POPULATION_EVERY`-th generation's population is kept."""
+
+LARGE_POPULATION_EVERY = 10
+
+
+@dataclass
+class _Batch:
+    """What was queued since some moment."""
+
+    rows: list[Row] = field(default_factory=list)
+    generations: list[Record] = field(default_factory=list)
+    evaluations: list[Record] = field(default_factory=list)
+    num_episodes: int = 0
+
+    def extend(self, other: _Batch) -> None:
+        self.rows += other.rows
+        self.generations += other.generations
+        self.evaluations += other.evaluations
+        self.num_episodes += other.num_episodes
+
+
+class RunLog:
+    """The log of a run that is being written; there is one writer at a time.
+
+    Queueing takes microseconds and copies nothing: records and snapshots must not be
+    changed afterwards. A fault of the thread (a full disk, say) is raised by the next
+    call; what was committed before stays readable.
+
+    Attributes:
+        path: the run's directory.
+    """
+
+    def __init__(self, folder: Folder, lock: IO[bytes], number: int, interval_s: float) -> None:
+        """Start the thread; use `create` or `resume`."""
+        self.path = folder.root
+        self._folder = folder
+        self._lock = lock
+        self._number = number
+        self._rows = GenerationRows(generations_schema(folder))
+        self._interval_s = interval_s
+        self._changed = threading.Condition()
+        self._queued = _Batch()  # not yet covered by a commit point
+        self._ready = _Batch()  # covered by the newest commit point
+        self._events: list[str] = []
+        self._snapshot: Any = None
+        self._points = 0  # commit points so far
+        self._durable = 0  # how many of them are on disk
+        self._urgent = False
+        self._closing = False
+        self._fault: Exception | None = None
+        self._fault_told = False
+        self._last_commit = time.monotonic()
+        self._thread = threading.Thread(target=self._work, name="distes-log", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def create(
+        cls, path: str | Path, config: Mapping[str, Any], *, interval_s: float = 2.0
+    ) -> RunLog:
+        """Start the log of a new run.
+
+        Args:
+            path: a directory that is new or empty.
+            config: written to ``config.json``, with the schema version.
+            interval_s: seconds between commits, at least.
+
+        Raises:
+            UsageError: the path is taken, or the configuration is no JSON.
+            StorageError: the directory cannot be written.
+        """
+        folder = Folder(path)
+        try:
+            text = json.dumps({"schema_version": SCHEMA_VERSION, **config}, indent=2)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"the configuration cannot be written as JSON: {error}") from error
+        try:
+            if folder.root.exists() and (not folder.root.is_dir() or any(folder.root.iterdir())):
+                raise UsageError(f"'{path}' exists and is not empty: name a new directory")
+            folder.root.mkdir(parents=True, exist_ok=True)
+            for name in PARTS:
+                (folder.root / name).mkdir()
+            folder.write(CONFIG, text.encode() + b"\n")
+            return cls(folder, folder.lock(CONFIG), 0, interval_s)
+        except OSError as error:
+            raise _storage_error(folder, error) from error
+
+    @classmethod
+    def resume(cls, path: str | Path, *, interval_s: float = 2.0) -> tuple[RunLog, Any | None]:
+        """Go on with a run from its last commit; what was written after it is dropped.
+
+        Args:
+            path: run directory.
+            interval_s: seconds between commits, at least.
+
+        Returns:
+            The log, and the snapshot of the last commit: None if there is none.
+
+        Raises:
+            UsageError: it is no run directory, a newer version's, still being written,
+                or its snapshot cannot be decoded.
+            StorageError: the directory cannot be written.
+        """
+        read_config(path)
+        folder = Folder(path)
+        try:
+            lock = folder.lock(CONFIG)
+            try:
+                newest = checkpoint.newest(folder)
+                snapshot = None if newest is None else checkpoint.read(folder, newest)
+                last = -1 if newest is None else newest
+                checkpoint.drop_beyond(folder, last)
+                return cls(folder, lock, last + 1, interval_s), snapshot
+            except BaseException:
+                lock.close()
+                raise
+        except OSError as error:
+            raise _storage_error(folder, error) from error
+
+    def generation(
+        self, row: Row, key: RunKey, population: Population, evaluated: Evaluated
+    ) -> None:
+        """Queue a generation: its figures, its episodes, its population, its events.
+
+        Args:
+            row: figures by column; names and types as in the first generation.
+            key: of the search's own population.
+            population: what was evaluated.
+            evaluated: the answer.
+        """
+        self._check()
+        row = {"generation": key.generation, **row}
+        self._rows.check(row)
+        self._queued.rows.append(row)
+        self._queued.generations.append(Record(key, population, evaluated))
+        self._note(key, population, evaluated)
+
+    def evaluation(self, key: RunKey, population: Population, evaluated: Evaluated) -> None:
+        """Queue the episodes and events of any further evaluation."""
+        self._check()
+        self._queued.evaluations.append(Record(key, population, evaluated))
+        self._note(key, population, evaluated)
+
+    def event(self, kind: str, **fields: object) -> None:
+        """Write an event soon, with the time; it does not wait for a commit."""
+        self._check()
+        with self._changed:
+            self._events.append(_line({"kind": kind, **fields}))
+            self._changed.notify_all()
+
+    def commit(self, snapshot: Any, *, now: bool = False) -> None:
+        """Make a commit point: all that was queued so far belongs to the snapshot.
+
+        It is written at once if the last commit is ``interval_s`` ago, and otherwise
+        then; of several commit points that wait, the newest snapshot is written.
+
+        Args:
+            snapshot: what `resume` is to return; see `codec.dumps` for what it may hold.
+            now: wait until it is on disk.
+        """
+        self._check()
+        with self._changed:
+            self._ready.extend(self._queued)
+            self._queued = _Batch()
+            self._snapshot = snapshot
+            self._points += 1
+            point = self._points
+            now = now or self._ready.num_episodes >= MAX_QUEUED_EPISODES
+            self._urgent = self._urgent or now
+            # A waiting thread knows when the interval ends; it is woken for more only.
+            if now or point == self._durable + 1:
+                self._changed.notify_all()
+            if now:
+                self._changed.wait_for(lambda: self._durable >= point or self._fault is not None)
+        self._raise_fault()
+
+    def close(self) -> None:
+        """Write the newest commit point, and end the thread; what has none is dropped."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+        self._lock.close()
+        if not self._fault_told:
+            self._raise_fault()
+
+    def _note(self, key: RunKey, population: Population, evaluated: Evaluated) -> None:
+        self._queued.num_episodes += len(evaluated.episodes.candidate)
+        if evaluated.events:
+            place = {"generation": key.generation, "purpose": population.purpose.name.lower()}
+            with self._changed:
+                self._events += [_line({**place, **event}) for event in evaluated.events]
+                self._changed.notify_all()
+
+    def _check(self) -> None:
+        self._raise_fault()
+        if self._closing:
+            raise RuntimeError("the log is closed")
+
+    def _raise_fault(self) -> None:
+        if self._fault is not None:
+            self._fault_told = True
+            if isinstance(self._fault, OSError):
+                raise _storage_error(self._folder, self._fault) from self._fault
+            raise self._fault
+
+    def _work(self) -> None:
+        try:
+            while self._step():
+                pass
+        except Exception as error:  # noqa: BLE001 - raised by the caller's next call
+            with self._changed:
+                self._fault = error
+                self._changed.notify_all()
+
+    def _step(self) -> bool:
+        """Wait for something to write, and write it; False when all is done."""
+        with self._changed:
+            while not (self._events or self._closing or self._due_s() <= 0):
+                due_s = self._due_s()
+                self._changed.wait(None if due_s == math.inf else due_s)
+            events, self._events = self._events, []
+            closing, point, batch = self._closing, None, _Batch()
+            if self._due_s() <= 0 or (closing and self._points > self._durable):
+                point, snapshot = self._points, self._snapshot
+                batch, self._ready = self._ready, batch
+                self._urgent = False
+        if events:
+            self._folder.append(EVENTS, "".join(events).encode())
+        if point is not None:
+            self._write(batch, snapshot)
+            with self._changed:
+                self._last_commit = time.monotonic()
+                self._durable = point
+                self._changed.notify_all()
+        return not closing
+
+    def _due_s(self) -> float:
+        """Seconds until the newest commit point is to be written."""
+        if self._points == self._durable:
+            return math.inf
+        return 0.0 if self._urgent else self._last_commit + self._interval_s - time.monotonic()
+
+    def _write(self, batch: _Batch, snapshot: Any) -> None:
+        number = self._number
+        state = codec.dumps(snapshot)
+        if batch.rows:
+            self._folder.write(
+                part_name(GENERATIONS, number), parquet(self._rows.table(batch.rows))
+            )
+        for name, records in ((EPISODES, batch.generations), (EVALUATIONS, batch.evaluations)):
+            filled = [r for r in records if len(r.evaluated.episodes.candidate)]
+            if filled:
+                table = episodes_table(filled, evaluations=name == EVALUATIONS)
+                self._folder.write(part_name(name, number), parquet(table))
+        populations = _populations(batch.generations)
+        if populations is not None:
+            self._folder.write(part_name(POPULATIONS, number), populations)
+        checkpoint.write(self._folder, number, state)
+        self._number += 1
+
+
+def _populations(records: list[Record]) -> bytes | None:
+    """Bundle populations by generation, large ones now and then; None if there are none."""
+    arrays: dict[str, Any] = {}
+    trees = {}
+    for record in records:
+        encoder = codec.Encoder()
+        name = f"{record.key.generation:06d}"
+        tree = encoder.encode(record.population, name)
+        size = sum(array.nbytes for array in encoder.arrays.values())
+        if size <= LARGE_POPULATION or record.key.generation % LARGE_POPULATION_EVERY == 0:
+            trees[name] = tree
+            arrays.update(encoder.arrays)
+    return codec.pack({"dict": trees}, arrays) if trees else None
+
+
+def _line(event: Mapping[str, object]) -> str:
+    stamped = {"time": datetime.now(UTC).isoformat(), **event}
+    return json.dumps(_plain(stamped), default=str) + "\n"
+
+
+def _plain(value: object) -> object:
+    """Replace numbers that JSON does not have."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _storage_error(folder: Folder, error: OSError) -> StorageError:
+    cause = error.strerror or str(error)
+    return StorageError(
+        f"'{folder.root}' cannot be written ({cause}); what was committed before stays readable"
+    )
