@@ -321,7 +321,7 @@ class Search:
         from distes.configuration import from_config
 
         run = load(path)
-        search = from_config(run.config)
+        search = from_config(run.config["search"])
         search.workers = workers
         search.address = address
         search.out = path
@@ -673,7 +673,7 @@ def evaluate(
     _at_least("episodes", episodes, 1)
     _at_least("seed", seed, 0)
     run = load(path)
-    search = from_config(run.config)
+    search = from_config(run.config["search"])
     solution = replace(solution_of(run), episodes=episodes, purpose=Purpose.TEST)
     evaluator = make_evaluator(search, workers)
     try:
