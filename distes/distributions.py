@@ -123,7 +123,8 @@ class Gaussian:
         for block in np.unique(blocks):
             whole = np.arange(block * BLAS_BLOCK, (block + 1) * BLAS_BLOCK)
             chosen = blocks == block
-            moved = self.noise(whole) @ transposed
+            with arithmetic.one_blas_thread():
+                moved = self.noise(whole) @ transposed
             out[chosen] = moved[candidates[chosen] - block * BLAS_BLOCK]
         return out
 
@@ -151,7 +152,11 @@ class Concat:
         return any(part.uses_context for part in self.parts)
 
     def draw(self, candidates: IntArray, contexts: Array | None = None) -> FloatArray:
-        """Draw each candidate from its part, (m, d)."""
+        """Draw each candidate from its part, (m, d).
+
+        Raises:
+            IndexError: a candidate lies beyond the last part.
+        """
         out = np.empty((len(candidates), self.num_parameters))
         start = 0
         for part, size in zip(self.parts, self.sizes, strict=True):
@@ -160,4 +165,6 @@ class Concat:
                 given = None if contexts is None else contexts[chosen]
                 out[chosen] = part.draw(candidates[chosen] - start, given)
             start += size
+        if len(candidates) and int(candidates.max()) >= start:
+            raise IndexError(f"candidate {candidates.max()} of a union of {start}")
         return out

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from distes.numerics import arithmetic
 from distes.population import Trace
 from distes.types import FloatArray
 
@@ -43,7 +44,7 @@ class ObservationMoments:
         """Reduce an episode to ``observation_{count,sum,square_sum}``."""
         shifted = trace.observations - self.center
         # Summed as two columns at least: numpy adds a single column pairwise, not in order.
-        padded = shifted if shifted.shape[1] > 1 else np.pad(shifted, ((0, 0), (0, 1)))
+        padded = arithmetic.weights(shifted)
         size = len(self.center)
         return {
             "observation_count": np.array([float(len(shifted))]),
@@ -104,11 +105,17 @@ def fold(nodes: Iterable[Node], num_episodes: int) -> dict[str, FloatArray]:
     Raises:
         ValueError: the nodes do not cover the episodes exactly.
     """
-    pending = {(level, index): dict(sums) for level, index, sums in nodes}
-    if not pending:
+    nodes = sorted(nodes, key=lambda node: node[1] << node[0])
+    if not nodes:
         return {}
-    if sum(1 << level for level, _ in pending) != num_episodes:
-        raise ValueError(f"{len(pending)} nodes do not cover {num_episodes} episodes")
+    covered = 0
+    for level, index, _ in nodes:
+        if index << level != covered:
+            break
+        covered += 1 << level
+    if covered != num_episodes or covered != sum(1 << level for level, _, _ in nodes):
+        raise ValueError(f"{len(nodes)} nodes do not cover {num_episodes} episodes exactly")
+    pending = {(level, index): dict(sums) for level, index, sums in nodes}
     level = 0
     while len(pending) > 1 or (level, 0) not in pending:
         for here, index in sorted(node for node in pending if node[0] == level):

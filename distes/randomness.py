@@ -80,7 +80,7 @@ def episode_seeds(key: RunKey, purpose: Purpose, group: IntArray, episode: IntAr
     philox_key = np.array(
         _key(key.seed, _Domain.EPISODES, purpose, key.generation, key.call), dtype=np.uint64
     )
-    top = np.uint64(0 if purpose is Purpose.SEARCH else 1 << 62)
+    top = np.uint64(0 if purpose == Purpose.SEARCH else 1 << 62)
     mask = np.uint64((1 << 62) - 1)
     first, last = int(group.min()), int(group.max())
     block = first // 4

@@ -7,7 +7,11 @@ least two output columns, so one row alone equals the same row in any batch.
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from distes.types import FloatArray
 
@@ -23,7 +27,9 @@ def weights(matrix: FloatArray) -> FloatArray:
     """
     if matrix.shape[1] >= 2:
         return np.ascontiguousarray(matrix)
-    return np.ascontiguousarray(np.pad(matrix, ((0, 0), (0, 2 - matrix.shape[1]))))
+    padded = np.zeros((len(matrix), 2))
+    padded[:, : matrix.shape[1]] = matrix
+    return padded
 
 
 def product(rows: FloatArray, laid_out: FloatArray) -> FloatArray:
@@ -35,3 +41,14 @@ def product(rows: FloatArray, laid_out: FloatArray) -> FloatArray:
     subscripts = "i,io->o" if rows.ndim == 1 else "mi,io->mo"
     result: FloatArray = np.einsum(subscripts, rows, laid_out)
     return result
+
+
+def one_blas_thread() -> Any:
+    """Make a context in which BLAS products do not depend on how many cores there are."""
+    return _libraries().limit(limits=1, user_api="blas")
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    # Found once: looking through the loaded libraries takes longer than a small product.
+    return ThreadpoolController()
