@@ -1,0 +1,109 @@
+"""Small environments for tests; importable, so that workers and other processes find them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+
+class Walk(gym.Env[Any, Any]):
+    """A noisy walk on a line; the reward is minus the distance from the goal.
+
+    The goal is 1, or what ``reset(options={"context": ...})`` says.
+    """
+
+    def __init__(self, fail_above: float = np.inf, nan_above: float = np.inf) -> None:
+        self.observation_space = Box(-np.inf, np.inf, (2,))
+        self.action_space = Box(-1.0, 1.0, (1,))
+        self.fail_above, self.nan_above = fail_above, nan_above
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.goal = 1.0 if options is None else float(options["context"][0])
+        self.position = float(self.np_random.normal())
+        self.t = 0
+        return self._observation(), {}
+
+    def step(self, action: Any) -> Any:
+        assert self.action_space.contains(action), action
+        self.t += 1
+        self.position += 0.2 * float(action[0]) + 0.05 * float(self.np_random.normal())
+        if self.position > self.fail_above:
+            raise RuntimeError(f"position {self.position:.1f} is off the table")
+        reward = -abs(self.position - self.goal)
+        if self.position > self.nan_above:
+            reward = float("nan")
+        info = {"distance": abs(self.position - self.goal), "is_success": reward > -0.2}
+        return self._observation(), reward, self.t >= 10, False, info
+
+    def _observation(self) -> Any:
+        return np.array([self.position, self.goal], dtype=np.float32)
+
+
+class Reused(gym.Env[Any, Any]):
+    """Gives one array as every observation, changed in place."""
+
+    def __init__(self) -> None:
+        self.observation_space = Box(-np.inf, np.inf, (1,), np.float64)
+        self.action_space = Discrete(2)
+        self.array = np.zeros(1)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.array[0] = 0.0
+        return self.array, {}
+
+    def step(self, action: Any) -> Any:
+        self.array[0] += 1.0
+        return self.array, 1.0, bool(self.array[0] >= 5), False, {}
+
+
+class Broken(gym.Env[Any, Any]):
+    """Fails at every reset."""
+
+    observation_space = Box(-1.0, 1.0, (1,))
+    action_space = Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        raise ZeroDivisionError("the simulator has no licence")
+
+
+def walk(**kwargs: Any) -> gym.Env[Any, Any]:
+    return Walk(**kwargs)
+
+
+def limited_walk() -> gym.Env[Any, Any]:
+    return gym.wrappers.TimeLimit(Walk(), 4)
+
+
+def normalised_walk() -> gym.Env[Any, Any]:
+    return gym.wrappers.NormalizeObservation(Walk())
+
+
+def reused() -> gym.Env[Any, Any]:
+    return Reused()
+
+
+def broken() -> gym.Env[Any, Any]:
+    return Broken()
+
+
+def sphere(parameters: Any) -> float:
+    return -float(np.sum((np.asarray(parameters) - 1.0) ** 2))
+
+
+def noisy_sphere(parameters: Any, seed: int) -> float:
+    return sphere(parameters) + float(np.random.default_rng(seed).standard_normal())
+
+
+def vectorised_sphere(parameters: Any) -> Any:
+    return -np.sum((parameters - 1.0) ** 2, axis=1)
+
+
+def slow_sphere(parameters: Any) -> float:
+    time.sleep(0.004)
+    return sphere(parameters)
