@@ -157,7 +157,9 @@ def test_leak_of_a_last_bit_is_found():
     assert report.reuse.first_step == 1
     assert str(report.reuse.differing[0]) in str(report)
     assert "builds a new instance for every episode: results are reproducible" in str(report)
-    assert "leave that out" in str(check(Task(Tired, reuse_env=True), processes=False))
+    kept = check(Task(Tired, reuse_env=True), processes=False)
+    assert not kept.reproducible
+    assert "reuse_env=False" in str(kept)
     with pytest.raises(AssertionError, match="Tired: not pure"):
         assert_pure(Tired)
 
@@ -168,7 +170,7 @@ def test_leak_after_an_aborted_episode_into_logged_info_is_found():
     report = check(Task(Forgetful, log_info=("stale",)), processes=False)
     assert report.reuse.count > 0
     assert report.reuse.first_step == 0
-    assert "first at the reset" in str(report)
+    assert "first at the reset, returns are the same" in str(report)
 
 
 @pytest.mark.parametrize("env", [Unseeded, Shared])
@@ -283,6 +285,13 @@ def test_environment_that_distes_reuses_is_pure(name):
     assert report.histories == 20
     assert report.pure, str(report)
     assert report.reuses_env
+
+
+def test_map_drawn_when_the_instance_is_made_is_found():
+    """FrozenLake's random map is drawn without a seed: every worker would have its own."""
+    report = check(Task("FrozenLake-v1", env_kwargs={"map_name": None}), processes=False)
+    assert report.new_instance.count > 0
+    assert "when an instance is made" in str(report)
 
 
 @pytest.mark.slow

@@ -76,8 +76,10 @@ class PurityReport:
 
     @property
     def reproducible(self) -> bool:
-        """Whether episodes in new instances gave the same wherever they were compared."""
-        return not self.new_instance.count and not (self.other_process and self.other_process.count)
+        """Whether runs of the task as it stands give the same results again."""
+        elsewhere = self.other_process.count if self.other_process else 0
+        in_use = self.reuse.count if self.reuses_env else 0
+        return not (self.new_instance.count or elsewhere or in_use)
 
     @property
     def pure(self) -> bool:
@@ -93,36 +95,38 @@ class PurityReport:
         for finding in findings:
             over = f" over {self.histories} histories" if finding is self.reuse else ""
             lines += [f"  {line}" for line in _describe(finding, over)]
-        return "\n".join([*lines, *self._consequences()])
+        return "\n".join([*lines, self._consequences()])
 
-    def _consequences(self) -> list[str]:
+    def _consequences(self) -> str:
         if self.new_instance.count:
-            return [
-                "Results will not be reproducible: the seed does not decide what happens. Draw "
-                "all randomness from self.np_random, and call super().reset(seed=seed) first.",
-            ]
-        if not self.reproducible:
-            return [
+            return (
+                "Results will not be reproducible: the seed does not decide what happens. Call "
+                "super().reset(seed=seed) first and draw all randomness from self.np_random; "
+                "what is drawn when an instance is made has no seed at all."
+            )
+        if self.other_process and self.other_process.count:
+            return (
                 "Results will not be reproducible across processes, so not on several workers: "
                 "something of the process enters (the order of a set, the clock, a global "
-                "variable). Draw all randomness from self.np_random.",
-            ]
+                "variable). Draw all randomness from self.np_random."
+            )
         if self.reuse.count and self.reuses_env:
-            return [
-                "An episode depends on those before it and the task says reuse_env=True: leave "
-                "that out, and distes builds a new instance for every episode.",
-            ]
+            return (
+                "Results will not be reproducible: an episode depends on those before it, and "
+                "distes keeps this environment's instances. With reuse_env=False it builds a new "
+                "one for every episode."
+            )
         if self.reuse.count:
-            return [
+            return (
                 "An episode depends on those before it, so distes builds a new instance for "
-                "every episode: results are reproducible.",
-            ]
+                "every episode: results are reproducible."
+            )
         if self.reuses_env:
-            return ["distes reuses its instances."]
-        return [
+            return "distes reuses its instances."
+        return (
             "distes builds a new instance for every episode; by this check reuse_env=True would "
-            "give the same results faster.",
-        ]
+            "give the same results faster."
+        )
 
 
 def check(
@@ -372,9 +376,10 @@ def _describe(finding: Finding, over: str) -> list[str]:
     shown = ", ".join(map(str, finding.differing[:3]))
     more = f" and {len(finding.differing) - 3} more" if len(finding.differing) > 3 else ""
     where = "at the reset" if finding.first_step == 0 else f"at step {finding.first_step}"
-    by = (
-        "some raise an exception"
-        if np.isnan(finding.return_difference)
-        else f"returns by up to {finding.return_difference:g}"
-    )
+    if np.isnan(finding.return_difference):
+        by = "some raise an exception"
+    elif finding.return_difference:
+        by = f"returns by up to {finding.return_difference:.6g}"
+    else:
+        by = "returns are the same"
     return [first, f"  first {where}, {by}; seeds {shown}{more}"]
