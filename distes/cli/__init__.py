@@ -1,0 +1,87 @@
+"""The command line: parsing, exit codes, and what is said when something is wrong.
+
+Exit codes: 0 done, 1 failed, 2 bad usage, 130 and 143 interrupted by SIGINT and SIGTERM.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Sequence
+
+import click
+
+from distes.cli.commands import distes
+from distes.cli.interrupts import Interrupted
+from distes.errors import RunFailed, StorageError, UsageError, unknown
+
+__all__ = ["main"]
+
+FAILED, BAD_USAGE = 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    A mistake of the user is one sentence on stderr. A fault in the user's own code, or in
+    ours, passes through with its traceback.
+
+    Args:
+        arguments: without the program's name; None takes the process's own.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        distes.main(
+            args=None if arguments is None else list(arguments),
+            prog_name="distes",
+            standalone_mode=False,
+        )
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return BAD_USAGE
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        return _say(_sentence(error), BAD_USAGE)
+    except UsageError as error:
+        return _say(str(error), BAD_USAGE)
+    except (RunFailed, StorageError) as error:
+        click.echo(f"distes: {error}", err=True)
+        return FAILED
+    except Interrupted as interruption:
+        return 128 + interruption.signal
+    except (KeyboardInterrupt, click.Abort):
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # The reader has seen enough; keep Python from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return 0
+
+
+def _say(sentence: str, exit_code: int) -> int:
+    line = re.sub(r"\s+", " ", sentence)
+    click.echo(f"distes: {line}", err=True)
+    return exit_code
+
+
+def _sentence(error: click.ClickException) -> str:
+    """Say what click found wrong as the rest of the project would."""
+    if isinstance(error, click.exceptions.NoSuchCommand):
+        return str(unknown("command", error.command_name, distes.commands))
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+        command = error.ctx.command
+        flags = [
+            flag
+            for parameter in command.get_params(error.ctx)
+            for flag in parameter.opts
+            if flag.startswith("--")
+        ]
+        explain = getattr(command, "explain_unknown", None)
+        said = explain(error.ctx, error.option_name, flags) if explain else None
+        return said or str(unknown("flag", error.option_name, flags))
+    return error.format_message()

@@ -1,0 +1,218 @@
+"""The commands. Heavy libraries are imported by the commands that need them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from distes.cli.interrupts import Interrupted, listen
+from distes.cli.options import SettingOption
+from distes.cli.run import RunCommand, configured
+from distes.errors import unknown
+
+if TYPE_CHECKING:
+    from distes.display import Display
+    from distes.search import Result
+
+SETTINGS = {
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 100,
+    "token_normalize_func": lambda token: token.replace("_", "-"),
+}
+RUN = click.argument("run", type=click.Path(path_type=Path))
+
+
+class Among(click.Choice[str]):
+    """One of a few names."""
+
+    name = "name"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Give the name back.
+
+        Raises:
+            UsageError: it is none of them.
+        """
+        spelled = value.replace("_", "-")
+        if spelled not in self.choices:
+            flag = isinstance(param, click.Option)
+            kind = f"value of {param.opts[0]}" if param is not None and flag else "name"
+            raise unknown(kind, value, self.choices)
+        return spelled
+
+
+@click.group(context_settings=SETTINGS)
+@click.version_option(package_name="distes", message="distes %(version)s")
+def distes() -> None:
+    """Search for policies by population, on all cores or a Ray cluster."""
+
+
+@distes.command(cls=RunCommand)
+@click.argument("target", metavar="ENV|CONFIG.toml")
+@click.option("--strategy", metavar="NAME", help="see distes list strategies (cem)")
+@click.option("--policy", metavar="NAME", help="see distes list policies (linear)")
+@click.option("--dry-run", is_flag=True, help="print the resolved configuration, run nothing")
+@click.pass_context
+def run(
+    ctx: click.Context,
+    /,
+    target: str,
+    strategy: str | None,  # noqa: ARG001 - read through the context, like all settings
+    policy: str | None,  # noqa: ARG001
+    *,
+    dry_run: bool,
+    **settings: Any,  # noqa: ARG001
+) -> None:
+    """Search for a policy for an environment, or run what a TOML file describes.
+
+    ENV is a Gymnasium id (CartPole-v1, module:Id-v0) or module:function, a function that
+    makes an environment. A file says all that the flags say; flags override it.
+    """
+    from distes import configuration
+
+    search = configuration.from_config(configured(ctx, target))
+    if dry_run:
+        search.check()
+        click.echo(configuration.to_toml(configuration.to_config(search)), nl=False)
+        return
+
+    def start(display: Display) -> Result:
+        search.observers = (display,)
+        return search.run()
+
+    _watched(start)
+
+
+@distes.command()
+@RUN
+@click.option("--workers", metavar="N", help="0 for this process; all cores by default")
+@click.option("--cpus-per-worker", metavar="X", help="may be a fraction")
+@click.option("--address", metavar="TEXT", help="of a Ray cluster")
+def resume(
+    run: Path, workers: str | None, cpus_per_worker: str | None, address: str | None
+) -> None:
+    """Go on with an interrupted run, exactly, on any number of workers."""
+    from distes.configuration import search_settings
+    from distes.search import Search
+
+    flags = {"workers": workers, "cpus_per_worker": cpus_per_worker, "address": address}
+    known = search_settings()
+    placed = {
+        name: SettingOption(known[name]).read(value)
+        for name, value in flags.items()
+        if value is not None
+    }
+    _watched(lambda display: Search.resume(run, observers=(display,), **placed))
+
+
+@distes.command()
+@RUN
+@click.option("--episodes", type=click.IntRange(1), default=100, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--workers", type=click.IntRange(0), default=0, help="0, the default: in-process")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object")
+def evaluate(run: Path, episodes: int, seed: int, workers: int, *, as_json: bool) -> None:
+    """Score a run's solution on episodes that no search has seen."""
+    from distes.display import interval
+    from distes.search import evaluate as evaluate_run
+
+    score = evaluate_run(run, episodes=episodes, seed=seed, workers=workers)
+    if as_json:
+        # JSON has no NaN: a figure that does not exist is null.
+        figures = {k: None if v != v else v for k, v in asdict(score).items()}  # noqa: PLR0124
+        click.echo(json.dumps(figures))
+    else:
+        click.echo(f"{interval(score)}, standard deviation {score.std:.6g}")
+
+
+@distes.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="image to write")
+@click.option(
+    "--x",
+    type=Among(["episodes", "env-steps", "seconds"]),
+    default="env-steps",
+    show_default=True,
+    metavar="AXIS",
+    help="episodes, env-steps or seconds",
+)
+def plot(runs: tuple[Path, ...], out: Path, x: str) -> None:
+    """Draw learning curves of one or more runs."""
+    from distes.analysis.plots import plot as draw
+
+    draw(list(runs), out, x.replace("-", "_"))
+    click.echo(out)
+
+
+@distes.command()
+@RUN
+def info(run: Path) -> None:
+    """Sum up a run: settings, progress, results, events."""
+    from distes.analysis.report import info as describe
+
+    click.echo(describe(run))
+
+
+@distes.command()
+@click.argument("env")
+@click.option("--env-kwargs", metavar="JSON", help="passed to the environment")
+@click.option("--episodes", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--histories", type=click.IntRange(1), default=20, show_default=True)
+@click.pass_context
+def check(
+    ctx: click.Context, env: str, env_kwargs: str | None, *, episodes: int, histories: int
+) -> None:
+    """Try whether an environment leaks from one episode into the next.
+
+    Exit code 0 if runs of it are reproducible, 1 if they are not.
+    """
+    from distes.configuration import environment
+    from distes.settings import checked, settings_of
+    from distes.task import Task
+    from distes.testing.purity import check as check_purity
+
+    setting = settings_of(Task)["env_kwargs"]
+    kwargs = {} if env_kwargs is None else checked(setting, env_kwargs, "--env-kwargs")
+    task = Task(env=environment(env), env_kwargs=kwargs)
+    report = check_purity(task, histories=histories, episodes=episodes)
+    click.echo(str(report))
+    ctx.exit(0 if report.reproducible else 1)
+
+
+@distes.command("list")
+@click.argument("what", metavar="strategies|policies", type=Among(["strategies", "policies"]))
+def list_names(what: str) -> None:
+    """List what --strategy or --policy accepts."""
+    from distes.policies.base import PolicySpec
+    from distes.registry import find, names
+    from distes.strategies.base import Strategy
+
+    base = {"strategies": Strategy, "policies": PolicySpec}[what]
+    found = names(what, base)
+    width = max(map(len, found))
+    for name in found:
+        about = (find(what, name, base).__doc__ or "").partition("\n")[0]
+        click.echo(f"{name:{width}}  {about}")
+
+
+def _watched(start: Callable[[Display], Result]) -> None:
+    """Run a search with a display, listening for signals."""
+    from distes.display import Display
+
+    display = Display(on_start=listen)
+    listen()
+    try:
+        start(display)
+    except Interrupted as interruption:
+        display.close()
+        if display.path is not None:
+            click.echo(f"distes: stopped by {interruption}; go on with", err=True)
+            click.echo(f"  distes resume {display.path}", err=True)
+        raise
+    finally:
+        display.close()

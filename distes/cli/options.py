@@ -1,0 +1,107 @@
+"""Flags made from settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import click
+
+from distes.settings import NONE, Setting, checked, plain
+
+
+class SettingOption(click.Option):
+    """A flag for one setting; its value stays text until `checked` reads it.
+
+    Attributes:
+        setting: which.
+        table: ``strategy`` or ``policy``; "" for the search and its task.
+    """
+
+    def __init__(self, setting: Setting, table: str = "") -> None:
+        """Make ``--name``, ``--table.name`` or, for true and false, ``--name/--no-name``."""
+        self.setting = setting
+        self.table = table
+        flag = flag_of(setting.name, table)
+        off = f"/--no-{flag.removeprefix('--')}" if setting.is_switch else ""
+        super().__init__(
+            [flag + off, f"{table}_{setting.name}"],
+            type=bool if setting.is_switch else str,
+            default=None,
+            metavar=None if setting.is_switch else metavar(setting),
+            help=_help(setting),
+        )
+
+    def read(self, given: Any) -> Any:
+        """Read a value of this flag.
+
+        Raises:
+            UsageError: it is not what the setting accepts.
+        """
+        from distes.configuration import nested_table
+
+        if nested_table(self.setting) is not None:
+            return given  # a name, read with the table it is in
+        return checked(self.setting, given, flag_of(self.setting.name, self.table))
+
+
+def flag_of(name: str, table: str = "") -> str:
+    """Spell a setting as a flag."""
+    return "--" + ".".join(filter(None, [table, name.replace("_", "-")]))
+
+
+def options_for(settings: Mapping[str, Setting], table: str = "") -> list[SettingOption]:
+    """Make the flags of several settings."""
+    return [SettingOption(setting, table) for setting in settings.values()]
+
+
+def given(options: Iterable[click.Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the flags that were given into a configuration.
+
+    Args:
+        options: those of a command; others than `SettingOption` are passed over.
+        values: click's, by parameter name.
+    """
+    config: dict[str, Any] = {}
+    for option in options:
+        if isinstance(option, SettingOption) and values.get(option.name or "") is not None:
+            where = config.setdefault(option.table, {}) if option.table else config
+            value = plain(option.read(values[option.name or ""]))
+            where[option.setting.name] = NONE if value is None else value
+    return config
+
+
+def metavar(setting: Setting) -> str:
+    """Say in capitals what a flag takes."""
+    words = setting.accepted.removesuffix(f" or {NONE}")
+    short = {
+        "a whole number": "N",
+        "a number": "X",
+        "a path": "PATH",
+        "text or a path": "PATH",
+        "text or module:function": "TEXT",
+        "true or false": "true|false",
+        "text": "TEXT",
+        "a table": "JSON",
+        "whole numbers separated by commas": "N,N,...",
+        "numbers separated by commas": "X,X,...",
+        "words separated by commas": "A,B,...",
+    }
+    if words.startswith("one of "):
+        return words.removeprefix("one of ").replace(", ", "|")
+    return short.get(words, "VALUE")
+
+
+def _help(setting: Setting) -> str:
+    text = re.sub(r"\bNone\b", NONE, setting.help.rstrip("."))
+    if setting.required:
+        return f"{text} (required)"
+    default = plain(setting.default)
+    if default is None or default in ({}, []):
+        return text
+    if isinstance(default, list):
+        default = ",".join(map(str, default))
+    elif isinstance(default, bool):
+        default = str(default).lower()
+    return f"{text} ({default})"

@@ -1,0 +1,138 @@
+"""``distes run``: flags that depend on the strategy and the policy that were chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from distes.cli.options import SettingOption, flag_of, given, options_for
+from distes.errors import unknown
+
+_STATE = "distes.run"
+
+
+class RunCommand(click.Command):
+    """A command whose flags are the settings of what it is about to run."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Find out which strategy and policy are meant, then read the flags."""
+        from distes import configuration
+
+        file = next((a for a in args if a.endswith(".toml") and not a.startswith("-")), None)
+        config = configuration.read_toml(Path(file)) if file else {}
+        named = {
+            table: _last(args, flag_of(table))
+            or configuration.table_of(config.get(table, {})).get("name", default)
+            for table, default in DEFAULTS.items()
+        }
+        ctx.meta[_STATE] = (config, _options(named))
+        return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """List the flags of the command itself and of all that was chosen."""
+        options = [o for group in _groups(ctx).values() for o in group]
+        return [*super().get_params(ctx), *options]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the flags in groups."""
+        own = [
+            p.get_help_record(ctx) for p in super().get_params(ctx) if p.param_type_name == "option"
+        ]
+        groups = {"Choices": own} | {
+            title: [option.get_help_record(ctx) for option in options]
+            for title, options in _groups(ctx).items()
+        }
+        for title, records in groups.items():
+            rows = [record for record in records if record is not None]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows, col_max=34)
+
+    def explain_unknown(self, ctx: click.Context, flag: str, flags: Sequence[str]) -> str | None:
+        """Say which flag is meant, or which other strategy or policy has it."""
+        from distes import configuration, registry
+        from distes.settings import settings_of
+
+        spelled = flag.replace("_", "-").removeprefix("--").removeprefix("no-")
+        table, dot, name = spelled.partition(".")
+        if not dot:
+            meant = [f for f in flags if f.partition(".")[2] == spelled]
+            if meant:
+                return f"unknown flag '{flag}': did you mean '{meant[0]}'?"
+            return str(unknown("flag", flag, [f for f in flags if "." not in f]))
+        if table not in DEFAULTS:
+            return None
+        package, base = configuration.ROOMS[table]
+        owners = [
+            owner
+            for owner in registry.names(package, base)
+            if name.replace("-", "_") in settings_of(configuration.choose(table, owner))
+        ]
+        title = next(title for title in _groups(ctx) if title.lower().startswith(table))
+        chosen = title.partition(":")[0].split()[1]
+        if owners:
+            return f"'{flag}' belongs to {table} {' and '.join(owners)}, and this run's is {chosen}"
+        own = [f for f in flags if f.startswith(f"--{table}.")]
+        return str(unknown(f"flag of {table} {chosen}", flag, own))
+
+
+DEFAULTS = {"strategy": "cem", "policy": "linear"}
+"""What runs where neither flags nor file name a strategy or a policy."""
+
+
+def configured(ctx: click.Context, target: str) -> dict[str, Any]:
+    """Lay the flags of a parsed command over its file, if it names one.
+
+    Args:
+        ctx: of a `RunCommand`.
+        target: the environment, or the file.
+    """
+    from distes import configuration
+
+    config, _ = ctx.meta[_STATE]
+    above = given(ctx.command.get_params(ctx), ctx.params)
+    if not target.endswith(".toml"):
+        above["env"] = target
+    for table, default in DEFAULTS.items():
+        if ctx.params[table] is not None:
+            above[table] = {"name": ctx.params[table], **above.get(table, {})}
+        elif table in above:
+            named = configuration.table_of(config.get(table, {})).get("name", default)
+            above[table] = {"name": named, **above[table]}
+    return configuration.merge(config, above)
+
+
+def _groups(ctx: click.Context) -> dict[str, list[SettingOption]]:
+    groups: dict[str, list[SettingOption]] = ctx.meta[_STATE][1]
+    return groups
+
+
+def _options(named: dict[str, str]) -> dict[str, list[SettingOption]]:
+    from distes import configuration
+    from distes.settings import settings_of
+    from distes.task import Task
+
+    task = {name: s for name, s in settings_of(Task).items() if name != "env"}
+    groups = {
+        "Search": options_for(configuration.search_settings()),
+        "Task": options_for(task),
+    }
+    for table, name in named.items():
+        cls = configuration.choose(table, name)
+        about = (cls.__doc__ or "").partition("\n")[0].rstrip(".")
+        groups[f"{table.capitalize()} {name}: {about}"] = options_for(settings_of(cls), table)
+    return groups
+
+
+def _last(args: Sequence[str], flag: str) -> str | None:
+    """Find the value that the last occurrence of a flag has among raw arguments."""
+    found = None
+    for index, argument in enumerate(args):
+        if argument == flag and index + 1 < len(args):
+            found = args[index + 1]
+        elif argument.startswith(flag + "="):
+            found = argument.partition("=")[2]
+    return found

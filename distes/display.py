@@ -1,0 +1,237 @@
+"""How a run is shown: live in a terminal, one plain line per generation elsewhere."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from distes.registry import name_of
+from distes.search import Observer, Result, Search
+from distes.statistics import Score
+from distes.task import FunctionTask
+
+SPARKS = "▁▂▃▄▅▆▇█"
+SPARK_WIDTH = 40
+REFRESHES_PER_SECOND = 2
+
+
+class Display(Observer):
+    """Shows a search as it goes, and at its end what came out and what to do next.
+
+    Attributes:
+        path: the run directory, once there is one.
+    """
+
+    def __init__(
+        self, stream: TextIO | None = None, on_start: Callable[[], None] | None = None
+    ) -> None:
+        """Choose how to show.
+
+        Args:
+            stream: stdout by default; live only where it is a terminal.
+            on_start: called when the workers are up.
+        """
+        self.path: Path | None = None
+        self._stream = sys.stdout if stream is None else stream
+        self._on_start = on_start
+        self._console = Console(file=self._stream, highlight=False)
+        self._live: Live | None = None
+        self._search: Search | None = None
+        self._rows: list[Mapping[str, Any]] = []
+        self._heldout: tuple[int, Score] | None = None
+        self._target: float | None = None
+        self._began = time.monotonic()
+        self._steps = 0
+
+    def started(self, search: Search, path: Path, resumed_at: int | None) -> None:
+        """Say what runs and where it is written."""
+        self.path = path
+        self._search = search
+        self._began = time.monotonic()
+        if self._on_start is not None:
+            self._on_start()
+        where = f"resumes at generation {resumed_at}" if resumed_at is not None else "writes"
+        self._print(
+            f"{_title(search)}\n{where} {path}"
+            if resumed_at is None
+            else f"{_title(search)}\n{path} {where}"
+        )
+        if self._console.is_terminal:
+            self._live = Live(
+                console=self._console,
+                get_renderable=self._panel,
+                refresh_per_second=REFRESHES_PER_SECOND,
+                transient=True,
+            )
+            self._live.start()
+
+    def generation(self, row: Mapping[str, Any]) -> None:
+        """Show a generation's figures."""
+        self._rows.append(row)
+        self._steps += int(row["env_steps"])
+        if self._live is None:
+            self._print(self._line(row))
+
+    def heldout(self, generation: int, score: Score, target: float | None, confirms: bool) -> None:
+        """Remember the newest score on unseen episodes."""
+        self._heldout = (generation, score)
+        self._target = target
+
+    def finished(self, result: Result) -> None:
+        """Say what came out and which command is next."""
+        self.close()
+        self._print(f"stopped: {result.stopped}")
+        again = result.reevaluation
+        if again is not None:
+            self._print(
+                f"top candidates: {_number(again.search_score)} during the search, "
+                f"{_number(again.fresh_score)} on fresh seeds "
+                f"(winner's curse {_number(again.gap)})"
+            )
+        self._print(f"score: {interval(result.score)}")
+        self._print(f"run: {result.path}")
+        self._print(f"next: distes plot {result.path} --out curve.png")
+        self._print(f"      distes evaluate {result.path} --episodes 1000 --seed 1")
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+            if self._rows:
+                self._print(self._line(self._rows[-1]))
+
+    def _print(self, text: str) -> None:
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def _line(self, row: Mapping[str, Any]) -> str:
+        parts = [f"generation {row['generation'] + 1:>4}", f"mean {_number(_mean(row)):>8}"]
+        parts += [f"elite {_number(_elite(row)):>8}"] if _elite(row) is not None else []
+        parts += [f"best {_number(row['episode_return_max']):>8}"]
+        parts += [f"held-out {self._heldout_text():>8}"]
+        parts += [f"{_rate(row):>9} env steps/s", f"elapsed {_clock(row['elapsed_s'])}"]
+        if row.get("failed"):
+            parts += [f"{row['failed']:.0f} episodes failed"]
+        return "  ".join(parts)
+
+    def _panel(self) -> Group:
+        """Lay out the live display from the newest figures."""
+        search, rows = self._search, list(self._rows)
+        if search is None or not rows:
+            return Group(Text("first generation ...", style="dim"))
+        row = rows[-1]
+        waited = time.monotonic() - self._began
+        limit = f" of {search.generations}" if search.generations else ""
+        head = Text.assemble(
+            "generation ",
+            (f"{row['generation'] + 1}{limit}", "bold"),
+            f"   elapsed {_clock(max(waited, row['elapsed_s']))}",
+            f"   {row.get('workers', 0):.0f} workers" if row.get("workers") else "",
+            f"   {_rate(row)} env steps/s",
+            (f"   {row['failed']:.0f} episodes failed", "bold red") if row.get("failed") else "",
+        )
+        width = max(8, min(SPARK_WIDTH, self._console.width - 24))
+        curves = {"mean": [_mean(r) for r in rows]}
+        if _elite(row) is not None:
+            curves["elite"] = [float(_elite(r) or math.nan) for r in rows]
+        curves["best"] = [float(r["episode_return_max"]) for r in rows]
+        shown = {name: curve[-width:] for name, curve in curves.items()}
+        finite = [v for curve in shown.values() for v in curve if math.isfinite(v)]
+        bounds = (min(finite), max(finite)) if finite else (0.0, 0.0)
+        table = Table.grid(padding=(0, 2))
+        for name, curve in shown.items():
+            figure = Text(_number(curve[-1]), style="bold", justify="right")
+            table.add_row(name, figure, Text(sparkline(curve, *bounds), style="cyan"))
+        target = f"target {_number(self._target)}" if self._target is not None else ""
+        heldout = Text(self._heldout_text(), style="bold green", justify="right")
+        after = f"after generation {self._heldout[0] + 1}" if self._heldout else ""
+        table.add_row("held-out", heldout, ", ".join(filter(None, [after, target])))
+        return Group(head, table)
+
+    def _heldout_text(self) -> str:
+        return _number(self._heldout[1].mean) if self._heldout else "-"
+
+
+def interval(score: Score) -> str:
+    """Say a score, its 95% confidence interval and the number of episodes.
+
+    >>> interval(Score(mean=490.2, std=20.0, low=486.1, high=493.4, episodes=100, failed=0))
+    '490.2, 95% confidence interval 486.1 to 493.4, 100 unseen episodes'
+    """
+    failed = f" and {score.failed} failed" if score.failed else ""
+    return (
+        f"{_number(score.mean)}, 95% confidence interval {_number(score.low)} to "
+        f"{_number(score.high)}, {score.episodes} unseen episodes{failed}"
+    )
+
+
+def sparkline(values: Sequence[float], low: float, high: float) -> str:
+    """Draw values as bars between two bounds; a gap where a value is NaN.
+
+    >>> sparkline([0.0, 1.0, float("nan"), 2.0], 0.0, 2.0)
+    '▁▅ █'
+    """
+    span = (high - low) or 1.0
+    return "".join(
+        SPARKS[min(len(SPARKS) - 1, int((value - low) / span * len(SPARKS)))]
+        if math.isfinite(value)
+        else " "
+        for value in values
+    )
+
+
+def _title(search: Search) -> str:
+    task: Any = search.task
+    parts = [task.name, name_of("strategies", type(search.strategy))]
+    if not isinstance(task, FunctionTask):
+        parts.append(name_of("policies", type(search.policy)))
+    size = search.built_policy().num_parameters
+    return f"{', '.join(parts)}, {size} parameters, seed {search.seed}"
+
+
+def _mean(row: Mapping[str, Any]) -> float:
+    return float(row["episode_return_mean"])
+
+
+def _elite(row: Mapping[str, Any]) -> float | None:
+    value = row.get("elite_return_mean")
+    return None if value is None else float(value)
+
+
+def _rate(row: Mapping[str, Any]) -> str:
+    seconds = float(row["run_s"])
+    return f"{row['env_steps'] / seconds:,.0f}" if seconds > 0 else "-"
+
+
+def _number(value: float | None) -> str:
+    """Write a return with about four digits.
+
+    >>> [_number(v) for v in (486.123, -0.012345, 123456.7, float("nan"))]
+    ['486.1', '-0.01235', '123457', 'nan']
+    """
+    if value is None or not math.isfinite(value):
+        return "-" if value is None else str(value)
+    if abs(value) >= 1000:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.4g}"
+
+
+def _clock(seconds: float) -> str:
+    """Write seconds as minutes and seconds, with hours where there are any.
+
+    >>> _clock(83.4), _clock(3723)
+    ('1:23', '1:02:03')
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
