@@ -7,6 +7,7 @@ the same on any number of workers and after any resume.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -618,8 +619,10 @@ class _Run:
             replace(solution, episodes=self._search.heldout_episodes, purpose=Purpose.REEVALUATION),
         ).episode_return
         means = fresh.mean(axis=1)
-        reevaluation = Reevaluation(float(last.returns.mean()), float(np.nanmean(means)))
-        if np.isnan(means).all():
+        valid = means[np.isfinite(means)]
+        fresh_score = float(valid.mean()) if len(valid) else math.nan
+        reevaluation = Reevaluation(float(last.returns.mean()), fresh_score)
+        if not len(valid):
             return reevaluation, None
         best = int(np.nanargmax(means))
         ahead = fresh[best] - own
