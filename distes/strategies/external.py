@@ -137,6 +137,7 @@ class External(Strategy[ExternalState]):
             told[failed] = known.min() if len(known) else 0.0
         fitness = np.concatenate([state.fitness, told])
         sizes = np.append(state.sizes, np.int64(len(told)))
+        self._cache.drop()  # an interrupted tell must leave no half-told object behind
         live.tell(told)
         self._cache.hold(_history(problem, fitness, sizes), live)
         half = ranking.elites(episodes.fitness, max(1, len(told) // 2))
@@ -201,6 +202,8 @@ class External(Strategy[ExternalState]):
             solutions = live.ask()
             yield solutions
             live.tell(-np.sum((solutions - problem.start - 1) ** 2, axis=1))
+            if self.recommendation is not None:
+                live.read(self.recommendation)
 
 
 class _Live:
@@ -284,6 +287,9 @@ class _Cache:
 
     def hold(self, key: tuple[Any, ...], live: _Live) -> None:
         self._key, self._live = key, live
+
+    def drop(self) -> None:
+        self._key = self._live = None
 
     def __reduce__(self) -> tuple[type[_Cache], tuple[()]]:
         return _Cache, ()

@@ -225,7 +225,7 @@ class EliteGaussian(Strategy[S], Generic[S]):
             return state
         samples = population.distribution.draw(chosen)
         weights = self._weights(fitness, chosen)
-        if count > 1 and moments.effective_size(weights) < max(2, self.ddof + 1) - 1e-9:
+        if count > 1 and moments.effective_size(weights) <= max(1, self.ddof) + 1e-9:
             # Nearly all candidates failed: what is left says where, not how widely.
             mean = weights @ samples / weights.sum()
             return replace(state, mean=self._smooth(state.mean, mean, self.mean_smoothing))

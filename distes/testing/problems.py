@@ -1,0 +1,191 @@
+"""A problem in a few arrays: strategies can be tried without environments or workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from distes.policies.direct import DirectPolicy
+from distes.population import Distribution, Episodes, Population, RunKey, Status, Trace
+from distes.probes import fold, fold_chunk
+from distes.strategies.base import Strategy
+from distes.types import FloatArray, IntArray
+
+S = TypeVar("S")
+
+Objective = Callable[[FloatArray, IntArray], FloatArray]
+"""(parameters (m, d), seeds (m,)) -> returns (m,); not finite = failed."""
+
+
+def sphere(parameters: FloatArray, _seeds: IntArray) -> FloatArray:
+    """-‖x - 1‖², greatest at (1, ..., 1)."""
+    values: FloatArray = -np.sum((parameters - 1) ** 2, axis=1)
+    return values
+
+
+@dataclass(eq=False)
+class FunctionProblem:
+    """Implements `strategies.base.Problem` over a function of parameters and seeds.
+
+    For observation probes, an episode makes a few observations from its seed.
+
+    Attributes:
+        objective: what is searched for its greatest value.
+        start: (d,).
+        seed: the run's.
+        population_size: None leaves it to the strategy.
+        episodes: per candidate.
+        observation_size: of the made-up observations.
+    """
+
+    objective: Objective
+    start: FloatArray
+    seed: int = 0
+    population_size: int | None = None
+    episodes: int = 1
+    observation_size: int = 2
+    num_contexts: int = field(default=0, init=False)
+    generation: int = field(default=0, init=False)
+    _calls: int = field(default=0, init=False)
+
+    @property
+    def policy(self) -> DirectPolicy:
+        """The parameters themselves."""
+        return DirectPolicy(self.start, observation_size=self.observation_size)
+
+    @property
+    def num_parameters(self) -> int:
+        """Length d of a parameter vector."""
+        return len(self.start)
+
+    def population(self, distribution: Distribution, size: int) -> Population:
+        """Make a search population."""
+        return Population(distribution, size, episodes=self.episodes)
+
+    def begin(self, generation: int) -> None:
+        """Enter a generation: further evaluations are numbered from 1 within it."""
+        self.generation = generation
+        self._calls = 0
+
+    def run(self, population: Population) -> Episodes:
+        """Evaluate a further population within the current generation."""
+        self._calls += 1
+        return self.evaluate(population, self._calls)
+
+    def evaluate(self, population: Population, call: int = 0) -> Episodes:
+        """Evaluate a population under the key (seed, current generation, call)."""
+        total = population.num_episodes
+        key = RunKey(self.seed, self.generation, call)
+        candidate, episode = population.locate(0, total)
+        seeds = population.seeds(key, 0, total)
+        contexts = None if population.contexts is None else population.contexts[candidate]
+        returns = self.objective(population.distribution.draw(candidate, contexts), seeds)
+        return replace(
+            episodes_of(returns, candidate, episode),
+            seed=seeds,
+            contexts=contexts,
+            sums=self._sums(population, seeds),
+        )
+
+    def observations(self, seed: int) -> FloatArray:
+        """Make an episode's observations, (3, k)."""
+        generator = np.random.default_rng(seed)
+        return 5 + 2 * generator.standard_normal((3, self.observation_size))
+
+    def _sums(self, population: Population, seeds: IntArray) -> dict[str, FloatArray]:
+        leaves: dict[str, Any] = {}
+        for seed in seeds if population.probes else ():
+            trace = Trace(self.observations(int(seed)), np.empty(0), np.empty(0))
+            for probe in population.probes:
+                for name, value in probe.sums(trace).items():
+                    leaves.setdefault(name, []).append(value)
+        stacked = {name: np.stack(rows) for name, rows in leaves.items()}
+        return fold(fold_chunk(0, len(seeds), stacked), len(seeds)) if stacked else {}
+
+
+def episodes_of(
+    returns: FloatArray, candidate: IntArray | None = None, episode: IntArray | None = None
+) -> Episodes:
+    """Make episodes of one step from their returns; fitness is the mean.
+
+    Args:
+        returns: (m,); not finite = failed.
+        candidate: (m,) sorted; None is one episode per candidate.
+        episode: (m,) within the candidate.
+    """
+    total = len(returns)
+    candidate = np.arange(total) if candidate is None else candidate
+    ok = np.isfinite(returns)
+    returns = np.where(ok, returns, np.nan)
+    return Episodes(
+        candidate=candidate,
+        episode=np.zeros(total, dtype=np.int64) if episode is None else episode,
+        seed=np.arange(total),
+        episode_return=returns,
+        episode_length=np.ones(total, dtype=np.int64),
+        terminated=np.ones(total, dtype=bool),
+        truncated=np.zeros(total, dtype=bool),
+        status=np.where(ok, Status.OK, Status.NAN).astype(np.int8),
+        fitness=np.bincount(candidate, returns) / np.bincount(candidate),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Generation(Generic[S]):
+    """One turn of a search.
+
+    Attributes:
+        before: the strategy's state that was asked.
+        population: what it asked for.
+        episodes: what happened.
+        after: the state once told.
+    """
+
+    before: S
+    population: Population
+    episodes: Episodes
+    after: S
+
+    @property
+    def parameters(self) -> FloatArray:
+        """The candidates, (n, d)."""
+        return self.population.distribution.draw(np.arange(self.population.size))
+
+
+def search(
+    strategy: Strategy[S],
+    problem: FunctionProblem,
+    generations: int,
+    resumed: tuple[int, S] | None = None,
+) -> list[Generation[S]]:
+    """Run ask, evaluate and tell for some generations.
+
+    Args:
+        strategy: checked first.
+        problem: evaluated in place.
+        generations: at which number to end.
+        resumed: (generation, state) to go on from, instead of from the beginning.
+    """
+    strategy.check(problem)
+    first, state = resumed or (0, strategy.init(problem))
+    done: list[Generation[S]] = []
+    for generation in range(first, generations):
+        problem.begin(generation)
+        population = strategy.ask(problem, state)
+        episodes = problem.evaluate(population)
+        done.append(
+            Generation(
+                state, population, episodes, strategy.tell(problem, state, population, episodes)
+            )
+        )
+        state = done[-1].after
+    return done
+
+
+def solution_value(strategy: Strategy[S], problem: FunctionProblem, state: S) -> float:
+    """Value of the objective at the strategy's solution, under seed 0."""
+    drawn = strategy.solution(problem, state).distribution.draw(np.zeros(1, dtype=np.int64))
+    return float(problem.objective(drawn, np.zeros(1, dtype=np.int64))[0])
