@@ -183,7 +183,8 @@ def _decode(tree: Json, arrays: Mapping[str, Array]) -> Any:
         return [_decode(item, arrays) for item in tree]
     if not isinstance(tree, dict):
         return tree
-    tag, content = next(iter(tree.items()))
+    nothing: tuple[str, Any] = ("", None)
+    tag, content = next(iter(tree.items()), nothing)
     match tag:
         case "array":
             return arrays[content]

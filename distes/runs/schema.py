@@ -148,16 +148,23 @@ def episodes_table(records: Sequence[Record], *, evaluations: bool = False) -> p
 
 
 def parquet(table: pa.Table) -> memoryview:
-    """Write a table as the bytes of one Parquet file."""
-    strings = [each.name for each in table.schema if pa.types.is_string(each.type)]
+    """Write a table as the bytes of one Parquet file.
+
+    Text has dictionaries; whole numbers are stored as differences, and the bytes of
+    floats side by side. With that, LZ4 makes files as small as Zstandard does without,
+    in half the time.
+    """
+    text = []
+    encodings = {}
+    for each in table.schema:
+        if pa.types.is_string(each.type):
+            text.append(each.name)
+        elif pa.types.is_integer(each.type) and each.name != "seed":
+            encodings[each.name] = "DELTA_BINARY_PACKED"
+        elif pa.types.is_floating(each.type):
+            encodings[each.name] = "BYTE_STREAM_SPLIT"
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        table,
-        sink,
-        compression="zstd",
-        compression_level=1,
-        use_dictionary=strings,
-    )
+    pq.write_table(table, sink, compression="lz4", use_dictionary=text, column_encoding=encodings)
     return memoryview(sink.getvalue())
 
 
@@ -169,7 +176,10 @@ class GenerationRows:
     """
 
     def __init__(self, schema: pa.Schema | None = None) -> None:
-        self._schema = schema
+        self._schema: pa.Schema | None = None
+        self._accepted: dict[str, tuple[type, ...]] = {}
+        if schema is not None:
+            self._settle(schema)
 
     def check(self, row: Mapping[str, float | int | str]) -> None:
         """Refuse a row that does not fit.
@@ -178,18 +188,21 @@ class GenerationRows:
             UsageError: other names than the first row's, or a value of another type.
         """
         if self._schema is None:
-            self._schema = pa.schema([(name, _type(name, row[name])) for name in row])
-        names = self._schema.names
-        if row.keys() != set(names):
-            missing = sorted(set(names) - row.keys())
-            added = sorted(row.keys() - set(names))
+            self._settle(pa.schema([(name, _type(name, value)) for name, value in row.items()]))
+        if row.keys() != self._accepted.keys():
+            missing = sorted(self._accepted.keys() - row.keys())
+            added = sorted(row.keys() - self._accepted.keys())
             raise UsageError(
                 f"a generation's figures lack {missing} and add {added}: the same names are "
                 "needed in every generation"
             )
-        for name, kind in zip(names, self._schema.types, strict=True):
-            if not isinstance(row[name], _ACCEPTED[kind]):
-                raise UsageError(f"the figure {name} is {row[name]!r}: it has been {kind} so far")
+        for name, accepted in self._accepted.items():
+            value = row[name]
+            if not (isinstance(value, accepted) or (accepted is _WHOLE and _is_whole(value))):
+                raise UsageError(
+                    f"the figure {name} is {value!r}: it must be {accepted[0].__name__}, as "
+                    "in the first generation"
+                )
 
     def table(self, rows: Sequence[Mapping[str, float | int | str]]) -> pa.Table:
         """Make a table of rows that were checked."""
@@ -199,12 +212,21 @@ class GenerationRows:
             schema=self._schema,
         )
 
+    def _settle(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._accepted = {each.name: _ACCEPTED[each.type] for each in schema}
 
+
+_WHOLE = (int, np.integer)
 _ACCEPTED: dict[pa.DataType, tuple[type, ...]] = {
-    pa.int64(): (int, np.integer),
+    pa.int64(): _WHOLE,
     pa.float64(): (float, int, np.floating, np.integer),
     pa.string(): (str,),
 }
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, float) and value.is_integer()
 
 
 def _type(name: str, value: object) -> pa.DataType:
@@ -221,9 +243,9 @@ def _parameters(record: Record) -> FloatArray | None:
         return None
     if distribution.uses_context:
         return distribution.draw(episodes.candidate, episodes.contexts)
-    candidates, which = np.unique(episodes.candidate, return_inverse=True)
-    drawn = distribution.draw(candidates)
-    return drawn if len(candidates) == len(which) else drawn[which]
+    drawn = distribution.draw(np.arange(record.population.size))
+    rows: FloatArray = drawn[episodes.candidate]
+    return rows
 
 
 def _lists(rows: Sequence[FloatArray | None], counts: Array) -> pa.Array:
