@@ -47,7 +47,7 @@ ACTION_SPACES: tuple[gym.Space[Any], ...] = (
     Discrete(6, start=3),
     Discrete(1),
     Box(-2.0, 2.0, (1,), np.float32),
-    Box(np.float32([-1.0, 0.0, -np.inf]), np.float32([1.0, 0.5, np.inf])),
+    Box(np.array([-1, 0, -np.inf], np.float32), np.array([1, 0.5, np.inf], np.float32)),
     Box(-1.0, 1.0, (2, 3), np.float64),
     Box(0, 255, (2,), np.uint8),
     MultiDiscrete([2, 4, 3], start=[0, -1, 5]),
