@@ -50,7 +50,7 @@ def find(folder: str, name: str, base: type[T]) -> type[T]:
 def name_of(folder: str, cls: type) -> str:
     """Give the name under which `find` returns the class."""
     prefix = f"distes.{folder}."
-    if cls.__module__.startswith(prefix):
+    if cls.__module__.startswith(prefix) and getattr(cls, "listed", True):
         return cls.__module__.removeprefix(prefix)
     return f"{cls.__module__}:{cls.__qualname__}"
 

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     try:
-        distes.main(
+        code = distes.main(
             args=None if arguments is None else list(arguments),
             prog_name="distes",
             standalone_mode=False,
@@ -43,8 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return BAD_USAGE
-    except click.exceptions.Exit as error:
-        return error.exit_code
     except click.ClickException as error:
         return _say(_sentence(error), BAD_USAGE)
     except UsageError as error:
@@ -60,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader has seen enough; keep Python from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _say(sentence: str, exit_code: int) -> int:

@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from distes.cli.interrupts import Interrupted, listen
+from distes.cli.interrupts import Interrupted, interruptible, listen
 from distes.cli.options import SettingOption
 from distes.cli.run import RunCommand, configured
 from distes.errors import unknown
@@ -38,7 +38,7 @@ class Among(click.Choice[str]):
         Raises:
             UsageError: it is none of them.
         """
-        spelled = value.replace("_", "-")
+        spelled = value.replace("-", "_")
         if spelled not in self.choices:
             flag = isinstance(param, click.Option)
             kind = f"value of {param.opts[0]}" if param is not None and flag else "name"
@@ -135,17 +135,17 @@ def evaluate(run: Path, episodes: int, seed: int, workers: int, *, as_json: bool
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="image to write")
 @click.option(
     "--x",
-    type=Among(["episodes", "env-steps", "seconds"]),
-    default="env-steps",
+    type=Among(["episodes", "env_steps", "seconds"]),
+    default="episodes",
     show_default=True,
     metavar="AXIS",
-    help="episodes, env-steps or seconds",
+    help="episodes, env_steps or seconds",
 )
-def plot(runs: tuple[Path, ...], out: Path, x: str) -> None:
+def plot(runs: tuple[Path, ...], out: Path, x: Literal["episodes", "env_steps", "seconds"]) -> None:
     """Draw learning curves of one or more runs."""
     from distes.analysis.plots import plot as draw
 
-    draw(list(runs), out, x.replace("-", "_"))
+    draw(list(runs), out, x)
     click.echo(out)
 
 
@@ -205,14 +205,14 @@ def _watched(start: Callable[[Display], Result]) -> None:
     from distes.display import Display
 
     display = Display(on_start=listen)
-    listen()
     try:
-        start(display)
+        with interruptible():
+            start(display)
     except Interrupted as interruption:
         display.close()
+        click.echo(f"distes: stopped by {interruption}", err=True)
         if display.path is not None:
-            click.echo(f"distes: stopped by {interruption}; go on with", err=True)
-            click.echo(f"  distes resume {display.path}", err=True)
+            click.echo(f"go on with: distes resume {display.path}", err=True)
         raise
     finally:
         display.close()

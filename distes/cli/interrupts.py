@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 
@@ -27,9 +29,21 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
 
 
 def listen() -> None:
-    """Turn SIGINT and SIGTERM into `Interrupted`, once.
+    """Turn the next SIGINT or SIGTERM into `Interrupted`.
 
     Called again after Ray has started, which puts a handler of its own in place.
     """
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, _interrupt)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Listen for a while; afterwards signals do what they did before."""
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    listen()
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
