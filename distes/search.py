@@ -708,7 +708,7 @@ def bound_policy(policy: Policy, solution: Population) -> Callable[[Any], Any]:
 
     def policy_function(observation: Any) -> Any:
         seen = policy.encode(observation)
-        return act(seen if mean is None else (seen - mean) / std, None)
+        return act(seen if mean is None or std is None else (seen - mean) / std, None)
 
     return policy_function
 

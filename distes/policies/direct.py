@@ -40,4 +40,4 @@ class DirectPolicy:
 
     def bind(self, parameters: FloatArray) -> Act:
         """Return the parameters as the action."""
-        return lambda observation, generator: parameters
+        return lambda _observation, _generator: parameters
