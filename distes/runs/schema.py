@@ -151,18 +151,21 @@ def parquet(table: pa.Table) -> memoryview:
     """Write a table as the bytes of one Parquet file.
 
     Text has dictionaries; whole numbers are stored as differences, and the bytes of
-    floats side by side. With that, LZ4 makes files as small as Zstandard does without,
-    in half the time.
+    floats side by side: then LZ4 makes smaller files than Zstandard does without, in
+    less time.
     """
     text = []
     encodings = {}
     for each in table.schema:
         if pa.types.is_string(each.type):
             text.append(each.name)
-        elif pa.types.is_integer(each.type) and each.name != "seed":
-            encodings[each.name] = "DELTA_BINARY_PACKED"
+        elif pa.types.is_integer(each.type) or pa.types.is_timestamp(each.type):
+            if each.name != "seed":  # a hash: its differences are as long as itself
+                encodings[each.name] = "DELTA_BINARY_PACKED"
         elif pa.types.is_floating(each.type):
             encodings[each.name] = "BYTE_STREAM_SPLIT"
+        elif pa.types.is_list(each.type):
+            encodings[f"{each.name}.list.element"] = "BYTE_STREAM_SPLIT"
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="lz4", use_dictionary=text, column_encoding=encodings)
     return memoryview(sink.getvalue())
