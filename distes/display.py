@@ -116,7 +116,7 @@ class Display(Observer):
 
     def _line(self, row: Mapping[str, Any]) -> str:
         parts = [f"generation {row['generation'] + 1:>4}", f"mean {_number(_mean(row)):>8}"]
-        parts += [f"elite {_number(_elite(row)):>8}"] if _elite(row) is not None else []
+        parts += [f"elite {_number(_elite(row)):>8}"] if "elite_return_mean" in row else []
         parts += [f"best {_number(row['episode_return_max']):>8}"]
         parts += [f"held-out {self._heldout_text():>8}"]
         parts += [f"{_rate(row):>9} env steps/s", f"elapsed {_clock(row['elapsed_s'])}"]
@@ -142,8 +142,8 @@ class Display(Observer):
         )
         width = max(8, min(SPARK_WIDTH, self._console.width - 24))
         curves = {"mean": [_mean(r) for r in rows]}
-        if _elite(row) is not None:
-            curves["elite"] = [float(_elite(r) or math.nan) for r in rows]
+        if "elite_return_mean" in row:
+            curves["elite"] = [_elite(r) for r in rows]
         curves["best"] = [float(r["episode_return_max"]) for r in rows]
         shown = {name: curve[-width:] for name, curve in curves.items()}
         finite = [v for curve in shown.values() for v in curve if math.isfinite(v)]
@@ -203,9 +203,8 @@ def _mean(row: Mapping[str, Any]) -> float:
     return float(row["episode_return_mean"])
 
 
-def _elite(row: Mapping[str, Any]) -> float | None:
-    value = row.get("elite_return_mean")
-    return None if value is None else float(value)
+def _elite(row: Mapping[str, Any]) -> float:
+    return float(row["elite_return_mean"])
 
 
 def _rate(row: Mapping[str, Any]) -> str:
