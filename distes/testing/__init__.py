@@ -1,5 +1,7 @@
 """Conformance suites for strategies, policies and environments of your own."""
 
+from distes.testing.policies import PolicyConformance
 from distes.testing.purity import Finding, PurityReport, assert_pure
+from distes.testing.strategies import StrategyConformance
 
-__all__ = ["Finding", "PurityReport", "assert_pure"]
+__all__ = ["Finding", "PolicyConformance", "PurityReport", "StrategyConformance", "assert_pure"]

@@ -97,6 +97,15 @@ def test_proportional_weights_by_hand(tell):
     np.testing.assert_allclose(state.std**2, [(1 * 3**2 + 3 * 1**2) / 4], rtol=1e-14)
 
 
+def test_proportional_weights_of_a_cut_are_above_the_whole_populations_worst(tell):
+    """Elites with 8 and 6 above the worst candidate weigh 4 and 3; else 6 would weigh nothing."""
+    strategy = CEM(elite_count=2, weighting="proportional", **PLAIN)
+    where = problem(d=1, n=4)
+    parameters = [[7], [0], [100], [100]]
+    state = tell(strategy, where, strategy.init(where), parameters, [8.0, 6.0, 0.0, 3.0])
+    np.testing.assert_allclose(state.mean, [4.0], rtol=1e-14)
+
+
 def test_proportional_weights_of_equal_returns_are_equal(tell):
     """Equal returns would divide by zero."""
     strategy = CEM(elite_fraction=1.0, weighting="proportional", **PLAIN)

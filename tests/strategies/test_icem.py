@@ -64,6 +64,22 @@ def test_retained_elites_and_the_mean_are_candidates_again():
     assert len(np.unique(second.parameters, axis=0)) == second.population.size
 
 
+def test_an_evaluation_is_booked_on_the_candidate_it_belongs_to():
+    """With the mean injected behind them, the retained elites are not the last candidates."""
+    strategy = ICEM(elite_count=10)
+    *_, one, two = search(strategy, problem(n=50), 3)
+    kept = one.after.retained
+    np.testing.assert_array_equal(two.parameters[-4:-1], kept.parameters)
+    np.testing.assert_array_equal(sphere(kept.parameters, kept.evaluations), kept.fitness)
+    again = two.after.retained
+    np.testing.assert_allclose(
+        sphere(again.parameters, again.evaluations), again.fitness, rtol=1e-12
+    )
+    tried_before = [tuple(row) for row in kept.parameters]
+    for row, evaluations in zip(again.parameters, again.evaluations, strict=True):
+        assert (evaluations > 1) == (tuple(row) in tried_before)
+
+
 def evaluate_retained(strategy, returns):
     """Retain the candidate whose first return is 10, then give it these returns."""
     where = problem(n=4)
