@@ -1,6 +1,6 @@
 """What the examples reach, seed by seed: final score over 100 unseen episodes.
 
-    python benchmarks/results.py examples/cartpole_cem.toml --seeds 10 --threshold 475
+python benchmarks/results.py examples/cartpole_cem.toml --seeds 10 --threshold 475
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ from distes.provenance import provenance
 from distes.randomness import strategy_generator
 from distes.registry import name_of
 from distes.runs.reader import Run, load
+from distes.runs.snapshot import Selected, Snapshot
 from distes.runs.writer import RunLog
 from distes.statistics import Score, score, summary
 from distes.strategies.base import Strategy
@@ -81,52 +82,6 @@ class Reevaluation:
     def gap(self) -> float:
         """Score during search less the score on fresh seeds."""
         return self.search_score - self.fresh_score
-
-
-@dataclass(frozen=True, eq=False)
-class Snapshot:
-    """All that a run needs to go on exactly: a checkpoint's content.
-
-    Attributes:
-        generation: the next one to run.
-        strategy: the strategy's state.
-        solution: what would be deployed now.
-        episodes: search episodes so far.
-        env_steps: search steps so far.
-        elapsed_s: seconds so far, of all sessions.
-        due: a solution whose held-out score is still to be taken, None if there is none.
-        confirmed: a solution that reached the target twice.
-        last: the last search population and its fitness, for the final re-evaluation.
-        stopped: the reason to stop, "" while running.
-        finished: whether the final evaluations are done, too.
-    """
-
-    generation: int
-    strategy: Any
-    solution: Population
-    episodes: int = 0
-    env_steps: int = 0
-    elapsed_s: float = 0.0
-    due: Population | None = None
-    confirmed: Population | None = None
-    last: Selected | None = None
-    stopped: str = ""
-    finished: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class Selected:
-    """The top candidates of a generation.
-
-    Attributes:
-        parameters: (n, d), best first.
-        returns: (n,) mean returns under which they were selected.
-        frozen: the statistics they ran with.
-    """
-
-    parameters: FloatArray
-    returns: FloatArray
-    frozen: Mapping[str, FloatArray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -459,7 +414,7 @@ class _Run:
             confirmed = self._confirmed(generation - 1, before.due, answer)
 
         figures = summary(population, evaluated.episodes)
-        metrics = self._strategy.metrics(state)
+        metrics = {k: float(v) for k, v in self._strategy.metrics(state).items()}
         snapshot = Snapshot(
             generation=generation + 1,
             strategy=state,
@@ -632,9 +587,13 @@ class _Run:
         chosen = Population(Point(last.parameters[best]), 1, frozen=last.frozen)
         return reevaluation, chosen
 
-    def _evaluate(self, key: RunKey, population: Population) -> Episodes:
+    def _evaluate(
+        self, key: RunKey, population: Population, logged_call: int | None = None
+    ) -> Episodes:
+        """Evaluate and log; ``logged_call`` tells apart two evaluations on the same seeds."""
         answer = self._evaluator.submit(population, key).result()
-        self._log.evaluation(key, population, answer)
+        logged = key if logged_call is None else key._replace(call=logged_call)
+        self._log.evaluation(logged, population, answer)
         return answer.episodes
 
 

@@ -13,9 +13,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-# Looked up by name when populations are read.
+# Looked up by name when populations and snapshots are read.
 import distes.distributions
-import distes.probes  # noqa: F401
+import distes.probes
+import distes.runs.snapshot  # noqa: F401
 from distes import registry
 from distes.errors import UsageError, unknown
 from distes.population import Population
