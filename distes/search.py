@@ -34,7 +34,7 @@ from distes.randomness import strategy_generator
 from distes.registry import name_of
 from distes.runs.reader import Run, load
 from distes.runs.snapshot import Selected, Snapshot
-from distes.runs.writer import RunLog
+from distes.runs.writer import RunLog, refuse_taken
 from distes.statistics import Score, score, summary
 from distes.strategies.base import Strategy
 from distes.strategies.cem import CEM
@@ -220,6 +220,11 @@ class Search:
         Raises:
             UsageError: one sentence with what was given and what is accepted.
         """
+        if self.out is not None:
+            refuse_taken(self.out)
+        return self._problem()
+
+    def _problem(self) -> SearchProblem:
         policy = self.built_policy()
         if self.normalize_observations and isinstance(self._task, FunctionTask):
             raise UsageError(f"{self._task.name} has no observations to normalise")
@@ -294,7 +299,7 @@ class Search:
         """
         if self.out is None:
             raise UsageError("out is not given: name the run to go on with")
-        problem = self.check()
+        problem = self._problem()
         snapshot = load(self.out).snapshot()
         if snapshot is not None and snapshot.finished:
             raise UsageError(f"{self.out} is finished ({snapshot.stopped}): nothing to resume")

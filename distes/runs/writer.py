@@ -120,8 +120,7 @@ class RunLog:
         except (TypeError, ValueError) as error:
             raise UsageError(f"the configuration cannot be written as JSON: {error}") from error
         try:
-            if folder.root.exists() and (not folder.root.is_dir() or any(folder.root.iterdir())):
-                raise UsageError(f"'{path}' exists and is not empty: name a new directory")
+            refuse_taken(folder.root)
             folder.root.mkdir(parents=True, exist_ok=True)
             for name in PARTS:
                 (folder.root / name).mkdir()
@@ -303,6 +302,17 @@ class RunLog:
             self._folder.write(part_name(POPULATIONS, number), populations)
         checkpoint.write(self._folder, number, state)
         self._number += 1
+
+
+def refuse_taken(path: str | Path) -> None:
+    """Refuse a path that a new run cannot have.
+
+    Raises:
+        UsageError: it is a file, or a directory with something in it.
+    """
+    root = Path(path)
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise UsageError(f"'{path}' exists and is not empty: name a new directory")
 
 
 def _populations(records: list[Record]) -> bytes | None:
