@@ -1,15 +1,34 @@
-"""Conformance suites for strategies, policies and environments of your own."""
+"""Conformance suites for strategies, policies and environments of your own.
 
-from distes.testing.policies import PolicyConformance
-from distes.testing.problems import FunctionProblem
-from distes.testing.purity import Finding, PurityReport, assert_pure
-from distes.testing.strategies import StrategyConformance
+Names are loaded when they are first used, like those of `distes` itself.
+"""
 
-__all__ = [
-    "Finding",
-    "FunctionProblem",
-    "PolicyConformance",
-    "PurityReport",
-    "StrategyConformance",
-    "assert_pure",
-]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distes.testing.policies import PolicyConformance as PolicyConformance
+    from distes.testing.purity import PurityReport as PurityReport
+    from distes.testing.purity import assert_pure as assert_pure
+    from distes.testing.strategies import StrategyConformance as StrategyConformance
+
+_HOMES = {
+    "PolicyConformance": "policies",
+    "PurityReport": "purity",
+    "StrategyConformance": "strategies",
+    "assert_pure": "purity",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'distes.testing' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"distes.testing.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
