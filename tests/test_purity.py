@@ -202,6 +202,7 @@ def test_function_that_cannot_be_sent_is_said_not_compared():
     assert report.other_process is not None
     assert report.other_process.episodes == 0
     assert "other process: not compared: it cannot be sent" in str(report)
+    assert "local: pure, as far as compared" in str(report)
 
 
 def test_environment_that_the_other_process_does_not_know_is_said():

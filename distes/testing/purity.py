@@ -91,7 +91,9 @@ class PurityReport:
         findings = [self.reuse, self.new_instance]
         if self.other_process is not None:
             findings.append(self.other_process)
-        lines = [f"{self.name}: {'pure' if self.pure else 'not pure'}"]
+        partly = any(finding.note for finding in findings)
+        verdict = "pure, as far as compared" if partly else "pure"
+        lines = [f"{self.name}: {verdict if self.pure else 'not pure'}"]
         for finding in findings:
             over = f" over {self.histories} histories" if finding is self.reuse else ""
             lines += [f"  {line}" for line in _describe(finding, over)]
