@@ -1,0 +1,156 @@
+"""Reaching a Ray cluster, or starting a private one on this machine."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from distes.errors import RunFailed, UsageError
+
+REACH_S = 5.0
+"""Seconds to wait for a cluster's port: Ray itself would try for minutes, then exit."""
+
+LOOPBACK = "127.0.0.2"
+"""A private Ray does not depend on the network. Ray replaces 127.0.0.1 itself by an
+address that can be reached from outside."""
+
+
+def connect(address: str | None, num_cpus: int | None) -> bool:
+    """Connect this process to Ray.
+
+    A Ray that this process uses already is kept. Otherwise the cluster at `address`, or
+    at ``RAY_ADDRESS``, is joined; without either, or with ``local``, one is started.
+
+    Args:
+        address: ``host:port`` or ``auto``.
+        num_cpus: of a Ray started here; None counts the machine's.
+
+    Returns:
+        Whether the connection is ours to close.
+
+    Raises:
+        UsageError: the cluster cannot be reached, or Ray is connected to another one.
+        RunFailed: Ray cannot be started here.
+    """
+    if ray.is_initialized():
+        _refuse_another(address)
+        return False
+    wanted = address or os.environ.get("RAY_ADDRESS") or "local"
+    if wanted == "local":
+        _start(num_cpus)
+    else:
+        _join(wanted)
+    return True
+
+
+def disconnect() -> None:
+    """Close a connection that `connect` said is ours."""
+    ray.shutdown()
+    _forget_token()
+
+
+def _refuse_another(address: str | None) -> None:
+    if address is None or address in ("auto", "local"):
+        return
+    connected = str(ray.get_runtime_context().gcs_address)
+    if _resolved(address) != _resolved(connected):
+        raise UsageError(
+            f"address '{address}': this process is connected to Ray at {connected} already; "
+            "call ray.shutdown() first, or leave the address out"
+        )
+
+
+def _resolved(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    try:
+        return f"{socket.gethostbyname(host)}:{port}"
+    except OSError:
+        return address
+
+
+def _join(address: str) -> None:
+    if address.startswith("ray://"):
+        raise UsageError(
+            f"address '{address}' is Ray Client's: give the cluster's own (host:6379 or auto), "
+            "or submit the command with `ray job submit`"
+        )
+    if address != "auto":
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdigit():
+            raise UsageError(f"address '{address}' is not host:port, auto or local")
+        try:
+            socket.create_connection((host, int(port)), timeout=REACH_S).close()
+        except (OSError, OverflowError) as error:
+            raise UsageError(f"there is no Ray cluster at '{address}': {error}") from error
+    try:
+        ray.init(address=address, logging_level="error", log_to_driver=False)
+    except (Exception, SystemExit) as error:
+        # A cluster may exit the process that tries to join it, where it finds no token.
+        first = str(error).strip().partition("\n")[0]
+        hint = (
+            ""
+            if "RAY_AUTH_MODE" in os.environ
+            else "; if it wants a token, set RAY_AUTH_MODE=token"
+        )
+        raise UsageError(
+            f"the Ray cluster at '{address}' cannot be joined: {first}{hint}"
+        ) from error
+
+
+def _start(num_cpus: int | None) -> None:
+    with _private_environment():
+        try:
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                logging_level="error",
+                log_to_driver=False,
+                _node_ip_address=LOOPBACK if sys.platform == "linux" else None,
+            )
+        except Exception as error:
+            raise RunFailed(f"Ray cannot be started on this machine: {error}") from error
+
+
+@contextmanager
+def _private_environment() -> Iterator[None]:
+    """Give a Ray started here a token of its own, and leave the environment as it was.
+
+    Ray's servers listen on every interface, so a token there must be. Ray would write one
+    to the home directory, which may be read-only, and leave ``RAY_AUTH_MODE=token`` set,
+    which would change how this process joins other clusters.
+    """
+    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_USAGE_STATS_ENABLED")
+    before = {name: os.environ.get(name) for name in names}
+    given = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    if not any(name in os.environ for name in given):
+        _forget_token()
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _forget_token() -> None:
+    """Make this process read token settings anew; Ray keeps those it saw first."""
+    try:
+        from ray._raylet import (  # type: ignore[attr-defined]
+            AuthenticationTokenLoader,
+            Config,
+        )
+    except ImportError:  # another version of Ray keeps them elsewhere, or does not
+        return
+    AuthenticationTokenLoader.instance().reset_cache()
+    Config.initialize("")

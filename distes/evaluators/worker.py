@@ -1,0 +1,114 @@
+"""What runs inside a Ray worker: engines of its own, and the last few populations."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import ray
+from threadpoolctl import threadpool_limits
+
+from distes.evaluators.fingerprint import fingerprint
+from distes.policies.base import Policy
+from distes.population import Population, RunKey
+from distes.rollouts import Chunk, Engines
+from distes.task import AnyTask
+
+POPULATIONS_KEPT = 4
+
+
+class Setup(NamedTuple):
+    """What all workers are made from, broadcast once.
+
+    Attributes:
+        engine: a resolved engine's name.
+        task: what is to be solved.
+        policy: built for the task.
+        environment: registration of the task's environment, which the driver's own code
+            may have made.
+    """
+
+    engine: str
+    task: AnyTask
+    policy: Policy
+    environment: gym.envs.registration.EnvSpec | None
+
+
+class Ready(NamedTuple):
+    """What a worker says of itself when it is ready."""
+
+    node: str
+    pid: int
+    fingerprint: dict[str, str]
+
+
+class Answer(NamedTuple):
+    """A chunk, and the seconds that it took."""
+
+    chunk: Chunk
+    seconds: float
+
+
+class Worker:
+    """Runs chunks of episodes, one at a time.
+
+    Args:
+        number: the worker's number, for people.
+        path: the driver's import path; what is missing here is added at the end.
+    """
+
+    def __init__(self, number: int, path: Sequence[str]) -> None:
+        self._number = number
+        self._engines: Engines | None = None
+        self._populations: OrderedDict[int, Population] = OrderedDict()
+        sys.path += [entry for entry in path if entry not in sys.path and Path(entry).is_dir()]
+        for library in ("OMP", "OPENBLAS", "MKL"):
+            os.environ[f"{library}_NUM_THREADS"] = "1"
+
+    def __repr__(self) -> str:
+        """Name the worker, in logs and on the dashboard."""
+        return f"distes worker {self._number}"
+
+    def start(self, setup: Sequence[Any]) -> Ready:
+        """Make the engines.
+
+        Args:
+            setup: one reference to a `Setup`; nested, so that the driver's import path is
+                in place before the user's code is loaded.
+        """
+        made: Setup = ray.get(setup[0])
+        spec = made.environment
+        if spec is not None and spec.id not in gym.registry:
+            gym.registry[spec.id] = spec
+        self._engines = Engines(made.engine, made.task, made.policy)
+        threadpool_limits(1)
+        return Ready(platform.node(), os.getpid(), fingerprint())
+
+    def run(
+        self, evaluation: int, population: Sequence[Any], key: RunKey, start: int, stop: int
+    ) -> Answer:
+        """Run the flat episodes ``start .. stop``.
+
+        Args:
+            evaluation: its number.
+            population: one reference to the population, fetched on first use.
+            key: of the evaluation.
+            start: first flat episode number.
+            stop: one past the last.
+        """
+        if self._engines is None:
+            raise RuntimeError(f"{self!r} was not started")
+        if evaluation not in self._populations:
+            self._populations[evaluation] = ray.get(population[0])
+            if len(self._populations) > POPULATIONS_KEPT:
+                self._populations.popitem(last=False)
+        began = time.perf_counter()
+        chunk = self._engines.run(self._populations[evaluation], key, start, stop)
+        return Answer(chunk, time.perf_counter() - began)

@@ -1,0 +1,34 @@
+"""Ray for tests: one on the loopback interface, shared by all, ended by its own handle."""
+
+import os
+import shutil
+import tempfile
+
+import pytest
+
+# Before anything imports ray. Its servers are reached by tests alone, for minutes.
+os.environ["RAY_AUTH_MODE"] = "disabled"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ.pop("RAY_ADDRESS", None)
+
+
+@pytest.fixture(scope="session")
+def ray_local():
+    """A Ray with 5 CPUs that this process is connected to; gives its address."""
+    import ray
+
+    # Paths of sockets may have 107 bytes: pytest's own directories can be too deep.
+    directory = tempfile.mkdtemp(prefix="r", dir="/tmp")
+    context = ray.init(
+        address="local",
+        num_cpus=5,
+        include_dashboard=False,
+        logging_level="error",
+        log_to_driver=False,
+        object_store_memory=200_000_000,
+        _node_ip_address="127.0.0.2",
+        _temp_dir=directory,
+    )
+    yield context.address_info["address"]
+    ray.shutdown()
+    shutil.rmtree(directory, ignore_errors=True)
