@@ -59,13 +59,13 @@ def free_function(out: Path, workers: int) -> dict[str, Any]:
 def log_share(out: Path, workers: int, seconds: float) -> dict[str, Any]:
     """Measure the log of a CartPole run that lasts at least half a minute."""
     threads: dict[str, float] = {}
-    original = writer.RunLog._write_loop
+    original = writer.RunLog._work
 
     def timed(self: Any) -> None:
         original(self)
         threads["writer"] = time.thread_time()
 
-    writer.RunLog._write_loop = timed  # type: ignore[method-assign]
+    writer.RunLog._work = timed  # type: ignore[method-assign]
     search = distes.Search(
         "CartPole-v1",
         population=256,
@@ -76,7 +76,7 @@ def log_share(out: Path, workers: int, seconds: float) -> dict[str, Any]:
         target=1e9,
     )
     result = search.run()
-    writer.RunLog._write_loop = original  # type: ignore[method-assign]
+    writer.RunLog._work = original  # type: ignore[method-assign]
     frame = result.run.generations
     in_loop = frame["log_s"].sum()
     wall = frame["elapsed_s"].iloc[-1]
