@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import tempfile
 
 import pytest
@@ -26,7 +27,7 @@ def ray_local():
         logging_level="error",
         log_to_driver=False,
         object_store_memory=200_000_000,
-        _node_ip_address="127.0.0.2",
+        _node_ip_address="127.0.0.2" if sys.platform == "linux" else None,
         _temp_dir=directory,
     )
     yield context.address_info["address"]

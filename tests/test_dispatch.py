@@ -1,0 +1,267 @@
+"""Scheduling, decided and simulated in virtual time: no Ray, no clock, no chance."""
+
+import heapq
+from collections import deque
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distes.evaluators.dispatch import Dispatcher
+
+DRIVER_S = 0.0005  # the driver's own time for each message, in or out
+LATENCY_S = 0.0005  # on the way, each direction
+
+
+class Simulation:
+    """Workers that run pieces in order, and one driver that handles one message at a time."""
+
+    def __init__(self, workers, chunk_s=0.075):
+        self.dispatcher = Dispatcher(chunk_s)
+        self.queues = {number: deque() for number in range(workers)}
+        self.running = dict.fromkeys(self.queues)
+        self.now = 0.0  # the driver's time
+        self.events = []
+        self.order = 0
+        self.dead = set()
+        self.messages = 0
+        self.durations = {}
+        for number in self.queues:
+            self.dispatcher.join(number)
+
+    def _at(self, time, *event):
+        self.order += 1
+        heapq.heappush(self.events, (time, self.order, event))
+
+    def _begin(self, worker, time):
+        while self.running[worker] is None and self.queues[worker]:
+            piece = self.queues[worker].popleft()
+            self.running[worker] = piece
+            seconds = float(self.durations[piece.work][piece.start : piece.stop].sum())
+            self._at(time + seconds, "end", worker, piece, seconds)
+
+    def _assign(self):
+        for assignment in self.dispatcher.assign(self.now):
+            self.now += DRIVER_S
+            self.messages += 1
+            if assignment.taken_from is not None:
+                queue = self.queues[assignment.taken_from]
+                if assignment.piece in queue:
+                    queue.remove(assignment.piece)
+            self._at(self.now + LATENCY_S, "arrive", assignment.worker, assignment.piece)
+
+    def run(self, durations, kill=()):
+        """Run evaluations {number: seconds of each episode}; returns when each was complete."""
+        self.durations |= durations
+        missing = {work: len(seconds) for work, seconds in durations.items()}
+        ran = {work: np.zeros(len(seconds), int) for work, seconds in durations.items()}
+        complete = {}
+        for work, seconds in durations.items():
+            self.dispatcher.submit(work, len(seconds), "search", 2048)
+        for time, worker in kill:
+            self._at(time, "kill", worker)
+        self._assign()
+        answers = set()
+        while len(complete) < len(durations):
+            time, _, (kind, worker, *rest) = heapq.heappop(self.events)
+            if worker in self.dead:
+                continue
+            if kind == "kill":
+                self.dead.add(worker)
+                self.dispatcher.leave(worker)
+                self.now = max(self.now, time)
+                self._assign()
+            elif kind == "arrive":
+                self.queues[worker].append(rest[0])
+                self._begin(worker, time)
+            elif kind == "end":
+                self.running[worker] = None
+                self._begin(worker, time)
+                self._at(time + LATENCY_S, "answer", worker, *rest)
+            else:
+                piece, seconds = rest
+                self.now = max(self.now, time) + DRIVER_S
+                if (worker, piece) in answers or piece not in self._held(worker):
+                    continue
+                answers.add((worker, piece))
+                self.dispatcher.done(worker, piece, seconds, self.now)
+                ran[piece.work][piece.start : piece.stop] += 1
+                missing[piece.work] -= piece.size
+                if missing[piece.work] == 0:
+                    self.dispatcher.forget(piece.work)
+                    complete[piece.work] = self.now
+                self._assign()
+        for counts in ran.values():
+            assert (counts == 1).all()
+        return complete
+
+    def _held(self, worker):
+        return self.dispatcher._workers[worker].held
+
+
+def greedy(durations, workers):
+    """When list scheduling in the given order, without any overhead, is through."""
+    free = [0.0] * workers
+    for seconds in durations:
+        heapq.heapreplace(free, free[0] + seconds)
+    return max(free)
+
+
+WORKERS = 16
+
+HEAVY_TAILED = {
+    "lognormal": lambda rng, m: rng.lognormal(0, 1.5, m),
+    "pareto": lambda rng, m: rng.pareto(1.5, m) + 0.1,
+    "exponential": lambda rng, m: rng.exponential(1, m),
+    "two kinds": lambda rng, m: np.where(rng.random(m) < 0.05, 10, 0.5),
+}
+
+
+def drawn(law, mean_s, episodes, seed):
+    durations = HEAVY_TAILED[law](np.random.default_rng(seed), episodes)
+    return durations * (mean_s / durations.mean())
+
+
+def cuts(episodes, per_episode_s, cap):
+    """All chunks of an evaluation by one worker, in order."""
+    dispatcher = Dispatcher()
+    dispatcher.join(0)
+    dispatcher.submit(0, episodes, "search", cap)
+    pieces, now = [], 0.0
+    while True:
+        pieces += [each.piece for each in dispatcher.assign(now)]
+        if not (held := dispatcher._workers[0].held):
+            return pieces
+        now += per_episode_s * held[0].size
+        dispatcher.done(0, held[0], per_episode_s * held[0].size, now)
+
+
+@pytest.mark.parametrize("episodes", [20 * WORKERS, 100 * WORKERS])
+def test_workers_are_kept_busy(episodes):
+    """Episodes of 50 ms: a worker that waits for the driver after each would lose 4%."""
+    through = Simulation(WORKERS).run({0: np.full(episodes, 0.05)})[0]
+    assert episodes * 0.05 / WORKERS / through >= 0.95
+
+
+@pytest.mark.parametrize("law", HEAVY_TAILED)
+def test_long_episodes_delay_as_little_as_in_list_scheduling(law):
+    """Chunks queued behind a long one, or too large near the end, would cost 20% and more."""
+    for seed in range(8):
+        durations = drawn(law, 0.05, 1024, seed)
+        through = Simulation(WORKERS).run({0: durations})[0]
+        assert through <= 1.08 * greedy(durations, WORKERS)
+
+
+@pytest.mark.parametrize("law", HEAVY_TAILED)
+def test_long_episodes_in_chunks(law):
+    """Episodes of 5 ms come several to a chunk; those chunks must shrink near the end."""
+    ratios = []
+    for seed in range(9):
+        simulation = Simulation(WORKERS)
+        simulation.run({0: drawn(law, 0.005, 2048, 100 + seed)})
+        began = simulation.now
+        durations = drawn(law, 0.005, 2048, seed)
+        through = simulation.run({1: durations})[1] - began
+        ratios.append(through / greedy(durations, WORKERS))
+    assert np.median(ratios) <= 1.1
+
+
+def test_small_work_makes_few_chunks():
+    """256 evaluations of a free function: each further chunk would cost the driver 1 ms."""
+    simulation = Simulation(2)
+    simulation.run({0: np.full(256, 2e-6)})
+    assert simulation.messages <= 16  # nothing is known yet: chunks grow from one episode
+    before = simulation.messages
+    simulation.run({1: np.full(256, 2e-6)})
+    assert simulation.messages - before <= 2
+
+
+def test_many_workers_get_longer_chunks():
+    """One driver hands out 1000 chunks a second at best: 16 workers must not ask for more."""
+    simulation = Simulation(WORKERS)
+    simulation.run({0: np.full(16000, 0.001)})
+    began = simulation.now
+    through = simulation.run({1: np.full(16000, 0.001)})[1] - began
+    assert 16000 * 0.001 / WORKERS / through >= 0.9
+
+
+@given(
+    st.lists(st.integers(0, 3000), min_size=1, max_size=3),
+    st.integers(1, 7),
+    st.floats(1e-6, 0.2),
+    st.floats(0.001, 1.0),
+)
+@settings(max_examples=40, deadline=None)
+def test_every_episode_runs_exactly_once(sizes, workers, mean_s, chunk_s):
+    """Whatever the sizes: an episode left out or counted twice would make other results."""
+    rng = np.random.default_rng(0)
+    works = {n: rng.exponential(mean_s, size) for n, size in enumerate(sizes) if size}
+    assert set(Simulation(workers, chunk_s).run(works)) == set(works)
+
+
+def test_loss_of_workers_loses_no_episode():
+    """What lost workers held must run again; `run` counts every episode's answers."""
+    durations = np.full(200, 0.05)
+    kills = [(0.12, 0), (0.121, 1), (0.5, 2)]
+    alone = Simulation(4)
+    assert alone.run({0: durations}, kills)[0] >= 200 * 0.05 / 4
+    assert set(alone.dispatcher._workers) == {3}
+
+
+def test_only_the_running_chunk_counts_an_attempt():
+    """A chunk that waited beside a fatal one must not be given up for it."""
+    dispatcher = Dispatcher()
+    dispatcher.join(0)
+    dispatcher.submit(0, 100, "search", 2048)
+    first = dispatcher.assign(0.0)[0].piece
+    dispatcher.done(0, first, 0.05, 0.05)
+    running, waiting = (each.piece for each in dispatcher.assign(0.05))
+    assert dispatcher.leave(0) == [running, waiting]
+    assert (running.attempt, waiting.attempt) == (2, 1)
+    dispatcher.join(1)
+    again = [each.piece for each in dispatcher.assign(0.1)]
+    assert again == [running, waiting]
+
+
+def test_chunks_are_aligned_powers_of_two():
+    """Otherwise a chunk with probes ships many nodes of the folding tree instead of one."""
+    pieces = cuts(5000, 0.0005, cap=1000)
+    assert [piece.start for piece in pieces[1:]] == [piece.stop for piece in pieces[:-1]]
+    assert pieces[-1].stop == 5000
+    for piece in pieces:
+        assert piece.size & (piece.size - 1) == 0
+        assert piece.start % piece.size == 0
+    assert max(piece.size for piece in pieces) == 128  # of 0.5 ms: the most within 75 ms
+
+
+def test_chunks_keep_below_the_cap():
+    """Answers above 100 KB would leave the reply and be lost with their node."""
+    assert max(piece.size for piece in cuts(100_000, 1e-6, cap=1000)) == 512
+
+
+def test_earlier_evaluations_go_first():
+    """A held-out evaluation that ran beside the search must not delay it, but fill gaps."""
+    durations = {0: np.full(160, 0.05), 1: np.full(160, 0.05)}
+    complete = Simulation(WORKERS).run(durations)
+    assert complete[0] <= 1.1 * 10 * 0.05
+    assert complete[1] <= 1.1 * 20 * 0.05
+
+
+def test_a_chunk_behind_a_long_one_moves():
+    """The waiting chunk must not wait for the long episode while a worker idles."""
+    dispatcher = Dispatcher()
+    dispatcher.join(0)
+    dispatcher.join(1)
+    dispatcher.submit(0, 100, "search", 1)
+    for each in dispatcher.assign(0.0):
+        dispatcher.done(each.worker, each.piece, 0.1, 0.1)  # episodes take 0.1 s
+    given = dispatcher.assign(0.1)
+    behind = next(each.piece for each in given[2:] if each.worker == 0)
+    for now in (0.2, 0.3, 0.4):  # worker 0 is stuck, worker 1 goes on
+        dispatcher.done(1, dispatcher._workers[1].held[0], 0.1, now)
+        moved = [each for each in dispatcher.assign(now) if each.piece is behind]
+        if moved:
+            break
+    assert [(each.worker, each.taken_from) for each in moved] == [(1, 0)]
+    assert len(dispatcher._workers[0].held) == 1  # and it gets no other until it answers
