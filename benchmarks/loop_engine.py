@@ -6,7 +6,7 @@ written out; and a multiprocessing pool that makes an environment for every cand
 as the programs do that this project grew from (against the engine in one process, times
 the processes of the pool, so that both have the same cores).
 
-    python benchmarks/loop_engine.py [--pairs 25]
+    python benchmarks/loop_engine.py [--pairs 101]
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def measure(env_id: str, skilled: bool, count: int, pairs: int, pool: Any) -> di
     assert np.array_equal(chunk.rows["episode_return"], by_hand())  # the same episodes
     steps = int(chunk.rows["episode_length"].sum())
     timed = in_turn(ours, by_hand, pairs)
-    pooled = in_turn(ours, by_pool, max(5, pairs // 3))
+    pooled = in_turn(ours, by_pool, max(25, pairs // 4))
     against_pool = [(a / os.cpu_count(), b) for a, b in pooled]
     return {
         "environment": env_id,
@@ -122,7 +122,7 @@ def measure(env_id: str, skilled: bool, count: int, pairs: int, pool: Any) -> di
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=25)
+    parser.add_argument("--pairs", type=int, default=101)
     pairs = parser.parse_args().pairs
     with multiprocessing.get_context("fork").Pool() as pool:
         rows = [

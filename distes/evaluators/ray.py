@@ -24,6 +24,7 @@ from ray.exceptions import (
     OutOfMemoryError,
     RayActorError,
     RayError,
+    RaySystemError,
     RayTaskError,
     WorkerCrashedError,
 )
@@ -451,6 +452,8 @@ def _of_user(error: RayError) -> Exception:
     if isinstance(error, RayTaskError):
         if isinstance(error.cause, UsageError):
             return error.cause
+        if isinstance(error.cause, RaySystemError):
+            return RunFailed(f"a worker cannot load what it was sent: {error.cause}")
         unwrapped: Exception = error.as_instanceof_cause()
         return unwrapped
     return RunFailed(f"a worker failed: {error}")

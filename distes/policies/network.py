@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+from gymnasium.spaces import Discrete
 from numpy.random import Generator
 
 from distes.numerics import arithmetic
@@ -98,20 +99,30 @@ class NetworkPolicy:
     def bind(self, parameters: FloatArray) -> Act:
         """Make the acting function for given parameters, (d,), of which it keeps a copy."""
         # The copy is contiguous and aligned, so that bits cannot depend on where it came from.
-        affine = [_affine(*layer) for layer in self.layers(np.array(parameters, np.float64))]
+        layers = self.layers(np.array(parameters, np.float64))
         decode = self.head.decode
-        outputs = affine[-1]
         if not self.hidden:
-            return lambda observation, _generator: decode(outputs(observation))
+            weights, bias = layers[0]
+            if self._argmax and bias is not None:
+                return _argmax_act(arithmetic.weights(weights), bias)
+            linear = _affine(weights, bias)
+            return lambda observation, _generator: decode(linear(observation))
+        *affine, outputs = (_affine(*layer) for layer in layers)
         activate = np.tanh if self.activation == "tanh" else _relu
 
         def act(observation: FloatArray, _generator: Generator | None) -> Any:
             values = observation
-            for layer in affine[:-1]:
+            for layer in affine:
                 values = activate(layer(values))
             return decode(outputs(values))
 
         return act
+
+    @cached_property
+    def _argmax(self) -> bool:
+        """Whether an action is just the number of the largest of several outputs."""
+        space = self.head.space
+        return isinstance(space, Discrete) and space.start == 0 and space.n >= 2
 
     @cached_property
     def _shapes(self) -> list[tuple[int, int]]:
@@ -128,6 +139,14 @@ def _affine(weights: FloatArray, bias: FloatArray | None) -> Callable[[FloatArra
     if bias is None:
         return lambda values: einsum("i,io->o", values, laid_out)
     return lambda values: einsum("i,io->o", values, laid_out) + bias
+
+
+def _argmax_act(laid_out: FloatArray, bias: FloatArray) -> Act:
+    """Act as the commonest policy does, in one function: two calls are 2% of CartPole."""
+    einsum = np.einsum
+    return lambda observation, _generator: int(
+        (einsum("i,io->o", observation, laid_out) + bias).argmax()
+    )
 
 
 def _relu(values: FloatArray) -> FloatArray:
