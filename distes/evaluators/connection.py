@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 
 import ray
 
@@ -21,7 +22,15 @@ LOOPBACK = "127.0.0.2"
 address that can be reached from outside."""
 
 
-def connect(address: str | None, num_cpus: int | None) -> bool:
+class Connection(Enum):
+    """How this process came to its Ray; one it found is not its own to close."""
+
+    FOUND = "found"
+    JOINED = "joined"
+    STARTED = "started"
+
+
+def connect(address: str | None, num_cpus: int | None) -> Connection:
     """Connect this process to Ray.
 
     A Ray that this process uses already is kept. Otherwise the cluster at `address`, or
@@ -31,26 +40,23 @@ def connect(address: str | None, num_cpus: int | None) -> bool:
         address: ``host:port`` or ``auto``.
         num_cpus: of a Ray started here; None counts the machine's.
 
-    Returns:
-        Whether the connection is ours to close.
-
     Raises:
         UsageError: the cluster cannot be reached, or Ray is connected to another one.
         RunFailed: Ray cannot be started here.
     """
     if ray.is_initialized():
         _refuse_another(address)
-        return False
+        return Connection.FOUND
     wanted = address or os.environ.get("RAY_ADDRESS") or "local"
     if wanted == "local":
         _start(num_cpus)
-    else:
-        _join(wanted)
-    return True
+        return Connection.STARTED
+    _join(wanted)
+    return Connection.JOINED
 
 
 def disconnect() -> None:
-    """Close a connection that `connect` said is ours."""
+    """Close a connection that `connect` made."""
     ray.shutdown()
     _forget_token()
 

@@ -18,6 +18,7 @@ Episodes do not depend on any of this; it decides only when the answer is there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
@@ -38,7 +39,10 @@ MEMORY = 0.98
 """How much of what was learnt of durations remains with each new answer."""
 
 ERRATIC = 0.5
-"""Relative standard deviation of chunks' durations above which none waits behind another."""
+"""Relative standard deviation of chunks' durations above which they are called erratic."""
+
+ERRATIC_ROUNDS = 4
+"""Chunks per worker that must be left for an erratic one to wait behind another."""
 
 PATIENCE = 2.0
 """Times its expected duration after which a chunk is overdue."""
@@ -221,8 +225,9 @@ class Dispatcher:
             if work.remaining:
                 size = self._size(work, now)
                 # Near the end a second chunk had better wait for whoever is free first.
-                plenty = work.remaining > len(self._workers) * size
-                if depth and not (plenty and work.pace.answers and not work.pace.erratic):
+                rounds = ERRATIC_ROUNDS if work.pace.erratic else 1
+                plenty = work.remaining > rounds * len(self._workers) * size
+                if depth and not (plenty and work.pace.answers):
                     return None, None
                 piece = Piece(number, work.start, min(work.start + size, work.stop))
                 work.start = piece.stop
@@ -243,10 +248,11 @@ class Dispatcher:
             )
         seconds = work.pace.per_episode(under_way)
         share = work.remaining / (SHRINK * workers)
-        floor_s = min(max(FLOOR_S, DRIVER_S * workers), self._chunk_s)
-        size = min(
-            _power_of_two(min(max(share, floor_s / seconds), self._chunk_s / seconds)), work.cap
-        )
+        # Rounded to the nearest power of two, but down where durations are erratic.
+        aim_s = self._chunk_s * (1.0 if work.pace.erratic else math.sqrt(2))
+        floor_s = min(max(FLOOR_S, DRIVER_S * workers), aim_s)
+        wanted = min(max(share, floor_s / seconds), aim_s / seconds)
+        size = min(_power_of_two(wanted), work.cap)
         return min(size, work.start & -work.start) if work.start else size
 
     def _take_waiting(self, now: float, *, overdue_only: bool) -> tuple[Piece | None, int | None]:

@@ -31,7 +31,7 @@ from ray.exceptions import (
 
 from distes.errors import RunFailed, UsageError
 from distes.evaluators.base import PlacedChunk, evaluated
-from distes.evaluators.connection import connect, disconnect
+from distes.evaluators.connection import Connection, connect, disconnect
 from distes.evaluators.dispatch import CHUNK_S, MAX_ATTEMPTS, Assignment, Dispatcher, Piece
 from distes.evaluators.fingerprint import differences, fingerprint
 from distes.evaluators.worker import Answer, Ready, Setup, Worker
@@ -67,6 +67,7 @@ class _Hand:
     number: int
     actor: Any
     node: int = -1
+    knows: set[int] = field(default_factory=set)  # evaluations whose population it was sent
 
 
 @dataclass(eq=False)
@@ -142,7 +143,7 @@ class RayEvaluator:
         self._failed_starts = 0
         self._told = False
         self._closed = False
-        self._ours = connect(address, _local_cpus(workers, cpus_per_worker))
+        self._connection = connect(address, _local_cpus(workers, cpus_per_worker))
         try:
             self._asked = workers or _room(cpus_per_worker)
             if not self._asked:
@@ -175,7 +176,7 @@ class RayEvaluator:
             self._submitted,
             population,
             key,
-            ray.put(population),
+            ray.put((population, key)),
             time.perf_counter(),
             population.num_episodes,
         )
@@ -200,7 +201,7 @@ class RayEvaluator:
         self._starting.clear()
         self._running.clear()
         self._evaluations.clear()
-        if self._ours:
+        if self._connection is not Connection.FOUND:
             disconnect()
 
     def _wait_for(self, evaluation: _Evaluation) -> Evaluated:
@@ -359,20 +360,24 @@ class RayEvaluator:
         self._events.append({"kind": "worker_joined", "worker": hand.number, "node": ready.node})
 
     def _hand_out(self) -> None:
+        oldest = min(self._evaluations, default=0)
         for assignment in self._dispatcher.assign(time.monotonic()):
             if assignment.taken_from is not None:
                 self._take_back(assignment)
             piece, hand = assignment.piece, self._hands[assignment.worker]
             evaluation = self._evaluations[piece.work]
-            reference = hand.actor.run.remote(
-                evaluation.number, [evaluation.reference], evaluation.key, piece.start, piece.stop
-            )
+            sent = None
+            if piece.work not in hand.knows:
+                sent = [evaluation.reference]
+                hand.knows = {number for number in hand.knows if number >= oldest} | {piece.work}
+            reference = hand.actor.run.remote(piece.work, piece.start, piece.stop, oldest, sent)
             self._running[reference] = hand, piece
 
     def _take_back(self, assignment: Assignment) -> None:
         for reference, (hand, piece) in self._running.items():
             if piece is assignment.piece and hand.number == assignment.taken_from:
                 ray.cancel(reference)
+                hand.knows.discard(piece.work)  # it may have been sent with this very call
                 del self._running[reference]
                 return
 
@@ -381,8 +386,8 @@ class RayEvaluator:
         if self._told or not late:
             return
         self._told = True
-        if len(self._hands) >= self._asked:
-            return
+        if self._connection is Connection.STARTED or len(self._hands) >= self._asked:
+            return  # a private Ray has room for all: they are only slow to start
         message = self._no_room(self._asked)
         if not self._hands and not _room(self._cpus):
             self.close()

@@ -1,4 +1,4 @@
-"""What runs inside a Ray worker: engines of its own, and the last few populations."""
+"""What runs inside a Ray worker: engines of its own, and the populations under way."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import platform
 import sys
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,8 +19,6 @@ from distes.policies.base import Policy
 from distes.population import Population, RunKey
 from distes.rollouts import Chunk, Engines
 from distes.task import AnyTask
-
-POPULATIONS_KEPT = 4
 
 
 class Setup(NamedTuple):
@@ -67,7 +64,7 @@ class Worker:
     def __init__(self, number: int, path: Sequence[str]) -> None:
         self._number = number
         self._engines: Engines | None = None
-        self._populations: OrderedDict[int, Population] = OrderedDict()
+        self._populations: dict[int, tuple[Population, RunKey]] = {}
         sys.path += [entry for entry in path if entry not in sys.path and Path(entry).is_dir()]
         for library in ("OMP", "OPENBLAS", "MKL"):
             os.environ[f"{library}_NUM_THREADS"] = "1"
@@ -92,23 +89,25 @@ class Worker:
         return Ready(platform.node(), os.getpid(), fingerprint())
 
     def run(
-        self, evaluation: int, population: Sequence[Any], key: RunKey, start: int, stop: int
+        self, evaluation: int, start: int, stop: int, oldest: int, sent: Sequence[Any] | None
     ) -> Answer:
         """Run the flat episodes ``start .. stop``.
 
         Args:
             evaluation: its number.
-            population: one reference to the population, fetched on first use.
-            key: of the evaluation.
             start: first flat episode number.
             stop: one past the last.
+            oldest: evaluations with lower numbers are over.
+            sent: one reference to the population and its key, the first time only: a
+                reference with every call would double what a call costs.
         """
         if self._engines is None:
             raise RuntimeError(f"{self!r} was not started")
-        if evaluation not in self._populations:
-            self._populations[evaluation] = ray.get(population[0])
-            if len(self._populations) > POPULATIONS_KEPT:
-                self._populations.popitem(last=False)
+        if sent is not None:
+            self._populations[evaluation] = ray.get(sent[0])
+            for over in [number for number in self._populations if number < oldest]:
+                del self._populations[over]
+        population, key = self._populations[evaluation]
         began = time.perf_counter()
-        chunk = self._engines.run(self._populations[evaluation], key, start, stop)
+        chunk = self._engines.run(population, key, start, stop)
         return Answer(chunk, time.perf_counter() - began)
