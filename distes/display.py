@@ -76,7 +76,8 @@ class Display(Observer):
 
     def generation(self, row: Mapping[str, Any]) -> None:
         """Show a generation's figures."""
-        self._rows.append(row)
+        # A new list each time: the panel may be drawn by a thread of its own.
+        self._rows = [*self._rows[1 - SPARK_WIDTH :], row]
         self._steps += int(row["env_steps"])
         if self._live is None:
             self._print(self._line(row))
@@ -126,7 +127,8 @@ class Display(Observer):
 
     def _panel(self) -> Group:
         """Lay out the live display from the newest figures."""
-        search, rows = self._search, list(self._rows)
+        width = max(8, min(SPARK_WIDTH, self._console.width - 24))
+        search, rows = self._search, self._rows[-width:]
         if search is None or not rows:
             return Group(Text("first generation ...", style="dim"))
         row = rows[-1]
@@ -140,16 +142,14 @@ class Display(Observer):
             f"   {_rate(row)} env steps/s",
             (f"   {row['failed']:.0f} episodes failed", "bold red") if row.get("failed") else "",
         )
-        width = max(8, min(SPARK_WIDTH, self._console.width - 24))
         curves = {"mean": [_mean(r) for r in rows]}
         if "elite_return_mean" in row:
             curves["elite"] = [_elite(r) for r in rows]
         curves["best"] = [float(r["episode_return_max"]) for r in rows]
-        shown = {name: curve[-width:] for name, curve in curves.items()}
-        finite = [v for curve in shown.values() for v in curve if math.isfinite(v)]
+        finite = [v for curve in curves.values() for v in curve if math.isfinite(v)]
         bounds = (min(finite), max(finite)) if finite else (0.0, 0.0)
         table = Table.grid(padding=(0, 2))
-        for name, curve in shown.items():
+        for name, curve in curves.items():
             figure = Text(_number(curve[-1]), style="bold", justify="right")
             table.add_row(name, figure, Text(sparkline(curve, *bounds), style="cyan"))
         target = f"target {_number(self._target)}" if self._target is not None else ""

@@ -8,6 +8,7 @@ generations so far, without any episode.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import random
@@ -26,7 +27,7 @@ from distes.population import Episodes, Population
 from distes.randomness import strategy_generator
 from distes.strategies.base import Problem, Strategy
 from distes.strategies.elites import EliteFigures
-from distes.types import FloatArray, IntArray
+from distes.types import FloatArray
 
 Factory = Callable[..., Any]
 """factory(start (d,), seed) -> object; may take a keyword ``population_size``."""
@@ -44,15 +45,16 @@ class ExternalState:
 
     Attributes:
         generation: generations told, the index of the next one.
-        fitness: (sum of sizes,) as told but for the sign: maximised, finite.
-        sizes: (generation,) int64 candidates of each generation.
+        told: fitness as told but for the sign (maximised, finite), of all candidates of
+            all generations in order, cut into blocks (see `_extended`).
+        digest: identifies what was told, generation by generation.
         recommended: (d,) what to deploy.
         elites: figures of the better half of the last generation.
     """
 
     generation: int
-    fitness: FloatArray
-    sizes: IntArray
+    told: tuple[FloatArray, ...]
+    digest: str
     recommended: FloatArray
     elites: EliteFigures
 
@@ -113,8 +115,8 @@ class External(Strategy[ExternalState]):
         """Start with an empty history."""
         return ExternalState(
             generation=0,
-            fitness=np.empty(0),
-            sizes=np.empty(0, dtype=np.int64),
+            told=(),
+            digest="",
             recommended=np.array(problem.start, dtype=np.float64),
             elites=EliteFigures(),
         )
@@ -133,18 +135,17 @@ class External(Strategy[ExternalState]):
         told = episodes.fitness.copy()
         failed = np.isnan(told)
         if failed.any():
-            known = told[~failed] if not failed.all() else state.fitness
-            told[failed] = known.min() if len(known) else 0.0
-        fitness = np.concatenate([state.fitness, told])
-        sizes = np.append(state.sizes, np.int64(len(told)))
+            known = state.told if failed.all() else (told[~failed],)
+            told[failed] = min((block.min() for block in known), default=0.0)
+        digest = _chained(state.digest, told)
         self._cache.drop()  # an interrupted tell must leave no half-told object behind
         live.tell(told)
-        self._cache.hold(_history(problem, fitness, sizes), live)
+        self._cache.hold(_key(problem, digest), live)
         half = ranking.elites(episodes.fitness, max(1, len(told) // 2))
         return ExternalState(
             generation=state.generation + 1,
-            fitness=fitness,
-            sizes=sizes,
+            told=_extended(state.told, told),
+            digest=digest,
             recommended=self._recommended(problem, state, live, solutions[half]),
             elites=EliteFigures.of(episodes, episodes.fitness, half),
         )
@@ -183,15 +184,24 @@ class External(Strategy[ExternalState]):
 
     def _live(self, problem: Problem, state: ExternalState) -> _Live:
         """Find the object that was told the state's history, or replay it."""
-        key = _history(problem, state.fitness, state.sizes)
+        key = _key(problem, state.digest)
         live = self._cache.find(key)
         if live is None:
             live = _Live(self, problem)
-            start = 0
-            for size in state.sizes:
-                live.ask()
-                live.tell(state.fitness[start : start + size])
-                start += size
+            rest = np.concatenate([np.empty(0), *state.told])
+            digest = ""
+            for _ in range(state.generation):
+                size = len(live.ask())
+                if size > len(rest):
+                    break
+                told, rest = np.split(rest, [size])
+                digest = _chained(digest, told)
+                live.tell(told)
+            if digest != state.digest:
+                raise UsageError(
+                    f"{self._name} does not replay: it asks for other numbers of candidates "
+                    "than in the run so far; give it the factory that the run began with"
+                )
             self._cache.hold(key, live)
         return live
 
@@ -295,10 +305,30 @@ class _Cache:
         return _Cache, ()
 
 
-def _history(problem: Problem, fitness: FloatArray, sizes: IntArray) -> tuple[Any, ...]:
+def _key(problem: Problem, digest: str) -> tuple[Any, ...]:
     """Identify what an object was made from and has been told."""
     start = np.asarray(problem.start, dtype=np.float64).tobytes()
-    return problem.seed, problem.population_size, start, fitness.tobytes(), sizes.tobytes()
+    return problem.seed, problem.population_size, start, digest
+
+
+def _chained(digest: str, told: FloatArray) -> str:
+    """Digest of a history with one more generation, from that of the history alone."""
+    return hashlib.sha256(digest.encode() + told.tobytes()).hexdigest()
+
+
+def _extended(blocks: tuple[FloatArray, ...], newest: FloatArray) -> tuple[FloatArray, ...]:
+    """Append to a history in blocks, each at most half as long as the one before.
+
+    So there are few blocks to save, and a value is copied only when its block grows: a
+    number of times that is logarithmic in the length of the history.
+    """
+    others = list(blocks)
+    merged = [newest]
+    length = len(newest)
+    while others and len(others[-1]) < 2 * length:
+        merged.insert(0, others.pop())
+        length += len(merged[0])
+    return (*others, np.concatenate(merged))
 
 
 def _takes_population_size(factory: Factory) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from distes.errors import UsageError
+from distes.runs import codec
 from distes.strategies import External
 from distes.testing.problems import FunctionProblem, search, sphere
 
@@ -62,9 +63,69 @@ def test_an_older_state_is_replayed():
         np.testing.assert_array_equal(again, generation.parameters)
     early = done[1]
     told = strategy.tell(problem(), early.before, early.population, early.episodes)
-    np.testing.assert_array_equal(told.fitness, early.after.fitness)
+    assert codec.dumps(told) == codec.dumps(early.after)
     again = strategy.ask(problem(), told).distribution.parameters
     np.testing.assert_array_equal(again, done[2].parameters)
+
+
+def test_a_saved_state_is_replayed_by_another_process():
+    """After decoding, with no live object at hand, the search goes on bit for bit."""
+    whole = search(External(cma_es), problem(), 12)
+    saved = codec.loads(codec.dumps(whole[6].after))
+    for past, future in zip(
+        search(External(cma_es), problem(), 12, (7, saved)), whole[7:], strict=True
+    ):
+        np.testing.assert_array_equal(past.parameters, future.parameters)
+        assert codec.dumps(past.after) == codec.dumps(future.after)
+
+
+def growing(start, seed):
+    """Asks for 1, 2, 3, ... candidates, drawn anew after each tell."""
+    made = Recorder()
+    generator = np.random.default_rng(seed)
+    made.ask = lambda: generator.normal(size=(len(made.told) + 1, 3))
+    return made
+
+
+def test_generations_of_different_sizes_are_replayed_one_by_one():
+    """A history cut at other places would be told in other portions, or in another order."""
+    made = []
+
+    def remember(start, seed):
+        made.append(growing(start, seed))
+        return made[-1]
+
+    strategy = External(remember)
+    done = search(strategy, problem(), 20)
+    live = made[-1].told
+    for generations in range(1, 20):
+        fresh = External(remember)
+        again = fresh.ask(problem(), codec.loads(codec.dumps(done[generations].before)))
+        np.testing.assert_array_equal(again.distribution.parameters, done[generations].parameters)
+        assert len(made[-1].told) == generations
+        for (_, one), (_, other) in zip(made[-1].told, live[:generations], strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_a_resumed_run_refuses_an_object_of_another_size(size):
+    """It would be told one candidate's value for another, and the run go on regardless."""
+    state = search(External(lambda start, seed: Recorder()), problem(), 4)[-1].after
+    with pytest.raises(UsageError, match="other numbers of candidates"):
+        External(lambda start, seed: Recorder(size)).ask(problem(), state)
+
+
+def test_the_cost_of_a_generation_does_not_grow_with_the_run():
+    """The history is neither copied nor read whole each time: old blocks stay as they are."""
+    done = search(External(lambda start, seed: Recorder(6)), problem(), 257)
+    histories = [generation.after.told for generation in done]
+    copied = [
+        sum(block.size for block in new if not any(block is kept for kept in old))
+        for old, new in itertools.pairwise(histories)
+    ]
+    assert sum(copied) <= 257 * 6 * 9  # each value once, and once for each doubling
+    assert max(len(history) for history in histories) <= 9
+    assert sum(block.size for block in histories[-1]) == 257 * 6
 
 
 def test_global_generators_are_left_alone():

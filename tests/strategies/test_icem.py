@@ -28,7 +28,14 @@ OFF = {"population_decay": 1.0, "keep_fraction": 0.0, "inject_mean": False}
 @pytest.mark.parametrize("kind", ["diagonal", "full"])
 def test_without_its_additions_it_is_cem(kind):
     """Same candidates and same distribution, bit for bit."""
-    common = {"covariance": kind, "mean_smoothing": 0.1, "std_smoothing": 0.2, "elite_count": 7}
+    common = {
+        "extra_decay": "exponential",
+        "extra_generations": 4.0,
+        "covariance": kind,
+        "mean_smoothing": 0.1,
+        "std_smoothing": 0.2,
+        "elite_count": 7,
+    }
     one = search(ICEM(**OFF, **common), problem(), 6)
     other = search(CEM(**common), problem(), 6)
     for icem, cem in zip(one, other, strict=True):
@@ -137,7 +144,7 @@ def test_converges_on_the_sphere():
     The extra variance fades for good: with so small a population, one that ends lets the
     search freeze early.
     """
-    strategy = ICEM(extra_decay="exponential", extra_generations=4)
+    strategy = ICEM()
     for seed in range(20):
         where = FunctionProblem(sphere, np.full(6, 3.0), seed=seed, population_size=80)
         done = search(strategy, where, 60)
