@@ -72,11 +72,13 @@ class Trace:
     """What an engine recorded of one episode, for probes.
 
     Attributes:
+        parameters: (d,) the episode's.
         observations: (T, k) encoded observations before normalisation.
         actions: (T, ...) actions; empty unless a probe asked for them.
         rewards: (T,) rewards; empty unless a probe asked for them.
     """
 
+    parameters: FloatArray
     observations: FloatArray
     actions: Array
     rewards: FloatArray
@@ -123,6 +125,11 @@ class Population:
     task: AnyTask | None = None
     max_steps: int | None = None
     purpose: Purpose = Purpose.SEARCH
+
+    def __post_init__(self) -> None:
+        """Let any whole number say how many episodes each candidate has."""
+        if np.ndim(self.episodes) == 0:
+            object.__setattr__(self, "episodes", int(self.episodes))
 
     @property
     def num_episodes(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from distes.evaluators.base import Evaluator
@@ -18,6 +18,7 @@ class SearchProblem:
     Attributes:
         policy: built for the task.
         start: (d,) where to start.
+        start_statistics: observation statistics that belong to it, or nothing.
         seed: the run's.
         population_size: as the user asked, or None.
         episodes: per candidate of a search population.
@@ -34,6 +35,7 @@ class SearchProblem:
     population_size: int | None
     episodes: int
     common_seeds: bool
+    start_statistics: Mapping[str, FloatArray] = field(default_factory=dict)
     num_contexts: int = 0
     evaluator: Evaluator | None = None
     generation: int = 0
@@ -66,7 +68,7 @@ class SearchProblem:
         marked as search is re-marked as re-evaluation.
         """
         if self.evaluator is None:
-            raise RuntimeError("a strategy can run populations in ask and tell only")
+            raise RuntimeError("a strategy can run populations in ask and tell, not in init")
         if population.purpose is Purpose.SEARCH:
             population = replace(population, purpose=Purpose.REEVALUATION)
         self._calls += 1

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import Generator, Philox, SeedSequence
 
-from distes.types import FloatArray, IntArray
+from distes.types import Array, FloatArray, IntArray
 
 BLOCK_NORMALS = 4096
 """Normals per noise block: small enough to redraw one candidate cheaply."""
@@ -68,29 +68,44 @@ def episode_seeds(key: RunKey, purpose: Purpose, group: IntArray, episode: IntAr
     Args:
         key: the evaluation that the episodes belong to.
         purpose: what the evaluation is for.
-        group: (m,) non-decreasing candidate or seed-group index of each episode.
+        group: (m,) candidate or seed-group index of each episode.
         episode: (m,) index of the episode within its candidate.
 
     Returns:
         (m,) int64 seeds in [0, 2**63).
     """
-    seeds = np.empty(len(group), dtype=np.int64)
     if len(group) == 0:
-        return seeds
+        return np.empty(0, dtype=np.int64)
     philox_key = np.array(
         _key(key.seed, _Domain.EPISODES, purpose, key.generation, key.call), dtype=np.uint64
     )
+    # The group's word starts a SplitMix64 stream, in which the episode is the position.
+    block = int(group.min()) // 4
+    count = int(group.max()) - 4 * block + 1
+    words = Philox(key=philox_key, counter=[block, 0, 0, 0]).random_raw(count)
+    mixed = splitmix(words[group - 4 * block], episode.astype(np.uint64))
     top = np.uint64(0 if purpose == Purpose.SEARCH else 1 << 62)
-    mask = np.uint64((1 << 62) - 1)
-    first, last = int(group.min()), int(group.max())
-    block = first // 4
-    count = last - 4 * block + 1
-    # One Philox stream per episode index; within it, the group is the position.
-    for index in np.unique(episode):
-        raw = Philox(key=philox_key, counter=[block, int(index), 0, 0]).random_raw(count)
-        chosen = episode == index
-        seeds[chosen] = ((raw[group[chosen] - 4 * block] & mask) | top).astype(np.int64)
+    seeds: IntArray = ((mixed & np.uint64((1 << 62) - 1)) | top).astype(np.int64)
     return seeds
+
+
+def splitmix(state: Array, position: Array) -> Array:
+    """Find element ``position`` of the SplitMix64 stream that starts at ``state``.
+
+    Steele, Lea and Flood (2014), "Fast splittable pseudorandom number generators".
+
+    Args:
+        state: (m,) uint64.
+        position: (m,) uint64, from 0.
+
+    Returns:
+        (m,) uint64.
+    """
+    mixed = state + (position + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    result: Array = mixed ^ (mixed >> np.uint64(31))
+    return result
 
 
 def policy_generator(episode_seed: int) -> Generator:

@@ -8,10 +8,12 @@ the same on any number of workers and after any resume.
 from __future__ import annotations
 
 import math
+import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from distes import rollouts
 from distes.distributions import Point, Table
 from distes.errors import RunFailed, UsageError
 from distes.evaluators.base import Evaluator
+from distes.evaluators.fingerprint import fingerprint
 from distes.evaluators.serial import SerialEvaluator
 from distes.numerics.ranking import elites
 from distes.policies.base import Policy, PolicySpec
@@ -35,12 +38,19 @@ from distes.registry import name_of
 from distes.runs.reader import Run, load
 from distes.runs.snapshot import Selected, Snapshot
 from distes.runs.writer import RunLog, refuse_taken
-from distes.statistics import Score, score, summary
+from distes.shield import keyboard_interrupts
+from distes.statistics import Score, score, student_quantile, summary
 from distes.strategies.base import Strategy
 from distes.strategies.cem import CEM
 from distes.strategies.normalized import Normalized
 from distes.task import AnyTask, FunctionTask, Task
 from distes.types import FloatArray
+
+_MAY_CHANGE = {"workers", "cpus_per_worker", "address", "out", "start_from", "strict"}
+"""Settings that a resumed run may have otherwise: they cannot change its results."""
+
+_IN_RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray for the entrypoint of a submitted job."""
 
 _INITIAL_PARAMETERS = 1
 """Word that keys the generator of the policy's initial parameters."""
@@ -139,9 +149,11 @@ class Search:
         heldout_episodes: of one held-out score.
         final_episodes: of the final score, and of confirming that the target is reached.
         reevaluate: top candidates tried again at the end.
+        max_failed_fraction: stop when a larger share of a generation's episodes fails.
         engine: ``auto``, or an engine's name.
         workers: None for all cores of the machine or cluster, 0 for this process.
         cpus_per_worker: CPUs that each worker reserves; may be a fraction.
+        strict: refuse workers whose libraries or processor differ from the driver's.
         address: of a Ray cluster; None is $RAY_ADDRESS or, without it, a local Ray.
         out: run directory; None makes a new one below ``runs/``.
         start_from: a run, or an .npy file of parameters, whose solution to start from.
@@ -165,9 +177,11 @@ class Search:
     heldout_episodes: int = 20
     final_episodes: int = 100
     reevaluate: int = 5
+    max_failed_fraction: float = 0.5
     engine: str = "auto"
     workers: int | None = None
     cpus_per_worker: float = 1.0
+    strict: bool = False
     address: str | None = None
     out: str | Path | None = None
     start_from: str | Path | None = None
@@ -196,6 +210,8 @@ class Search:
                 raise UsageError(f"{name} {value} is not a positive finite number")
         if self.target is not None and not np.isfinite(self.target):
             raise UsageError(f"target {self.target} is not a finite number")
+        if not 0 <= self.max_failed_fraction <= 1:
+            raise UsageError(f"max_failed_fraction {self.max_failed_fraction} is not in [0, 1]")
         rollouts.resolve(self.engine, self._task)
 
     @property
@@ -220,29 +236,43 @@ class Search:
         Raises:
             UsageError: one sentence with what was given and what is accepted.
         """
+        if _IN_RAY_JOB in os.environ and not (self.out and Path(self.out).is_absolute()):
+            raise UsageError(
+                f"out {self.out or 'runs/...'} is relative, and the working directory of a Ray "
+                "job is a temporary copy: give an absolute path on storage that stays"
+            )
         if self.out is not None:
             refuse_taken(self.out)
-        return self._problem()
+        problem = self._problem()
+        self._strategy.check(problem)
+        return problem
 
-    def _problem(self) -> SearchProblem:
+    def _problem(self, begun: Snapshot | None = None) -> SearchProblem:
         policy = self.built_policy()
         if self.normalize_observations and isinstance(self._task, FunctionTask):
             raise UsageError(f"{self._task.name} has no observations to normalise")
-        generator = strategy_generator(self.seed, _INITIAL_PARAMETERS)
-        start = policy.initial(generator)
-        if self.start_from is not None:
-            start = _start_from(Path(self.start_from), policy.num_parameters)
-        problem = SearchProblem(
+        frozen: Mapping[str, FloatArray] = {}
+        if begun is not None:
+            start = begun.start
+        elif self.start_from is not None:
+            start, frozen = _start_from(Path(self.start_from), policy.num_parameters)
+            if frozen and not self.normalize_observations:
+                raise UsageError(
+                    f"start_from {self.start_from} normalises observations: "
+                    "give normalize_observations, too"
+                )
+        else:
+            start = policy.initial(strategy_generator(self.seed, _INITIAL_PARAMETERS))
+        return SearchProblem(
             policy=policy,
             start=start,
+            start_statistics=frozen,
             seed=self.seed,
             population_size=self.population,
             episodes=self.episodes,
             common_seeds=self.common_seeds,
             num_contexts=self._task.num_contexts,
         )
-        self._strategy.check(problem)
-        return problem
 
     def run(self) -> Result:
         """Run the search from its beginning.
@@ -261,7 +291,7 @@ class Search:
         except BaseException:
             evaluator.close()
             raise
-        with threadpool_limits(1):
+        with threadpool_limits(1), keyboard_interrupts():
             return _Run(self, problem, evaluator, log).go(None)
 
     @classmethod
@@ -276,15 +306,23 @@ class Search:
     ) -> Result:
         """Go on with an interrupted run, exactly, on any number of workers.
 
+        Args:
+            path: run directory.
+            workers: None keeps the number that the run was started with.
+            address: likewise.
+            cpus_per_worker: likewise.
+            observers: told how it goes.
+
         Raises:
             UsageError: there is no such run, it is finished, or it can't be rebuilt.
         """
         from distes.configuration import from_config
 
-        run = load(path)
-        search = from_config(run.config["search"])
-        search.workers = workers
-        search.address = address
+        search = from_config(load(path).config["search"])
+        if workers is not None:
+            search.workers = workers
+        if address is not None:
+            search.address = address
         search.out = path
         search.observers = observers
         if cpus_per_worker is not None:
@@ -299,33 +337,50 @@ class Search:
         """
         if self.out is None:
             raise UsageError("out is not given: name the run to go on with")
-        problem = self._problem()
-        snapshot = load(self.out).snapshot()
+        run = load(self.out)
+        self._refuse_other_settings(run)
+        snapshot = run.snapshot()
         if snapshot is not None and snapshot.finished:
             raise UsageError(f"{self.out} is finished ({snapshot.stopped}): nothing to resume")
+        problem = self._problem(snapshot)
         evaluator = self._evaluator()
         try:
             log, snapshot = RunLog.resume(self.out)
         except BaseException:
             evaluator.close()
             raise
-        with threadpool_limits(1):
+        with threadpool_limits(1), keyboard_interrupts():
             return _Run(self, problem, evaluator, log).go(snapshot)
 
     def _evaluator(self) -> Evaluator:
         return make_evaluator(self, self.workers)
 
+    def _refuse_other_settings(self, run: Run) -> None:
+        from distes.configuration import to_config
+
+        begun, now = run.config["search"], to_config(self)
+        for name in sorted({*begun, *now} - _MAY_CHANGE):
+            if begun.get(name) != now.get(name):
+                raise UsageError(
+                    f"{run.path} was started with {name} {begun.get(name)!r}, not "
+                    f"{now.get(name)!r}: a run goes on with the settings it has"
+                )
+
     def _directory(self) -> Path:
+        """Take the run's directory; it is there and empty afterwards."""
         if self.out is not None:
             return Path(self.out)
         assert self.strategy is not None  # noqa: S101 - set in __post_init__
         name = f"{self._task.name}-{name_of('strategies', type(self.strategy))}-{self.seed}"
         base = Path("runs") / re.sub(r"[^A-Za-z0-9._-]+", "_", name)
-        number = 1
-        path = base
-        while path.exists():
-            number += 1
-            path = base.with_name(f"{base.name}-{number}")
+        base.parent.mkdir(exist_ok=True)
+        for number in count(1):
+            path = base if number == 1 else base.with_name(f"{base.name}-{number}")
+            try:
+                path.mkdir()
+            except FileExistsError:  # another run's, perhaps started this very moment
+                continue
+            break
         return path
 
     def _config(self) -> dict[str, Any]:
@@ -335,6 +390,7 @@ class Search:
             "search": to_config(self),
             "engine": rollouts.resolve(self.engine, self._task),
             "num_parameters": self.built_policy().num_parameters,
+            "fingerprint": fingerprint(),
             **provenance(),
         }
 
@@ -353,7 +409,6 @@ class _Run:
         target = search.target
         self._target = search._task.reward_threshold if target is None else target
         self._log_s = 0.0
-        problem.evaluator = evaluator
         problem.on_run = log.evaluation
 
     def go(self, snapshot: Snapshot | None) -> Result:
@@ -367,10 +422,12 @@ class _Run:
             self._began = time.perf_counter() - (0.0 if snapshot is None else snapshot.elapsed_s)
             if snapshot is None:
                 state = self._strategy.init(self._problem)
-                snapshot = Snapshot(0, state, self._strategy.solution(self._problem, state))
+                solution = self._strategy.solution(self._problem, state)
+                snapshot = Snapshot(0, self._problem.start, state, solution)
                 self._log.commit(snapshot)
             else:
                 self._log.event("resumed", generation=snapshot.generation)
+            self._problem.evaluator = self._evaluator
             while not snapshot.stopped:
                 snapshot = self._generation(snapshot)
             result = self._finish(snapshot)
@@ -422,6 +479,7 @@ class _Run:
         metrics = {k: float(v) for k, v in self._strategy.metrics(state).items()}
         snapshot = Snapshot(
             generation=generation + 1,
+            start=before.start,
             strategy=state,
             solution=self._strategy.solution(self._problem, state),
             episodes=before.episodes + population.num_episodes,
@@ -455,6 +513,7 @@ class _Run:
         self._log_s = time.perf_counter() - began
         for observer in self._search.observers:
             observer.generation(row)
+        self._refuse_meaningless(generation, evaluated)
         return snapshot
 
     def _refuse_hopeless(self, evaluated: Evaluated) -> None:
@@ -471,6 +530,18 @@ class _Run:
                 f"{tracebacks[0]}"
             )
         raise RunFailed("every episode of the first generation returned NaN or infinity")
+
+    def _refuse_meaningless(self, generation: int, evaluated: Evaluated) -> None:
+        failed = float((evaluated.episodes.status != Status.OK).mean())
+        allowed = self._search.max_failed_fraction
+        if failed <= allowed:
+            return
+        reason = (
+            f"{failed:.0%} of the episodes of generation {generation} failed, more than "
+            f"max_failed_fraction {allowed:g} allows"
+        )
+        self._log.event("failed", reason=reason)
+        raise RunFailed(f"{reason}; the tracebacks are in events.jsonl, the run can be resumed")
 
     def _heldout_population(self, solution: Population) -> Population:
         return replace(
@@ -501,7 +572,8 @@ class _Run:
         if isinstance(distribution, Point) or distribution.uses_context:
             return None
         top = elites(episodes.fitness, self._search.reevaluate)
-        returns = np.array([episodes.episode_return[episodes.candidate == i].mean() for i in top])
+        values = self._values(episodes)
+        returns = np.array([values[episodes.candidate == i].mean() for i in top])
         return Selected(distribution.draw(top), returns, population.frozen)
 
     def _stop_reason(self, now: Snapshot) -> str:
@@ -559,11 +631,7 @@ class _Run:
     def _reevaluate(
         self, key: RunKey, solution: Population, last: Selected
     ) -> tuple[Reevaluation, Population | None]:
-        """Try top candidates and the solution on the same fresh seeds.
-
-        A candidate replaces the solution only where its paired advantage is beyond two
-        standard errors: the best of several noisy scores is flattered again.
-        """
+        """Try top candidates and the solution on the same fresh seeds."""
         count = len(last.returns)
         table = Population(
             Table(last.parameters),
@@ -573,24 +641,24 @@ class _Run:
             frozen=last.frozen,
             purpose=Purpose.REEVALUATION,
         )
-        fresh = self._evaluate(key, table).episode_return.reshape(count, -1)
-        own = self._evaluate(
-            key,
-            replace(solution, episodes=self._search.heldout_episodes, purpose=Purpose.REEVALUATION),
-        ).episode_return
-        means = fresh.mean(axis=1)
-        valid = means[np.isfinite(means)]
-        fresh_score = float(valid.mean()) if len(valid) else math.nan
-        reevaluation = Reevaluation(float(last.returns.mean()), fresh_score)
-        if not len(valid):
+        own = replace(
+            solution, episodes=self._search.heldout_episodes, purpose=Purpose.REEVALUATION
+        )
+        fresh = self._values(self._evaluate(key, table)).reshape(count, -1)
+        best = _clearly_better(fresh, self._values(self._evaluate(key, own, logged_call=1)))
+        valid = fresh[~np.isnan(fresh).any(axis=1)]
+        reevaluation = Reevaluation(
+            float(last.returns.mean()), float(valid.mean()) if len(valid) else math.nan
+        )
+        if best is None or self._search._task.fitness != "mean":
+            # Other rules than the mean have no paired test: the solution stays.
             return reevaluation, None
-        best = int(np.nanargmax(means))
-        ahead = fresh[best] - own
-        error = ahead.std(ddof=1) / np.sqrt(len(ahead)) if len(ahead) > 1 else np.inf
-        if not ahead.mean() > 2 * error:
-            return reevaluation, None
-        chosen = Population(Point(last.parameters[best]), 1, frozen=last.frozen)
-        return reevaluation, chosen
+        return reevaluation, Population(Point(last.parameters[best]), 1, frozen=last.frozen)
+
+    def _values(self, episodes: Episodes) -> FloatArray:
+        """What the task's mean rule averages."""
+        shift = self._search._task.reward_shift
+        return episodes.episode_return - shift * episodes.episode_length
 
     def _evaluate(
         self, key: RunKey, population: Population, logged_call: int | None = None
@@ -600,6 +668,31 @@ class _Run:
         logged = key if logged_call is None else key._replace(call=logged_call)
         self._log.evaluation(logged, population, answer)
         return answer.episodes
+
+
+def _clearly_better(candidates: FloatArray, solution: FloatArray) -> int | None:
+    """Name the candidate that replaces the solution: ahead beyond chance, or never failed.
+
+    Paired t test on common seeds at 5%, two-sided, divided by the number of candidates
+    (Bonferroni): the best of several noisy scores is flattered once more.
+
+    Args:
+        candidates: (n, K) values; NaN = failed.
+        solution: (K,) on the same seeds.
+    """
+    means = candidates.mean(axis=1)
+    count, episodes = candidates.shape
+    if np.isnan(means).all():
+        return None
+    best = int(np.nanargmax(means))
+    if np.isnan(solution).any():
+        return best
+    if episodes < 2:
+        return None
+    ahead = candidates[best] - solution
+    error = float(ahead.std(ddof=1)) / math.sqrt(episodes)
+    limit = student_quantile(1 - 0.025 / count, episodes - 1)
+    return best if ahead.mean() > limit * error else None
 
 
 def make_evaluator(search: Search, workers: int | None) -> Evaluator:
@@ -618,6 +711,7 @@ def make_evaluator(search: Search, workers: int | None) -> Evaluator:
         workers=workers,
         cpus_per_worker=search.cpus_per_worker,
         address=search.address,
+        strict=search.strict,
     )
 
 
@@ -682,18 +776,25 @@ def _at_least(name: str, value: int | None, least: int) -> None:
         raise UsageError(f"{name} {value} is not at least {least}")
 
 
-def _start_from(path: Path, num_parameters: int) -> FloatArray:
+def _start_from(path: Path, num_parameters: int) -> tuple[FloatArray, Mapping[str, FloatArray]]:
+    """Read parameters, and the observation statistics of a run that has them."""
+    frozen: Mapping[str, FloatArray] = {}
     if path.suffix == ".npy":
         if not path.is_file():
             raise UsageError(f"start_from {path} does not exist")
-        parameters = np.asarray(np.load(path, allow_pickle=False), dtype=np.float64).ravel()
+        try:
+            loaded = np.load(path, allow_pickle=False)
+            parameters = np.asarray(loaded, dtype=np.float64).ravel()
+        except ValueError:
+            raise UsageError(f"start_from {path} is not an array of numbers") from None
     else:
-        drawn = solution_of(load(path)).distribution.draw(np.zeros(1, dtype=np.int64))
-        parameters = drawn[0]
+        solution = solution_of(load(path))
+        parameters = solution.distribution.draw(np.zeros(1, dtype=np.int64))[0]
+        frozen = solution.frozen
     if len(parameters) != num_parameters:
         raise UsageError(
             f"start_from {path} has {len(parameters)} parameters, the policy {num_parameters}"
         )
     if not np.isfinite(parameters).all():
         raise UsageError(f"start_from {path} holds numbers that are not finite")
-    return parameters
+    return parameters, frozen

@@ -100,7 +100,16 @@ class AnyTask(ABC):
         for count in np.unique(counts[counts > 0]):
             rows = np.flatnonzero(counts == count)
             table = values[starts[rows, None] + np.arange(count)]
-            fitness[rows] = np.where(np.isnan(table).any(axis=1), np.nan, rule(table))
+            valid = ~np.isnan(table).any(axis=1)
+            if not valid.any():
+                continue
+            scored = np.asarray(rule(table[valid]))
+            if scored.shape != (valid.sum(),):
+                raise UsageError(
+                    f"the fitness function returned shape {scored.shape} for returns of shape "
+                    f"{table[valid].shape}: it must give one number per row, shape ({valid.sum()},)"
+                )
+            fitness[rows[valid]] = scored
         return np.where(np.isfinite(fitness), fitness, np.nan)
 
 
@@ -151,7 +160,9 @@ class Task(AnyTask):
             env = self.env(**self.env_kwargs)
         else:
             try:
-                env = gym.make(self.env, disable_env_checker=True, **self.env_kwargs)
+                env = gym.make(
+                    self.env, disable_env_checker=True, max_episode_steps=-1, **self.env_kwargs
+                )
             except TypeError as error:
                 raise UsageError(
                     f"{self.env} does not accept env_kwargs {dict(self.env_kwargs)}: {error}"
@@ -168,6 +179,12 @@ class Task(AnyTask):
             layer = layer.env
         while isinstance(env, PassiveEnvChecker | OrderEnforcing | TimeLimit):
             env = env.env
+        inner = _time_limit(env)
+        if inner is not None and (self.max_episode_steps or 0) > inner:
+            raise UsageError(
+                f"max_episode_steps {self.max_episode_steps} is above the {inner} steps of "
+                f"a TimeLimit inside {self.name}'s own wrappers"
+            )
         return env
 
     def step_limit(self) -> int | None:
@@ -176,19 +193,19 @@ class Task(AnyTask):
             return self.max_episode_steps
         if isinstance(self.env, str):
             return environment_spec(self.env).max_episode_steps
-        layer: Any = self.env(**self.env_kwargs)
-        while isinstance(layer, gym.Wrapper):
-            if isinstance(layer, TimeLimit):
-                return int(layer._max_episode_steps)
-            layer = layer.env
-        return None
+        env = self.env(**self.env_kwargs)
+        try:
+            return _time_limit(env)
+        finally:
+            env.close()
 
     @property
     def reuses_env(self) -> bool:
         """Whether engines keep an instance between episodes."""
         if self.reuse_env is not None:
             return self.reuse_env
-        if not isinstance(self.env, str) or self.env not in VERIFIED_PURE:
+        # Verified as they are registered: other arguments are other environments.
+        if not isinstance(self.env, str) or self.env not in VERIFIED_PURE or self.env_kwargs:
             return False
         entry = environment_spec(self.env).entry_point
         return isinstance(entry, str) and entry.startswith("gymnasium.envs.")
@@ -252,6 +269,15 @@ class FunctionTask(AnyTask):
             raise UsageError(f"{self.name} is a function of the parameters: it takes no policy")
         start = np.zeros(self.num_parameters) if self.start is None else np.array(self.start)
         return DirectPolicy(start.astype(np.float64))
+
+
+def _time_limit(env: Any) -> int | None:
+    """Steps of the outermost TimeLimit among an environment's wrappers."""
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, TimeLimit):
+            return int(env._max_episode_steps)
+        env = env.env
+    return None
 
 
 def environment_spec(env_id: str) -> gym.envs.registration.EnvSpec:

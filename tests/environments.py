@@ -107,3 +107,40 @@ def vectorised_sphere(parameters: Any) -> Any:
 def slow_sphere(parameters: Any) -> float:
     time.sleep(0.004)
     return sphere(parameters)
+
+
+def picky_sphere(parameters: Any) -> Any:
+    if not np.isfinite(parameters).all():
+        raise ValueError("not finite")
+    return vectorised_sphere(parameters)
+
+
+class SmallRewards(Reused):
+    """Ten thousand rewards in single precision."""
+
+    def step(self, action: Any) -> Any:
+        self.array[0] += 1.0
+        return self.array, np.float32(0.1), bool(self.array[0] >= 10_000), False, {}
+
+
+def small_rewards() -> gym.Env[Any, Any]:
+    return SmallRewards()
+
+
+class Unclosable(Reused):
+    """Fails when it is closed, once the driver is done with looking at it."""
+
+    closed = 0
+
+    def close(self) -> None:
+        type(self).closed += 1
+        if type(self).closed > 2:
+            raise OSError("the simulator is gone")
+
+
+def unclosable() -> gym.Env[Any, Any]:
+    return Unclosable()
+
+
+def inner_limit() -> gym.Env[Any, Any]:
+    return gym.wrappers.ClipAction(gym.wrappers.TimeLimit(Walk(), 4))

@@ -134,7 +134,7 @@ def test_no_probes_no_sums():
 
 
 def trace(observations):
-    return Trace(np.asarray(observations, dtype=np.float64), np.empty(0), np.empty(0))
+    return Trace(np.empty(0), np.asarray(observations, dtype=np.float64), np.empty(0), np.empty(0))
 
 
 @pytest.mark.parametrize("size", [1, 2, 17])

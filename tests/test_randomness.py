@@ -17,6 +17,7 @@ from distes.randomness import (
     noise,
     noise_key,
     policy_generator,
+    splitmix,
     strategy_generator,
 )
 
@@ -188,3 +189,12 @@ def test_global_random_state_is_neither_used_nor_changed():
     np.random.seed(2)  # noqa: NPY002
     second = noise(noise_key(0, 0), np.arange(3), 3), population().seeds(KEY, 0, 9)
     assert all(map(np.array_equal, first, second))
+
+
+def test_splitmix_is_splitmix64() -> None:
+    """The first words for the seed 1234567, as published with the reference C code's tests."""
+    state = np.full(5, 1234567, dtype=np.uint64)
+    words = splitmix(state, np.arange(5, dtype=np.uint64))
+    expected = [6457827717110365317, 3203168211198807973, 9817491932198370423]
+    expected += [4593380528125082431, 16408922859458223821]
+    assert words.tolist() == expected

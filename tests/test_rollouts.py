@@ -234,3 +234,43 @@ def test_a_function_of_the_wrong_shape_is_an_error_row() -> None:
 def test_unknown_engine_is_refused() -> None:
     with pytest.raises(UsageError, match=r"'lop'.*did you mean 'loop'"):
         rollouts.resolve("lop", Task("CartPole-v1"))
+
+
+def test_one_bad_row_of_a_vectorised_function_fails_alone() -> None:
+    """Otherwise which episodes fail would depend on how they were cut into chunks."""
+    table = Table(np.array([[1.0, 1.0], [np.inf, 1.0], [0.0, 1.0], [3.0, 1.0]]))
+    engine = engine_for(FunctionTask(environments.picky_sphere, 2, vectorised=True))[0]
+    whole = engine.run(Population(table, 4), KEY, 0, 4).rows
+    parts = [engine.run(Population(table, 4), KEY, i, i + 1).rows for i in range(4)]
+    for column in ("episode_return", "status"):
+        np.testing.assert_array_equal(
+            whole[column], np.concatenate([part[column] for part in parts])
+        )
+    np.testing.assert_array_equal(whole["status"] == Status.ERROR, [False, True, False, False])
+
+
+def test_rewards_are_summed_in_double_precision() -> None:
+    """Ten thousand rewards of 0.1 in float32 would come to 999.9."""
+    engine, policy = engine_for(Task(environments.small_rewards), Linear())
+    row = engine.run(Population(Point(np.zeros(policy.num_parameters)), 1), KEY, 0, 1).rows[0]
+    assert row["episode_return"] == pytest.approx(10_000 * float(np.float32(0.1)), rel=1e-12)
+
+
+def test_an_info_that_is_no_number_is_said_in_one_sentence() -> None:
+    engine, policy = engine_for(Task("Taxi-v4", log_info=("action_mask",)), Linear())
+    population = random_population(1, policy.num_parameters)
+    with pytest.raises(UsageError, match=r"log_info 'action_mask' is .* not a number") as refusal:
+        engine.run(population, KEY, 0, 1)
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_environment_that_cannot_be_closed_keeps_its_episode() -> None:
+    """The episode is over; its result stands."""
+    engine, policy = engine_for(Task(environments.unclosable), Linear())
+    population = Population(Point(np.zeros(policy.num_parameters)), 3)
+    np.testing.assert_array_equal(engine.run(population, KEY, 0, 3).rows["episode_return"], 5.0)
+
+
+def test_any_whole_number_counts_episodes() -> None:
+    """A count from an array must mean the same as a plain one."""
+    assert Population(Point(np.zeros(1)), 10, episodes=np.int64(3)).num_episodes == 30  # type: ignore[arg-type]

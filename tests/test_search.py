@@ -19,7 +19,7 @@ import pytest
 
 import distes
 from distes.errors import RunFailed, UsageError
-from distes.search import Observer, Search
+from distes.search import Observer, Search, _clearly_better
 from distes.strategies import CEM, ICEM, RandomSearch
 from distes.task import FunctionTask, Task
 
@@ -34,6 +34,8 @@ def tables(path: Path) -> dict[str, pd.DataFrame]:
     drop = [c for c in generations if c.endswith("_s") or c in ABOUT_THE_SESSION]
     generations = generations.drop(columns=drop)
     assert len(generations.columns) > 20
+    for frame, purposes in ((run.episodes, []), (run.evaluations, ["purpose", "call"])):
+        assert not frame.duplicated([*purposes, "generation", "candidate", "episode"]).any()
     return {
         "generations": generations,
         "episodes": run.episodes.drop(columns=TIMING),
@@ -92,14 +94,14 @@ print("done")
 """
 
 
-def long_search(out: Path) -> Search:
-    """About five seconds of generations of a few milliseconds."""
-    task = FunctionTask(environments.slow_sphere, 6)
+def long_search(out: Path, *, quick: bool = False) -> Search:
+    """Sixty generations of 64 ms, or as quick as can be."""
+    task = FunctionTask(environments.sphere if quick else environments.slow_sphere, 6)
     return Search(
         task,
-        strategy=CEM(extra_std=0.3),
+        strategy=CEM(extra_std=0.3, extra_decay="constant"),
         population=16,
-        generations=60,
+        generations=1500 if quick else 60,
         heldout_every=7,
         heldout_episodes=3,
         final_episodes=3,
@@ -215,16 +217,16 @@ def test_a_target_must_be_reached_twice(tmp_path: Path) -> None:
     notes = Heldouts()
     task = FunctionTask(environments.noisy_sphere, 3, noisy=True)
     search = Search(
-        task, target=-0.1, heldout_episodes=4, seed=2, generations=300, workers=0,
+        task, target=0.1, heldout_episodes=4, seed=2, generations=300, workers=0,
         out=tmp_path / "run", observers=(notes,),
     )  # fmt: skip
     result = search.run()
-    assert result.stopped == "held-out return reached the target -0.1, confirmed"
-    reached = [g for g, mean, confirms in notes.seen if mean >= -0.1 and not confirms]
+    assert result.stopped == "held-out return reached the target 0.1, confirmed"
+    reached = [g for g, mean, confirms in notes.seen if mean >= 0.1 and not confirms]
     confirmed = [(g, mean) for g, mean, confirms in notes.seen if confirms]
     assert [g for g, _ in confirmed] == reached
-    assert all(mean < -0.1 for _, mean in confirmed[:-1])
-    assert confirmed[-1][1] >= -0.1
+    assert all(mean < 0.1 for _, mean in confirmed[:-1])
+    assert confirmed[-1][1] >= 0.1
     assert len(confirmed) > 1, "no lucky batch occurred: the test shows nothing"
 
 
@@ -417,3 +419,159 @@ def test_timing_columns_are_filled(tmp_path: Path) -> None:
     assert started.between(began - 1, time.time() + 1).all()
     assert (run.episodes["duration_s"] > 0).all()
     assert (run.generations[["ask_s", "run_s", "tell_s", "log_s"]] >= 0).all(axis=None)
+
+
+class Replaced(Observer):
+    """Changes what a search was started from while it runs, then interrupts it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def generation(self, row: Any) -> None:
+        if row["generation"] == 1:
+            np.save(self.path, np.full(3, 99.0))
+            raise KeyboardInterrupt
+
+
+def test_a_start_is_read_once(tmp_path: Path) -> None:
+    """A file that changed since would make the resumed run another one, silently."""
+    start = tmp_path / "start.npy"
+
+    def search(name: str, **changes: Any) -> Search:
+        task = FunctionTask(environments.noisy_sphere, 3, noisy=True)
+        return Search(
+            task, strategy=RandomSearch(), population=12, generations=4, start_from=start,
+            workers=0, out=tmp_path / name, **changes,
+        )  # fmt: skip
+
+    np.save(start, np.arange(3.0))
+    search("whole").run()
+    with pytest.raises(KeyboardInterrupt):
+        search("stopped", observers=(Replaced(start),)).run()
+    Search.resume(tmp_path / "stopped", workers=0)
+    assert_same_run(tmp_path / "stopped", tmp_path / "whole")
+
+
+def test_a_start_brings_its_observation_statistics(tmp_path: Path) -> None:
+    """Parameters learnt on normalised observations are worth nothing without them."""
+    cartpole(tmp_path / "first", normalize_observations=True, generations=3).run()
+    first = distes.load(tmp_path / "first").snapshot().solution.frozen
+    with pytest.raises(UsageError, match="give normalize_observations, too"):
+        cartpole(tmp_path / "second", start_from=tmp_path / "first").run()
+    second = cartpole(
+        tmp_path / "second",
+        start_from=tmp_path / "first",
+        normalize_observations=True,
+        generations=1,
+    ).run()
+    population = second.run.population(0)
+    for name in ("observation_mean", "observation_std", "observation_count"):
+        np.testing.assert_allclose(population.frozen[name], first[name], rtol=1e-12)
+    assert second.solution.frozen["observation_count"] > first["observation_count"]
+
+
+def test_a_run_goes_on_with_the_settings_it_has(tmp_path: Path) -> None:
+    """Another seed half-way would be neither run."""
+    path = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        cartpole(path, observers=(StopAt(1),)).run()
+    with pytest.raises(UsageError, match="started with seed 5, not 6"):
+        cartpole(path, seed=6).proceed()
+
+
+def test_a_run_in_which_most_episodes_fail_stops_and_can_go_on(tmp_path: Path) -> None:
+    """What is left of such a generation says nothing; the user is told, nothing is lost."""
+    task = Task(environments.walk, env_kwargs={"fail_above": 0.5})
+    settings: dict[str, Any] = {"population": 40, "seed": 1, "workers": 0}
+    with pytest.raises(RunFailed, match=r"more than max_failed_fraction 0\.1 allows"):
+        Search(task, max_failed_fraction=0.1, out=tmp_path / "run", **settings).run()
+    assert distes.load(tmp_path / "run").snapshot().generation == 1
+    allowed = Search(
+        task, max_failed_fraction=1.0, generations=2, out=tmp_path / "other", **settings
+    )
+    assert allowed.run().stopped == "2 generations"
+
+
+def test_a_solution_that_fails_gives_way_to_a_candidate_that_does_not() -> None:
+    """NaN ranks last here, too; a lucky candidate does not replace a solution as good."""
+    good, failing = np.ones(20), np.array([np.nan] + [2.0] * 19)
+    candidates = np.stack([failing, good])
+    assert _clearly_better(candidates, failing) == 1
+    assert _clearly_better(np.stack([failing, failing]), failing) is None
+    noise = np.random.default_rng(0)
+    wrong = sum(
+        _clearly_better(noise.standard_normal((5, 20)), noise.standard_normal(20)) is not None
+        for _ in range(400)
+    )
+    assert wrong < 400 * 0.06
+    assert (
+        _clearly_better(noise.standard_normal((5, 20)) + 2, noise.standard_normal(20)) is not None
+    )
+
+
+@pytest.mark.parametrize("out", ["s3://bucket/run", "gs://b/r"])
+def test_a_uri_is_not_mistaken_for_a_folder(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="is a URI"):
+        cartpole(out).run()  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_relative_directory_is_refused_inside_a_ray_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There the working directory is a copy that goes with the job."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    for out in (None, "runs/x"):
+        with pytest.raises(UsageError, match="is relative"):
+            cartpole(out).run()  # type: ignore[arg-type]
+    cartpole(tmp_path / "run", generations=1).run()
+
+
+SIGNALS = """
+import signal, sys
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+import test_search
+from distes.cli.interrupts import Interrupted, interruptible
+path = Path(sys.argv[1])
+search = test_search.long_search(path, quick=True)
+with interruptible():
+    # A real signal, 20 ms to 300 ms from here: it falls on any part of the loop.
+    signal.signal(signal.SIGALRM, signal.getsignal(signal.SIGINT))
+    signal.setitimer(signal.ITIMER_REAL, float(sys.argv[3]))
+    try:
+        search.proceed() if (path / "config.json").exists() else search.run()
+        print("done")
+    except Interrupted:
+        print("interrupted")
+    except test_search.UsageError as error:
+        assert "is finished" in str(error), error
+        print("done")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+
+
+@pytest.mark.slow
+def test_interrupts_inside_the_loop_and_the_log(tmp_path: Path) -> None:
+    """A signal between two steps of queueing must not double a generation, nor hang."""
+    long_search(tmp_path / "whole", quick=True).run()
+    path = tmp_path / "run"
+    moments = random.Random(1)  # noqa: S311 - moments to interrupt at
+    interrupted = 0
+    for _ in range(60):
+        done = subprocess.run(
+            [sys.executable, "-c", SIGNALS, str(path), str(Path(__file__).parent),
+             str(moments.uniform(0.02, 0.3))],
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        interrupted += "interrupted" in done.stdout
+        if "done" in done.stdout:
+            break
+    assert "done" in done.stdout
+    assert interrupted >= 3
+    assert_same_run(path, tmp_path / "whole")

@@ -105,3 +105,28 @@ def test_uneven_episode_counts(counts: list[int], seed: int) -> None:
             assert np.isnan(value)
         else:
             assert value == pytest.approx(returns[end - count : end].mean(), abs=1e-12)
+
+
+def test_a_fitness_function_gives_one_number_per_row() -> None:
+    """A mean over everything would be broadcast, and nothing could be learnt from it."""
+    with pytest.raises(UsageError, match=r"returned shape \(\) .* one number per row"):
+        score(Task("CartPole-v1", fitness=np.mean), [[1.0, 2.0], [3.0, 4.0]])
+
+
+def test_a_fitness_function_never_sees_a_failure() -> None:
+    """A user's rule need not know how failed episodes are marked."""
+
+    def rule(returns: Any) -> Any:
+        assert np.isfinite(returns).all()
+        return returns.sum(axis=1)
+
+    got = score(Task("CartPole-v1", fitness=rule), [[1.0, np.nan], [2.0, 4.0]])
+    np.testing.assert_array_equal(got, [np.nan, 6.0])
+
+
+def test_limits_of_inner_wrappers() -> None:
+    """A longer limit than a wrapper inside allows would be ignored without a word."""
+    with pytest.raises(UsageError, match="above the 4 steps of a TimeLimit inside"):
+        Task(environments.inner_limit, max_episode_steps=9).build_policy(Linear())
+    assert Task(environments.inner_limit).step_limit() == 4
+    assert Task("CartPole-v1", env_kwargs={"sutton_barto_reward": True}).reuses_env is False

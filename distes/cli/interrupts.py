@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from distes.shield import defer
+
 
 class Interrupted(BaseException):
     """SIGINT or SIGTERM arrived; no `Exception`, and nothing that click would swallow.
@@ -25,6 +27,10 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
     # Once: the run is about to save itself. A second Ctrl-C breaks even that off.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    defer(lambda: _raise(number))
+
+
+def _raise(number: int) -> None:
     raise Interrupted(number)
 
 

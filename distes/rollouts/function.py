@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from distes.policies.base import Policy
 from distes.population import Population, RunKey, Status
 from distes.rollouts.base import ROW, Chunk
 from distes.task import FunctionTask
-from distes.types import FloatArray, IntArray
+from distes.types import Array, FloatArray, IntArray
 
 
 def make(task: FunctionTask, policy: Policy) -> FunctionEngine:  # noqa: ARG001 - as any engine
@@ -39,27 +40,42 @@ class FunctionEngine:
         rows["terminated"] = True
         rows["started_at"] = time.time()
         faults: list[tuple[int, str]] = []
-        if self._task.vectorised:
-            began = time.perf_counter()
-            try:
-                rows["episode_return"] = self._call(parameters, seeds)
-            except Exception:  # noqa: BLE001 - the user's function may raise anything
-                rows["status"] = Status.ERROR
-                faults.append((start, traceback.format_exc()))
-            rows["duration_s"] = (time.perf_counter() - began) / len(rows)
-        else:
-            for i, row in enumerate(rows):
-                began = time.perf_counter()
-                try:
-                    row["episode_return"] = self._call(parameters[i], seeds[i])
-                except Exception:  # noqa: BLE001 - the user's function may raise anything
-                    row["status"] = Status.ERROR
-                    faults.append((start + i, traceback.format_exc()))
-                row["duration_s"] = time.perf_counter() - began
+        if not (self._task.vectorised and self._all_at_once(rows, parameters, seeds)):
+            self._one_by_one(rows, parameters, seeds, start, faults)
         failed = rows["status"] != Status.OK
         bad = ~failed & ~np.isfinite(rows["episode_return"])
         rows["status"][bad] = Status.NAN
         return Chunk(start, stop, rows, contexts=contexts, faults=faults[:8])
+
+    def _all_at_once(self, rows: Array, parameters: FloatArray, seeds: IntArray) -> bool:
+        """Call a vectorised function; whether that worked."""
+        began = time.perf_counter()
+        try:
+            rows["episode_return"] = self._call(parameters, seeds)
+        except Exception:  # noqa: BLE001 - which rows are at fault is found one by one
+            return False
+        rows["duration_s"] = (time.perf_counter() - began) / len(rows)
+        return True
+
+    def _one_by_one(
+        self,
+        rows: Array,
+        parameters: FloatArray,
+        seeds: IntArray,
+        start: int,
+        faults: list[tuple[int, str]],
+    ) -> None:
+        for i, row in enumerate(rows):
+            # A vectorised function gets arrays of one row.
+            chosen: Any = slice(i, i + 1) if self._task.vectorised else i
+            began = time.perf_counter()
+            try:
+                row["episode_return"] = self._call(parameters[chosen], seeds[chosen]).item()
+            except Exception:  # noqa: BLE001 - the user's function may raise anything
+                row["status"] = Status.ERROR
+                row["episode_return"] = np.nan
+                faults.append((start + i, traceback.format_exc()))
+            row["duration_s"] = time.perf_counter() - began
 
     def _call(self, parameters: FloatArray, seeds: IntArray | np.int64) -> FloatArray:
         if not self._task.noisy:

@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.random import Generator
 
+from distes.errors import UsageError
 from distes.policies.base import Act, Policy
 from distes.population import Population, RunKey, Status, Trace
 from distes.probes import fold_chunk
@@ -86,19 +87,21 @@ class LoopEngine:
                     else parameters[number - first]
                 )
                 last = episode.run(self._env, theta, seed, context)
+                for name, column in info.items():
+                    column[i] = _number(name, last.get(name, np.nan))
+                outcome: tuple[Any, ...] = episode.outcome
+                if population.probes and outcome[-1] is Status.OK:
+                    _report(population, episode.trace(theta), leaves, i, size)
+            except UsageError:
+                raise
             except Exception:  # noqa: BLE001 - the user's environment may raise anything
-                outcome: tuple[Any, ...] = (np.nan, 0, False, False, Status.ERROR)
+                outcome = (np.nan, 0, False, False, Status.ERROR)
                 if len(faults) < MAX_FAULTS:
                     faults.append((start + i, traceback.format_exc()))
                 self._discard()
             else:
-                outcome = episode.outcome
-                for name, column in info.items():
-                    column[i] = last.get(name, np.nan)
-                if population.probes and outcome[-1] is Status.OK:
-                    _report(population, episode.trace(), leaves, i, size)
                 if not reuses:
-                    self.close()
+                    self._discard()
             lines.append((*outcome, started_at, time.perf_counter() - began))
         if population.probes and not leaves:
             _report(population, episode.empty_trace(), leaves, 0, size)
@@ -113,10 +116,10 @@ class LoopEngine:
         )
 
     def _discard(self) -> None:
-        """Drop an environment whose state is unknown, whatever closing it does."""
+        """Drop an environment that is not used again, whatever closing it does."""
         env, self._env = self._env, None
         if env is not None:
-            with contextlib.suppress(Exception):  # it failed already, and that is reported
+            with contextlib.suppress(Exception):  # its episode is over and stands as it is
                 env.close()
 
 
@@ -156,7 +159,7 @@ class _Episode:
             observation, reward, terminated, truncated, info = step(
                 act(see(observation), generator)
             )
-            total += reward  # type: ignore[operator]
+            total += float(reward)  # whatever it is: sums are kept in double precision
             if terminated or truncated:
                 break
         self._finish(total, steps, terminated, truncated)
@@ -181,7 +184,7 @@ class _Episode:
             observations.append(seen.copy())  # it may be the environment's own array
             action = act(seen if normalise is None else normalise(seen), generator)
             observation, reward, terminated, truncated, info = env.step(action)
-            total += reward  # type: ignore[operator]
+            total += float(reward)
             if keeps_actions:
                 actions.append(action)
                 rewards.append(float(reward))
@@ -205,9 +208,10 @@ class _Episode:
             Status.OK if math.isfinite(total) else Status.NAN,
         )
 
-    def trace(self) -> Trace:
-        """What the last episode recorded."""
+    def trace(self, parameters: FloatArray) -> Trace:
+        """What the last episode, which had these parameters, recorded."""
         return Trace(
+            parameters,
             np.array(self._observations, dtype=np.float64),
             np.array(self._actions),
             np.array(self._rewards, dtype=np.float64),
@@ -216,7 +220,9 @@ class _Episode:
     def empty_trace(self) -> Trace:
         """No step at all: gives a failed episode's sums their shape."""
         width = self._policy.observation_size
-        return Trace(np.empty((0, width)), np.empty(0), np.empty(0))
+        return Trace(
+            np.zeros(self._policy.num_parameters), np.empty((0, width)), np.empty(0), np.empty(0)
+        )
 
 
 def _normaliser(population: Population) -> See | None:
@@ -225,6 +231,16 @@ def _normaliser(population: Population) -> See | None:
     if mean is None or std is None:
         return None
     return lambda seen: (seen - mean) / std
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        shown = " ".join(repr(value).split())[:60]
+        raise UsageError(
+            f"log_info '{name}' is {shown} in the final info, which is not a number"
+        ) from None
 
 
 def _report(

@@ -16,7 +16,7 @@ class Selected:
 
     Attributes:
         parameters: (n, d), best first.
-        returns: (n,) mean returns under which they were selected.
+        returns: (n,) mean returns, less any reward shift, under which they were selected.
         frozen: the statistics they ran with.
     """
 
@@ -31,6 +31,7 @@ class Snapshot:
 
     Attributes:
         generation: the next one to run.
+        start: (d,) where the search started; what it was read from may change.
         strategy: the strategy's state.
         solution: what would be deployed now.
         episodes: search episodes so far.
@@ -44,6 +45,7 @@ class Snapshot:
     """
 
     generation: int
+    start: FloatArray
     strategy: Any
     solution: Population
     episodes: int = 0

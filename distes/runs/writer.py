@@ -36,6 +36,7 @@ from distes.runs.schema import (
     part_name,
 )
 from distes.runs.storage import Folder
+from distes.shield import shielded
 
 Row = Mapping[str, float | int | str]
 
@@ -114,13 +115,13 @@ class RunLog:
             UsageError: the path is taken, or the configuration is no JSON.
             StorageError: the directory cannot be written.
         """
+        refuse_taken(path)
         folder = Folder(path)
         try:
             text = json.dumps({"schema_version": SCHEMA_VERSION, **config}, indent=2)
         except (TypeError, ValueError) as error:
             raise UsageError(f"the configuration cannot be written as JSON: {error}") from error
         try:
-            refuse_taken(folder.root)
             folder.root.mkdir(parents=True, exist_ok=True)
             for name in PARTS:
                 (folder.root / name).mkdir()
@@ -161,6 +162,7 @@ class RunLog:
         except OSError as error:
             raise _storage_error(folder, error) from error
 
+    @shielded
     def generation(
         self, row: Row, key: RunKey, population: Population, evaluated: Evaluated
     ) -> None:
@@ -179,12 +181,14 @@ class RunLog:
         self._queued.generations.append(Record(key, population, evaluated))
         self._note(key, population, evaluated)
 
+    @shielded
     def evaluation(self, key: RunKey, population: Population, evaluated: Evaluated) -> None:
         """Queue the episodes and events of any further evaluation."""
         self._check()
         self._queued.evaluations.append(Record(key, population, evaluated))
         self._note(key, population, evaluated)
 
+    @shielded
     def event(self, kind: str, **fields: object) -> None:
         """Write an event soon, with the time; it does not wait for a commit."""
         self._check()
@@ -192,6 +196,7 @@ class RunLog:
             self._events.append(_line({"kind": kind, **fields}))
             self._changed.notify_all()
 
+    @shielded
     def commit(self, snapshot: Any, *, now: bool = False) -> None:
         """Make a commit point: all that was queued so far belongs to the snapshot.
 
@@ -218,6 +223,7 @@ class RunLog:
                 self._changed.wait_for(lambda: self._durable >= point or self._fault is not None)
         self._raise_fault()
 
+    @shielded
     def close(self) -> None:
         """Write the newest commit point, and end the thread; what has none is dropped."""
         with self._changed:
@@ -310,6 +316,8 @@ def refuse_taken(path: str | Path) -> None:
     Raises:
         UsageError: it is a file, or a directory with something in it.
     """
+    if "://" in str(path):
+        raise UsageError(f"'{path}' is a URI: a run directory is a local path so far")
     root = Path(path)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UsageError(f"'{path}' exists and is not empty: name a new directory")

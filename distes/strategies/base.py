@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -31,6 +32,10 @@ class Problem(Protocol):
     @property
     def start(self) -> FloatArray:
         """Where to start, (d,)."""
+
+    @property
+    def start_statistics(self) -> Mapping[str, FloatArray]:
+        """Observation statistics that belong to the start; nothing where it has none."""
 
     @property
     def seed(self) -> int:

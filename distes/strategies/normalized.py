@@ -48,8 +48,12 @@ class NormalizedState:
 
     @property
     def frozen(self) -> dict[str, FloatArray]:
-        """What the engine applies."""
-        return {"observation_mean": self.mean, "observation_std": self.std}
+        """What the engine applies, and the count that a later search would go on from."""
+        return {
+            "observation_mean": self.mean,
+            "observation_std": self.std,
+            "observation_count": np.array([self.count]),
+        }
 
     def merged(self, count: float, total: FloatArray, squares: FloatArray) -> NormalizedState:
         """Add observations, given as sums about the present mean (Chan et al. 1979).
@@ -91,9 +95,16 @@ class Normalized(Strategy[NormalizedState]):
         self.inner.check(problem)
 
     def init(self, problem: Problem) -> NormalizedState:
-        """Start with mean 0 and standard deviation 1."""
+        """Start with mean 0 and standard deviation 1, or as the start's own run ended."""
         size = problem.policy.observation_size
-        return NormalizedState(self.inner.init(problem), 0.0, np.zeros(size), np.zeros(size))
+        given = problem.start_statistics
+        count = float(given["observation_count"][0]) if given else 0.0
+        return NormalizedState(
+            self.inner.init(problem),
+            count,
+            given["observation_mean"] if given else np.zeros(size),
+            count * given["observation_std"] ** 2 if given else np.zeros(size),
+        )
 
     def ask(self, problem: Problem, state: NormalizedState) -> Population:
         """Ask the inner strategy; its candidates report and use observation statistics."""

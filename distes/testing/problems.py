@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -39,6 +39,7 @@ class FunctionProblem:
         population_size: None leaves it to the strategy.
         episodes: per candidate.
         observation_size: of the made-up observations.
+        start_statistics: observation statistics that belong to the start.
     """
 
     objective: Objective
@@ -47,6 +48,7 @@ class FunctionProblem:
     population_size: int | None = None
     episodes: int = 1
     observation_size: int = 2
+    start_statistics: Mapping[str, FloatArray] = field(default_factory=dict)
     num_contexts: int = field(default=0, init=False)
     generation: int = field(default=0, init=False)
     _calls: int = field(default=0, init=False)
@@ -98,7 +100,7 @@ class FunctionProblem:
     def _sums(self, population: Population, seeds: IntArray) -> dict[str, FloatArray]:
         leaves: dict[str, Any] = {}
         for seed in seeds if population.probes else ():
-            trace = Trace(self.observations(int(seed)), np.empty(0), np.empty(0))
+            trace = Trace(np.empty(0), self.observations(int(seed)), np.empty(0), np.empty(0))
             for probe in population.probes:
                 for name, value in probe.sums(trace).items():
                     leaves.setdefault(name, []).append(value)
