@@ -18,6 +18,7 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 from common import keep
+from matplotlib.ticker import MaxNLocator
 
 from distes.configuration import from_config, read_toml
 
@@ -65,6 +66,7 @@ def draw(axes: Any, name: str, frame: Any) -> None:
     axes.set_xlabel("generation (4096 episodes each)")
     axes.set_ylabel("return")
     axes.margins(x=0.02)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
 
 

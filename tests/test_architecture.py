@@ -15,7 +15,7 @@ from distes.strategies.base import Strategy
 ROOT = Path(distes.__file__).parent
 
 LAYERS = [
-    {"types", "errors", "registry", "population", "randomness", "numerics", "statistics"}
+    {"types", "errors", "registry", "population", "randomness", "numerics", "statistics", "shield"}
     | {"settings", "provenance"},
     {"distributions", "probes", "policies", "task", "envs"},
     {"strategies", "rollouts"},
