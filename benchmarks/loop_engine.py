@@ -33,7 +33,7 @@ def hand_written(env: Any, limit: int, thetas: Any, seeds: Any, low: Any, high: 
     """Run linear policies in one bare environment: nothing but what must be done."""
     size = env.observation_space.shape[0]
     outputs = thetas.shape[1] // (size + 1)
-    discrete = low is None
+    step, einsum, minimum, maximum = env.step, np.einsum, np.minimum, np.maximum
     returns = []
     for theta, seed in zip(thetas, seeds, strict=True):
         weights = np.ascontiguousarray(theta[: size * outputs].reshape(size, outputs))
@@ -41,9 +41,12 @@ def hand_written(env: Any, limit: int, thetas: Any, seeds: Any, low: Any, high: 
         observation, _ = env.reset(seed=int(seed))
         total = 0.0
         for _ in range(limit):
-            logits = np.einsum("i,io->o", observation.astype(np.float64), weights) + bias
-            action = int(logits.argmax()) if discrete else np.clip(logits, low, high).astype("f4")
-            observation, reward, terminated, truncated, _ = env.step(action)
+            out = einsum("i,io->o", np.asarray(observation, np.float64), weights) + bias
+            if low is None:
+                action = int(out.argmax())
+            else:
+                action = minimum(maximum(out, low), high).astype(np.float32)
+            observation, reward, terminated, truncated, _ = step(action)
             total += reward
             if terminated or truncated:
                 break
@@ -87,7 +90,9 @@ def measure(env_id: str, skilled: bool, count: int, pairs: int, pool: Any) -> di
     seeds = population.seeds(KEY, 0, count)
     env = gym.make(env_id).unwrapped
     space = env.action_space
-    bounds = (space.low, space.high) if isinstance(space, gym.spaces.Box) else (None, None)
+    bounds = (None, None)
+    if isinstance(space, gym.spaces.Box):
+        bounds = (space.low.astype(np.float64), space.high.astype(np.float64))
     limit = task.step_limit() or 10**9
 
     def ours() -> Any:

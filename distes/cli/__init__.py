@@ -54,6 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + interruption.signal
     except (KeyboardInterrupt, click.Abort):
         return 128 + signal.SIGINT
+    except SystemExit as left:
+        # While Ray starts, SIGTERM is answered by Ray: it exits with the signal's number.
+        if left.code == signal.SIGTERM:
+            return 128 + signal.SIGTERM
+        raise
     except BrokenPipeError:
         # The reader has seen enough; keep Python from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
