@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 from common import in_turn, keep, machine, ratio
-from distes.evaluators.ray import RayEvaluator
 
 import distes
 from distes import rollouts
 from distes.distributions import Gaussian
+from distes.evaluators.ray import RayEvaluator
 from distes.population import Population, RunKey
 from distes.randomness import noise_key
 
