@@ -56,8 +56,8 @@ def free_function(out: Path, workers: int) -> dict[str, Any]:
     }
 
 
-def log_share(out: Path, workers: int, seconds: float) -> dict[str, Any]:
-    """Measure the log of a CartPole run that lasts at least half a minute."""
+def log_share(out: Path, workers: int, seconds: float, steps: int) -> dict[str, Any]:
+    """Measure the log of a CartPole run of half a minute with episodes of given length."""
     threads: dict[str, float] = {}
     original = writer.RunLog._work
 
@@ -67,7 +67,7 @@ def log_share(out: Path, workers: int, seconds: float) -> dict[str, Any]:
 
     writer.RunLog._work = timed  # type: ignore[method-assign]
     search = distes.Search(
-        "CartPole-v1",
+        distes.Task("CartPole-v1", max_episode_steps=steps),
         population=256,
         generations=None,
         max_seconds=seconds,
@@ -81,7 +81,7 @@ def log_share(out: Path, workers: int, seconds: float) -> dict[str, Any]:
     in_loop = frame["log_s"].sum()
     wall = frame["elapsed_s"].iloc[-1]
     return {
-        "measure": f"log of CartPole-v1, {len(frame)} generations, workers={workers}",
+        "measure": f"log, CartPole-v1 up to {steps} steps, {len(frame)} generations",
         "median_ms": 1e3 * frame["elapsed_s"].diff().median(),
         "function_ms": float("nan"),
         "beyond_function_ms": float("nan"),
@@ -99,7 +99,8 @@ def main() -> None:
         rows = [
             free_function(Path(folder) / "a", 0),
             free_function(Path(folder) / "b", 2),
-            log_share(Path(folder) / "c", 2, 35.0),
+            log_share(Path(folder) / "c", 2, 35.0, steps=500),
+            log_share(Path(folder) / "d", 2, 35.0, steps=20),
         ]
     keep("driver", rows)
 

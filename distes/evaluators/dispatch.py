@@ -39,10 +39,7 @@ MEMORY = 0.98
 """How much of what was learnt of durations remains with each new answer."""
 
 ERRATIC = 0.5
-"""Relative standard deviation of chunks' durations above which they are called erratic."""
-
-ERRATIC_ROUNDS = 4
-"""Chunks per worker that must be left for an erratic one to wait behind another."""
+"""Relative standard deviation of chunks' durations above which none waits behind another."""
 
 PATIENCE = 2.0
 """Times its expected duration after which a chunk is overdue."""
@@ -225,9 +222,8 @@ class Dispatcher:
             if work.remaining:
                 size = self._size(work, now)
                 # Near the end a second chunk had better wait for whoever is free first.
-                rounds = ERRATIC_ROUNDS if work.pace.erratic else 1
-                plenty = work.remaining > rounds * len(self._workers) * size
-                if depth and not (plenty and work.pace.answers):
+                plenty = work.remaining > len(self._workers) * size
+                if depth and not (plenty and work.pace.answers and not work.pace.erratic):
                     return None, None
                 piece = Piece(number, work.start, min(work.start + size, work.stop))
                 work.start = piece.stop

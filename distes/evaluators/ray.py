@@ -34,7 +34,7 @@ from distes.evaluators.base import PlacedChunk, evaluated
 from distes.evaluators.connection import Connection, connect, disconnect
 from distes.evaluators.dispatch import CHUNK_S, MAX_ATTEMPTS, Assignment, Dispatcher, Piece
 from distes.evaluators.fingerprint import differences, fingerprint
-from distes.evaluators.worker import CONTROL, Answer, Ready, Setup, Worker
+from distes.evaluators.worker import Answer, Ready, Setup, Worker
 from distes.policies.base import Policy
 from distes.population import Evaluated, Population, RunKey
 from distes.rollouts.base import ROW
@@ -135,11 +135,10 @@ class RayEvaluator:
         self._hands: dict[int, _Hand] = {}
         self._nodes: list[str] = []
         self._starting: dict[Any, _Hand] = {}
-        self._running: dict[Any, tuple[_Hand, Piece, int]] = {}
+        self._running: dict[Any, tuple[_Hand, Piece]] = {}
         self._evaluations: dict[int, _Evaluation] = {}
         self._events: list[Event] = []
         self._count = 0
-        self._calls = 0
         self._submitted = 0
         self._failed_starts = 0
         self._told = False
@@ -160,7 +159,6 @@ class RayEvaluator:
                 max_restarts=0,
                 max_task_retries=0,
                 scheduling_strategy="SPREAD",
-                concurrency_groups={CONTROL: 1},
             )(Worker)
             self._since = time.monotonic()
             for _ in range(self._asked):
@@ -239,7 +237,7 @@ class RayEvaluator:
         if isinstance(value, Ready):
             self._joined(self._starting.pop(reference), value)
             return
-        hand, piece, _ = self._running.pop(reference)
+        hand, piece = self._running.pop(reference)
         self._dispatcher.done(hand.number, piece, value.seconds, time.monotonic())
         evaluation = self._evaluations.get(piece.work)
         if evaluation is None:
@@ -293,7 +291,7 @@ class RayEvaluator:
                 raise RunFailed(f"workers die while they start; the last one: {error}") from error
             self._lose(hand, error)
         elif reference in self._running:
-            hand, piece, _ = self._running[reference]
+            hand, piece = self._running[reference]
             if isinstance(error, LOST):
                 self._lose(hand, error)
                 return
@@ -307,7 +305,7 @@ class RayEvaluator:
     def _lose(self, hand: _Hand, error: RayError) -> None:
         """Run a lost worker's episodes again, and replace it."""
         self._hands.pop(hand.number, None)
-        for reference in [r for r, (owner, _, _) in self._running.items() if owner is hand]:
+        for reference in [r for r, (owner, _) in self._running.items() if owner is hand]:
             del self._running[reference]
         pieces = self._dispatcher.leave(hand.number)
         self._events.append(
@@ -372,17 +370,17 @@ class RayEvaluator:
             if piece.work not in hand.knows:
                 sent = [evaluation.reference]
                 hand.knows = {number for number in hand.knows if number >= oldest} | {piece.work}
-            self._calls += 1
-            reference = hand.actor.run.remote(
-                self._calls, piece.work, piece.start, piece.stop, oldest, sent
-            )
-            self._running[reference] = hand, piece, self._calls
+            reference = hand.actor.run.remote(piece.work, piece.start, piece.stop, oldest, sent)
+            self._running[reference] = hand, piece
 
     def _take_back(self, assignment: Assignment) -> None:
-        for reference, (hand, piece, call) in self._running.items():
+        """Wait no longer for a chunk that another worker has now.
+
+        Its first worker may still run it: Ray's cancellation would not prevent that, only
+        lose the answer.
+        """
+        for reference, (hand, piece) in self._running.items():
             if piece is assignment.piece and hand.number == assignment.taken_from:
-                hand.actor.skip.remote(call)
-                hand.knows.discard(piece.work)  # it may have been sent with this very call
                 del self._running[reference]
                 return
 

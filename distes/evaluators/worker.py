@@ -20,9 +20,6 @@ from distes.population import Population, RunKey
 from distes.rollouts import Chunk, Engines
 from distes.task import AnyTask
 
-CONTROL = "control"
-"""Calls of this concurrency group are heard while episodes run."""
-
 
 class Setup(NamedTuple):
     """What all workers are made from, broadcast once.
@@ -68,7 +65,6 @@ class Worker:
         self._number = number
         self._engines: Engines | None = None
         self._populations: dict[int, tuple[Population, RunKey]] = {}
-        self._skipped: set[int] = set()
         sys.path += [entry for entry in path if entry not in sys.path and Path(entry).is_dir()]
         for library in ("OMP", "OPENBLAS", "MKL"):
             os.environ[f"{library}_NUM_THREADS"] = "1"
@@ -92,42 +88,21 @@ class Worker:
         threadpool_limits(1)
         return Ready(platform.node(), os.getpid(), fingerprint())
 
-    @ray.method(concurrency_group=CONTROL)  # type: ignore[untyped-decorator]
-    def skip(self, call: int) -> None:
-        """Leave out a call that still waits here: another worker has its episodes now.
-
-        Ray's own cancellation would run it and throw its answer away.
-        """
-        self._skipped.add(call)
-
     def run(
-        self,
-        call: int,
-        evaluation: int,
-        start: int,
-        stop: int,
-        oldest: int,
-        sent: Sequence[Any] | None,
-    ) -> Answer | None:
+        self, evaluation: int, start: int, stop: int, oldest: int, sent: Sequence[Any] | None
+    ) -> Answer:
         """Run the flat episodes ``start .. stop``.
 
         Args:
-            call: number of this call, rising.
-            evaluation: number of the evaluation.
+            evaluation: its number.
             start: first flat episode number.
             stop: one past the last.
             oldest: evaluations with lower numbers are over.
             sent: one reference to the population and its key, the first time only: a
                 reference with every call would double what a call costs.
-
-        Returns:
-            The answer; None for a call that was left out.
         """
         if self._engines is None:
             raise RuntimeError(f"{self!r} was not started")
-        if call in self._skipped:
-            self._skipped = {number for number in self._skipped if number > call}
-            return None
         if sent is not None:
             self._populations[evaluation] = ray.get(sent[0])
             for over in [number for number in self._populations if number < oldest]:
