@@ -48,7 +48,10 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, required=True)
     given = parser.parse_args()
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-        rows = pool.map(one, [(given.example, s) for s in range(given.seeds)], chunksize=1)
+        rows = []
+        for row in pool.imap(one, [(given.example, s) for s in range(given.seeds)]):
+            print(f"seed {row['seed']}: {row['score']:.1f} after {row['generations']} generations")
+            rows.append(row)
     keep(f"results_{given.example.stem}", rows)
     reached = sum(row["score"] >= given.threshold for row in rows)
     print(
