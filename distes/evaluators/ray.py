@@ -195,8 +195,10 @@ class RayEvaluator:
         if self._closed:
             return
         self._closed = True
+        # Not where somebody has shut Ray down already: asking it would start another.
         for hand in [*self._hands.values(), *self._starting.values()]:
-            ray.kill(hand.actor)
+            if ray.is_initialized():
+                ray.kill(hand.actor)
         self._hands.clear()
         self._starting.clear()
         self._running.clear()
