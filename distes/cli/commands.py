@@ -90,7 +90,9 @@ def run(
 
 @distes.command()
 @RUN
-@click.option("--workers", metavar="N", help="0 for this process; as the run was started, by default")
+@click.option(
+    "--workers", metavar="N", help="0 for this process; by default as the run was started"
+)
 @click.option("--cpus-per-worker", metavar="X", help="may be a fraction")
 @click.option("--address", metavar="TEXT", help="of a Ray cluster")
 def resume(
