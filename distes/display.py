@@ -17,7 +17,7 @@ from rich.text import Text
 from distes.registry import name_of
 from distes.search import Observer, Result, Search
 from distes.statistics import Score
-from distes.task import FunctionTask
+from distes.task import FunctionTask, Task
 
 SPARKS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 40
@@ -52,18 +52,26 @@ class Display(Observer):
         self._began = time.monotonic()
         self._steps = 0
 
+    def starting(self, search: Search) -> None:
+        """Say what runs, before the seconds in which workers start."""
+        self._print(_title(search))
+        task = search.task
+        if isinstance(task, Task) and task.step_limit() is None:
+            self._print("no step limit: give --max-episode-steps if an episode may never end")
+        if search.workers != 0:
+            self._print("starting Ray workers (--workers 0 needs none)")
+
     def started(self, search: Search, path: Path, resumed_at: int | None) -> None:
-        """Say what runs and where it is written."""
+        """Say where the run is written."""
         self.path = path
         self._search = search
         self._began = time.monotonic()
         if self._on_start is not None:
             self._on_start()
-        where = f"resumes at generation {resumed_at}" if resumed_at is not None else "writes"
         self._print(
-            f"{_title(search)}\n{where} {path}"
+            f"writes {path}"
             if resumed_at is None
-            else f"{_title(search)}\n{path} {where}"
+            else f"{path} resumes at generation {resumed_at + 1}"
         )
         if self._console.is_terminal:
             self._live = Live(
@@ -196,6 +204,9 @@ def _title(search: Search) -> str:
     if not isinstance(task, FunctionTask):
         parts.append(name_of("policies", type(search.policy)))
     size = search.built_policy().num_parameters
+    target = task.reward_threshold if search.target is None else search.target
+    if target is not None:
+        parts.append(f"target {target:g}")
     return f"{', '.join(parts)}, {size} parameters, seed {search.seed}"
 
 

@@ -22,13 +22,17 @@ def unknown(kind: str, given: str, accepted: Iterable[str], at_most: int = 12) -
     """
     names = sorted(accepted)
     lowered = {name.lower(): name for name in reversed(names)}
-    near = get_close_matches(given.lower(), list(lowered), n=1, cutoff=0.5)
-    hint = f" did you mean '{lowered[near[0]]}'?" if near else ""
+    near = get_close_matches(given.lower(), list(lowered), n=1, cutoff=0.6)
     shown = ", ".join(names[:at_most]) + (
         f" and {len(names) - at_most} more" if len(names) > at_most else ""
     )
-    listed = f" Accepted: {shown}." if names else ""
-    return UsageError(f"unknown {kind} '{given}':{hint}{listed}")
+    if not names:
+        return UsageError(f"unknown {kind} '{given}'")
+    if not near:
+        return UsageError(f"unknown {kind} '{given}': accepted are {shown}")
+    return UsageError(
+        f"unknown {kind} '{given}': did you mean '{lowered[near[0]]}'? Accepted: {shown}."
+    )
 
 
 class RunFailed(RuntimeError):  # noqa: N818 - says what happened to the run

@@ -59,6 +59,9 @@ _INITIAL_PARAMETERS = 1
 class Observer:
     """Is told how a search goes; subclass what you need."""
 
+    def starting(self, search: Search) -> None:
+        """The settings are accepted; workers are about to start."""
+
     def started(self, search: Search, path: Path, resumed_at: int | None) -> None:
         """The workers are up; ``resumed_at`` is the next generation of a resumed run."""
 
@@ -113,6 +116,12 @@ class Result:
     path: Path
     search: Search
     reevaluation: Reevaluation | None = None
+
+    @property
+    def parameters(self) -> FloatArray:
+        """The solution's parameters, (d,)."""
+        found: FloatArray = self.solution.distribution.draw(np.zeros(1, dtype=np.int64))[0]
+        return found
 
     @property
     def run(self) -> Run:
@@ -353,6 +362,8 @@ class Search:
             return _Run(self, problem, evaluator, log).go(snapshot)
 
     def _evaluator(self) -> Evaluator:
+        for observer in self.observers:
+            observer.starting(self)
         return make_evaluator(self, self.workers)
 
     def _refuse_other_settings(self, run: Run) -> None:
@@ -745,6 +756,35 @@ def evaluate(
     return score(answer.episodes.episode_return)
 
 
+def load_policy(
+    path: str | Path, *, generation: int | None = None, candidate: int | None = None
+) -> Callable[[Any], Any]:
+    """Make a run's policy callable: environment observation -> action.
+
+    Args:
+        path: run directory.
+        generation: of a logged candidate; None takes the solution.
+        candidate: its number within the generation.
+
+    Raises:
+        UsageError: there is no such run, generation or candidate.
+    """
+    from distes.configuration import from_config
+
+    run = load(path)
+    policy = from_config(run.config["search"]).built_policy()
+    if generation is None and candidate is None:
+        return bound_policy(policy, solution_of(run))
+    if generation is None or candidate is None:
+        raise UsageError("a logged candidate is named by generation and candidate, both")
+    population = run.population(generation)
+    if not 0 <= candidate < population.size:
+        raise UsageError(
+            f"candidate {candidate} is not one of the {population.size} of generation {generation}"
+        )
+    return bound_policy(policy, population, candidate)
+
+
 def solution_of(run: Run) -> Population:
     """Read a run's solution from its newest checkpoint.
 
@@ -752,15 +792,15 @@ def solution_of(run: Run) -> Population:
         UsageError: there is no checkpoint yet.
     """
     snapshot = run.snapshot()
-    if snapshot is None:
-        raise UsageError(f"{run.path} has no checkpoint yet: there is nothing to evaluate")
+    if snapshot is None or snapshot.generation == 0:
+        raise UsageError(f"{run.path} has no generation yet: there is nothing to evaluate")
     solution: Population = replace(snapshot.solution, probes=())
     return solution
 
 
-def bound_policy(policy: Policy, solution: Population) -> Callable[[Any], Any]:
-    """Bind a policy to a solution: environment observation -> action."""
-    act = policy.bind(solution.distribution.draw(np.zeros(1, dtype=np.int64))[0])
+def bound_policy(policy: Policy, solution: Population, candidate: int = 0) -> Callable[[Any], Any]:
+    """Bind a policy to a solution, or to a candidate: environment observation -> action."""
+    act = policy.bind(solution.distribution.draw(np.array([candidate]))[0])
     mean = solution.frozen.get("observation_mean")
     std = solution.frozen.get("observation_std")
 

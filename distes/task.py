@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -157,7 +158,7 @@ class Task(AnyTask):
             UsageError: the arguments do not fit, or a wrapper learns across episodes.
         """
         if not isinstance(self.env, str):
-            env = self.env(**self.env_kwargs)
+            env = self._call_env()
         else:
             try:
                 env = gym.make(
@@ -187,13 +188,30 @@ class Task(AnyTask):
             )
         return env
 
+    def _call_env(self) -> gym.Env[Any, Any]:
+        """Call the user's function, refusing arguments it has no place for."""
+        make = self.env
+        assert callable(make)  # noqa: S101 - the callers' other branch
+        try:
+            inspect.signature(make).bind(**self.env_kwargs)
+        except TypeError as error:
+            raise UsageError(
+                f"{self.name} does not accept env_kwargs {dict(self.env_kwargs)}: {error}"
+            ) from None
+        except ValueError:  # it does not say what it accepts
+            pass
+        env = make(**self.env_kwargs)
+        if not isinstance(env, gym.Env):
+            raise UsageError(f"{self.name} returned a {type(env).__name__}, not a gymnasium.Env")
+        return env
+
     def step_limit(self) -> int | None:
         """Steps after which an episode is truncated, where there is a limit."""
         if self.max_episode_steps is not None:
             return self.max_episode_steps
         if isinstance(self.env, str):
             return environment_spec(self.env).max_episode_steps
-        env = self.env(**self.env_kwargs)
+        env = self._call_env()
         try:
             return _time_limit(env)
         finally:

@@ -427,3 +427,17 @@ def test_a_terminal_sees_figures_live_and_the_outcome_last(
     assert "target 475" in text
     assert re.search("[▁▂▃▄▅▆▇█]{4}", text)
     assert f"score: {result.score.mean:.1f}" in text.rpartition("stopped:")[2]
+
+
+def test_modules_beside_the_user_are_found(tmp_path: Path) -> None:
+    """The installed command does not look in the current directory by itself."""
+    (tmp_path / "besides.py").write_text(
+        "import gymnasium as gym\ndef make():\n    return gym.make('CartPole-v1')\n"
+    )
+    command = Path(sys.executable).with_name("distes")
+    done = subprocess.run(
+        [command, "run", "besides:make", "--dry-run", "--out", "named.toml"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert 'env = "besides:make"' in done.stdout

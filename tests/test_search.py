@@ -575,3 +575,26 @@ def test_interrupts_inside_the_loop_and_the_log(tmp_path: Path) -> None:
     assert "done" in done.stdout
     assert interrupted >= 3
     assert_same_run(path, tmp_path / "whole")
+
+
+def test_policies_come_back_from_the_log(tmp_path: Path) -> None:
+    """A trained policy is of use only if a later program can have it."""
+    result = cartpole(tmp_path / "run", normalize_observations=True).run()
+    observation = np.array([0.1, -0.2, 0.03, 0.4], dtype=np.float32)
+    assert distes.load_policy(tmp_path / "run")(observation) == result.policy()(observation)
+    row = result.run.episodes.query("generation == 1").iloc[7]
+    logged = distes.load_policy(tmp_path / "run", generation=1, candidate=int(row["candidate"]))
+    frozen = result.run.population(1).frozen
+    seen = (observation - frozen["observation_mean"]) / frozen["observation_std"]
+    act = result.search.built_policy().bind(np.array(row["parameters"]))
+    assert logged(observation) == act(seen, None)
+    with pytest.raises(UsageError, match="candidate 99 is not one of the 24"):
+        distes.load_policy(tmp_path / "run", generation=1, candidate=99)
+
+
+def test_nothing_to_evaluate_is_said(tmp_path: Path) -> None:
+    """A run whose first generation failed has no solution, and NaN is not a score."""
+    with pytest.raises(RunFailed):
+        Search(environments.broken, workers=0, out=tmp_path / "run").run()
+    with pytest.raises(UsageError, match="has no generation yet"):
+        distes.evaluate(tmp_path / "run")

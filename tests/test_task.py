@@ -36,6 +36,10 @@ def test_refused_at_once(arguments: dict[str, Any], says: str) -> None:
 def test_refused_when_built() -> None:
     with pytest.raises(UsageError, match=r"does not accept env_kwargs.*gravity_"):
         Task("CartPole-v1", env_kwargs={"gravity_": 3}).make_env()
+    with pytest.raises(UsageError, match=r"does not accept env_kwargs .*bogus"):
+        Task(environments.limited_walk, env_kwargs={"bogus": 3}).build_policy(Linear())
+    with pytest.raises(UsageError, match=r"returned a float, not a gymnasium\.Env"):
+        Task(lambda: 3.0).build_policy(Linear())  # type: ignore[arg-type, return-value]
     with pytest.raises(UsageError, match=r"NormalizeObservation.*normalize_observations"):
         Task(environments.normalised_walk).build_policy(Linear())
     with pytest.raises(UsageError, match="needs a policy"):

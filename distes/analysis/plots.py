@@ -271,13 +271,20 @@ def _several(curves: Sequence[_Curves]) -> Figure:
     notes = [names[0]]
     counts = {len(members) for members in groups.values()}
     if counts != {1}:
-        over = f"{counts.pop()} seeds" if len(counts) == 1 else "seeds"
+        # The same run twice is not two seeds.
+        single = all(len({_seed(m) for m in group}) == len(group) for group in groups.values())
+        kind = "seeds" if single else "runs"
+        over = f"{counts.pop()} {kind}" if len(counts) == 1 else kind
         notes.append(f"mean and range over {over}")
     if held:
         notes.append("dashed: ended runs keep their last value")
     panels[0].set_title(" · ".join(notes))
     _finish(figure, panels, curves[0].label, drawn)
     return figure
+
+
+def _seed(curve: Any) -> Any:
+    return curve.run.config.get("search", {}).get("seed")
 
 
 def _group(

@@ -138,7 +138,7 @@ def _state(run: Run) -> str:
     rows = run.generations
     at = "before its first generation was written"
     if not rows.empty:
-        at = f"after generation {int(rows['generation'].max())}"
+        at = f"after generation {int(rows['generation'].max()) + 1}"
     if _is_written(run):
         return f"running, {at}"
     failures = [event for event in run.events if event.get("kind") == "failed"]
@@ -176,10 +176,10 @@ def _results(run: Run) -> Iterator[tuple[str, str]]:
     valid = {number: each for number, each in held.items() if math.isfinite(each.mean)}
     if valid:
         best = max(valid, key=lambda number: valid[number].mean)
-        yield "best held-out", f"{_score(valid[best])}, after generation {best}"
+        yield "best held-out", f"{_score(valid[best])}, after generation {best + 1}"
         newest = max(valid)
         if newest != best:
-            yield "last held-out", f"{_score(valid[newest])}, after generation {newest}"
+            yield "last held-out", f"{_score(valid[newest])}, after generation {newest + 1}"
     final = scores.final(run)
     finished = _finished(run)
     if final is not None:
@@ -215,6 +215,12 @@ def _next(run: Run) -> Iterator[tuple[str, str]]:
     path = shlex.quote(str(run.path))
     rows = run.generations
     name = "next"
+    settings = run.config.get("search", {})
+    if any(str(settings.get(key, "")).startswith("<") for key in ("env", "function")):
+        # Its task is known to the script that made it, and to nobody else.
+        if _finished(run) is None and not _is_written(run):
+            yield name, f"Search(..., out={str(run.path)!r}).proceed() in the script that made it"
+        return
     if _finished(run) is None and not _is_written(run):
         yield name, f"distes resume {path}"
         name = ""

@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        # Modules beside the user are theirs to name; at the end, they hide nothing installed.
+        sys.path.append(str(Path.cwd()))
     try:
         code = distes.main(
             args=None if arguments is None else list(arguments),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ class RunCommand(click.Command):
         """Find out which strategy and policy are meant, then read the flags."""
         from distes import configuration
 
-        file = next((a for a in args if a.endswith(".toml") and not a.startswith("-")), None)
+        file = _file(args)
         config = configuration.read_toml(Path(file)) if file else {}
         named = {
             table: _last(args, flag_of(table))
@@ -79,6 +80,9 @@ class RunCommand(click.Command):
         return str(unknown(f"flag of {table} {chosen}", flag, own))
 
 
+_PATHS = ("--out", "--start-from")
+"""Flags whose value may be called anything, NAME.toml too."""
+
 DEFAULTS = {"strategy": "cem", "policy": "linear"}
 """What runs where neither flags nor file name a strategy or a policy."""
 
@@ -125,6 +129,14 @@ def _options(named: dict[str, str]) -> dict[str, list[SettingOption]]:
         about = (cls.__doc__ or "").partition("\n")[0].rstrip(".")
         groups[f"{table.capitalize()} {name}: {about}"] = options_for(settings_of(cls), table)
     return groups
+
+
+def _file(args: Sequence[str]) -> str | None:
+    """Find the configuration file among the arguments, before the flags are known."""
+    for before, argument in pairwise(["", *args]):
+        if argument.endswith(".toml") and not argument.startswith("-") and before not in _PATHS:
+            return argument
+    return None
 
 
 def _last(args: Sequence[str], flag: str) -> str | None:
