@@ -134,7 +134,7 @@ def test_interrupted_run_names_the_way_on(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         search(out, observers=[Watcher(out, stop_after=2)]).run()
     found = fields(info(out))
-    assert found["state"] == "interrupted after generation 2"
+    assert found["state"] == "interrupted after generation 3"
     assert found["generations"] == "3"
     assert found["next"].startswith(f"distes resume '{out}'")
     resumed = search(out)
