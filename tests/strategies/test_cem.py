@@ -409,7 +409,7 @@ def test_extra_variance_escapes_premature_convergence():
         ({"covariance": "ful"}, "did you mean 'full'"),
         ({"initial_mean": "zero"}, "unknown initial_mean 'zero'"),
         ({"extra_decay": "lin"}, "did you mean 'linear'"),
-        ({"weighting": "rank"}, "Accepted: proportional, uniform"),
+        ({"weighting": "rank"}, "accepted are proportional, uniform"),
         ({"shrinkage": 1.5}, "shrinkage 1.5"),
         ({"mean_smoothing": 1.0}, "mean_smoothing 1.0"),
         ({"std_smoothing": -0.1}, "std_smoothing -0.1"),
