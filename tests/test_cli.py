@@ -441,3 +441,22 @@ def test_modules_beside_the_user_are_found(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert 'env = "besides:make"' in done.stdout
+
+
+def test_check_warns_of_spaces_that_no_policy_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Pure is not enough: the run would be refused, and the user should know now."""
+    (tmp_path / "wordy.py").write_text(
+        "import gymnasium as gym\n"
+        "class Env(gym.Env):\n"
+        "    observation_space = gym.spaces.Text(5)\n"
+        "    action_space = gym.spaces.Discrete(2)\n"
+        "    def reset(self, *, seed=None, options=None):\n"
+        "        return 'a', {}\n"
+        "    def step(self, action):\n"
+        "        return 'b', 1.0, True, False, {}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    main(["check", "wordy:Env", "--episodes", "2", "--histories", "2"])
+    assert "but no policy fits it: observation space Text" in capfd.readouterr().out

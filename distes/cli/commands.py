@@ -174,6 +174,8 @@ def check(
     Exit code 0 if runs of it are reproducible, 1 if they are not.
     """
     from distes.configuration import environment
+    from distes.errors import UsageError
+    from distes.policies.linear import Linear
     from distes.settings import checked, settings_of
     from distes.task import Task
     from distes.testing.purity import check as check_purity
@@ -183,6 +185,10 @@ def check(
     task = Task(env=environment(env), env_kwargs=kwargs)
     report = check_purity(task, histories=histories, episodes=episodes)
     click.echo(str(report))
+    try:
+        task.build_policy(Linear())
+    except UsageError as refusal:
+        click.echo(f"but no policy fits it: {refusal}")
     ctx.exit(0 if report.reproducible else 1)
 
 
