@@ -136,7 +136,7 @@ def heavy_tailed(generations: int, size: int) -> dict[str, Any]:
 
 def main() -> None:
     rows = [two_against_one(25)] if (machine()["cores"] or 1) >= 2 else []
-    rows += [sleeping(25, 960), heavy_tailed(25, 960)]
+    rows += [sleeping(25, 960), sleeping(25, 320), heavy_tailed(25, 960)]
     keep("workers", rows)
 
 

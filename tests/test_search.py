@@ -259,7 +259,7 @@ def test_the_winners_curse_is_reported(tmp_path: Path) -> None:
 
 
 def test_a_better_candidate_is_deployed_when_it_really_is(tmp_path: Path) -> None:
-    """The mean of random search's last draw is poor where a candidate is clearly better."""
+    """A mean that hardly moved is poor where the candidates themselves are clearly better."""
     search = Search(
         FunctionTask(environments.sphere, 2),
         strategy=CEM(mean_smoothing=0.99, extra_std=0.0),
