@@ -37,3 +37,13 @@ def unknown(kind: str, given: str, accepted: Iterable[str], at_most: int = 12) -
 
 class RunFailed(RuntimeError):  # noqa: N818 - says what happened to the run
     """A run cannot go on; what was written stays, and the message holds the cause."""
+
+
+def require_at_least(name: str, value: int | None, least: int) -> None:
+    """Refuse a number that is too small; None passes.
+
+    Raises:
+        UsageError: it is below ``least``.
+    """
+    if value is not None and value < least:
+        raise UsageError(f"{name} {value} is not at least {least}")

@@ -1,139 +1,58 @@
-"""The search: ask, run, tell, record, until there is a reason to stop.
-
-One loop for every strategy. What it decides (held-out scores, stopping, what to deploy)
-is read at fixed points of the loop, never "when the answer arrives", so that a run is
-the same on any number of workers and after any resume.
-"""
+"""The search: its settings, checked before anything starts, and how a run begins or goes on."""
 
 from __future__ import annotations
 
-import math
 import os
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from distes import rollouts
-from distes.distributions import Point, Table
-from distes.errors import RunFailed, UsageError
+from distes.deployment import evaluate, load_policy, solution_of
+from distes.errors import UsageError, require_at_least
 from distes.evaluators.base import Evaluator
 from distes.evaluators.fingerprint import fingerprint
 from distes.evaluators.serial import SerialEvaluator
-from distes.numerics.ranking import elites
 from distes.policies.base import Policy, PolicySpec
 from distes.policies.linear import Linear
-from distes.population import Episodes, Evaluated, Population, Purpose, RunKey, Status
 from distes.problem import SearchProblem
 from distes.provenance import provenance
 from distes.randomness import strategy_generator
 from distes.registry import name_of
+from distes.results import Observer, Reevaluation, Result
 from distes.runs.reader import Run, load
-from distes.runs.snapshot import Selected, Snapshot
+from distes.runs.snapshot import Snapshot
 from distes.runs.writer import RunLog, refuse_taken
+from distes.session import Session
 from distes.shield import keyboard_interrupts
-from distes.statistics import Score, score, student_quantile, summary
 from distes.strategies.base import Strategy
 from distes.strategies.cem import CEM
 from distes.strategies.normalized import Normalized
 from distes.task import AnyTask, FunctionTask, Task
 from distes.types import FloatArray
 
-_MAY_CHANGE = {"workers", "cpus_per_worker", "address", "out", "start_from", "strict"}
-"""Settings that a resumed run may have otherwise: they cannot change its results."""
+__all__ = ["Observer", "Reevaluation", "Result", "Search", "evaluate", "load_policy"]
+
+_MAY_CHANGE = {"workers", "min_workers", "cpus_per_worker", "address", "strict"} | {
+    "episode_timeout_s",
+    "out",
+    "start_from",
+}
+"""Settings that a resumed run may have otherwise: they cannot change an episode's result,
+except that a time limit decides whether an episode has one."""
 
 _IN_RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray for the entrypoint of a submitted job."""
 
 _INITIAL_PARAMETERS = 1
 """Word that keys the generator of the policy's initial parameters."""
-
-
-class Observer:
-    """Is told how a search goes; subclass what you need."""
-
-    def starting(self, search: Search) -> None:
-        """The settings are accepted; workers are about to start."""
-
-    def started(self, search: Search, path: Path, resumed_at: int | None) -> None:
-        """The workers are up; ``resumed_at`` is the next generation of a resumed run."""
-
-    def generation(self, row: Mapping[str, Any]) -> None:
-        """A generation is done; the row is the one in the generations log."""
-
-    def heldout(self, generation: int, score: Score, target: float | None, confirms: bool) -> None:
-        """The solution after a generation was scored on seeds that search never uses.
-
-        ``confirms`` marks the second, fresh batch that follows a score at the target.
-        """
-
-    def finished(self, result: Result) -> None:
-        """The run is complete."""
-
-
-@dataclass(frozen=True, eq=False)
-class Reevaluation:
-    """The last generation's top candidates, tried again on fresh seeds.
-
-    Attributes:
-        search_score: mean return of the candidates when they were selected.
-        fresh_score: mean return of the same candidates on fresh seeds.
-        gap: the difference: what selection flattered (the winner's curse).
-    """
-
-    search_score: float
-    fresh_score: float
-
-    @property
-    def gap(self) -> float:
-        """Score during search less the score on fresh seeds."""
-        return self.search_score - self.fresh_score
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """A finished search.
-
-    Attributes:
-        solution: one candidate, statistics included.
-        score: over unseen episodes.
-        stopped: why the search stopped.
-        path: the run directory.
-        search: the settings.
-        reevaluation: None where a strategy has no candidates to tell apart.
-    """
-
-    solution: Population
-    score: Score
-    stopped: str
-    path: Path
-    search: Search
-    reevaluation: Reevaluation | None = None
-
-    @property
-    def parameters(self) -> FloatArray:
-        """The solution's parameters, (d,)."""
-        found: FloatArray = self.solution.distribution.draw(np.zeros(1, dtype=np.int64))[0]
-        return found
-
-    @property
-    def run(self) -> Run:
-        """The run's log as data frames."""
-        return load(self.path)
-
-    def policy(self) -> Callable[[Any], Any]:
-        """Make the solution callable: environment observation -> action.
-
-        For a stateful policy, make one per episode.
-        """
-        return bound_policy(self.search.built_policy(), self.solution)
 
 
 @dataclass(eq=False)
@@ -160,8 +79,12 @@ class Search:
         reevaluate: top candidates tried again at the end.
         max_failed_fraction: stop when a larger share of a generation's episodes fails.
         engine: ``auto``, or an engine's name.
-        workers: None for all cores of the machine or cluster, 0 for this process.
+        workers: a number, 0 for this process, or ``auto`` for all cores of the machine or
+            of the cluster, following it as it grows and shrinks.
+        min_workers: of ``workers``, how many to wait for before the first generation.
         cpus_per_worker: CPUs that each worker reserves; may be a fraction.
+        episode_timeout_s: seconds that one episode may take before its worker is replaced;
+            None for no limit.
         strict: refuse workers whose libraries or processor differ from the driver's.
         address: of a Ray cluster; None is $RAY_ADDRESS or, without it, a local Ray.
         out: run directory; None makes a new one below ``runs/``.
@@ -188,8 +111,10 @@ class Search:
     reevaluate: int = 5
     max_failed_fraction: float = 0.5
     engine: str = "auto"
-    workers: int | None = None
+    workers: int | Literal["auto"] = "auto"
+    min_workers: int = 1
     cpus_per_worker: float = 1.0
+    episode_timeout_s: float | None = None
     strict: bool = False
     address: str | None = None
     out: str | Path | None = None
@@ -206,14 +131,21 @@ class Search:
         if self.strategy is None:
             self.strategy = CEM()
         for name in ("population", "generations", "max_episodes", "max_env_steps"):
-            _at_least(name, getattr(self, name), 1)
+            require_at_least(name, getattr(self, name), 1)
         for name in ("episodes", "heldout_every", "heldout_episodes", "final_episodes"):
-            _at_least(name, getattr(self, name), 1)
-        for name in ("seed", "reevaluate", "workers"):
-            _at_least(name, getattr(self, name), 0)
+            require_at_least(name, getattr(self, name), 1)
+        for name in ("seed", "reevaluate"):
+            require_at_least(name, getattr(self, name), 0)
+        if isinstance(self.workers, str) and self.workers != "auto":
+            raise UsageError(f"workers '{self.workers}' is not a whole number or auto")
+        if not isinstance(self.workers, str):
+            require_at_least("workers", self.workers, 0)
+        require_at_least("min_workers", self.min_workers, 1)
+        if isinstance(self.workers, int) and self.min_workers > max(self.workers, 1):
+            raise UsageError(f"min_workers {self.min_workers} is more than workers {self.workers}")
         if self.seed >= 2**63:
             raise UsageError(f"seed {self.seed} is not below 2**63")
-        for name in ("max_seconds", "cpus_per_worker"):
+        for name in ("max_seconds", "cpus_per_worker", "episode_timeout_s"):
             value = getattr(self, name)
             if value is not None and not (np.isfinite(value) and value > 0):
                 raise UsageError(f"{name} {value} is not a positive finite number")
@@ -301,25 +233,29 @@ class Search:
             evaluator.close()
             raise
         with threadpool_limits(1), keyboard_interrupts():
-            return _Run(self, problem, evaluator, log).go(None)
+            return Session(self, problem, evaluator, log).go(None)
 
     @classmethod
     def resume(
         cls,
         path: str | Path,
         *,
-        workers: int | None = None,
-        address: str | None = None,
+        workers: int | Literal["auto"] | None = None,
+        min_workers: int | None = None,
         cpus_per_worker: float | None = None,
+        episode_timeout_s: float | None = None,
+        address: str | None = None,
         observers: Sequence[Observer] = (),
     ) -> Result:
         """Go on with an interrupted run, exactly, on any number of workers.
 
         Args:
             path: run directory.
-            workers: None keeps the number that the run was started with.
-            address: likewise.
+            workers: None keeps what the run was started with.
+            min_workers: likewise, but no more than ``workers``.
             cpus_per_worker: likewise.
+            episode_timeout_s: likewise.
+            address: likewise.
             observers: told how it goes.
 
         Raises:
@@ -327,15 +263,18 @@ class Search:
         """
         from distes.configuration import from_config
 
-        search = from_config(load(path).config["search"])
-        if workers is not None:
-            search.workers = workers
-        if address is not None:
-            search.address = address
-        search.out = path
-        search.observers = observers
-        if cpus_per_worker is not None:
-            search.cpus_per_worker = cpus_per_worker
+        begun = from_config(load(path).config["search"])
+        if min_workers is None and isinstance(workers, int):
+            min_workers = min(begun.min_workers, max(workers, 1))
+        given: dict[str, Any] = {
+            "workers": workers,
+            "min_workers": min_workers,
+            "cpus_per_worker": cpus_per_worker,
+            "episode_timeout_s": episode_timeout_s,
+            "address": address,
+        }
+        changed = {name: value for name, value in given.items() if value is not None}
+        search = replace(begun, out=path, observers=observers, **changed)
         return search.proceed()
 
     def proceed(self) -> Result:
@@ -359,7 +298,7 @@ class Search:
             evaluator.close()
             raise
         with threadpool_limits(1), keyboard_interrupts():
-            return _Run(self, problem, evaluator, log).go(snapshot)
+            return Session(self, problem, evaluator, log).go(snapshot)
 
     def _evaluator(self) -> Evaluator:
         for observer in self.observers:
@@ -406,312 +345,21 @@ class Search:
         }
 
 
-class _Run:
-    """One session of a run: from a snapshot, or the beginning, to the result."""
+def make_evaluator(search: Search, workers: int | Literal["auto"]) -> Evaluator:
+    """Make the evaluator that a search's settings ask for.
 
-    def __init__(
-        self, search: Search, problem: SearchProblem, evaluator: Evaluator, log: RunLog
-    ) -> None:
-        self._search = search
-        self._strategy = search._strategy
-        self._problem = problem
-        self._evaluator = evaluator
-        self._log = log
-        target = search.target
-        self._target = search._task.reward_threshold if target is None else target
-        self._log_s = 0.0
-        problem.on_run = log.evaluation
-
-    def go(self, snapshot: Snapshot | None) -> Result:
-        try:
-            for observer in self._search.observers:
-                observer.started(
-                    self._search,
-                    Path(self._log.path),
-                    None if snapshot is None else snapshot.generation,
-                )
-            self._began = time.perf_counter() - (0.0 if snapshot is None else snapshot.elapsed_s)
-            if snapshot is None:
-                state = self._strategy.init(self._problem)
-                solution = self._strategy.solution(self._problem, state)
-                snapshot = Snapshot(0, self._problem.start, state, solution)
-                self._log.commit(snapshot)
-            else:
-                self._log.event("resumed", generation=snapshot.generation)
-            self._problem.evaluator = self._evaluator
-            while not snapshot.stopped:
-                snapshot = self._generation(snapshot)
-            result = self._finish(snapshot)
-        except BaseException:
-            self._close(failed=True)
-            raise
-        self._close(failed=False)
-        for observer in self._search.observers:
-            observer.finished(result)
-        return result
-
-    def _close(self, *, failed: bool) -> None:
-        """End log and workers; while failing, a fault in closing must not hide the cause."""
-        try:
-            try:
-                self._log.close()
-            finally:
-                self._evaluator.close()
-        except Exception:
-            if not failed:
-                raise
-
-    def _generation(self, before: Snapshot) -> Snapshot:
-        generation = before.generation
-        self._problem.begin(generation)
-        times = [time.perf_counter()]
-        population = self._strategy.ask(self._problem, before.strategy)
-        times.append(time.perf_counter())
-        key = RunKey(self._problem.seed, generation)
-        pending = self._evaluator.submit(population, key)
-        heldout = None
-        if before.due is not None:
-            # Behind the search's own episodes: it fills workers that would wait.
-            heldout_key = RunKey(self._problem.seed, generation - 1)
-            heldout = self._evaluator.submit(before.due, heldout_key)
-        evaluated = pending.result()
-        times.append(time.perf_counter())
-        if generation == 0:
-            self._refuse_hopeless(evaluated)
-        state = self._strategy.tell(self._problem, before.strategy, population, evaluated.episodes)
-        times.append(time.perf_counter())
-        confirmed = None
-        if before.due is not None and heldout is not None:
-            answer = heldout.result()
-            self._log.evaluation(heldout_key, before.due, answer)
-            confirmed = self._confirmed(generation - 1, before.due, answer)
-
-        figures = summary(population, evaluated.episodes)
-        metrics = {k: float(v) for k, v in self._strategy.metrics(state).items()}
-        snapshot = Snapshot(
-            generation=generation + 1,
-            start=before.start,
-            strategy=state,
-            solution=self._strategy.solution(self._problem, state),
-            episodes=before.episodes + population.num_episodes,
-            env_steps=before.env_steps + int(evaluated.episodes.episode_length.sum()),
-            elapsed_s=time.perf_counter() - self._began,
-            confirmed=confirmed,
-            last=self._select(population, evaluated.episodes),
-        )
-        snapshot = replace(snapshot, stopped=self._stop_reason(snapshot))
-        elite = metrics.get("elite_return_mean", figures["fitness_max"])
-        at_target = self._target is not None and elite >= self._target
-        if not snapshot.stopped and (
-            at_target or snapshot.generation % self._search.heldout_every == 0
-        ):
-            snapshot = replace(snapshot, due=self._heldout_population(snapshot.solution))
-
-        row = {
-            "generation": generation,
-            **figures,
-            **metrics,
-            "ask_s": times[1] - times[0],
-            "run_s": times[2] - times[1],
-            "tell_s": times[3] - times[2],
-            "log_s": self._log_s,
-            "elapsed_s": snapshot.elapsed_s,
-            **evaluated.telemetry.summary,
-        }
-        began = time.perf_counter()
-        self._log.generation(row, key, population, evaluated)
-        self._log.commit(snapshot)
-        self._log_s = time.perf_counter() - began
-        for observer in self._search.observers:
-            observer.generation(row)
-        self._refuse_meaningless(generation, evaluated)
-        return snapshot
-
-    def _refuse_hopeless(self, evaluated: Evaluated) -> None:
-        status = evaluated.episodes.status
-        if (status == Status.OK).any():
-            return
-        tracebacks = [str(e["traceback"]) for e in evaluated.events if "traceback" in e]
-        self._log.event("failed", reason="every episode of the first generation failed")
-        for event in evaluated.events:
-            self._log.event(**event)  # type: ignore[arg-type]
-        if tracebacks:
-            raise RunFailed(
-                f"every episode of the first generation failed; the first error was\n\n"
-                f"{tracebacks[0]}"
-            )
-        raise RunFailed("every episode of the first generation returned NaN or infinity")
-
-    def _refuse_meaningless(self, generation: int, evaluated: Evaluated) -> None:
-        failed = float((evaluated.episodes.status != Status.OK).mean())
-        allowed = self._search.max_failed_fraction
-        if failed <= allowed:
-            return
-        reason = (
-            f"{failed:.0%} of the episodes of generation {generation} failed, more than "
-            f"max_failed_fraction {allowed:g} allows"
-        )
-        self._log.event("failed", reason=reason)
-        raise RunFailed(f"{reason}; the tracebacks are in events.jsonl, the run can be resumed")
-
-    def _heldout_population(self, solution: Population) -> Population:
-        return replace(
-            solution, episodes=self._search.heldout_episodes, purpose=Purpose.HELDOUT, probes=()
-        )
-
-    def _confirmed(
-        self, generation: int, solution: Population, answer: Evaluated
-    ) -> Population | None:
-        """Read a held-out score; one at the target must hold on a fresh batch."""
-        if not self._reaches(generation, answer, confirms=False):
-            return None
-        again = replace(solution, episodes=self._search.final_episodes)
-        key = RunKey(self._problem.seed, generation, 1)
-        answer = self._evaluator.submit(again, key).result()
-        self._log.evaluation(key, again, answer)
-        return again if self._reaches(generation, answer, confirms=True) else None
-
-    def _reaches(self, generation: int, answer: Evaluated, *, confirms: bool) -> bool:
-        found = score(answer.episodes.episode_return)
-        for observer in self._search.observers:
-            observer.heldout(generation, found, self._target, confirms)
-        return self._target is not None and found.failed == 0 and found.mean >= self._target
-
-    def _select(self, population: Population, episodes: Episodes) -> Selected | None:
-        """Keep the top candidates, where candidates differ and can be redrawn."""
-        distribution = population.distribution
-        if isinstance(distribution, Point) or distribution.uses_context:
-            return None
-        top = elites(episodes.fitness, self._search.reevaluate)
-        values = self._values(episodes)
-        returns = np.array([values[episodes.candidate == i].mean() for i in top])
-        return Selected(distribution.draw(top), returns, population.frozen)
-
-    def _stop_reason(self, now: Snapshot) -> str:
-        search = self._search
-        if now.confirmed is not None:
-            return f"held-out return reached the target {self._target:g}, confirmed"
-        reason = self._strategy.stop(now.strategy)
-        if reason:
-            return reason
-        limits: list[tuple[str, float, float | None]] = [
-            ("generations", now.generation, search.generations),
-            ("episodes", now.episodes, search.max_episodes),
-            ("env steps", now.env_steps, search.max_env_steps),
-            ("seconds", now.elapsed_s, search.max_seconds),
-        ]
-        for name, value, limit in limits:
-            if limit is not None and value >= limit:
-                return f"{limit:g} {name}"
-        return ""
-
-    def _finish(self, snapshot: Snapshot) -> Result:
-        """Decide on fresh seeds what to deploy, and score that on fresher ones."""
-        search = self._search
-        generation = snapshot.generation
-        key = RunKey(self._problem.seed, generation)
-        solution = snapshot.confirmed or snapshot.solution
-        solution = replace(solution, episodes=1, purpose=Purpose.SEARCH)
-        if snapshot.confirmed is None:
-            self._evaluate(key, self._heldout_population(solution))
-        reevaluation = None
-        if snapshot.last is not None and len(snapshot.last.returns):
-            reevaluation, better = self._reevaluate(key, solution, snapshot.last)
-            if better is not None and snapshot.confirmed is None:
-                solution = better
-        test = replace(solution, episodes=search.final_episodes, purpose=Purpose.TEST)
-        final = score(self._evaluate(key, test).episode_return)
-        self._log.event(
-            "finished",
-            reason=snapshot.stopped,
-            score=vars(final),
-            search_score=reevaluation and reevaluation.search_score,
-            fresh_score=reevaluation and reevaluation.fresh_score,
-            gap=reevaluation and reevaluation.gap,
-        )
-        self._log.commit(replace(snapshot, solution=solution, finished=True), now=True)
-        return Result(
-            solution=solution,
-            score=final,
-            stopped=snapshot.stopped,
-            path=Path(self._log.path),
-            search=search,
-            reevaluation=reevaluation,
-        )
-
-    def _reevaluate(
-        self, key: RunKey, solution: Population, last: Selected
-    ) -> tuple[Reevaluation, Population | None]:
-        """Try top candidates and the solution on the same fresh seeds."""
-        count = len(last.returns)
-        table = Population(
-            Table(last.parameters),
-            count,
-            episodes=self._search.heldout_episodes,
-            seed_group=count,
-            frozen=last.frozen,
-            purpose=Purpose.REEVALUATION,
-        )
-        own = replace(
-            solution, episodes=self._search.heldout_episodes, purpose=Purpose.REEVALUATION
-        )
-        fresh = self._values(self._evaluate(key, table)).reshape(count, -1)
-        best = _clearly_better(fresh, self._values(self._evaluate(key, own, logged_call=1)))
-        valid = fresh[~np.isnan(fresh).any(axis=1)]
-        reevaluation = Reevaluation(
-            float(last.returns.mean()), float(valid.mean()) if len(valid) else math.nan
-        )
-        if best is None or self._search._task.fitness != "mean":
-            # Other rules than the mean have no paired test: the solution stays.
-            return reevaluation, None
-        return reevaluation, Population(Point(last.parameters[best]), 1, frozen=last.frozen)
-
-    def _values(self, episodes: Episodes) -> FloatArray:
-        """What the task's mean rule averages."""
-        shift = self._search._task.reward_shift
-        return episodes.episode_return - shift * episodes.episode_length
-
-    def _evaluate(
-        self, key: RunKey, population: Population, logged_call: int | None = None
-    ) -> Episodes:
-        """Evaluate and log; ``logged_call`` tells apart two evaluations on the same seeds."""
-        answer = self._evaluator.submit(population, key).result()
-        logged = key if logged_call is None else key._replace(call=logged_call)
-        self._log.evaluation(logged, population, answer)
-        return answer.episodes
-
-
-def _clearly_better(candidates: FloatArray, solution: FloatArray) -> int | None:
-    """Name the candidate that replaces the solution: ahead beyond chance, or never failed.
-
-    Paired t test on common seeds at 5%, two-sided, divided by the number of candidates
-    (Bonferroni): the best of several noisy scores is flattered once more.
-
-    Args:
-        candidates: (n, K) values; NaN = failed.
-        solution: (K,) on the same seeds.
+    Raises:
+        UsageError: there is no room for a worker, or a limit needs workers.
     """
-    means = candidates.mean(axis=1)
-    count, episodes = candidates.shape
-    if np.isnan(means).all():
-        return None
-    best = int(np.nanargmax(means))
-    if np.isnan(solution).any():
-        return best
-    if episodes < 2:
-        return None
-    ahead = candidates[best] - solution
-    error = float(ahead.std(ddof=1)) / math.sqrt(episodes)
-    limit = student_quantile(1 - 0.025 / count, episodes - 1)
-    return best if ahead.mean() > limit * error else None
-
-
-def make_evaluator(search: Search, workers: int | None) -> Evaluator:
-    """Make the evaluator that a search's settings ask for."""
     task = search._task
     engine = rollouts.resolve(search.engine, task)
     policy = search.built_policy()
     if workers == 0:
+        if search.episode_timeout_s is not None:
+            raise UsageError(
+                f"episode_timeout_s {search.episode_timeout_s:g} needs workers that can be "
+                "replaced: workers is 0, which runs episodes in this process"
+            )
         return SerialEvaluator(task, policy, engine)
     from distes.evaluators.ray import RayEvaluator
 
@@ -720,100 +368,12 @@ def make_evaluator(search: Search, workers: int | None) -> Evaluator:
         policy,
         engine,
         workers=workers,
+        min_workers=search.min_workers,
         cpus_per_worker=search.cpus_per_worker,
+        episode_timeout_s=search.episode_timeout_s,
         address=search.address,
         strict=search.strict,
     )
-
-
-def evaluate(
-    path: str | Path, *, episodes: int = 100, seed: int = 0, workers: int | None = 0
-) -> Score:
-    """Score a run's solution on fresh seeds; a run in progress gives its newest.
-
-    Args:
-        path: run directory.
-        episodes: how many.
-        seed: another seed gives other episodes; none was ever searched on.
-        workers: as in `Search`.
-
-    Raises:
-        UsageError: there is no such run, or nothing to evaluate yet.
-    """
-    from distes.configuration import from_config
-
-    _at_least("episodes", episodes, 1)
-    _at_least("seed", seed, 0)
-    run = load(path)
-    search = from_config(run.config["search"])
-    solution = replace(solution_of(run), episodes=episodes, purpose=Purpose.TEST)
-    evaluator = make_evaluator(search, workers)
-    try:
-        with threadpool_limits(1):
-            answer = evaluator.submit(solution, RunKey(seed, 0)).result()
-    finally:
-        evaluator.close()
-    return score(answer.episodes.episode_return)
-
-
-def load_policy(
-    path: str | Path, *, generation: int | None = None, candidate: int | None = None
-) -> Callable[[Any], Any]:
-    """Make a run's policy callable: environment observation -> action.
-
-    Args:
-        path: run directory.
-        generation: of a logged candidate; None takes the solution.
-        candidate: its number within the generation.
-
-    Raises:
-        UsageError: there is no such run, generation or candidate.
-    """
-    from distes.configuration import from_config
-
-    run = load(path)
-    policy = from_config(run.config["search"]).built_policy()
-    if generation is None and candidate is None:
-        return bound_policy(policy, solution_of(run))
-    if generation is None or candidate is None:
-        raise UsageError("a logged candidate is named by generation and candidate, both")
-    population = run.population(generation)
-    if not 0 <= candidate < population.size:
-        raise UsageError(
-            f"candidate {candidate} is not one of the {population.size} of generation {generation}"
-        )
-    return bound_policy(policy, population, candidate)
-
-
-def solution_of(run: Run) -> Population:
-    """Read a run's solution from its newest checkpoint.
-
-    Raises:
-        UsageError: there is no checkpoint yet.
-    """
-    snapshot = run.snapshot()
-    if snapshot is None or snapshot.generation == 0:
-        raise UsageError(f"{run.path} has no generation yet: there is nothing to evaluate")
-    solution: Population = replace(snapshot.solution, probes=())
-    return solution
-
-
-def bound_policy(policy: Policy, solution: Population, candidate: int = 0) -> Callable[[Any], Any]:
-    """Bind a policy to a solution, or to a candidate: environment observation -> action."""
-    act = policy.bind(solution.distribution.draw(np.array([candidate]))[0])
-    mean = solution.frozen.get("observation_mean")
-    std = solution.frozen.get("observation_std")
-
-    def policy_function(observation: Any) -> Any:
-        seen = policy.encode(observation)
-        return act(seen if mean is None or std is None else (seen - mean) / std, None)
-
-    return policy_function
-
-
-def _at_least(name: str, value: int | None, least: int) -> None:
-    if value is not None and value < least:
-        raise UsageError(f"{name} {value} is not at least {least}")
 
 
 def _start_from(path: Path, num_parameters: int) -> tuple[FloatArray, Mapping[str, FloatArray]]:

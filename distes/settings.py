@@ -266,7 +266,8 @@ def _words(hint: Any) -> str:
         if member in _SCALARS:
             said.append(_SCALARS[member][0])
         elif get_origin(member) is Literal:
-            said.append(f"one of {', '.join(str(c) for c in get_args(member))}")
+            choices = [str(choice) for choice in get_args(member)]
+            said.append(f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0])
         elif _is_callable_type(member):
             said.append("module:function")
         elif _is_kind(member, Mapping):

@@ -20,7 +20,7 @@ LAYERS = [
     {"distributions", "probes", "policies", "task", "envs"},
     {"strategies", "rollouts"},
     {"evaluators", "runs"},
-    {"problem", "search", "configuration"},
+    {"problem", "search", "session", "results", "deployment", "configuration"},
     {"cli", "analysis", "display", "testing", "__main__"},
 ]
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}

@@ -131,7 +131,7 @@ BAD = [
     ("rnu CartPole-v1", "command 'rnu': did you mean 'run'?"),
     ("list strtegies", "'strtegies': did you mean 'strategies'?"),
     ("resume nothing", "there is no run directory 'nothing'"),
-    ("resume nothing --workers many", "--workers 'many' is not a whole number or none"),
+    ("resume nothing --workers many", "--workers 'many' is not a whole number or auto"),
     ("evaluate nothing", "there is no run directory 'nothing'"),
     ("evaluate nothing --episodes 0", "--episodes"),
     ("evaluate nothing --epsiodes 3", "did you mean '--episodes'?"),

@@ -19,7 +19,8 @@ import pytest
 
 import distes
 from distes.errors import RunFailed, UsageError
-from distes.search import Observer, Search, _clearly_better
+from distes.search import Observer, Search
+from distes.session import clearly_better
 from distes.strategies import CEM, ICEM, RandomSearch
 from distes.task import FunctionTask, Task
 
@@ -496,17 +497,15 @@ def test_a_solution_that_fails_gives_way_to_a_candidate_that_does_not() -> None:
     """NaN ranks last here, too; a lucky candidate does not replace a solution as good."""
     good, failing = np.ones(20), np.array([np.nan] + [2.0] * 19)
     candidates = np.stack([failing, good])
-    assert _clearly_better(candidates, failing) == 1
-    assert _clearly_better(np.stack([failing, failing]), failing) is None
+    assert clearly_better(candidates, failing) == 1
+    assert clearly_better(np.stack([failing, failing]), failing) is None
     noise = np.random.default_rng(0)
     wrong = sum(
-        _clearly_better(noise.standard_normal((5, 20)), noise.standard_normal(20)) is not None
+        clearly_better(noise.standard_normal((5, 20)), noise.standard_normal(20)) is not None
         for _ in range(400)
     )
     assert wrong < 400 * 0.06
-    assert (
-        _clearly_better(noise.standard_normal((5, 20)) + 2, noise.standard_normal(20)) is not None
-    )
+    assert clearly_better(noise.standard_normal((5, 20)) + 2, noise.standard_normal(20)) is not None
 
 
 @pytest.mark.parametrize("out", ["s3://bucket/run", "gs://b/r"])

@@ -90,19 +90,19 @@ def run(
 
 @distes.command()
 @RUN
-@click.option(
-    "--workers", metavar="N", help="0 for this process; by default as the run was started"
-)
+@click.option("--workers", metavar="N|auto", help="0 for this process")
+@click.option("--min-workers", metavar="N", help="how many of them to wait for")
 @click.option("--cpus-per-worker", metavar="X", help="may be a fraction")
+@click.option("--episode-timeout", "episode_timeout_s", metavar="X", help="seconds")
 @click.option("--address", metavar="TEXT", help="of a Ray cluster")
-def resume(
-    run: Path, workers: str | None, cpus_per_worker: str | None, address: str | None
-) -> None:
-    """Go on with an interrupted run, exactly, on any number of workers."""
+def resume(run: Path, **flags: str | None) -> None:
+    """Go on with an interrupted run, exactly, on any number of workers.
+
+    What is not given is as the run was started.
+    """
     from distes.configuration import search_settings
     from distes.search import Search
 
-    flags = {"workers": workers, "cpus_per_worker": cpus_per_worker, "address": address}
     known = search_settings()
     placed = {
         name: SettingOption(known[name]).read(value)

@@ -47,8 +47,13 @@ class SettingOption(click.Option):
 
 
 def flag_of(name: str, table: str = "") -> str:
-    """Spell a setting as a flag."""
-    return "--" + ".".join(filter(None, [table, name.replace("_", "-")]))
+    """Spell a setting as a flag; its unit, if seconds, is in the help.
+
+    >>> flag_of("episode_timeout_s"), flag_of("rho", "strategy")
+    ('--episode-timeout', '--strategy.rho')
+    """
+    spelled = name.removesuffix("_s").replace("_", "-")
+    return "--" + ".".join(filter(None, [table, spelled]))
 
 
 def options_for(settings: Mapping[str, Setting], table: str = "") -> list[SettingOption]:
@@ -77,6 +82,7 @@ def metavar(setting: Setting) -> str:
     words = setting.accepted.removesuffix(f" or {NONE}")
     short = {
         "a whole number": "N",
+        "a whole number or auto": "N|auto",
         "a number": "X",
         "a path": "PATH",
         "text or a path": "PATH",

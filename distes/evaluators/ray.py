@@ -14,7 +14,7 @@ import sys
 import time
 import warnings
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray.exceptions import (
@@ -115,13 +115,15 @@ class RayEvaluator:
         policy: Policy,
         engine: str,
         *,
-        workers: int | None = None,
+        workers: int | Literal["auto"] = "auto",
+        min_workers: int = 1,
         cpus_per_worker: float = 1.0,
+        episode_timeout_s: float | None = None,
         address: str | None = None,
         chunk_s: float = CHUNK_S,
         strict: bool = False,
     ) -> None:
-        if workers is not None and workers < 1:
+        if workers != "auto" and workers < 1:
             raise UsageError(f"workers {workers} is not at least 1 (0 runs without Ray)")
         for name, value in (("cpus_per_worker", cpus_per_worker), ("chunk_s", chunk_s)):
             if not (math.isfinite(value) and value > 0):
@@ -145,7 +147,7 @@ class RayEvaluator:
         self._closed = False
         self._connection = connect(address, _local_cpus(workers, cpus_per_worker))
         try:
-            self._asked = workers or _room(cpus_per_worker)
+            self._asked = _room(cpus_per_worker) if workers == "auto" else workers
             if not self._asked:
                 raise UsageError(self._no_room(1))
             spec = (
@@ -441,9 +443,9 @@ class RayPending:
         return self.evaluator._wait_for(self.evaluation)
 
 
-def _local_cpus(workers: int | None, cpus_per_worker: float) -> int | None:
+def _local_cpus(workers: int | Literal["auto"], cpus_per_worker: float) -> int | None:
     """CPUs of a private Ray: room for all workers, on however small a machine."""
-    if workers is None:
+    if workers == "auto":
         return None
     return max(os.cpu_count() or 1, math.ceil(workers * cpus_per_worker))
 

@@ -1,0 +1,99 @@
+"""What a search tells as it goes, and what it gives in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distes.deployment import bound_policy
+from distes.population import Population
+from distes.runs.reader import Run, load
+from distes.statistics import Score
+from distes.types import FloatArray
+
+if TYPE_CHECKING:
+    from distes.search import Search
+
+
+class Observer:
+    """Is told how a search goes; subclass what you need."""
+
+    def starting(self, search: Search) -> None:
+        """The settings are accepted; workers are about to start."""
+
+    def started(self, search: Search, path: Path, resumed_at: int | None) -> None:
+        """The workers are up; ``resumed_at`` is the next generation of a resumed run."""
+
+    def generation(self, row: Mapping[str, Any]) -> None:
+        """A generation is done; the row is the one in the generations log."""
+
+    def heldout(self, generation: int, score: Score, target: float | None, confirms: bool) -> None:
+        """The solution after a generation was scored on seeds that search never uses.
+
+        ``confirms`` marks the second, fresh batch that follows a score at the target.
+        """
+
+    def finished(self, result: Result) -> None:
+        """The run is complete."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reevaluation:
+    """The last generation's top candidates, tried again on fresh seeds.
+
+    Attributes:
+        search_score: mean return of the candidates when they were selected.
+        fresh_score: mean return of the same candidates on fresh seeds.
+        gap: the difference: what selection flattered (the winner's curse).
+    """
+
+    search_score: float
+    fresh_score: float
+
+    @property
+    def gap(self) -> float:
+        """Score during search less the score on fresh seeds."""
+        return self.search_score - self.fresh_score
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A finished search.
+
+    Attributes:
+        solution: one candidate, statistics included.
+        score: over unseen episodes.
+        stopped: why the search stopped.
+        path: the run directory.
+        search: the settings.
+        reevaluation: None where a strategy has no candidates to tell apart.
+    """
+
+    solution: Population
+    score: Score
+    stopped: str
+    path: Path
+    search: Search
+    reevaluation: Reevaluation | None = None
+
+    @property
+    def parameters(self) -> FloatArray:
+        """The solution's parameters, (d,)."""
+        found: FloatArray = self.solution.distribution.draw(np.zeros(1, dtype=np.int64))[0]
+        return found
+
+    @property
+    def run(self) -> Run:
+        """The run's log as data frames."""
+        return load(self.path)
+
+    def policy(self) -> Callable[[Any], Any]:
+        """Make the solution callable: environment observation -> action.
+
+        For a stateful policy, make one per episode.
+        """
+        return bound_policy(self.search.built_policy(), self.solution)
