@@ -29,6 +29,7 @@ from distes.evaluators.worker import Answer, Ready, Setup
 from distes.policies.base import Policy
 from distes.population import Evaluated, Population, RunKey, Status
 from distes.rollouts.base import ROW, lost_episode
+from distes.shield import shielded
 from distes.task import AnyTask, Task, environment_spec
 
 DEATHS_ALLOWED = {Status.CRASHED: 3, Status.TIMEOUT: 2}
@@ -139,6 +140,7 @@ class RayEvaluator:
                 strict=strict,
             )
 
+    @shielded
     def submit(self, population: Population, key: RunKey) -> RayPending:
         """Start an evaluation; those submitted earlier go first."""
         if self._closed:
@@ -200,6 +202,7 @@ class RayEvaluator:
             self._step()
         return evaluation.answer
 
+    @shielded  # Ray's own code mistakes what a signal's handler raises for a fault of its own
     def _step(self) -> None:
         """Wait for anything to happen, deal with all that has, hand out new work."""
         waiting = [*self._workers.starting, *self._running]
