@@ -45,7 +45,7 @@ shift 2
 # The job's working directory may go; and only storage that later jobs see as well is of use.
 [[ $run == /* || $run == *://* ]] || die "RUN must be an absolute path or a URI, not '$run'"
 
-# CHANGE environment: where distes is installed; every node must see it
+# CHANGE DISTES_ENV: where distes is installed; every node must see it
 export PATH="${DISTES_ENV:-$HOME/distes}/bin:$PATH"
 for program in ray distes; do
   command -v "$program" >/dev/null || die "no '$program' on PATH: set DISTES_ENV"
