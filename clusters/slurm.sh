@@ -99,9 +99,7 @@ on_node() {
   ray symmetric-run --address "$HEAD" --min-nodes "$SLURM_JOB_NUM_NODES" \
     --num-cpus="$cpus" --object-store-memory=2000000000 --dashboard-port="$DASHBOARD_PORT" \
     -- bash -c "$(declare -f driver); driver \"\$@\"" driver "$@" || code=$?
-  if [[ -r $STATE/pid ]]; then
-    while kill -0 "$(<"$STATE/pid")" 2>/dev/null; do sleep 1; done
-  fi
+  settled
   [[ $code -ne 0 ]] || rm -rf "$RAY_TMPDIR"
   return "$code"
 }
@@ -112,7 +110,7 @@ on_node() {
 driver() {
   distes run "$@" &
   local pid=$! code
-  echo "$pid" >"$STATE/pid"
+  echo "$pid $$" >"$STATE/pid"
   # Signals to all reach the driver as well: wait for what it makes of them.
   trap : TERM INT
   while :; do
@@ -124,6 +122,13 @@ driver() {
   return "$code"
 }
 
+# Waits for a driver, if there is one here, until its exit code is written.
+settled() {
+  local shell=
+  [[ ! -r $STATE/pid ]] || read -r _ shell <"$STATE/pid"
+  while [[ -n $shell && ! -e $STATE/exit_code ]] && kill -0 "$shell" 2>/dev/null; do sleep 1; done
+}
+
 # --- The run -----------------------------------------------------------------------------
 
 # The end of the time is near: SIGTERM has the driver record what is finished and save.
@@ -132,7 +137,9 @@ out_of_time=
 stop() {
   out_of_time=yes
   say "time is almost over: saving"
-  if [[ -r $STATE/pid ]]; then kill -TERM "$(<"$STATE/pid")" || true; else kill "$srun" || true; fi
+  local driver=$srun  # still starting Ray
+  [[ ! -r $STATE/pid ]] || read -r driver _ <"$STATE/pid"
+  kill -TERM "$driver" || true
 }
 
 say "head ${nodes[0]} ($HEAD), ${#nodes[@]} nodes, run $run"
@@ -142,7 +149,7 @@ say "dashboard: ssh -N -L 8265:localhost:$DASHBOARD_PORT ${nodes[0]}"
 # others go on. In the background, since a trap waits for a foreground command.
 srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" \
   --wait=0 --kill-on-bad-exit=0 --no-kill \
-  bash -c "$(declare -f on_node driver); on_node \"\$@\"" on_node \
+  bash -c "$(declare -f on_node driver settled); on_node \"\$@\"" on_node \
   "$config" --out "$run" --address "$HEAD" --workers auto --resume-if-exists "$@" &
 srun=$!
 trap stop USR1
@@ -152,6 +159,7 @@ while :; do
   wait "$srun" || srun_code=$?
   kill -0 "$srun" 2>/dev/null || break
 done
+settled
 
 if [[ -r $STATE/exit_code ]]; then
   code=$(<"$STATE/exit_code")
