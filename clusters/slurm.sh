@@ -79,6 +79,11 @@ export RAY_TMPDIR="/tmp/distes-$SLURM_JOB_ID"
 # Nodes start together within seconds or, with a slow file system, minutes (30 s by default).
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300
 
+# How long a node waits for a head that is gone: the others learn by it that the run is over
+# (and log a failure of Ray as their last words). A minute by default, which all nodes would
+# idle.
+export RAY_gcs_rpc_server_reconnect_timeout_s=15
+
 # What the driver leaves for this script, on the node they share.
 STATE=$(mktemp -d)
 export STATE
