@@ -30,6 +30,11 @@ from distes.types import FloatArray
 if TYPE_CHECKING:
     from distes.search import Search
 
+_ENDS = {
+    Status.CRASHED: "killed its worker, again and again",
+    Status.TIMEOUT: "outlived episode_timeout_s, twice",
+}
+
 
 class Session:
     """From a snapshot, or the beginning, to the result."""
@@ -166,6 +171,10 @@ class Session:
                 f"every episode of the first generation failed; the first error was\n\n"
                 f"{tracebacks[0]}"
             )
+        found = {Status(int(each)) for each in np.unique(status)}
+        if found <= {Status.CRASHED, Status.TIMEOUT}:
+            ends = " or ".join(_ENDS[each] for each in sorted(found))
+            raise RunFailed(f"every episode of the first generation {ends}")
         raise RunFailed("every episode of the first generation returned NaN or infinity")
 
     def _refuse_meaningless(self, generation: int, evaluated: Evaluated) -> None:
