@@ -413,6 +413,7 @@ class _Run:
         self, search: Search, problem: SearchProblem, evaluator: Evaluator, log: RunLog
     ) -> None:
         self._search = search
+        self._observers = (*_metrics(search), *search.observers)
         self._strategy = search._strategy
         self._problem = problem
         self._evaluator = evaluator
@@ -424,7 +425,7 @@ class _Run:
 
     def go(self, snapshot: Snapshot | None) -> Result:
         try:
-            for observer in self._search.observers:
+            for observer in self._observers:
                 observer.started(
                     self._search,
                     Path(self._log.path),
@@ -446,7 +447,7 @@ class _Run:
             self._close(failed=True)
             raise
         self._close(failed=False)
-        for observer in self._search.observers:
+        for observer in self._observers:
             observer.finished(result)
         return result
 
@@ -522,7 +523,7 @@ class _Run:
         self._log.generation(row, key, population, evaluated)
         self._log.commit(snapshot)
         self._log_s = time.perf_counter() - began
-        for observer in self._search.observers:
+        for observer in self._observers:
             observer.generation(row)
         self._refuse_meaningless(generation, evaluated)
         return snapshot
@@ -573,7 +574,7 @@ class _Run:
 
     def _reaches(self, generation: int, answer: Evaluated, *, confirms: bool) -> bool:
         found = score(answer.episodes.episode_return)
-        for observer in self._search.observers:
+        for observer in self._observers:
             observer.heldout(generation, found, self._target, confirms)
         return self._target is not None and found.failed == 0 and found.mean >= self._target
 
@@ -724,6 +725,15 @@ def make_evaluator(search: Search, workers: int | None) -> Evaluator:
         address=search.address,
         strict=search.strict,
     )
+
+
+def _metrics(search: Search) -> Sequence[Observer]:
+    """Give what exports a run's figures; there is no exporter without Ray."""
+    if search.workers == 0:
+        return ()
+    from distes.metrics import Metrics
+
+    return (Metrics(),)
 
 
 def evaluate(

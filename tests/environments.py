@@ -109,6 +109,13 @@ def slow_sphere(parameters: Any) -> float:
     return sphere(parameters)
 
 
+def watched_sphere(parameters: Any) -> float:
+    """Fails for some parameters, and takes a while for the rest."""
+    if int(abs(parameters[0]) * 1e6) % 5 == 0:
+        raise RuntimeError("this one fails")
+    return slow_sphere(parameters)
+
+
 def picky_sphere(parameters: Any) -> Any:
     if not np.isfinite(parameters).all():
         raise ValueError("not finite")
