@@ -76,6 +76,18 @@ def walk(**kwargs: Any) -> gym.Env[Any, Any]:
     return Walk(**kwargs)
 
 
+class SlowWalk(Walk):
+    """A population of 20 takes a fifth of a second."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        time.sleep(0.01)
+        return super().reset(seed=seed, options=options)
+
+
+def slow_walk() -> gym.Env[Any, Any]:
+    return SlowWalk(fail_above=2.5)
+
+
 def limited_walk() -> gym.Env[Any, Any]:
     return gym.wrappers.TimeLimit(Walk(), 4)
 
