@@ -47,7 +47,7 @@ COUNTERS = {
         "Chunks run a second time so as not to wait for a slow worker.", "duplicates"
     ),
     "distes_tail_wait_seconds_total": Counted(
-        "Seconds in which the first worker without work waited for the last.", "tail_wait_s"
+        "Seconds that idle workers waited for a generation's last episodes.", "tail_wait_s"
     ),
 }
 """Counters, by name."""

@@ -194,9 +194,7 @@ def test_run_without_a_generation(tmp_path, capsys):
     log = RunLog.create(tmp_path / "run", {"search": {"env": "CartPole-v1"}})
     log.close()
     lines = []
-    with pytest.raises(
-        RunFailed, match=r"before its first generation .* distes resume"
-    ):
+    with pytest.raises(RunFailed, match=r"before its first generation .* distes resume"):
         follow(tmp_path / "run", lines.append)
     assert numbers(lines) == []
 

@@ -261,3 +261,9 @@ def test_dashboard_shows_every_metric_in_panels_of_their_own_place():
     assert re.findall(r"ray_\w+", variables["run"]["definition"]) == ["ray_distes_generations"]
     # Imported into any Grafana: no identity of the one it was made in.
     assert dashboard["id"] is None
+
+
+def test_every_metric_is_explained():
+    """A name that the page does not have is looked up in the source, or guessed at."""
+    page = (DASHBOARD.parents[2] / "docs" / "monitoring.md").read_text()
+    assert set(re.findall(r"`(ray_\w+)`", page)) == metrics.EXPORTED
