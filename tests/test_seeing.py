@@ -36,7 +36,7 @@ from distes.search import Observer
 directory, out = sys.argv[1:]
 linux = sys.platform == "linux"
 host = "127.0.0.2" if linux else "127.0.0.1"
-ray.init(
+context = ray.init(
     address="local",
     num_cpus=2,
     include_dashboard=True,
@@ -48,6 +48,8 @@ ray.init(
     _temp_dir=directory,
     _system_config={"metrics_report_interval_ms": 500},
 )
+# Without an address Ray asks the cluster that was started last, whoever started it.
+dashboard = f"http://{context.dashboard_url}"
 port = ray.nodes()[0]["MetricsExportPort"]
 
 
@@ -59,7 +61,7 @@ def scrape():
 class Look(Observer):
     def generation(self, row):
         if row["generation"] == 1:
-            self.actors = [vars(actor) for actor in list_actors(detail=True)]
+            self.actors = [vars(actor) for actor in list_actors(dashboard, detail=True)]
 
 
 look = Look()
@@ -75,7 +77,8 @@ while True:
     if done or time.monotonic() > deadline:
         break
     time.sleep(0.2)
-print(json.dumps({"page": page, "actors": look.actors, "ended": [a.state for a in list_actors()]}))
+ended = [actor.state for actor in list_actors(dashboard)]
+print(json.dumps({"page": page, "actors": look.actors, "ended": ended}))
 ray.shutdown()
 '''
 
