@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from distes.evaluators.base import Evaluator
 from distes.numerics.ranking import elites
 from distes.population import Episodes, Evaluated, Population, Purpose, RunKey, Status
 from distes.problem import SearchProblem
-from distes.results import Reevaluation, Result
+from distes.results import Observer, Reevaluation, Result
 from distes.runs.snapshot import Selected, Snapshot
 from distes.runs.writer import RunLog
 from distes.statistics import score, student_quantile, summary
@@ -43,6 +44,7 @@ class Session:
         self, search: Search, problem: SearchProblem, evaluator: Evaluator, log: RunLog
     ) -> None:
         self._search = search
+        self._observers = (*_metrics(search), *search.observers)
         self._strategy = search._strategy
         self._problem = problem
         self._evaluator = evaluator
@@ -55,7 +57,7 @@ class Session:
     def go(self, snapshot: Snapshot | None) -> Result:
         """Run to the end; log and workers are closed afterwards, whatever happens."""
         try:
-            for observer in self._search.observers:
+            for observer in self._observers:
                 observer.started(
                     self._search,
                     Path(self._log.path),
@@ -77,7 +79,7 @@ class Session:
             self._close(failed=True)
             raise
         self._close(failed=False)
-        for observer in self._search.observers:
+        for observer in self._observers:
             observer.finished(result)
         return result
 
@@ -153,7 +155,7 @@ class Session:
         self._log.generation(row, key, population, evaluated)
         self._log.commit(snapshot)
         self._log_s = time.perf_counter() - began
-        for observer in self._search.observers:
+        for observer in self._observers:
             observer.generation(row)
         self._refuse_meaningless(generation, evaluated)
         return snapshot
@@ -208,7 +210,7 @@ class Session:
 
     def _reaches(self, generation: int, answer: Evaluated, *, confirms: bool) -> bool:
         found = score(answer.episodes.episode_return)
-        for observer in self._search.observers:
+        for observer in self._observers:
             observer.heldout(generation, found, self._target, confirms)
         return self._target is not None and found.failed == 0 and found.mean >= self._target
 
@@ -314,6 +316,15 @@ class Session:
         logged = key if logged_call is None else key._replace(call=logged_call)
         self._log.evaluation(logged, population, answer)
         return answer.episodes
+
+
+def _metrics(search: Search) -> Sequence[Observer]:
+    """Give what exports a run's figures; there is no exporter without Ray."""
+    if search.workers == 0:
+        return ()
+    from distes.metrics import Metrics
+
+    return (Metrics(),)
 
 
 def clearly_better(candidates: FloatArray, solution: FloatArray) -> int | None:

@@ -153,8 +153,17 @@ def plot(runs: tuple[Path, ...], out: Path, x: Literal["episodes", "env_steps", 
 
 @distes.command()
 @RUN
-def info(run: Path) -> None:
-    """Sum up a run: settings, progress, results, events."""
+@click.option("--follow", is_flag=True, help="tell of each generation until the run is finished")
+def info(run: Path, *, follow: bool) -> None:
+    """Sum up a run: settings, progress, results, events.
+
+    With --follow the exit code is 0 when the run is finished, 1 when it has stopped.
+    """
+    if follow:
+        from distes.analysis.follow import follow as tell
+
+        tell(run, click.echo)
+        return
     from distes.analysis.report import info as describe
 
     click.echo(describe(run))

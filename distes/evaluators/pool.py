@@ -33,7 +33,7 @@ from distes.errors import RunFailed, UsageError
 from distes.evaluators import cluster
 from distes.evaluators.connection import Connection
 from distes.evaluators.fingerprint import differences, fingerprint
-from distes.evaluators.worker import Ready, Setup, Worker
+from distes.evaluators.worker import DistesWorker, Ready, Setup
 
 LOST = (
     RayActorError,
@@ -166,7 +166,7 @@ class Pool:
             max_restarts=0,
             max_task_retries=0,
             scheduling_strategy="SPREAD",
-        )(Worker)
+        )(DistesWorker)
         for _ in range(self._wanted):
             self._start()
 

@@ -65,8 +65,8 @@ class Answer(NamedTuple):
     seconds: float
 
 
-class Worker:
-    """Runs chunks of episodes, one at a time.
+class DistesWorker:
+    """Runs chunks of episodes, one at a time; named so on Ray's dashboard.
 
     Args:
         number: the worker's number, for people.
@@ -84,7 +84,7 @@ class Worker:
 
     def __repr__(self) -> str:
         """Name the worker, in logs and on the dashboard."""
-        return f"distes worker {self._number}"
+        return f"distes worker {self._number} on {platform.node()}"
 
     def start(self, setup: Sequence[Any]) -> Ready:
         """Make the engines.

@@ -5,10 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import IO
 
 from distes.errors import UsageError
+
+LOCK_S = 0.25
+"""Seconds that a writer waits for readers that ask whether there is one."""
 
 
 class Folder:
@@ -57,13 +61,22 @@ class Folder:
             file.flush()
             os.fsync(file.fileno())
 
-    def read(self, name: str) -> bytes:
-        """Read a whole file.
+    def read(self, name: str, start: int = 0) -> bytes:
+        """Read a whole file, or what comes after its first ``start`` bytes.
 
         Raises:
             FileNotFoundError: there is none.
         """
-        return (self.root / name).read_bytes()
+        with (self.root / name).open("rb") as file:
+            file.seek(start)
+            return file.read()
+
+    def modified(self, name: str) -> float | None:
+        """When a file was last written, in seconds since 1970; None if there is none."""
+        try:
+            return (self.root / name).stat().st_mtime
+        except FileNotFoundError:
+            return None
 
     def exists(self, name: str) -> bool:
         """Whether there is a file or folder of that name."""
@@ -98,16 +111,35 @@ class Folder:
             UsageError: another process holds the lock.
         """
         handle = (self.root / name).open("r+b")
+        deadline = time.monotonic() + LOCK_S
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < deadline:
+                    time.sleep(0.01)
+                    continue
+                handle.close()
+                raise UsageError(
+                    f"'{self.root}' is being written by a search that still runs"
+                ) from None
+            except OSError:
+                pass  # a file system without locks
+            return handle
+
+    def locked(self, name: str) -> bool | None:
+        """Whether a writer holds the lock; None where that cannot be known.
+
+        Asking takes a shared lock for microseconds: `lock` waits for longer than that.
+        """
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with (self.root / name).open("rb") as handle:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            handle.close()
-            raise UsageError(
-                f"'{self.root}' is being written by a search that still runs"
-            ) from None
+            return True
         except OSError:
-            pass  # a file system without locks
-        return handle
+            return None
+        return False
 
 
 def _sync(folder: Path) -> None:
