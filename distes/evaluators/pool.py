@@ -29,7 +29,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from distes.errors import RunFailed, UsageError
+from distes.errors import Notice, RunFailed, UsageError
 from distes.evaluators import cluster
 from distes.evaluators.connection import Connection
 from distes.evaluators.fingerprint import differences, fingerprint
@@ -363,7 +363,7 @@ class Pool:
         if not self.hands and not view.room(self._cpus) and not cluster.grows():
             raise UsageError(message)
         self._told = True
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
+        warnings.warn(message, Notice, stacklevel=2)
         self.events.append(
             {
                 "kind": "workers_missing",
