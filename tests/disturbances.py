@@ -302,9 +302,10 @@ class Stage:
     def committed(self) -> int:
         """How many generations are on disk."""
         try:
-            return len(distes.load(self.out).generations)
-        except (distes.UsageError, OSError):  # not yet, or a part was dropped just now
+            snapshot = distes.load(self.out).snapshot()
+        except (distes.UsageError, OSError):  # not begun, or replaced by the next just now
             return 0
+        return 0 if snapshot is None else int(snapshot.generation)
 
     def _tail(self) -> str:
         return self._log.read_text()[-3000:]
