@@ -28,11 +28,6 @@ from distes.runs import codec
 
 TESTS = Path(__file__).parent
 LEAVING = ("node killed", "node removed", "node drained")
-KINDS = (
-    *LEAVING,
-    *("node added", "worker killed"),
-    *("driver killed", "driver killed while it resumes", "driver stopped"),
-)
 
 PATIENCE_S = 180
 """Long enough for the slowest machine; nothing waits for it unless something is broken."""
@@ -88,6 +83,7 @@ class Stage:
         }
         self._driver: subprocess.Popen[bytes] | None = None
         self._hosts = 2
+        self._committed = 0
         self._began = time.monotonic()
 
     def __enter__(self) -> Stage:
@@ -114,7 +110,6 @@ class Stage:
         """Run the same in this process, in as little time as it takes."""
         from distes.configuration import from_config
 
-        sys.path.append(str(TESTS))
         assert not self._pace.exists()
         search = from_config(self.settings)
         search.workers, search.out = 0, out
@@ -154,7 +149,9 @@ class Stage:
         """Do something to the run.
 
         Args:
-            kind: one of `KINDS`.
+            kind: ``worker killed``, ``node killed``, ``node removed``, ``node drained``,
+                ``node added``, ``driver killed``, ``driver killed while it resumes`` or
+                ``driver stopped``.
             pace: of the episodes.
             hold: let no episode end meanwhile: it happens in the middle of all that run.
         """
@@ -210,6 +207,7 @@ class Stage:
             self._cluster.remove_node(node, allow_graceful=kind == "node removed")
             return str(node.node_id)
         assert self._driver is not None
+        struck = f"process {self._driver.pid}"
         self._driver.send_signal(signal.SIGTERM if kind == "driver stopped" else signal.SIGKILL)
         code = self._driver.wait(PATIENCE_S)
         if code != (143 if kind == "driver stopped" else -signal.SIGKILL):
@@ -220,7 +218,7 @@ class Stage:
             self._driver.kill()
             self._driver.wait()
             self._resume()
-        return f"process {self._driver.pid} goes on"
+        return struck
 
     def _resume(self) -> None:
         self._start("resume", str(self.out))
@@ -254,12 +252,17 @@ class Stage:
         import ray  # noqa: F401 - it brings psutil
         from psutil import NoSuchProcess, Process
 
-        title = f"ray::DistesWorker{doing}"
+        def title(process: Any) -> str:
+            try:
+                return "".join(process.cmdline()[:1])
+            except NoSuchProcess:  # it has just ended
+                return ""
+
         try:
-            raylet = Process(node.all_processes["raylet"][0].process.pid)
-            return [c for c in raylet.children() if "".join(c.cmdline()[:1]).startswith(title)]
-        except NoSuchProcess:  # the node is gone, or a worker just now
+            children = Process(node.all_processes["raylet"][0].process.pid).children()
+        except NoSuchProcess:
             return []
+        return [each for each in children if title(each).startswith(f"ray::DistesWorker{doing}")]
 
     def _running(self) -> list[Any]:
         """Worker processes that run a chunk just now; waits for one."""
@@ -304,8 +307,10 @@ class Stage:
         try:
             snapshot = distes.load(self.out).snapshot()
         except (distes.UsageError, OSError):  # not begun, or replaced by the next just now
-            return 0
-        return 0 if snapshot is None else int(snapshot.generation)
+            snapshot = None
+        if snapshot is not None:
+            self._committed = snapshot.generation
+        return self._committed
 
     def _tail(self) -> str:
         return self._log.read_text()[-3000:]
