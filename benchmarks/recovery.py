@@ -1,7 +1,8 @@
 """What a lost worker, a lost node and a killed driver cost in seconds.
 
 - Four workers on three nodes of this machine, episodes that sleep 50 ms. In every second
-  generation a worker's process, or a node's raylet, is killed at a random moment. Cost:
+  generation a worker's process, or a node's raylet, is killed at a random moment of its
+  first half: a raylet's end is noticed after some seconds, and is to cost them here. Cost:
   seconds of the generation beyond the median of those left in peace, and beyond the work
   that was lost: the time that had gone into the chunks that ran on what was killed.
 - A driver is killed in the middle of its run and resumed on the cluster, which is up:
@@ -17,6 +18,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +26,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -47,7 +50,7 @@ from distes.runs.writer import RunLog
 
 WORKERS = 4
 EPISODE_S = 0.05
-EPISODES = 320
+EPISODES = 640
 PATIENCE_S = 120
 
 
@@ -97,7 +100,17 @@ class Bench:
         self.evaluator = evaluator
         self.pids: dict[int, tuple[int, str]] = {}
         self.lost: list[dict[str, Any]] = []
+        self.ready_at: list[float] = []
         self._generation = 0
+        pool = evaluator._workers
+        joined = pool.joined
+
+        def timed(*arguments: Any) -> Any:
+            hand = joined(*arguments)
+            self.ready_at.append(time.perf_counter())
+            return hand
+
+        pool.joined = timed  # type: ignore[method-assign]
 
     def run(self, size: int = EPISODES) -> float:
         """Run one generation; gives its seconds."""
@@ -118,7 +131,7 @@ class Bench:
     def settle(self) -> None:
         """Go on until all workers are there, and what left has been told of."""
         deadline = time.monotonic() + PATIENCE_S
-        while len(self.pids) != WORKERS or self.evaluator._pool is None:
+        while len(self.pids) != WORKERS:
             assert time.monotonic() < deadline, "workers are missing"
             self.run(2 * WORKERS)
         for _ in range(3):
@@ -132,19 +145,23 @@ def losses(repetitions: int, *, node: bool) -> dict[str, Any]:
         task = distes.FunctionTask(sleep, 2)
         bench = Bench(RayEvaluator(task, task.build_policy(None), "function", workers=WORKERS))
         bench.settle()
-        quiet, struck, lost_s, workers = [], [], [], []
+        quiet, struck, lost_s, workers, noticed = [], [], [], [], 0
+        absent_s, replaced_s = [], []
         for _ in range(repetitions):
             quiet.append(bench.run())
             number, (pid, node_id) = generator.choice(sorted(bench.pids.items()))
             home = next(n for n in cluster.cluster.worker_nodes if n.node_id == node_id)
-            raylet = home.all_processes["raylet"][0].process.pid
-            victim = raylet if node else pid
-            moment = generator.uniform(0.2, 0.8) * median(quiet)
+            raylet = home.all_processes["raylet"][0].process
+            moment = generator.uniform(0.1, 0.5) * median(quiet)
             before = len(bench.lost)
-            timer = threading.Timer(moment, os.kill, (victim, 9))
+            strike = partial(_end, raylet) if node else partial(os.kill, pid, signal.SIGKILL)
+            timer = threading.Timer(moment, strike)
+            at = time.perf_counter() + moment
             timer.start()
             struck.append(bench.run())
+            ended = time.perf_counter()
             timer.join()
+            noticed += len(bench.lost) > before
             if node:
                 cluster.cluster.remove_node(home, allow_graceful=False)
                 cluster.add()
@@ -152,6 +169,9 @@ def losses(repetitions: int, *, node: bool) -> dict[str, Any]:
             told = bench.lost[before:]
             assert number in {event["worker"] for event in told}, told
             workers.append(len(told))
+            back = sorted(ready for ready in bench.ready_at if ready > at)[: len(told)]
+            replaced_s.append(max(back) - at)
+            absent_s.append(sum(min(ready, ended) - at for ready in back) / WORKERS)
             # A loss that is noticed late had no more work in it than its chunks' own length.
             lost_s.append(sum(min(e["lost_s"], EPISODE_S * _episodes(e)) for e in told))
         bench.evaluator.close()
@@ -163,11 +183,20 @@ def losses(repetitions: int, *, node: bool) -> dict[str, Any]:
         "median": median(costs),
         "largest": max(costs),
         "lost_s": median(lost_s),
+        "absent_s": median(absent_s),
+        "replaced_s": median(replaced_s),
         "generation_s": median(quiet),
         "spread_s": max(quiet) - min(quiet),
         "workers_lost": f"{min(workers)} to {max(workers)}",
+        "noticed": noticed,
         "count": repetitions,
     }
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill and reap: while a raylet is a zombie, its workers believe that it lives."""
+    process.kill()
+    process.wait()
 
 
 def _episodes(event: dict[str, Any]) -> int:
@@ -203,9 +232,12 @@ def resumes(repetitions: int) -> list[dict[str, Any]]:
                 generation.append(float(np.median(np.diff(done[5:]))))
     common = {
         "lost_s": float("nan"),
+        "absent_s": float("nan"),
+        "replaced_s": float("nan"),
         "generation_s": median(generation),
         "spread_s": float("nan"),
         "workers_lost": "",
+        "noticed": "",
         "count": repetitions,
     }
     return [
