@@ -26,7 +26,7 @@ from distes.problem import SearchProblem
 from distes.provenance import provenance
 from distes.randomness import strategy_generator
 from distes.registry import name_of
-from distes.results import Observer, Reevaluation, Result
+from distes.results import Observer, Reevaluation, Result, finished
 from distes.runs.reader import Run, load
 from distes.runs.snapshot import Snapshot
 from distes.runs.writer import RunLog, refuse_taken
@@ -177,16 +177,20 @@ class Search:
         Raises:
             UsageError: one sentence with what was given and what is accepted.
         """
-        if _IN_RAY_JOB in os.environ and not (self.out and Path(self.out).is_absolute()):
-            raise UsageError(
-                f"out {self.out or 'runs/...'} is relative, and the working directory of a Ray "
-                "job is a temporary copy: give an absolute path on storage that stays"
-            )
+        self._refuse_temporary_out()
         if self.out is not None:
             refuse_taken(self.out)
         problem = self._problem()
         self._strategy.check(problem)
         return problem
+
+    def _refuse_temporary_out(self) -> None:
+        """Refuse to write into the copy of the project that a Ray job runs in."""
+        if _IN_RAY_JOB in os.environ and not (self.out and Path(self.out).is_absolute()):
+            raise UsageError(
+                f"out {self.out or 'runs/...'} is relative, and the working directory of a Ray "
+                "job is a temporary copy: give an absolute path on storage that stays"
+            )
 
     def _problem(self, begun: Snapshot | None = None) -> SearchProblem:
         policy = self.built_policy()
@@ -215,16 +219,26 @@ class Search:
             num_contexts=self._task.num_contexts,
         )
 
-    def run(self) -> Result:
-        """Run the search from its beginning.
+    def run(self, *, resume_if_exists: bool = False) -> Result:
+        """Run the search from its beginning, or go on with what was begun.
+
+        Args:
+            resume_if_exists: if there is a run in ``out``, go on with it; if it is finished,
+                give its result. For programs that are started again after a failure.
 
         Returns:
             The result, once the final evaluations are done.
 
         Raises:
-            UsageError: the settings cannot work; nothing was written.
+            UsageError: the settings cannot work, or are not those of the run in ``out``;
+                nothing was written.
             RunFailed: every episode of the first generation failed.
         """
+        if resume_if_exists:
+            if self.out is None:
+                raise UsageError("resume_if_exists needs out: name the run to go on with")
+            if _exists_run(self.out):
+                return self._finished() or self.proceed()
         problem = self.check()
         evaluator = self._evaluator()
         try:
@@ -285,6 +299,7 @@ class Search:
         """
         if self.out is None:
             raise UsageError("out is not given: name the run to go on with")
+        self._refuse_temporary_out()
         run = load(self.out)
         self._refuse_other_settings(run)
         snapshot = run.snapshot()
@@ -299,6 +314,18 @@ class Search:
             raise
         with threadpool_limits(1), keyboard_interrupts():
             return Session(self, problem, evaluator, log).go(snapshot)
+
+    def _finished(self) -> Result | None:
+        """Give the result of the run in ``out``, if it is finished."""
+        assert self.out is not None  # noqa: S101 - its caller has looked
+        self._refuse_temporary_out()
+        run = load(self.out)
+        self._refuse_other_settings(run)
+        result = finished(self, run)
+        if result is not None:
+            for observer in self.observers:
+                observer.finished(result)
+        return result
 
     def _evaluator(self) -> Evaluator:
         for observer in self.observers:
@@ -343,6 +370,10 @@ class Search:
             "fingerprint": fingerprint(),
             **provenance(),
         }
+
+
+def _exists_run(out: str | Path) -> bool:
+    return (Path(out) / "config.json").is_file()
 
 
 def make_evaluator(search: Search, workers: int | Literal["auto"]) -> Evaluator:

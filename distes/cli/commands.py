@@ -13,7 +13,7 @@ import click
 from distes.cli.interrupts import Interrupted, interruptible, listen
 from distes.cli.options import SettingOption
 from distes.cli.run import RunCommand, configured
-from distes.errors import unknown
+from distes.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from distes.display import Display
@@ -57,6 +57,11 @@ def distes() -> None:
 @click.option("--strategy", metavar="NAME", help="see distes list strategies (cem)")
 @click.option("--policy", metavar="NAME", help="see distes list policies (linear)")
 @click.option("--dry-run", is_flag=True, help="print the resolved configuration, run nothing")
+@click.option(
+    "--resume-if-exists",
+    is_flag=True,
+    help="go on with the run in --out, if there is one: for jobs that are retried",
+)
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -66,6 +71,7 @@ def run(
     policy: str | None,  # noqa: ARG001
     *,
     dry_run: bool,
+    resume_if_exists: bool,
     **settings: Any,  # noqa: ARG001
 ) -> None:
     """Search for a policy for an environment, or run what a TOML file describes.
@@ -76,6 +82,8 @@ def run(
     from distes import configuration
 
     search = configuration.from_config(configured(ctx, target))
+    if resume_if_exists and search.out is None:
+        raise UsageError("--resume-if-exists needs --out: name the run directory")
     if dry_run:
         search.check()
         click.echo(configuration.to_toml(configuration.to_config(search)), nl=False)
@@ -83,7 +91,7 @@ def run(
 
     def start(display: Display) -> Result:
         search.observers = (display,)
-        return search.run()
+        return search.run(resume_if_exists=resume_if_exists)
 
     _watched(start)
 
@@ -183,7 +191,6 @@ def check(
     Exit code 0 if runs of it are reproducible, 1 if they are not.
     """
     from distes.configuration import environment
-    from distes.errors import UsageError
     from distes.policies.linear import Linear
     from distes.settings import checked, settings_of
     from distes.task import Task
