@@ -165,6 +165,12 @@ class Search:
         assert self.strategy is not None  # noqa: S101 - set in __post_init__
         return Normalized(self.strategy) if self.normalize_observations else self.strategy
 
+    @property
+    def name(self) -> str:
+        """What a run of it is called unless told otherwise, as part of a path."""
+        strategy = name_of("strategies", type(self.strategy))
+        return path_name(f"{self._task.name}-{strategy}-{self.seed}")
+
     def built_policy(self) -> Policy:
         """Build the policy for the task's spaces (once)."""
         if self._policy is None:
@@ -347,9 +353,7 @@ class Search:
         """Take the run's directory; it is there and empty afterwards."""
         if self.out is not None:
             return Path(self.out)
-        assert self.strategy is not None  # noqa: S101 - set in __post_init__
-        name = f"{self._task.name}-{name_of('strategies', type(self.strategy))}-{self.seed}"
-        base = Path("runs") / re.sub(r"[^A-Za-z0-9._-]+", "_", name)
+        base = Path("runs") / self.name
         base.parent.mkdir(exist_ok=True)
         for number in count(1):
             path = base if number == 1 else base.with_name(f"{base.name}-{number}")
@@ -370,6 +374,11 @@ class Search:
             "fingerprint": fingerprint(),
             **provenance(),
         }
+
+
+def path_name(text: str) -> str:
+    """Make a text part of a path, of a URI and of a job's id."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text)
 
 
 def _exists_run(out: str | Path) -> bool:

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -39,8 +39,30 @@ def listen() -> None:
 
     Called again after Ray has started, which puts a handler of its own in place.
     """
+    answer(_interrupt, leave)
+
+
+def answer(first: Callable[[int], None], again: Callable[[int], None]) -> None:
+    """Answer the next SIGINT or SIGTERM in one way, those after it in another.
+
+    Args:
+        first: called with the signal's number.
+        again: called with the number of each later one, echoes left out.
+    """
+
+    def on_first(number: int, _frame: FrameType | None) -> None:
+        heard_at = time.monotonic()
+
+        def on_later(number: int, _frame: FrameType | None) -> None:
+            if time.monotonic() - heard_at > ECHO_S:
+                again(number)
+
+        for each in SIGNALS:
+            signal.signal(each, on_later)
+        first(number)
+
     for each in SIGNALS:
-        signal.signal(each, _interrupt)
+        signal.signal(each, on_first)
 
 
 @contextmanager
@@ -74,20 +96,13 @@ def leave(number: int) -> None:
     os._exit(128 + number)
 
 
-def _interrupt(number: int, _frame: FrameType | None) -> None:
-    first = time.monotonic()
-
-    def again(second: int, _frame: FrameType | None) -> None:
-        if time.monotonic() - first > ECHO_S:
-            leave(second)
-
-    for each in SIGNALS:
-        signal.signal(each, again)
-    _say(f"{signal.Signals(number).name}: saving the run; a second one leaves at once")
+def _interrupt(number: int) -> None:
+    say(f"{signal.Signals(number).name}: saving the run; a second one leaves at once")
     defer(lambda: _raise(number))
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Write a line to stderr from a signal's handler."""
     # Not through Python's streams: the signal may have come while they were being written.
     try:
         clear = b"\r\n" if os.isatty(2) else b""
