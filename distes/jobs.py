@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import BadStatusLine, HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -87,8 +88,8 @@ class JobServer:
         """
         self.address = _address(address)
         headers = _welcome(self.address)
-        # Ray's client would tell of its every step.
-        logging.getLogger("ray").setLevel(logging.ERROR)
+        for handler in logging.getLogger("ray").handlers:
+            handler.setLevel(logging.ERROR)  # Ray's client would tell of its every step
         with _without(_ADDRESSES):  # which, to Ray's client, count more than what it is given
             self._client: Any = _Client(self.address, headers=headers)
 
@@ -219,8 +220,10 @@ def _welcome(address: str) -> dict[str, str]:
         if status == 401:
             headers = {"Authorization": f"Bearer {_token(address)}"}
             status, answer = _get(f"{address}/api/version", headers)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error
+        if isinstance(error, BadStatusLine):
+            reason = "what listens there does not speak HTTP"
         raise UsageError(
             f"no Ray job server answers at '{address}': {reason} (it is on the port of the "
             "cluster's dashboard, 8265 unless set otherwise)"

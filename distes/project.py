@@ -57,7 +57,8 @@ class Project:
             UsageError: it is not below the root.
         """
         try:
-            return Path(path).absolute().relative_to(self.root.absolute()).as_posix()
+            plain = Path(os.path.normpath(Path(path).absolute()))  # a/../b is b, links or not
+            return plain.relative_to(self.root.absolute()).as_posix()
         except ValueError:
             raise UsageError(
                 f"{what} {path} is not below the current directory {self.root.absolute()}, "
