@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -14,6 +15,14 @@ from distes.task import AnyTask
 FAULTS_KEPT = 3
 """Tracebacks kept of one evaluation: the first in episode order. Every chunk ships at
 least as many, so which are kept does not depend on how the episodes were cut."""
+
+
+Event = dict[str, object]
+
+
+def event(kind: str, **fields: object) -> Event:
+    """Note for the log what happened just now."""
+    return {"time": datetime.now(UTC).isoformat(), "kind": kind, **fields}
 
 
 class Pending(Protocol):
