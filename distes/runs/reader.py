@@ -172,6 +172,15 @@ def read_config(path: str | Path) -> dict[str, Any]:
     return dict(config)
 
 
+def exists_run(out: str | Path) -> bool:
+    """Whether a run has begun there: for jobs that begin it at first and go on with it later.
+
+    Args:
+        out: where a run's directory would be.
+    """
+    return Folder(out).exists(CONFIG)
+
+
 def generations_schema(folder: Folder) -> pa.Schema | None:
     """Read the columns of the generations so far; None if there are none."""
     parts = _parts(folder, GENERATIONS)
