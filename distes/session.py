@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,7 +52,7 @@ class Session:
             for observer in self._search.observers:
                 observer.started(
                     self._search,
-                    Path(self._log.path),
+                    self._log.path,
                     None if snapshot is None else snapshot.generation,
                 )
             self._began = time.perf_counter() - (0.0 if snapshot is None else snapshot.elapsed_s)
@@ -260,7 +259,7 @@ class Session:
             solution=solution,
             score=final,
             stopped=snapshot.stopped,
-            path=Path(self._log.path),
+            path=self._log.path,
             search=search,
             reevaluation=reevaluation,
         )

@@ -18,7 +18,7 @@ from distes.display import interval
 from distes.errors import UsageError
 from distes.runs.reader import Run, load
 from distes.runs.schema import CONFIG
-from distes.runs.storage import Folder
+from distes.runs.storage import open_folder
 from distes.settings import NONE, plain, settings_of
 from distes.statistics import Score
 from distes.task import FunctionTask, Task
@@ -149,13 +149,7 @@ def _state(run: Run) -> str:
 
 def _is_written(run: Run) -> bool:
     """Whether a search is writing the run: it holds the lock."""
-    try:
-        Folder(run.path).lock(CONFIG).close()
-    except UsageError:
-        return True
-    except OSError:  # not ours to lock
-        return False
-    return False
+    return open_folder(run.path).is_written(CONFIG)
 
 
 def _finished(run: Run) -> Mapping[str, Any] | None:
