@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -37,11 +38,12 @@ class Patient:
         patience_s: for how long one operation is tried again.
     """
 
-    def __init__(self, uri: URI, store: Store, patience_s: float = READING_S) -> None:
+    def __init__(self, uri: URI, store: Store) -> None:
         self.once = store
-        self.patience_s = patience_s
+        self.patience_s = READING_S
         self._uri = uri
-        self._hurry = threading.Event()
+        self._end = math.inf
+        self._hurried = threading.Event()
         self._overcome: list[dict[str, object]] = []
 
     def put(self, key: str, data: bytes | memoryview) -> None:
@@ -77,7 +79,8 @@ class Patient:
 
     def hurry(self) -> None:
         """Be patient for a few seconds more, and no longer."""
-        self._hurry.set()
+        self._end = time.monotonic() + HURRY_S
+        self._hurried.set()
 
     def overcome(self) -> list[dict[str, object]]:
         """Give, once, what had to be tried again and then worked."""
@@ -85,8 +88,7 @@ class Patient:
         return told
 
     def _try(self, act: Callable[[], T], what: str, key: str) -> T:
-        began, pause, tries = time.monotonic(), FIRST_PAUSE_S, 1
-        hurried: float | None = None
+        began, pause, tries, cause = time.monotonic(), FIRST_PAUSE_S, 1, ""
         while True:
             try:
                 done = act()
@@ -94,27 +96,20 @@ class Patient:
                 raise
             except OSError as error:
                 told = fault(self._uri, error)
-                now = time.monotonic()
-                if hurried is None and self._hurry.is_set():
-                    hurried = now
-                late = hurried is not None and now + pause > hurried + HURRY_S
-                if (
-                    isinstance(told, StoreRefusedError)
-                    or late
-                    or now + pause > began + self.patience_s
-                ):
+                until = min(began + self.patience_s, self._end)
+                if isinstance(told, StoreRefusedError) or time.monotonic() + pause > until:
                     raise told from error
-                cause = str(told)
             else:
                 if tries > 1:
                     seconds = round(time.monotonic() - began, 3)
                     row = {"action": what, "object": key, "tries": tries, "seconds": seconds}
                     self._overcome.append({**row, "cause": cause})
                 return done
-            if self._hurry.is_set():
-                time.sleep(pause)
-            elif self._hurry.wait(pause):
-                continue
+            cause = str(told)
+            if self._hurried.is_set():
+                time.sleep(min(pause, 1.0))
+            else:
+                self._hurried.wait(pause)
             tries, pause = tries + 1, min(2 * pause, LONGEST_PAUSE_S)
 
 

@@ -92,7 +92,8 @@ class Run:
                 events.append(json.loads(line))
             except ValueError:  # cut short by a crash, or still being written
                 continue
-        return events
+        # A run that moved between a disk and a bucket has them in files of two kinds.
+        return sorted(events, key=lambda event: str(event.get("time", "")))
 
     def population(self, generation: int) -> Population:
         """Read a generation's population; its task is None.

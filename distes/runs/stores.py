@@ -131,8 +131,10 @@ class FsspecStore:
         except ModuleNotFoundError:
             raise UsageError(f"'{uri}' needs more: pip install {install}") from None
         if uri.scheme not in fsspec.available_protocols():
-            known = {"file", "s3", "gs", *fsspec.available_protocols()}
-            raise unknown(f"scheme of '{uri}',", uri.scheme, known)
+            raise UsageError(
+                f"'{uri}' has the unknown scheme '{uri.scheme}': accepted are paths, file://, "
+                "s3://, gs://, abfs:// and what fsspec has a package for"
+            )
         try:
             self._files, self._root = fsspec.url_to_fs(str(uri), use_listings_cache=False)
         except ImportError as error:
