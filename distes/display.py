@@ -61,13 +61,6 @@ class Display(Observer):
         if search.workers != 0:
             self._print("starting Ray workers (--workers 0 needs none)")
 
-    def notice(self, text: str) -> None:
-        """Say it in a line of its own, above what is live."""
-        if self._live is None:
-            self._print(text)
-        else:
-            self._console.print(text)
-
     def started(self, search: Search, path: Location, resumed_at: int | None) -> None:
         """Say where the run is written."""
         self.path = path
@@ -131,14 +124,7 @@ class Display(Observer):
         self._stream.flush()
 
     def _line(self, row: Mapping[str, Any]) -> str:
-        parts = [f"generation {row['generation'] + 1:>4}", f"mean {_number(_mean(row)):>8}"]
-        parts += [f"elite {_number(_elite(row)):>8}"] if "elite_return_mean" in row else []
-        parts += [f"best {_number(row['episode_return_max']):>8}"]
-        parts += [f"held-out {self._heldout_text():>8}"]
-        parts += [f"{_rate(row):>9} env steps/s", f"elapsed {_clock(row['elapsed_s'])}"]
-        if row.get("failed"):
-            parts += [f"{row['failed']:.0f} episodes failed"]
-        return "  ".join(parts)
+        return generation_line(row, self._heldout[1] if self._heldout else None)
 
     def _panel(self) -> Group:
         """Lay out the live display from the newest figures."""
@@ -175,6 +161,23 @@ class Display(Observer):
 
     def _heldout_text(self) -> str:
         return _number(self._heldout[1].mean) if self._heldout else "-"
+
+
+def generation_line(row: Mapping[str, Any], heldout: Score | None) -> str:
+    """Say in one line what a generation came to.
+
+    Args:
+        row: of the generations log.
+        heldout: the newest score at the time.
+    """
+    parts = [f"generation {row['generation'] + 1:>4}", f"mean {_number(_mean(row)):>8}"]
+    parts += [f"elite {_number(_elite(row)):>8}"] if "elite_return_mean" in row else []
+    parts += [f"best {_number(row['episode_return_max']):>8}"]
+    parts += [f"held-out {_number(heldout.mean if heldout else None):>8}"]
+    parts += [f"{_rate(row):>9} env steps/s", f"elapsed {_clock(row['elapsed_s'])}"]
+    if row.get("failed"):
+        parts += [f"{row['failed']:.0f} episodes failed"]
+    return "  ".join(parts)
 
 
 def interval(score: Score) -> str:

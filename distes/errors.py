@@ -10,6 +10,10 @@ class UsageError(ValueError):
     """What was given cannot work; the message is one sentence for its user."""
 
 
+class Notice(RuntimeWarning):
+    """Something to know that stops nothing; the message is one sentence."""
+
+
 class StorageError(OSError):
     """A run could not be written; the message is one sentence with the cause."""
 

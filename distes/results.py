@@ -25,9 +25,6 @@ class Observer:
     def starting(self, search: Search) -> None:
         """The settings are accepted; workers are about to start."""
 
-    def notice(self, text: str) -> None:
-        """Something that the search's user should know, in a sentence."""
-
     def started(self, search: Search, path: Location, resumed_at: int | None) -> None:
         """The workers are up; ``resumed_at`` is the next generation of a resumed run."""
 

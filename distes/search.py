@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -17,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from distes import rollouts
 from distes.deployment import evaluate, load_policy, solution_of
-from distes.errors import UsageError, require_at_least
+from distes.errors import Notice, UsageError, require_at_least
 from distes.evaluators.base import Evaluator
 from distes.evaluators.fingerprint import fingerprint
 from distes.evaluators.serial import SerialEvaluator
@@ -299,7 +300,7 @@ class Search:
             raise UsageError(f"{self.out} is finished ({snapshot.stopped}): nothing to resume")
         problem = self._problem(snapshot)
         # First, as it may have to wait until a killed search's lease is over.
-        log, snapshot = RunLog.resume(self.out, say=self._notice)
+        log, snapshot = RunLog.resume(self.out, say=_notice)
         try:
             evaluator = self._evaluator()
         except BaseException:
@@ -307,10 +308,6 @@ class Search:
             raise
         with threadpool_limits(1), keyboard_interrupts():
             return Session(self, problem, evaluator, log).go(snapshot)
-
-    def _notice(self, text: str) -> None:
-        for observer in self.observers:
-            observer.notice(text)
 
     def _evaluator(self) -> Evaluator:
         for observer in self.observers:
@@ -386,6 +383,10 @@ def make_evaluator(search: Search, workers: int | Literal["auto"]) -> Evaluator:
         address=search.address,
         strict=search.strict,
     )
+
+
+def _notice(text: str) -> None:
+    warnings.warn(text, Notice, stacklevel=2)
 
 
 def _start_from(path: Location, num_parameters: int) -> tuple[FloatArray, Mapping[str, FloatArray]]:

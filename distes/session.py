@@ -8,19 +8,23 @@ and after any resume.
 from __future__ import annotations
 
 import math
+import platform
 import time
+import warnings
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from distes.distributions import Point, Table
-from distes.errors import RunFailed
+from distes.errors import Notice, RunFailed
 from distes.evaluators.base import Evaluator
 from distes.numerics.ranking import elites
 from distes.population import Episodes, Evaluated, Population, Purpose, RunKey, Status
 from distes.problem import SearchProblem
-from distes.results import Reevaluation, Result
+from distes.results import Observer, Reevaluation, Result
 from distes.runs.snapshot import Selected, Snapshot
 from distes.runs.writer import RunLog
 from distes.statistics import score, student_quantile, summary
@@ -28,6 +32,11 @@ from distes.types import FloatArray
 
 if TYPE_CHECKING:
     from distes.search import Search
+
+_ENDS = {
+    Status.CRASHED: "killed its worker, again and again",
+    Status.TIMEOUT: "outlived episode_timeout_s, twice",
+}
 
 
 class Session:
@@ -37,6 +46,7 @@ class Session:
         self, search: Search, problem: SearchProblem, evaluator: Evaluator, log: RunLog
     ) -> None:
         self._search = search
+        self._observers = (*_metrics(search), *search.observers)
         self._strategy = search._strategy
         self._problem = problem
         self._evaluator = evaluator
@@ -44,12 +54,13 @@ class Session:
         target = search.target
         self._target = search._task.reward_threshold if target is None else target
         self._log_s = 0.0
+        self._said_where = False
         problem.on_run = log.evaluation
 
     def go(self, snapshot: Snapshot | None) -> Result:
         """Run to the end; log and workers are closed afterwards, whatever happens."""
         try:
-            for observer in self._search.observers:
+            for observer in self._observers:
                 observer.started(
                     self._search,
                     self._log.path,
@@ -71,7 +82,7 @@ class Session:
             self._close(failed=True)
             raise
         self._close(failed=False)
-        for observer in self._search.observers:
+        for observer in self._observers:
             observer.finished(result)
         return result
 
@@ -101,6 +112,7 @@ class Session:
             heldout = self._evaluator.submit(before.due, heldout_key)
         evaluated = pending.result()
         times.append(time.perf_counter())
+        self._say_where(evaluated)
         if generation == 0:
             self._refuse_hopeless(evaluated)
         state = self._strategy.tell(self._problem, before.strategy, population, evaluated.episodes)
@@ -147,10 +159,24 @@ class Session:
         self._log.generation(row, key, population, evaluated)
         self._log.commit(snapshot)
         self._log_s = time.perf_counter() - began
-        for observer in self._search.observers:
+        for observer in self._observers:
             observer.generation(row)
         self._refuse_meaningless(generation, evaluated)
         return snapshot
+
+    def _say_where(self, evaluated: Evaluated) -> None:
+        """Say once, as soon as there are several nodes, on which of them a directory is."""
+        nodes = evaluated.telemetry.nodes
+        if self._said_where or len(nodes) < 2:
+            return
+        self._said_where = True
+        if isinstance(self._log.path, Path):
+            warnings.warn(
+                f"{self._log.path} is on the driver's machine (node {platform.node()}), which is "
+                "enough: only the driver writes",
+                Notice,
+                stacklevel=2,
+            )
 
     def _refuse_hopeless(self, evaluated: Evaluated) -> None:
         status = evaluated.episodes.status
@@ -165,6 +191,10 @@ class Session:
                 f"every episode of the first generation failed; the first error was\n\n"
                 f"{tracebacks[0]}"
             )
+        found = {Status(int(each)) for each in np.unique(status)}
+        if found <= {Status.CRASHED, Status.TIMEOUT}:
+            ends = " or ".join(_ENDS[each] for each in sorted(found))
+            raise RunFailed(f"every episode of the first generation {ends}")
         raise RunFailed("every episode of the first generation returned NaN or infinity")
 
     def _refuse_meaningless(self, generation: int, evaluated: Evaluated) -> None:
@@ -198,7 +228,7 @@ class Session:
 
     def _reaches(self, generation: int, answer: Evaluated, *, confirms: bool) -> bool:
         found = score(answer.episodes.episode_return)
-        for observer in self._search.observers:
+        for observer in self._observers:
             observer.heldout(generation, found, self._target, confirms)
         return self._target is not None and found.failed == 0 and found.mean >= self._target
 
@@ -304,6 +334,15 @@ class Session:
         logged = key if logged_call is None else key._replace(call=logged_call)
         self._log.evaluation(logged, population, answer)
         return answer.episodes
+
+
+def _metrics(search: Search) -> Sequence[Observer]:
+    """Give what exports a run's figures; there is no exporter without Ray."""
+    if search.workers == 0:
+        return ()
+    from distes.metrics import Metrics
+
+    return (Metrics(),)
 
 
 def clearly_better(candidates: FloatArray, solution: FloatArray) -> int | None:

@@ -1,4 +1,4 @@
-"""Ray for tests: one on the loopback interface, shared by all, ended by its own handle."""
+"""Ray for tests: on the loopback interface, one a module, ended by its own handle."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.pop("RAY_ADDRESS", None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_local():
     """A Ray with 5 CPUs that this process is connected to; gives its address."""
     import ray

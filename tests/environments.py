@@ -76,6 +76,18 @@ def walk(**kwargs: Any) -> gym.Env[Any, Any]:
     return Walk(**kwargs)
 
 
+class SlowWalk(Walk):
+    """A population of 20 takes a fifth of a second."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        time.sleep(0.01)
+        return super().reset(seed=seed, options=options)
+
+
+def slow_walk() -> gym.Env[Any, Any]:
+    return SlowWalk(fail_above=2.5)
+
+
 def limited_walk() -> gym.Env[Any, Any]:
     return gym.wrappers.TimeLimit(Walk(), 4)
 
@@ -107,6 +119,13 @@ def vectorised_sphere(parameters: Any) -> Any:
 def slow_sphere(parameters: Any) -> float:
     time.sleep(0.004)
     return sphere(parameters)
+
+
+def watched_sphere(parameters: Any) -> float:
+    """Fails for some parameters, and takes a while for the rest."""
+    if int(abs(parameters[0]) * 1e6) % 5 == 0:
+        raise RuntimeError("this one fails")
+    return slow_sphere(parameters)
 
 
 def picky_sphere(parameters: Any) -> Any:

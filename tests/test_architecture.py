@@ -20,7 +20,7 @@ LAYERS = [
     {"distributions", "probes", "policies", "task", "envs"},
     {"strategies", "rollouts"},
     {"evaluators", "runs"},
-    {"problem", "search", "session", "results", "deployment", "configuration"},
+    {"problem", "search", "session", "results", "deployment", "configuration"} | {"metrics"},
     {"cli", "analysis", "display", "testing", "__main__"},
 ]
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
@@ -28,7 +28,7 @@ LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 STRANGERS = {frozenset({"strategies", "rollouts"}), frozenset({"evaluators", "runs"})}
 """Rooms of one layer that must not know each other."""
 
-ONLY_IN = {"ray": {"evaluators"}, "pyarrow": {"runs"}, "matplotlib": {"analysis"}}
+ONLY_IN = {"ray": {"evaluators", "metrics"}, "pyarrow": {"runs"}, "matplotlib": {"analysis"}}
 NEVER_IN_STRATEGIES = {"ray", "gymnasium", "pyarrow", "pandas"}
 
 MODULES = {

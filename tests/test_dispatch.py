@@ -12,21 +12,31 @@ from distes.evaluators.dispatch import Dispatcher
 
 DRIVER_S = 0.0005  # the driver's own time for each message, in or out
 LATENCY_S = 0.0005  # on the way, each direction
+IDLE_S = 0.05  # between two looks while workers are idle
 
 
 class Simulation:
-    """Workers that run pieces in order, and one driver that handles one message at a time."""
+    """Workers that run pieces in order, and one driver that handles one message at a time.
 
-    def __init__(self, workers, chunk_s=0.075):
+    Args:
+        workers: how many.
+        slow: factor on the seconds of a worker's episodes; infinity never answers.
+    """
+
+    def __init__(self, workers, chunk_s=0.075, slow=None):
         self.dispatcher = Dispatcher(chunk_s)
         self.queues = {number: deque() for number in range(workers)}
         self.running = dict.fromkeys(self.queues)
+        self.slow = slow or {}
         self.now = 0.0  # the driver's time
         self.events = []
         self.order = 0
         self.dead = set()
         self.messages = 0
+        self.duplicates = 0
         self.durations = {}
+        self.missing = {}
+        self.ran = {}
         for number in self.queues:
             self.dispatcher.join(number)
 
@@ -39,37 +49,43 @@ class Simulation:
             piece = self.queues[worker].popleft()
             self.running[worker] = piece
             seconds = float(self.durations[piece.work][piece.start : piece.stop].sum())
+            seconds *= self.slow.get(worker, 1.0)
             self._at(time + seconds, "end", worker, piece, seconds)
 
     def _assign(self):
         for assignment in self.dispatcher.assign(self.now):
             self.now += DRIVER_S
             self.messages += 1
+            self.duplicates += assignment.duplicate
             if assignment.taken_from is not None:
                 queue = self.queues[assignment.taken_from]
                 if assignment.piece in queue:
                     queue.remove(assignment.piece)
             self._at(self.now + LATENCY_S, "arrive", assignment.worker, assignment.piece)
+        if self.dispatcher.idle:
+            self._at(self.now + IDLE_S, "look", None)
 
     def run(self, durations, kill=()):
         """Run evaluations {number: seconds of each episode}; returns when each was complete."""
         self.durations |= durations
-        missing = {work: len(seconds) for work, seconds in durations.items()}
-        ran = {work: np.zeros(len(seconds), int) for work, seconds in durations.items()}
-        complete = {}
         for work, seconds in durations.items():
+            self.missing[work] = len(seconds)
+            self.ran[work] = np.zeros(len(seconds), int)
             self.dispatcher.submit(work, len(seconds), "search", 2048)
+        complete = {}
         for time, worker in kill:
             self._at(time, "kill", worker)
         self._assign()
-        answers = set()
         while len(complete) < len(durations):
             time, _, (kind, worker, *rest) = heapq.heappop(self.events)
             if worker in self.dead:
                 continue
-            if kind == "kill":
+            if kind == "look":
+                self.now = max(self.now, time)
+                self._assign()
+            elif kind == "kill":
                 self.dead.add(worker)
-                self.dispatcher.leave(worker)
+                self.dispatcher.leave(worker, deaths_allowed=None)
                 self.now = max(self.now, time)
                 self._assign()
             elif kind == "arrive":
@@ -82,22 +98,18 @@ class Simulation:
             else:
                 piece, seconds = rest
                 self.now = max(self.now, time) + DRIVER_S
-                if (worker, piece) in answers or piece not in self._held(worker):
-                    continue
-                answers.add((worker, piece))
-                self.dispatcher.done(worker, piece, seconds, self.now)
-                ran[piece.work][piece.start : piece.stop] += 1
-                missing[piece.work] -= piece.size
-                if missing[piece.work] == 0:
-                    self.dispatcher.forget(piece.work)
-                    complete[piece.work] = self.now
+                if piece not in self.dispatcher._workers[worker].held:
+                    continue  # it was taken back, but had begun
+                if self.dispatcher.done(worker, piece, seconds, self.now):
+                    self.ran[piece.work][piece.start : piece.stop] += 1
+                    self.missing[piece.work] -= piece.size
+                    if self.missing[piece.work] == 0:
+                        self.dispatcher.forget(piece.work)
+                        complete[piece.work] = self.now
                 self._assign()
-        for counts in ran.values():
-            assert (counts == 1).all()
+        for work in durations:
+            assert (self.ran[work] == 1).all()
         return complete
-
-    def _held(self, worker):
-        return self.dispatcher._workers[worker].held
 
 
 def greedy(durations, workers):
@@ -217,11 +229,138 @@ def test_only_the_running_chunk_counts_an_attempt():
     first = dispatcher.assign(0.0)[0].piece
     dispatcher.done(0, first, 0.05, 0.05)
     running, waiting = (each.piece for each in dispatcher.assign(0.05))
-    assert dispatcher.leave(0) == [running, waiting]
+    departure = dispatcher.leave(0, deaths_allowed=None)
+    assert (departure.running, departure.given_up) == (running, None)
+    assert set(departure.again) == {running, waiting}
     assert (running.attempt, waiting.attempt) == (2, 1)
+    assert not running.suspect  # it was the node's fault
     dispatcher.join(1)
     again = [each.piece for each in dispatcher.assign(0.1)]
-    assert again == [running, waiting]
+    assert set(again) == {running, waiting}
+
+
+def learnt(episodes, per_episode_s, workers=1):
+    """A dispatcher that knows how long episodes take, and has just got them to hand out."""
+    dispatcher = Dispatcher()
+    for number in range(workers):
+        dispatcher.join(number)
+    dispatcher.submit(0, 1, "search", 2048)
+    (first,) = dispatcher.assign(0.0)
+    dispatcher.done(first.worker, first.piece, per_episode_s, per_episode_s)
+    dispatcher.forget(0)
+    dispatcher.submit(1, episodes, "search", 2048)
+    return dispatcher
+
+
+def kill(dispatcher, number, deaths_allowed=3):
+    """Lose a worker to what it runs, and start another."""
+    departure = dispatcher.leave(number, deaths_allowed=deaths_allowed)
+    dispatcher.join(number + 1)
+    return departure
+
+
+@given(st.integers(1, 5000), st.integers(0, 10_000), st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_poisonous_episode_is_found(episodes, poison, data):
+    """One episode kills whoever runs it: it alone may be lost, after a bounded number of
+    deaths, however the episodes were cut."""
+    poison %= episodes
+    dispatcher = learnt(episodes, data.draw(st.sampled_from([1e-5, 1e-3, 0.05])))
+    now, worker, deaths, given_up = 1.0, 0, 0, None
+    ran = np.zeros(episodes, int)
+    while ran.sum() < episodes - 1 or given_up is None:
+        now += 0.1
+        dispatcher.assign(now)
+        held = dispatcher._workers[worker].held
+        if any(piece.suspect for piece in held):
+            assert len(held) == 1  # else a death would not name its episode
+        piece = held[0]
+        if piece.start <= poison < piece.stop:
+            departure = kill(dispatcher, worker)
+            worker += 1
+            deaths += 1
+            given_up = departure.given_up
+        else:
+            dispatcher.done(worker, piece, 0.0, now)
+            ran[piece.start : piece.stop] += 1
+    assert (given_up.start, given_up.size) == (poison, 1)
+    assert ran[poison] == 0
+    assert ran.max() <= 1
+    assert deaths <= 6
+
+
+def test_an_innocent_episode_outlives_a_coincidence():
+    """Two deaths of other causes, out of memory next door say, must not mark an episode."""
+    dispatcher = learnt(1, 0.05)
+    for number in range(2):
+        dispatcher.assign(1.0 + number)
+        assert kill(dispatcher, number).given_up is None
+    (last,) = dispatcher.assign(4.0)
+    assert dispatcher.done(2, last.piece, 0.05, 4.1)
+    assert last.piece.attempt == 3
+
+
+def test_losses_with_the_node_are_no_suspicion_until_they_repeat():
+    """Spot nodes go at any time; but what takes node after node with it must not go on."""
+    dispatcher = learnt(1, 0.05)
+    given_up, losses = None, 0
+    while given_up is None:
+        (each,) = dispatcher.assign(float(losses))
+        assert each.piece.suspect == (losses > 3)
+        given_up = kill(dispatcher, losses, deaths_allowed=None).given_up
+        losses += 1
+        assert losses <= 6
+    assert losses == 6
+
+
+def test_a_late_chunk_runs_twice_and_counts_once():
+    """A worker that hangs must not hold up the generation while others are idle."""
+    simulation = Simulation(4)
+    simulation.run({0: np.full(200, 0.05)})
+    simulation.slow = {0: 40.0}
+    began = simulation.now
+    through = simulation.run({1: np.full(200, 0.05)})[1] - began
+    assert simulation.duplicates
+    assert through < 1.25 * 200 * 0.05 / 3 + 0.3  # not the 2 s that one chunk takes there
+
+
+def test_a_worker_that_vanishes_holds_up_nothing():
+    """A host that is gone without a word never answers; its chunk must not be waited for."""
+    simulation = Simulation(3)
+    simulation.run({0: np.full(100, 0.02)})
+    simulation.slow = {1: 1e9}
+    began = simulation.now
+    for work in range(1, 4):
+        simulation.run({work: np.full(100, 0.02)})
+    assert simulation.now - began < 3 * (1.25 * 100 * 0.02 / 2 + 0.3)
+
+
+def test_long_episodes_are_not_run_twice():
+    """Where lengths differ much, a long episode is no reason; copies would block workers."""
+    simulation = Simulation(WORKERS)
+    chunks = 0
+    for seed in range(8):
+        simulation.run({seed: drawn("exponential", 0.05, 512, seed)})
+        chunks = simulation.messages
+    assert simulation.duplicates <= 0.02 * chunks
+
+
+def test_a_retired_worker_gets_nothing_and_loses_nothing():
+    """A draining node is given no new chunk, and what waited there goes elsewhere."""
+    dispatcher = learnt(1000, 0.01, workers=2)
+    given = dispatcher.assign(1.0)
+    held = [each.piece for each in given if each.worker == 0]
+    assert len(held) == 2
+    assert dispatcher.retire(0) == [held[1]]
+    assert not dispatcher.resting(0)
+    dispatcher.done(1, dispatcher._workers[1].held[0], 0.08, 1.1)
+    after = dispatcher.assign(1.1)
+    assert {each.worker for each in after} == {1}
+    assert after[0].piece is held[1]
+    assert dispatcher.done(0, held[0], 0.08, 1.2)
+    assert dispatcher.resting(0)
+    assert not [each for each in dispatcher.assign(1.2) if each.worker == 0]
+    assert dispatcher.leave(0, deaths_allowed=None) == (None, [], None)
 
 
 def test_chunks_are_aligned_powers_of_two():

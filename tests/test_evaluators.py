@@ -193,14 +193,27 @@ def test_a_killed_worker_changes_nothing(on_ray, tmp_path):
     np.testing.assert_array_equal(again.episodes.episode_return, expected.episodes.episode_return)
 
 
-def test_episodes_that_kill_every_worker_are_named(on_ray, tmp_path):
-    """Otherwise a poisonous candidate would be moved round the cluster for ever."""
+def test_an_episode_that_kills_every_worker_is_given_up(on_ray, tmp_path):
+    """One poisonous candidate must cost its own row and no other, and not the run."""
     table = np.zeros((20, 2))
     table[13, 0] = 1.0
+    population = Population(Table(table), 20)
+    (expected,) = serially(settle(FunctionTask(sphere, 2)), population)
     fatal = Fatal(str(tmp_path), 0.5, 100)
-    evaluator = on_ray(settle(FunctionTask(fatal, 2)), workers=1, chunk_s=0.01)
-    with pytest.raises(RunFailed, match=r"died 3 times .* candidates 13 to 13 .* generation 3"):
-        evaluator.submit(Population(Table(table), 20), KEY).result()
+    evaluator = on_ray(settle(FunctionTask(fatal, 2)), workers=2, chunk_s=0.1)
+    answer = evaluator.submit(population, KEY).result()
+    assert answer.episodes.status[13] == Status.CRASHED
+    assert np.isnan(answer.episodes.episode_return[13])
+    assert np.isnan(answer.episodes.fitness[13])
+    others = np.arange(20) != 13
+    np.testing.assert_array_equal(
+        answer.episodes.episode_return[others], expected.episodes.episode_return[others]
+    )
+    assert (answer.episodes.status[others] == Status.OK).all()
+    np.testing.assert_array_equal(answer.episodes.seed, expected.episodes.seed)
+    assert len(list(tmp_path.iterdir())) >= 3  # it was tried on as many workers
+    (event,) = [each for each in answer.events if each["kind"] == "episode_crashed"]
+    assert (event["candidate"], event["episode"], event["workers_lost"]) == (13, 0, 3)
     harmless = Population(Table(np.zeros((5, 2))), 5)
     assert (evaluator.submit(harmless, KEY).result().episodes.fitness == 0).all()
 
@@ -313,9 +326,7 @@ def test_ray_in_use_stays(on_ray, ray_local):
     """A notebook's Ray must survive a search, and be free of its workers afterwards."""
     import ray
 
-    evaluator = on_ray(settle(FunctionTask(sphere, 2)))
-    evaluator.submit(gaussian(2, 5), KEY).result()
-    assert len(evaluator._hands) + len(evaluator._starting) == 5  # all its CPUs
+    evaluator = all_there(on_ray(settle(FunctionTask(sphere, 2))), 5, 2)  # all its CPUs
     evaluator.close()
     assert ray.is_initialized()
     deadline = time.monotonic() + 30
@@ -328,9 +339,10 @@ def test_ray_in_use_stays(on_ray, ray_local):
 
 def test_more_workers_than_fit_is_said(on_ray, monkeypatch):
     """What cannot be placed is told with numbers; what can be placed works meanwhile."""
-    from distes.evaluators import ray as module
+    from distes.evaluators import pool as module
 
     monkeypatch.setattr(module, "PLACED_WITHIN_S", 0.0)
+    monkeypatch.setattr(module, "LOOK_S", 0.0)
     parts = settle(FunctionTask(slow_sphere, 2))
     evaluator = on_ray(parts, workers=2, cpus_per_worker=3)
     with pytest.warns(RuntimeWarning, match="of 2 workers of 3 CPUs are ready: .* has 5 CPUs"):
@@ -341,12 +353,13 @@ def test_more_workers_than_fit_is_said(on_ray, monkeypatch):
 
 def test_no_room_for_any_worker_is_refused(on_ray, monkeypatch):
     """Otherwise the run would wait for ever for CPUs that no node has."""
-    from distes.evaluators import ray as module
+    from distes.evaluators import pool as module
 
     parts = settle(FunctionTask(sphere, 2))
     with pytest.raises(UsageError, match="5 CPUs, room for 0"):
         on_ray(parts, cpus_per_worker=6)
     monkeypatch.setattr(module, "PLACED_WITHIN_S", 0.0)
+    monkeypatch.setattr(module, "LOOK_S", 0.0)
     evaluator = on_ray(parts, workers=1, cpus_per_worker=6)
     with pytest.raises(UsageError, match="0 of 1 workers of 6 CPUs are ready"):
         evaluator.submit(gaussian(2, 5), KEY).result()
@@ -354,7 +367,7 @@ def test_no_room_for_any_worker_is_refused(on_ray, monkeypatch):
 
 def test_a_worker_that_differs_is_told_of(on_ray, monkeypatch):
     """Other libraries may change the last bits: never silently, and with strict not at all."""
-    from distes.evaluators import ray as module
+    from distes.evaluators import pool as module
 
     monkeypatch.setattr(module, "fingerprint", lambda: fingerprint() | {"numpy": "0.1"})
     parts = settle(FunctionTask(sphere, 2))

@@ -83,7 +83,7 @@ def test_finished_run_is_summed_up(finished):
     assert found["generations"] == "4"
     failed = int((run.episodes["status"] != "ok").sum())
     assert failed > 0
-    assert found["episodes"] == f"80, {failed} failed"
+    assert found["episodes"] == f"80, {failed} failed ({failed} error)"
     assert found["env steps"].startswith(f"{run.episodes['episode_length'].sum()},")
     assert f"{finished.score.episodes} unseen episodes" in found["final score"]
     assert f"{finished.score.mean:.4g}"[:5] in found["final score"]
@@ -175,14 +175,28 @@ def test_workers_lost_and_retries_are_counted(tmp_path):
     evaluated = evaluate(problem, population)
     for generation in range(2):
         key = distes.population.RunKey(0, generation)
-        row = watched.run.generations.iloc[generation].to_dict() | {"retries": 2}
-        events = ({"kind": "worker_lost", "worker": 1},)
+        row = watched.run.generations.iloc[generation].to_dict()
+        row |= {"retries": 2, "duplicates": generation, "workers": 3, "utilisation": 0.5}
+        events = ({"kind": "worker_lost", "worker": 1}, {"kind": "worker_joined", "worker": 2})
         log.generation(row, key, population, replace(evaluated, events=events))
     log.commit(None, now=True)
     log.close()
     found = fields(info(tmp_path / "run"))
     assert found["retries"] == "4 chunks ran again, with equal results"
+    assert found["duplicates"].startswith("1 chunk ran twice")
+    assert found["workers"] == (
+        "3 in the last generation, 50% of their time in episodes; 2 joined, 2 lost"
+    )
     assert found["events"] == "2 worker_lost"
+
+
+def test_reason_of_an_earlier_session_is_not_the_runs_state(tmp_path):
+    """A run that was resumed after a failure, and then interrupted, did not fail."""
+    log = RunLog.create(tmp_path / "run", {"search": {"env": "CartPole-v1"}})
+    log.event("failed", reason="every worker died")
+    log.event("resumed", generation=0)
+    log.close()
+    assert fields(info(tmp_path / "run"))["state"].startswith("interrupted")
 
 
 def evaluate(problem, population):

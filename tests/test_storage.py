@@ -14,8 +14,11 @@ import textwrap
 import threading
 import time
 import uuid
+import warnings
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fsspec
@@ -32,11 +35,13 @@ from test_search import StopAt, assert_same_run, cartpole
 import distes
 from distes.cli import main
 from distes.display import Display
-from distes.errors import StorageError, UsageError
+from distes.errors import Notice, StorageError, UsageError
+from distes.evaluators.serial import SerialEvaluator
 from distes.runs import locks, patience, storage, stores
 from distes.runs.location import URI, locate
 from distes.runs.reader import exists_run, load
 from distes.runs.storage import LocalFolder, ObjectFolder, open_folder
+from distes.runs.tail import Tail
 from distes.runs.writer import RunLog
 from distes.search import Search
 
@@ -399,13 +404,13 @@ def test_a_killed_run_in_a_bucket_goes_on_as_if_nothing_was(s3, tmp_path, server
 def test_two_writers_in_a_bucket_are_refused(s3, swift):
     """Two searches in one place would overwrite each other's parts."""
     log = RunLog.create(s3, {})
-    assert open_folder(s3).is_written("config.json")
+    assert load(s3).is_written()
     with pytest.raises(UsageError, match="is being written") as found:
         RunLog.resume(s3)
     one_sentence(found)
     run_to(log, 0, 1)
     log.close()
-    assert not open_folder(s3).is_written("config.json")
+    assert not load(s3).is_written()
     RunLog.resume(s3)[0].close()
     assert_whole(s3, 1)
 
@@ -838,3 +843,44 @@ def test_an_interrupted_run_says_where_to_go_on(s3, swift, capsys):
     assert f"{s3} resumes at generation 3" in capsys.readouterr().out
     assert result.path == s3
     assert isinstance(result.path, URI)
+
+
+@pytest.mark.parametrize("kind", ["local", "memory"])
+def test_a_local_directory_on_a_cluster_is_said_once(kind, tmp_path, memory, swift, monkeypatch):
+    """Who looks for the run on another node, or on shared storage, would not find it."""
+    submit = SerialEvaluator.submit
+
+    def on_two_machines(self, population, key):
+        done = submit(self, population, key).result()
+        telemetry = replace(done.telemetry, nodes=("a", "b"))
+        return SimpleNamespace(result=lambda: replace(done, telemetry=telemetry))
+
+    monkeypatch.setattr(SerialEvaluator, "submit", on_two_machines)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        cartpole({"local": tmp_path / "x", "memory": memory}[kind], generations=3).run()
+    said = [str(w.message) for w in caught if issubclass(w.category, Notice)]
+    if kind == "memory":
+        assert said == []
+    else:
+        assert len(said) == 1
+        assert f"{tmp_path / 'x'} is on the driver's machine" in said[0]
+
+
+def test_following_a_run_in_a_bucket(s3, swift):
+    """Jobs write there, and are followed from a laptop."""
+    log = RunLog.create(s3, {})
+    log._folder.append_s = 0.0
+    tail = Tail(s3, 10)
+    log.event("first")
+    run_to(log, 0, 2)
+    news = tail.news()
+    assert [row["generation"] for row in news.rows] == [0, 1]
+    assert tail.news().rows == []
+    log.event("second")
+    run_to(log, 2, 3)
+    log.close()
+    news2 = tail.news()
+    assert [row["generation"] for row in news2.rows] == [2]
+    told = [event["kind"] for event in news.events + news2.events]
+    assert told == ["first", "second"]

@@ -17,8 +17,6 @@ from distes.configuration import ROOMS, choose, search_settings
 from distes.display import interval
 from distes.errors import UsageError
 from distes.runs.reader import Run, load
-from distes.runs.schema import CONFIG
-from distes.runs.storage import open_folder
 from distes.settings import NONE, plain, settings_of
 from distes.statistics import Score
 from distes.task import FunctionTask, Task
@@ -30,6 +28,13 @@ _SAID = {"env", "function", "seed", "target", "threshold", "engine", "out"}
 """Settings that have a line of their own, or none."""
 
 _MILESTONES = {"finished", "failed", "resumed"}
+_SAID_ELSEWHERE = _MILESTONES | {"worker_joined"}
+
+_AGAIN = {
+    "retries": "ran again, with equal results",
+    "duplicates": "ran twice so as not to wait for a slow worker, with equal results",
+}
+"""Figures of the generations about work done more than once."""
 
 
 def info(path: str | Path) -> str:
@@ -112,26 +117,48 @@ def _changed(values: Mapping[str, Any], accepted: Mapping[str, Any]) -> str:
 
 
 def _progress(run: Run) -> Iterator[tuple[str, str]]:
-    yield "state", _state(run)
+    yield "state", state(run)
     rows = run.generations
     if rows.empty:
         return
     rows = rows.sort_values("generation")
     last = rows.iloc[-1]
     steps, seconds = int(rows["env_steps"].sum()), float(rows["run_s"].sum())
-    failed = int(rows["failed"].sum())
     yield "generations", f"{len(rows):,}"
-    yield (
-        "episodes",
-        f"{int(rows['episodes'].sum()):,}" + (f", {failed:,} failed" if failed else ""),
-    )
+    yield "episodes", f"{int(rows['episodes'].sum()):,}{_failures(run)}"
     rate = f", {steps / seconds:,.0f} a second" if seconds > 0 else ""
     yield "env steps", f"{steps:,}{rate}"
     yield "elapsed", _duration(float(last["elapsed_s"]))
     yield "last generation", _population(last.to_dict())
+    workers = int(last.get("workers", 0))
+    if workers:
+        share = (
+            float((rows["utilisation"] * rows["run_s"]).sum()) / seconds if seconds else math.nan
+        )
+        busy = f", {share:.0%} of their time in episodes" if math.isfinite(share) else ""
+        yield "workers", f"{workers:,} in the last generation{busy}{_coming_and_going(run)}"
 
 
-def _state(run: Run) -> str:
+def _failures(run: Run) -> str:
+    failed = int(run.generations["failed"].sum())
+    if not failed:
+        return ""
+    counts = {status: count for status, count in run.statuses().items() if status != "ok"}
+    return f", {failed:,} failed ({', '.join(f'{n:,} {status}' for status, n in counts.items())})"
+
+
+def _coming_and_going(run: Run) -> str:
+    kinds = Counter(str(event.get("kind")) for event in run.events)
+    said = [
+        f"{kinds[kind]:,} {what}"
+        for kind, what in (("worker_joined", "joined"), ("worker_lost", "lost"))
+        if kinds[kind]
+    ]
+    return f"; {', '.join(said)}" if said else ""
+
+
+def state(run: Run) -> str:
+    """Say how far a run is, or why it ended."""
     finished = _finished(run)
     if finished is not None:
         return f"finished: {finished.get('reason', 'no reason was logged')}"
@@ -139,17 +166,26 @@ def _state(run: Run) -> str:
     at = "before its first generation was written"
     if not rows.empty:
         at = f"after generation {int(rows['generation'].max()) + 1}"
-    if _is_written(run):
+    if run.is_written():
         return f"running, {at}"
-    failures = [event for event in run.events if event.get("kind") == "failed"]
-    if failures:
-        return f"failed: {failures[-1].get('reason', 'no reason was logged')}"
+    milestones = [event for event in run.events if event.get("kind") in _MILESTONES]
+    if milestones and milestones[-1]["kind"] == "failed":
+        return f"failed: {milestones[-1].get('reason', 'no reason was logged')}"
     return f"interrupted {at}"
 
 
-def _is_written(run: Run) -> bool:
-    """Whether a search is writing the run: it holds the lock."""
-    return open_folder(run.path).is_written(CONFIG)
+def is_finished(path: str | Path) -> bool:
+    """Whether a run is complete, its final score included."""
+    return _finished(load(path)) is not None
+
+
+def by_command(run: Run) -> bool:
+    """Whether the command line can go on with a run.
+
+    A task that was an object of a script is known to that script, and to nobody else.
+    """
+    settings = run.config.get("search", {})
+    return not any(str(settings.get(key, "")).startswith("<") for key in ("env", "function"))
 
 
 def _finished(run: Run) -> Mapping[str, Any] | None:
@@ -190,14 +226,15 @@ def _results(run: Run) -> Iterator[tuple[str, str]]:
 
 def _trouble(run: Run) -> Iterator[tuple[str, str]]:
     rows = run.generations
-    retries = int(rows["retries"].sum()) if "retries" in rows else 0
-    if retries:
-        yield "retries", f"{retries:,} chunks ran again, with equal results"
+    for column, why in _AGAIN.items():
+        count = int(rows[column].sum()) if column in rows else 0
+        if count:
+            yield column, f"{count:,} chunk{'s' if count > 1 else ''} {why}"
     events = Counter(str(event.get("kind")) for event in run.events)
     resumed = events["resumed"]
     if resumed:
         yield "resumed", f"{resumed} time{'s' if resumed > 1 else ''}"
-    others = [f"{count:,} {kind}" for kind, count in events.items() if kind not in _MILESTONES]
+    others = [f"{count:,} {kind}" for kind, count in events.items() if kind not in _SAID_ELSEWHERE]
     if others:
         yield "events", ", ".join(others)
     tracebacks = [str(e["traceback"]) for e in run.events if e.get("traceback")]
@@ -209,13 +246,11 @@ def _next(run: Run) -> Iterator[tuple[str, str]]:
     path = shlex.quote(str(run.path))
     rows = run.generations
     name = "next"
-    settings = run.config.get("search", {})
-    if any(str(settings.get(key, "")).startswith("<") for key in ("env", "function")):
-        # Its task is known to the script that made it, and to nobody else.
-        if _finished(run) is None and not _is_written(run):
+    if not by_command(run):
+        if _finished(run) is None and not run.is_written():
             yield name, f"Search(..., out={str(run.path)!r}).proceed() in the script that made it"
         return
-    if _finished(run) is None and not _is_written(run):
+    if _finished(run) is None and not run.is_written():
         yield name, f"distes resume {path}"
         name = ""
     if not rows.empty:

@@ -9,14 +9,16 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from distes.cli.commands import distes
 from distes.cli.interrupts import Interrupted
-from distes.errors import RunFailed, StorageError, UsageError, unknown
+from distes.errors import Notice, RunFailed, StorageError, UsageError, unknown
 
 __all__ = ["main"]
 
@@ -39,11 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Modules beside the user are theirs to name; at the end, they hide nothing installed.
         sys.path.append(str(Path.cwd()))
     try:
-        code = distes.main(
-            args=None if arguments is None else list(arguments),
-            prog_name="distes",
-            standalone_mode=False,
-        )
+        with warnings.catch_warnings():
+            warnings.showwarning = _show(warnings.showwarning)
+            code = distes.main(
+                args=None if arguments is None else list(arguments),
+                prog_name="distes",
+                standalone_mode=False,
+            )
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return BAD_USAGE
@@ -68,6 +72,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     return code if isinstance(code, int) else 0
+
+
+def _show(others: Callable[..., None]) -> Callable[..., None]:
+    """Show a notice as one line, and any other warning as before."""
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, Notice):
+            click.echo(f"distes: {message}", err=True)
+        else:
+            others(message, category, *place, **more)
+
+    return show
 
 
 def _say(sentence: str, exit_code: int) -> int:

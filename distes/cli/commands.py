@@ -175,8 +175,17 @@ def plot(
 
 @distes.command()
 @RUN
-def info(run: Location) -> None:
-    """Sum up a run: settings, progress, results, events."""
+@click.option("--follow", is_flag=True, help="tell of each generation until the run is finished")
+def info(run: Location, *, follow: bool) -> None:
+    """Sum up a run: settings, progress, results, events.
+
+    With --follow the exit code is 0 when the run is finished, 1 when it has stopped.
+    """
+    if follow:
+        from distes.analysis.follow import follow as tell
+
+        tell(run, click.echo)
+        return
     from distes.analysis.report import info as describe
 
     click.echo(describe(run))

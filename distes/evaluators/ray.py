@@ -1,73 +1,52 @@
 """Evaluation on Ray workers.
 
-Restarts and retries are left to the driver: Ray's are off, a lost worker's episodes are
-run again elsewhere, and the worker is replaced. An episode depends on its parameters, its
-seed and the frozen statistics alone, so running one twice is harmless.
+An episode depends on its parameters, its seed and the frozen statistics alone. So a lost
+worker's episodes are run again elsewhere, a chunk that is late is run a second time and
+the first answer counts, and neither changes a result. Two outcomes alone are the
+cluster's and not the episode's: ``crashed`` and ``timeout``, each after several workers
+were lost to one episode.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
-import secrets
-import sys
 import time
-import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import ray
-from ray.exceptions import (
-    LocalRayletDiedError,
-    NodeDiedError,
-    ObjectLostError,
-    OutOfMemoryError,
-    RayActorError,
-    RayError,
-    RaySystemError,
-    RayTaskError,
-    WorkerCrashedError,
-)
+from ray.exceptions import RayError, RaySystemError, RayTaskError
 
 from distes.errors import RunFailed, UsageError
 from distes.evaluators.base import PlacedChunk, evaluated
 from distes.evaluators.connection import Connection, connect, disconnect
-from distes.evaluators.dispatch import CHUNK_S, MAX_ATTEMPTS, Assignment, Dispatcher, Piece
-from distes.evaluators.fingerprint import differences, fingerprint
-from distes.evaluators.worker import Answer, Ready, Setup, Worker
+from distes.evaluators.dispatch import CHUNK_S, Assignment, Dispatcher, Piece
+from distes.evaluators.pool import Event, Hand, Loss, Pool, lost_error, lost_event
+from distes.evaluators.worker import Answer, Ready, Setup
 from distes.policies.base import Policy
-from distes.population import Evaluated, Population, RunKey
-from distes.rollouts.base import ROW
+from distes.population import Evaluated, Population, RunKey, Status
+from distes.rollouts.base import ROW, lost_episode
+from distes.shield import shielded
 from distes.task import AnyTask, Task, environment_spec
 
-LOST = (
-    RayActorError,
-    OutOfMemoryError,
-    NodeDiedError,
-    WorkerCrashedError,
-    LocalRayletDiedError,
-    ObjectLostError,
-)
-"""Errors that mean a worker is gone; anything else is an error of the code it ran."""
+DEATHS_ALLOWED = {Status.CRASHED: 3, Status.TIMEOUT: 2}
+"""Workers that one episode may cost before it is given up: a worker may also die of
+something else just then, while an episode that is too slow is so by its own clock."""
 
-PLACED_WITHIN_S = 10.0
-"""Seconds after which workers that are not there yet are spoken of."""
+OVERTIME_S = 10.0
+"""Seconds beyond its chunk's time limit after which a worker, whose own clock should have
+ended it, is ended from here."""
+
+LOOK_S = 1.0
+IDLE_S = 0.05
+"""Seconds to wait for anything to happen: usually, and where workers are idle."""
 
 EPISODES_PER_CHUNK = 2048
 INLINE_BYTES = 80_000
 """Answers below 100 KB travel with the reply and outlive the node that made them."""
-
-Event = dict[str, object]
-
-
-@dataclass(eq=False)
-class _Hand:
-    """A worker as the driver sees it."""
-
-    number: int
-    actor: Any
-    node: int = -1
-    knows: set[int] = field(default_factory=set)  # evaluations whose population it was sent
 
 
 @dataclass(eq=False)
@@ -79,10 +58,14 @@ class _Evaluation:
     key: RunKey
     reference: Any
     began: float
+    worker_s: float
     missing: int
     placed: list[PlacedChunk] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     busy_s: float = 0.0
     retries: int = 0
+    duplicates: int = 0
+    handed_out_at: float = 0.0
     answer: Evaluated | None = None
     error: Exception | None = None
 
@@ -98,8 +81,10 @@ class RayEvaluator:
         task: what is to be solved.
         policy: built for the task.
         engine: a resolved engine's name.
-        workers: how many; None fills the cluster.
+        workers: how many; ``auto`` takes all the room there is, as it comes and goes.
+        min_workers: how many to wait for before the first episode.
         cpus_per_worker: may be a fraction.
+        episode_timeout_s: seconds that one episode may take, or None.
         address: ``host:port`` or ``auto``.
         chunk_s: seconds of work that are handed out at a time.
         strict: refuse workers whose libraries or processor differ from the driver's.
@@ -129,58 +114,48 @@ class RayEvaluator:
             if not (math.isfinite(value) and value > 0):
                 raise UsageError(f"{name} {value} is not a finite number above 0")
         self._task = task
-        self._cpus = cpus_per_worker
-        self._strict = strict
+        self._policy = policy
+        self._timeout_s = episode_timeout_s
         self._dispatcher = Dispatcher(chunk_s)
-        self._name = secrets.token_hex(3)
-        self._own_fingerprint = fingerprint()
-        self._hands: dict[int, _Hand] = {}
-        self._nodes: list[str] = []
-        self._starting: dict[Any, _Hand] = {}
-        self._running: dict[Any, tuple[_Hand, Piece]] = {}
+        self._running: dict[Any, tuple[Hand, Piece]] = {}
+        self._references: dict[tuple[int, Piece], Any] = {}
         self._evaluations: dict[int, _Evaluation] = {}
-        self._events: list[Event] = []
-        self._count = 0
+        self._retiring: dict[int, Hand] = {}
         self._submitted = 0
-        self._failed_starts = 0
-        self._told = False
         self._closed = False
+        self._pool: Pool | None = None
         self._connection = connect(address, _local_cpus(workers, cpus_per_worker))
-        try:
-            self._asked = _room(cpus_per_worker) if workers == "auto" else workers
-            if not self._asked:
-                raise UsageError(self._no_room(1))
-            spec = (
-                environment_spec(task.env)
-                if isinstance(task, Task) and isinstance(task.env, str)
-                else None
+        spec = (
+            environment_spec(task.env)
+            if isinstance(task, Task) and isinstance(task.env, str)
+            else None
+        )
+        with self._closing_at_fault():
+            self._pool = Pool(
+                Setup(engine, task, policy, spec, episode_timeout_s),
+                workers=workers,
+                min_workers=min_workers,
+                cpus_per_worker=cpus_per_worker,
+                connection=self._connection,
+                strict=strict,
             )
-            self._setup = ray.put(Setup(engine, task, policy, spec))
-            self._make = ray.remote(
-                num_cpus=cpus_per_worker,
-                max_restarts=0,
-                max_task_retries=0,
-                scheduling_strategy="SPREAD",
-            )(Worker)
-            self._since = time.monotonic()
-            for _ in range(self._asked):
-                self._start_worker()
-        except BaseException:
-            self.close()
-            raise
 
+    @shielded
     def submit(self, population: Population, key: RunKey) -> RayPending:
         """Start an evaluation; those submitted earlier go first."""
         if self._closed:
             raise RuntimeError("the evaluator is closed")
         self._submitted += 1
+        now = time.monotonic()
         evaluation = _Evaluation(
             self._submitted,
             population,
             key,
             ray.put((population, key)),
-            time.perf_counter(),
+            now,
+            self._workers.worker_seconds(),
             population.num_episodes,
+            handed_out_at=now,
         )
         kind = (population.purpose, population.task is None, population.max_steps)
         cap = min(EPISODES_PER_CHUNK, max(1, INLINE_BYTES // self._bytes_per_episode(population)))
@@ -197,16 +172,26 @@ class RayEvaluator:
         if self._closed:
             return
         self._closed = True
-        # Not where somebody has shut Ray down already: asking it would start another.
-        for hand in [*self._hands.values(), *self._starting.values()]:
-            if ray.is_initialized():
-                ray.kill(hand.actor)
-        self._hands.clear()
-        self._starting.clear()
+        if self._pool is not None:
+            self._pool.close()
         self._running.clear()
+        self._references.clear()
         self._evaluations.clear()
         if self._connection is not Connection.FOUND:
             disconnect()
+
+    @property
+    def _workers(self) -> Pool:
+        assert self._pool is not None  # noqa: S101 - set by __init__
+        return self._pool
+
+    @contextlib.contextmanager
+    def _closing_at_fault(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def _wait_for(self, evaluation: _Evaluation) -> Evaluated:
         while evaluation.answer is None:
@@ -217,13 +202,19 @@ class RayEvaluator:
             self._step()
         return evaluation.answer
 
+    @shielded  # Ray's own code mistakes what a signal's handler raises for a fault of its own
     def _step(self) -> None:
         """Wait for anything to happen, deal with all that has, hand out new work."""
-        waiting = [*self._starting, *self._running]
-        ready, _ = ray.wait(waiting, num_returns=1, timeout=1.0)
+        waiting = [*self._workers.starting, *self._running]
+        # Idle workers look for late chunks more often than anything need happen.
+        timeout = IDLE_S if self._dispatcher.idle else LOOK_S
+        ready: list[Any] = []
+        if waiting:
+            ready, _ = ray.wait(waiting, num_returns=1, timeout=timeout)
+        else:
+            time.sleep(IDLE_S)
         if ready:
             ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
-        self._tell_of_missing_workers()
         failed: list[tuple[Any, RayError]] = []
         for reference in ready:
             try:
@@ -233,29 +224,42 @@ class RayEvaluator:
                 failed.append((reference, error))
             else:
                 self._received(reference, value)
-        for reference, lost in failed:
-            self._failed(reference, lost)
+        for reference, raised in failed:
+            self._failed(reference, raised)
+        now = time.monotonic()
+        with self._closing_at_fault():
+            for hand in self._workers.follow(now):
+                self._retire(hand)
+        self._end_overtime(now)
         self._hand_out()
 
     def _received(self, reference: Any, value: Ready | Answer) -> None:
         if isinstance(value, Ready):
-            self._joined(self._starting.pop(reference), value)
+            with self._closing_at_fault():
+                hand = self._workers.joined(reference, value)
+            self._dispatcher.join(hand.number)
             return
         hand, piece = self._running.pop(reference)
-        self._dispatcher.done(hand.number, piece, value.seconds, time.monotonic())
+        del self._references[hand.number, piece]
+        first = self._dispatcher.done(hand.number, piece, value.seconds, time.monotonic())
         evaluation = self._evaluations.get(piece.work)
-        if evaluation is None:
-            return
-        evaluation.placed.append(PlacedChunk(value.chunk, piece.attempt, hand.number, hand.node))
-        evaluation.busy_s += value.seconds
-        evaluation.missing -= piece.size
+        if first and evaluation is not None:
+            evaluation.busy_s += value.seconds
+            self._place(evaluation, PlacedChunk(value.chunk, piece.attempt, hand.number, hand.node))
+        if hand.number in self._retiring and self._dispatcher.resting(hand.number):
+            self._leave(hand)
+
+    def _place(self, evaluation: _Evaluation, placed: PlacedChunk) -> None:
+        evaluation.placed.append(placed)
+        evaluation.missing -= placed.chunk.stop - placed.chunk.start
         if not evaluation.missing:
             self._complete(evaluation)
 
     def _complete(self, evaluation: _Evaluation) -> None:
-        wall = time.perf_counter() - evaluation.began
-        workers = max(len(self._hands), 1)
-        events, self._events = self._events, []
+        now = time.monotonic()
+        worker_s = self._workers.worker_seconds() - evaluation.worker_s
+        events = [*self._workers.events, *evaluation.events]
+        self._workers.events.clear()
         self._drop(evaluation)
         try:
             evaluation.answer = evaluated(
@@ -263,12 +267,14 @@ class RayEvaluator:
                 evaluation.key,
                 self._task,
                 evaluation.placed,
-                self._nodes,
+                self._workers.nodes,
                 summary={
-                    "workers": len(self._hands),
+                    "workers": len(self._workers.hands),
                     "chunks": len(evaluation.placed),
                     "retries": evaluation.retries,
-                    "utilisation": min(1.0, evaluation.busy_s / (workers * wall)),
+                    "duplicates": evaluation.duplicates,
+                    "utilisation": min(1.0, evaluation.busy_s / worker_s) if worker_s else 1.0,
+                    "tail_wait_s": now - evaluation.handed_out_at,
                 },
                 events=events,
             )
@@ -282,100 +288,110 @@ class RayEvaluator:
 
     def _failed(self, reference: Any, raised: RayError) -> None:
         """Deal with an error that came in place of an answer."""
-        inner = getattr(raised, "cause", None)
-        error: RayError = inner if isinstance(inner, LOST) else raised
-        if reference in self._starting:
-            hand = self._starting.pop(reference)
-            if not isinstance(error, LOST):
-                self.close()
-                raise _of_user(error)
-            self._failed_starts += 1
-            if self._failed_starts >= MAX_ATTEMPTS:
-                self.close()
-                raise RunFailed(f"workers die while they start; the last one: {error}") from error
-            self._lose(hand, error)
+        lost = lost_error(raised)
+        if reference in self._workers.starting:
+            with self._closing_at_fault():
+                if lost is None:
+                    raise _of_user(raised)
+                self._workers.failed_to_start(reference, lost)
         elif reference in self._running:
             hand, piece = self._running[reference]
-            if isinstance(error, LOST):
-                self._lose(hand, error)
+            if lost is not None:
+                self._lose(hand, lost)
                 return
-            del self._running[reference]
+            del self._running[reference], self._references[hand.number, piece]
             self._dispatcher.done(hand.number, piece, 0.0, time.monotonic())
             evaluation = self._evaluations.get(piece.work)
             if evaluation is not None:
-                evaluation.error = _of_user(error)
+                evaluation.error = _of_user(raised)
                 self._drop(evaluation)
 
-    def _lose(self, hand: _Hand, error: RayError) -> None:
+    def _lose(self, hand: Hand, error: RayError | None) -> None:
         """Run a lost worker's episodes again, and replace it."""
-        self._hands.pop(hand.number, None)
-        for reference in [r for r, (owner, _) in self._running.items() if owner is hand]:
-            del self._running[reference]
-        pieces = self._dispatcher.leave(hand.number)
-        self._events.append(
+        for key in [key for key in self._references if key[0] == hand.number]:
+            del self._running[self._references.pop(key)]
+        self._retiring.pop(hand.number, None)
+        held = self._dispatcher.running_for(hand.number, time.monotonic())
+        seconds = held[1] if held is not None else 0.0
+        timed_out = error is None or (self._timeout_s is not None and seconds >= self._timeout_s)
+        loss = self._workers.lost(hand, error, timed_out=timed_out)
+        status = Status.TIMEOUT if loss is Loss.TIMEOUT else Status.CRASHED
+        departure = self._dispatcher.leave(
+            hand.number, deaths_allowed=DEATHS_ALLOWED[status] if loss.by_episode else None
+        )
+        event = lost_event(hand, self._workers.nodes, loss, error)
+        event["retried"] = sorted([piece.start, piece.stop] for piece in departure.again)
+        event["lost_s"] = round(seconds, 3)
+        self._workers.events.append(event)
+        for piece in departure.again:
+            evaluation = self._evaluations[piece.work]
+            evaluation.retries += 1
+            evaluation.handed_out_at = math.inf
+        if departure.given_up is not None:
+            self._give_up(departure.given_up, hand, status, error)
+
+    def _give_up(self, piece: Piece, hand: Hand, status: Status, error: RayError | None) -> None:
+        """Mark an episode that killed one worker after the other, and go on without it."""
+        evaluation = self._evaluations[piece.work]
+        candidate, episode = evaluation.population.locate(piece.start, piece.stop)
+        evaluation.events.append(
             {
-                "kind": "worker_lost",
+                "kind": f"episode_{status.name.lower()}",
+                "candidate": int(candidate[0]),
+                "episode": int(episode[0]),
+                "workers_lost": piece.deaths,
                 "worker": hand.number,
-                "node": self._nodes[hand.node] if hand.node >= 0 else "",
-                "error": type(error).__name__,
-                "preempted": bool(getattr(error, "preempted", False)),
-                "retried": [[piece.start, piece.stop] for piece in pieces],
+                "node": self._workers.nodes[hand.node],
+                "error": "" if error is None else str(error).strip().partition("\n")[0],
             }
         )
-        for piece in pieces:
-            evaluation = self._evaluations.get(piece.work)
-            if evaluation is None:
-                continue
-            evaluation.retries += 1
-            if piece.attempt > MAX_ATTEMPTS:
-                evaluation.error = RunFailed(_lost_for_good(evaluation, piece, error))
-                self._drop(evaluation)
-        ray.kill(hand.actor)  # where it is unreachable rather than dead
-        self._start_worker()
+        chunk = lost_episode(evaluation.population, self._policy, self._task, piece.start, status)
+        self._place(evaluation, PlacedChunk(chunk, piece.attempt - 1, hand.number, hand.node))
 
-    def _start_worker(self) -> None:
-        number = self._count
-        self._count += 1
-        actor = self._make.options(name=f"distes-{self._name}-worker-{number}").remote(
-            number, [entry for entry in sys.path if entry]
-        )
-        hand = _Hand(number, actor)
-        self._starting[actor.start.remote([self._setup])] = hand
+    def _retire(self, hand: Hand) -> None:
+        """Give a worker nothing more; what it runs may end."""
+        self._retiring[hand.number] = hand
+        for piece in self._dispatcher.retire(hand.number):
+            # Its worker may still run it: Ray's cancellation would not prevent that.
+            del self._running[self._references.pop((hand.number, piece))]
+        if self._dispatcher.resting(hand.number):
+            self._leave(hand)
 
-    def _joined(self, hand: _Hand, ready: Ready) -> None:
-        self._failed_starts = 0
-        differing = differences(self._own_fingerprint, ready.fingerprint)
-        if ready.node not in self._nodes:
-            self._nodes.append(ready.node)
-            if differing:
-                self._events.append(
-                    {"kind": "fingerprint", "node": ready.node, "driver_and_worker": differing}
-                )
-        if differing and self._strict:
-            self.close()
-            raise UsageError(
-                f"worker {hand.number} on {ready.node} differs from the driver, and strict was "
-                "asked for: "
-                + "; ".join(f"{name} {b!r} where {a!r}" for name, (a, b) in differing.items())
-            )
-        hand.node = self._nodes.index(ready.node)
-        self._hands[hand.number] = hand
-        self._dispatcher.join(hand.number)
-        self._events.append({"kind": "worker_joined", "worker": hand.number, "node": ready.node})
+    def _leave(self, hand: Hand) -> None:
+        del self._retiring[hand.number]
+        self._dispatcher.leave(hand.number, deaths_allowed=None)
+        self._workers.left(hand)
+
+    def _end_overtime(self, now: float) -> None:
+        """End workers whose own clock should have ended them."""
+        if self._timeout_s is None:
+            return
+        for hand in [*self._workers.hands.values(), *self._retiring.values()]:
+            held = self._dispatcher.running_for(hand.number, now)
+            if held is not None and held[1] > held[0].size * self._timeout_s + OVERTIME_S:
+                self._lose(hand, None)
 
     def _hand_out(self) -> None:
+        if not self._workers.enough:
+            return
         oldest = min(self._evaluations, default=0)
-        for assignment in self._dispatcher.assign(time.monotonic()):
+        now = time.monotonic()
+        for assignment in self._dispatcher.assign(now):
             if assignment.taken_from is not None:
                 self._take_back(assignment)
-            piece, hand = assignment.piece, self._hands[assignment.worker]
+            piece, hand = assignment.piece, self._workers.hands[assignment.worker]
             evaluation = self._evaluations[piece.work]
+            evaluation.duplicates += assignment.duplicate
+            new = assignment.taken_from is None and not assignment.duplicate
+            if new and self._dispatcher.exhausted(piece.work):
+                evaluation.handed_out_at = now
             sent = None
             if piece.work not in hand.knows:
                 sent = [evaluation.reference]
                 hand.knows = {number for number in hand.knows if number >= oldest} | {piece.work}
             reference = hand.actor.run.remote(piece.work, piece.start, piece.stop, oldest, sent)
             self._running[reference] = hand, piece
+            self._references[hand.number, piece] = reference
 
     def _take_back(self, assignment: Assignment) -> None:
         """Wait no longer for a chunk that another worker has now.
@@ -383,41 +399,8 @@ class RayEvaluator:
         Its first worker may still run it: Ray's cancellation would not prevent that, only
         lose the answer.
         """
-        for reference, (hand, piece) in self._running.items():
-            if piece is assignment.piece and hand.number == assignment.taken_from:
-                del self._running[reference]
-                return
-
-    def _tell_of_missing_workers(self) -> None:
-        late = time.monotonic() - self._since > PLACED_WITHIN_S
-        if self._told or not late:
-            return
-        self._told = True
-        if self._connection is Connection.STARTED or len(self._hands) >= self._asked:
-            return  # a private Ray has room for all: they are only slow to start
-        message = self._no_room(self._asked)
-        if not self._hands and not _room(self._cpus):
-            self.close()
-            raise UsageError(message)
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
-        self._events.append(
-            {
-                "kind": "workers_missing",
-                "asked": self._asked,
-                "ready": len(self._hands),
-                "cpus": float(ray.cluster_resources().get("CPU", 0)),
-                "free_cpus": float(ray.available_resources().get("CPU", 0)),
-            }
-        )
-
-    def _no_room(self, asked: int) -> str:
-        total = ray.cluster_resources().get("CPU", 0)
-        free = ray.available_resources().get("CPU", 0)
-        return (
-            f"{len(self._hands)} of {asked} workers of {self._cpus:g} CPUs are ready: the "
-            f"cluster has {total:g} CPUs, room for {_room(self._cpus)} such workers, and "
-            f"{free:g} CPUs free"
-        )
+        reference = self._references.pop((assignment.taken_from or 0, assignment.piece))
+        del self._running[reference]
 
     def _bytes_per_episode(self, population: Population) -> int:
         task = self._task if population.task is None else population.task
@@ -437,7 +420,7 @@ class RayPending:
         """Wait for the whole answer, handing out work meanwhile.
 
         Raises:
-            RunFailed: episodes were lost with their workers too often.
+            RunFailed: workers cannot be started any more.
             Exception: what the user's code raised outside an episode.
         """
         return self.evaluator._wait_for(self.evaluation)
@@ -450,15 +433,6 @@ def _local_cpus(workers: int | Literal["auto"], cpus_per_worker: float) -> int |
     return max(os.cpu_count() or 1, math.ceil(workers * cpus_per_worker))
 
 
-def _room(cpus_per_worker: float) -> int:
-    """How many workers the cluster's nodes could hold if they were empty."""
-    return sum(
-        int(node["Resources"].get("CPU", 0) / cpus_per_worker + 1e-9)
-        for node in ray.nodes()
-        if node["Alive"]
-    )
-
-
 def _of_user(error: RayError) -> Exception:
     """Unwrap what code raised in a worker, keeping its traceback in the message."""
     if isinstance(error, RayTaskError):
@@ -469,12 +443,3 @@ def _of_user(error: RayError) -> Exception:
         unwrapped: Exception = error.as_instanceof_cause()
         return unwrapped
     return RunFailed(f"a worker failed: {error}")
-
-
-def _lost_for_good(evaluation: _Evaluation, piece: Piece, error: RayError) -> str:
-    candidate, _ = evaluation.population.locate(piece.start, piece.stop)
-    return (
-        f"workers died {MAX_ATTEMPTS} times while they ran candidates {candidate[0]} to "
-        f"{candidate[-1]} (episodes {piece.start} to {piece.stop - 1}) of generation "
-        f"{evaluation.key.generation}; the last error: {error}"
-    )

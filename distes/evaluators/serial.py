@@ -61,6 +61,8 @@ class SerialPending:
                 "workers": 0,
                 "chunks": 1,
                 "retries": 0,
+                "duplicates": 0,
                 "utilisation": min(1.0, busy / wall) if wall else 1.0,
+                "tail_wait_s": 0.0,
             },
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import platform
 import sys
@@ -18,6 +19,7 @@ from distes.evaluators.fingerprint import fingerprint
 from distes.policies.base import Policy
 from distes.population import Population, RunKey
 from distes.rollouts import Chunk, Engines
+from distes.rollouts.base import joined
 from distes.task import AnyTask
 
 
@@ -30,18 +32,28 @@ class Setup(NamedTuple):
         policy: built for the task.
         environment: registration of the task's environment, which the driver's own code
             may have made.
+        episode_timeout_s: seconds after which an episode ends its worker, or None.
     """
 
     engine: str
     task: AnyTask
     policy: Policy
     environment: gym.envs.registration.EnvSpec | None
+    episode_timeout_s: float | None = None
 
 
 class Ready(NamedTuple):
-    """What a worker says of itself when it is ready."""
+    """What a worker says of itself when it is ready.
+
+    Attributes:
+        node: name of its machine.
+        node_id: Ray's.
+        pid: its process.
+        fingerprint: of its libraries and processor.
+    """
 
     node: str
+    node_id: str
     pid: int
     fingerprint: dict[str, str]
 
@@ -53,8 +65,8 @@ class Answer(NamedTuple):
     seconds: float
 
 
-class Worker:
-    """Runs chunks of episodes, one at a time.
+class DistesWorker:
+    """Runs chunks of episodes, one at a time; named so on Ray's dashboard.
 
     Args:
         number: the worker's number, for people.
@@ -64,6 +76,7 @@ class Worker:
     def __init__(self, number: int, path: Sequence[str]) -> None:
         self._number = number
         self._engines: Engines | None = None
+        self._timeout_s: float | None = None
         self._populations: dict[int, tuple[Population, RunKey]] = {}
         sys.path += [entry for entry in path if entry not in sys.path and Path(entry).is_dir()]
         for library in ("OMP", "OPENBLAS", "MKL"):
@@ -71,7 +84,7 @@ class Worker:
 
     def __repr__(self) -> str:
         """Name the worker, in logs and on the dashboard."""
-        return f"distes worker {self._number}"
+        return f"distes worker {self._number} on {platform.node()}"
 
     def start(self, setup: Sequence[Any]) -> Ready:
         """Make the engines.
@@ -85,8 +98,10 @@ class Worker:
         if spec is not None and spec.id not in gym.registry:
             gym.registry[spec.id] = spec
         self._engines = Engines(made.engine, made.task, made.policy)
+        self._timeout_s = made.episode_timeout_s
         threadpool_limits(1)
-        return Ready(platform.node(), os.getpid(), fingerprint())
+        node_id = ray.get_runtime_context().get_node_id()
+        return Ready(platform.node(), node_id, os.getpid(), fingerprint())
 
     def run(
         self, evaluation: int, start: int, stop: int, oldest: int, sent: Sequence[Any] | None
@@ -109,5 +124,23 @@ class Worker:
                 del self._populations[over]
         population, key = self._populations[evaluation]
         began = time.perf_counter()
-        chunk = self._engines.run(population, key, start, stop)
+        run = self._engines.run if self._timeout_s is None else self._run_watched
+        chunk = run(population, key, start, stop)
         return Answer(chunk, time.perf_counter() - began)
+
+    def _run_watched(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
+        """Run one episode at a time; one that takes too long ends this process.
+
+        The clock is a thread of C that needs no lock of Python's: it stops a simulator
+        that hangs inside its own code, and leaves the traceback in the worker's log.
+        """
+        if self._engines is None or self._timeout_s is None:
+            raise RuntimeError(f"{self!r} was not started")
+        chunks = []
+        try:
+            for flat in range(start, stop):
+                faulthandler.dump_traceback_later(self._timeout_s, exit=True)
+                chunks.append(self._engines.run(population, key, flat, flat + 1))
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+        return joined(chunks)

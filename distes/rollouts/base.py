@@ -8,9 +8,10 @@ from typing import Protocol
 
 import numpy as np
 
-from distes.population import Episodes, Population, RunKey, Status
-from distes.probes import Node, fold
-from distes.task import AnyTask
+from distes.policies.base import Policy
+from distes.population import Episodes, Population, RunKey, Status, Trace
+from distes.probes import Node, fold, fold_chunk
+from distes.task import AnyTask, Task
 from distes.types import Array, FloatArray
 
 ROW = np.dtype(
@@ -62,6 +63,70 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release environments."""
+
+
+def joined(chunks: Sequence[Chunk]) -> Chunk:
+    """Make one chunk of neighbours with one episode each.
+
+    Args:
+        chunks: at least one, in order.
+    """
+    first, last = chunks[0], chunks[-1]
+    contexts = [chunk.contexts for chunk in chunks if chunk.contexts is not None]
+    sums = [chunk.nodes[0][2] for chunk in chunks if chunk.nodes]
+    leaves = {name: np.stack([each[name] for each in sums]) for name in (sums[0] if sums else ())}
+    return Chunk(
+        start=first.start,
+        stop=last.stop,
+        rows=np.concatenate([chunk.rows for chunk in chunks]),
+        nodes=fold_chunk(first.start, last.stop, leaves) if leaves else [],
+        contexts=np.concatenate(contexts) if contexts else None,
+        info={name: np.concatenate([chunk.info[name] for chunk in chunks]) for name in first.info},
+        faults=[fault for chunk in chunks for fault in chunk.faults],
+    )
+
+
+def lost_episode(
+    population: Population, policy: Policy, task: AnyTask, flat: int, status: Status
+) -> Chunk:
+    """Make the row of an episode that no worker could finish.
+
+    Args:
+        population: what is evaluated.
+        policy: built for the task.
+        task: the evaluator's; a population's own goes before it.
+        flat: number of the episode.
+        status: why.
+    """
+    own = task if population.task is None else population.task
+    rows = np.zeros(1, ROW)
+    rows["episode_return"] = np.nan
+    rows["started_at"] = np.nan
+    rows["status"] = status
+    contexts = None
+    if population.contexts is not None:
+        contexts = population.contexts[population.locate(flat, flat + 1)[0]]
+    elif own.num_contexts:
+        contexts = np.full((1, own.num_contexts), np.nan)
+    nothing = Trace(
+        np.zeros(policy.num_parameters),
+        np.empty((0, policy.observation_size)),
+        np.empty(0),
+        np.empty(0),
+    )
+    leaves = {
+        name: np.asarray(value)[np.newaxis]
+        for probe in (population.probes if isinstance(own, Task) else ())
+        for name, value in probe.sums(nothing).items()
+    }
+    return Chunk(
+        start=flat,
+        stop=flat + 1,
+        rows=rows,
+        nodes=fold_chunk(flat, flat + 1, leaves) if leaves else [],
+        contexts=contexts,
+        info={name: np.full(1, np.nan) for name in (own.log_info if isinstance(own, Task) else ())},
+    )
 
 
 def assemble(

@@ -15,14 +15,14 @@ def write(folder: Folder, number: int, state: bytes) -> None:
     """Commit: the snapshot, then its marker, then delete old checkpoints."""
     name = _name(number)
     folder.write(f"{name}/state.npz", state)
-    folder.write(f"{name}/done", b"")
+    folder.write(marker(number), b"")
     for old in sorted(_numbers(folder))[:-KEEP]:
         _delete(folder, old)
 
 
 def newest(folder: Folder) -> int | None:
     """Give the number of the last commit; None before the first."""
-    complete = [n for n in _numbers(folder) if folder.exists(f"{_name(n)}/done")]
+    complete = [n for n in _numbers(folder) if folder.exists(marker(n))]
     return max(complete, default=None)
 
 
@@ -36,6 +36,11 @@ def read(folder: Folder, number: int) -> object:
         return codec.loads(folder.read(f"{_name(number)}/state.npz"))
     except UsageError as error:
         raise UsageError(f"'{folder.root / _name(number)}' cannot be read: {error}") from error
+
+
+def marker(number: int) -> str:
+    """Name the file that makes commit ``number`` count."""
+    return f"{_name(number)}/done"
 
 
 def drop_beyond(folder: Folder, number: int) -> None:
@@ -61,7 +66,6 @@ def _name(number: int) -> str:
 
 def _delete(folder: Folder, number: int) -> None:
     """Delete a checkpoint, its marker first: it is never complete in part."""
-    done = f"{_name(number)}/done"
-    if folder.exists(done):
-        folder.delete(done)
+    if folder.exists(marker(number)):
+        folder.delete(marker(number))
     folder.delete(_name(number))

@@ -19,6 +19,9 @@ from distes.errors import StorageError, UsageError
 from distes.runs.location import URI
 from distes.runs.patience import Patient
 
+LOCK_S = 0.25
+"""Seconds that a writer waits for readers that ask whether there is one."""
+
 LEASE = "lease.json"
 
 BEAT_S = 5.0
@@ -58,15 +61,21 @@ class FileLock:
             UsageError: another process holds it.
         """
         self._handle = path.open("r+b")
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._handle.close()
-            raise UsageError(
-                f"'{path.parent}' is being written by a search that still runs"
-            ) from None
-        except OSError:
-            pass  # a file system without locks
+        deadline = time.monotonic() + LOCK_S
+        while True:
+            try:
+                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < deadline:
+                    time.sleep(0.01)
+                    continue
+                self._handle.close()
+                raise UsageError(
+                    f"'{path.parent}' is being written by a search that still runs"
+                ) from None
+            except OSError:
+                pass  # a file system without locks
+            return
 
     def check(self) -> None:
         """See `Lock`; the operating system takes it from nobody."""
@@ -74,6 +83,21 @@ class FileLock:
     def close(self) -> None:
         """See `Lock`."""
         self._handle.close()
+
+
+def is_locked(path: Path) -> bool | None:
+    """Whether a writer holds the lock on a file; None where that cannot be known.
+
+    Asking takes a shared lock for microseconds: a writer waits for longer than that.
+    """
+    try:
+        with path.open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    return False
 
 
 class Lease:

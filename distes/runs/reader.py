@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cached_property
@@ -37,6 +39,9 @@ from distes.runs.schema import (
 )
 from distes.runs.storage import Folder, open_folder
 from distes.strategies.base import Strategy
+
+QUIET_S = 600.0
+"""Seconds without a commit after which a run that cannot be locked counts as left."""
 
 
 def load(path: str | Path) -> Run:
@@ -92,8 +97,7 @@ class Run:
                 events.append(json.loads(line))
             except ValueError:  # cut short by a crash, or still being written
                 continue
-        # A run that moved between a disk and a bucket has them in files of two kinds.
-        return sorted(events, key=lambda event: str(event.get("time", "")))
+        return events
 
     def population(self, generation: int) -> Population:
         """Read a generation's population; its task is None.
@@ -131,6 +135,30 @@ class Run:
             return None
         registry.names("strategies", Strategy)  # imports ours, so that their states are known
         return checkpoint.read(self._folder, number)
+
+    def statuses(self) -> dict[str, int]:
+        """Count the search's episodes by status, without reading the rest of them."""
+        counts: Counter[str] = Counter()
+        for name in _parts(self._folder, EPISODES):
+            column = pq.read_table(
+                pa.BufferReader(self._folder.read(name)), columns=["status"]
+            ).column("status")
+            counts.update({e["values"]: e["counts"] for e in column.value_counts().to_pylist()})
+        return dict(counts)
+
+    def is_written(self) -> bool:
+        """Whether a search is writing the run.
+
+        Where there are no locks (object stores, some network file systems) one that has
+        committed nothing for `QUIET_S` counts as gone.
+        """
+        locked = self._folder.locked(CONFIG)
+        if locked is not None:
+            return locked
+        newest = checkpoint.newest(self._folder)
+        name = CONFIG if newest is None else checkpoint.marker(newest)
+        modified = self._folder.modified(name)
+        return modified is not None and time.time() - modified < QUIET_S
 
     def _frame(self, folder: str) -> pd.DataFrame:
         parts = self._folder.read_all(_parts(self._folder, folder))

@@ -14,7 +14,7 @@ from pathlib import Path
 from distes.errors import StorageError, UsageError
 from distes.runs.faults import StoreError, StoreRefusedError, fault
 from distes.runs.location import URI, Location, locate
-from distes.runs.locks import LEASE, FileLock, Lease, Lock, is_held
+from distes.runs.locks import LEASE, FileLock, Lease, Lock, is_held, is_locked
 from distes.runs.patience import WRITING_S, Patient
 from distes.runs.stores import Store, open_store
 
@@ -76,8 +76,8 @@ class Folder(ABC):
         """Add whole lines to a file, which readers then find by `lines`."""
 
     @abstractmethod
-    def read(self, name: str) -> bytes:
-        """Read a whole file.
+    def read(self, name: str, start: int = 0) -> bytes:
+        """Read a whole file, or what comes after its first ``start`` bytes.
 
         Raises:
             FileNotFoundError: there is none.
@@ -87,12 +87,32 @@ class Folder(ABC):
         """Read several whole files."""
         return [self.read(name) for name in names]
 
-    def lines(self, name: str) -> list[bytes]:
-        """Read what was appended to a file, as one text or in parts; the last may be cut."""
-        texts = [self.read(name)] if self.exists(name) else []
-        parts = _parts_of(name)
-        texts += self.read_all([f"{parts}/{part}" for part in self.names(parts)])
-        return [line for text in texts for line in text.splitlines()]
+    def lines(self, name: str, seen: dict[str, int] | None = None) -> list[bytes]:
+        """Read the whole lines that were appended to a file.
+
+        Args:
+            name: of the file.
+            seen: bytes that were read before, by file: only what follows is read, and noted.
+        """
+        seen = {} if seen is None else seen
+        files = self._appended(name)
+        # A file is complete once there is a later one.
+        last = max((place for place, file in enumerate(files) if file in seen), default=0)
+        files = files[last:]
+        texts = [self.read(f, seen.get(f, 0)) for f in files] if seen else self.read_all(files)
+        found = []
+        for file, text in zip(files, texts, strict=True):
+            whole = text[: text.rfind(b"\n") + 1]
+            seen[file] = seen.get(file, 0) + len(whole)
+            found += whole.splitlines()
+        return found
+
+    @abstractmethod
+    def _appended(self, name: str) -> list[str]:
+        """List the files with a file's lines, the one that grows at the end.
+
+        There are two kinds of them where a run has moved between a disk and a bucket.
+        """
 
     @abstractmethod
     def exists(self, name: str) -> bool:
@@ -135,8 +155,12 @@ class Folder(ABC):
         """
 
     @abstractmethod
-    def is_written(self, name: str) -> bool:
-        """Whether a writer holds the lock on a file."""
+    def locked(self, name: str) -> bool | None:
+        """Whether a writer holds the lock on a file; None where that cannot be known."""
+
+    @abstractmethod
+    def modified(self, name: str) -> float | None:
+        """When a file was last written, in seconds since 1970; None if there is none."""
 
     @abstractmethod
     def is_taken(self) -> bool:
@@ -199,9 +223,14 @@ class LocalFolder(Folder):
             file.flush()
             os.fsync(file.fileno())
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, start: int = 0) -> bytes:
         """See `Folder`."""
-        return (self.root / name).read_bytes()
+        with (self.root / name).open("rb") as file:
+            file.seek(start)
+            return file.read()
+
+    def _appended(self, name: str) -> list[str]:
+        return [*_moved(self, name), *([name] if self.exists(name) else [])]
 
     def exists(self, name: str) -> bool:
         """See `Folder`."""
@@ -244,15 +273,16 @@ class LocalFolder(Folder):
         """See `Folder`; there is never anything to wait for."""
         return FileLock(self.root / name)
 
-    def is_written(self, name: str) -> bool:
+    def locked(self, name: str) -> bool | None:
+        """See `Folder`."""
+        return is_locked(self.root / name)
+
+    def modified(self, name: str) -> float | None:
         """See `Folder`."""
         try:
-            FileLock(self.root / name).close()
-        except UsageError:
-            return True
-        except OSError:  # not ours to lock
-            return False
-        return False
+            return (self.root / name).stat().st_mtime
+        except FileNotFoundError:
+            return None
 
     def is_taken(self) -> bool:
         """See `Folder`."""
@@ -310,9 +340,12 @@ class ObjectFolder(Folder):
         self._store.put(f"{parts}/part-{number:06d}.jsonl", text)
         self._tails[name] = (number, text)
 
-    def read(self, name: str) -> bytes:
-        """See `Folder`."""
-        return self._store.get(name)
+    def read(self, name: str, start: int = 0) -> bytes:
+        """See `Folder`; all of it is fetched."""
+        return self._store.get(name)[start:]
+
+    def _appended(self, name: str) -> list[str]:
+        return [*([name] if self.exists(name) else []), *_moved(self, name)]
 
     def read_all(self, names: Sequence[str]) -> list[bytes]:
         """See `Folder`; each one is a round trip, so several are under way."""
@@ -358,9 +391,13 @@ class ObjectFolder(Folder):
         self._store.patience_s = WRITING_S
         return lease
 
-    def is_written(self, name: str) -> bool:
+    def locked(self, name: str) -> bool | None:
         """See `Folder`; judged by the clocks of the two machines."""
         return is_held(self._store)
+
+    def modified(self, name: str) -> float | None:
+        """See `Folder`; the lease tells what this is asked for."""
+        return None
 
     def is_taken(self) -> bool:
         """See `Folder`."""
@@ -420,6 +457,12 @@ def _told(error: StoreError) -> Exception:
 
 def _parts_of(name: str) -> str:
     return name.rpartition(".")[0]
+
+
+def _moved(folder: Folder, name: str) -> list[str]:
+    """List the parts that an object store's folder keeps a file's lines in."""
+    parts = _parts_of(name)
+    return [f"{parts}/{part}" for part in folder.names(parts)]
 
 
 def _shown(names: Sequence[str]) -> list[str]:

@@ -1,0 +1,421 @@
+"""Ray workers, wherever the cluster has room: started, counted, replaced, taken leave of.
+
+Ray's restarts and retries are off. A worker that is lost is replaced; one that dies while
+it starts is tried again after a pause, each pause twice the last. The number of workers
+follows the cluster, or stays at what was asked for: workers that wait for room are a
+demand that an autoscaler sees, and that ends with this process.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import sys
+import time
+import warnings
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Literal
+
+import ray
+from ray.exceptions import (
+    ActorUnavailableError,
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    WorkerCrashedError,
+)
+
+from distes.errors import Notice, RunFailed, UsageError
+from distes.evaluators import cluster
+from distes.evaluators.connection import Connection
+from distes.evaluators.fingerprint import differences, fingerprint
+from distes.evaluators.worker import DistesWorker, Ready, Setup
+
+LOST = (
+    RayActorError,
+    OutOfMemoryError,
+    NodeDiedError,
+    WorkerCrashedError,
+    LocalRayletDiedError,
+    ObjectLostError,
+)
+"""Errors that mean a worker is gone; anything else is an error of the code it ran."""
+
+PLACED_WITHIN_S = 10.0
+"""Seconds after which workers that are not there yet are spoken of, and, where the number
+follows the cluster, no longer waited for."""
+
+LOOK_S = 1.0
+"""Seconds between two looks at the cluster, and at least `LOOK_SHARE` times what one takes."""
+
+LOOK_SHARE = 20
+
+PAUSE_S = 0.5
+MAX_PAUSE_S = 30.0
+"""Seconds before the next try, after a worker died while it started."""
+
+MAX_FAILED_STARTS = 5
+"""Waves of workers that may die while they start before a run without any worker stops."""
+
+Event = dict[str, object]
+
+
+class Loss(Enum):
+    """Why a worker is gone."""
+
+    DIED = "process died"
+    MEMORY = "out of memory"
+    TIMEOUT = "episode timeout"
+    NODE = "node lost"
+    PREEMPTED = "node preempted"
+
+    @property
+    def by_episode(self) -> bool:
+        """Whether what it ran may be the cause."""
+        return self in (Loss.DIED, Loss.MEMORY, Loss.TIMEOUT)
+
+
+@dataclass(eq=False)
+class Hand:
+    """A worker as the driver sees it.
+
+    Attributes:
+        number: for people.
+        actor: Ray's handle.
+        asked_at: when it was asked for.
+        node: index into the pool's node names.
+        node_id: Ray's.
+        knows: evaluations whose population it was sent.
+    """
+
+    number: int
+    actor: Any
+    asked_at: float
+    node: int = -1
+    node_id: str = ""
+    knows: set[int] = field(default_factory=set)
+
+
+class Pool:
+    """The workers of one evaluator.
+
+    Args:
+        setup: what all workers are made from.
+        workers: how many; ``auto`` follows the cluster.
+        min_workers: how many to wait for at the beginning.
+        cpus_per_worker: may be a fraction.
+        connection: how this process came to its Ray.
+        strict: refuse workers whose libraries or processor differ from the driver's.
+
+    Raises:
+        UsageError: the cluster has no room for a worker, and nothing that makes room.
+
+    Attributes:
+        hands: workers that are ready, by number.
+        starting: those that are not, by the reference that tells.
+        nodes: names of the machines so far.
+        events: for the log; whoever logs them empties the list.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        workers: int | Literal["auto"],
+        min_workers: int,
+        cpus_per_worker: float,
+        connection: Connection,
+        strict: bool,
+    ) -> None:
+        self.hands: dict[int, Hand] = {}
+        self.starting: dict[Any, Hand] = {}
+        self.nodes: list[str] = []
+        self.events: list[Event] = []
+        self._name = secrets.token_hex(3)
+        self._cpus = cpus_per_worker
+        self._connection = connection
+        self._strict = strict
+        self._own_fingerprint = fingerprint()
+        self._leaving: dict[int, Hand] = {}
+        self._count = 0
+        self._failed_starts = 0
+        self._failed_at = -math.inf
+        self._resume_at = -math.inf
+        self._short_since: float | None = time.monotonic()
+        self._told = False
+        self._looked_at = time.monotonic()
+        self._look_s = LOOK_S
+        self._worker_s = 0.0
+        self._counted_at = time.monotonic()
+        view = cluster.view()
+        grows = connection is not Connection.STARTED and cluster.grows()
+        self._follows = workers == "auto" and connection is not Connection.STARTED
+        found = view.vacant(cpus_per_worker) if self._follows else view.room(cpus_per_worker)
+        # On a cluster in use, one worker at least waits for its turn.
+        self._wanted = max(found, min_workers) if workers == "auto" else workers
+        self._least = min_workers
+        if not view.room(cpus_per_worker) and not grows and workers == "auto":
+            raise UsageError(self._no_room(view))
+        self._setup = ray.put(setup)
+        self._make = ray.remote(
+            num_cpus=cpus_per_worker,
+            max_restarts=0,
+            max_task_retries=0,
+            scheduling_strategy="SPREAD",
+        )(DistesWorker)
+        for _ in range(self._wanted):
+            self._start()
+
+    @property
+    def enough(self) -> bool:
+        """Whether as many workers are ready as were to be waited for; once true, it stays."""
+        if len(self.hands) >= self._least:
+            self._least = 0
+        return not self._least
+
+    def worker_seconds(self) -> float:
+        """Sum over the ready workers of the seconds that each has been ready for."""
+        now = time.monotonic()
+        self._worker_s += len(self.hands) * (now - self._counted_at)
+        self._counted_at = now
+        return self._worker_s
+
+    def joined(self, reference: Any, ready: Ready) -> Hand:
+        """Count a worker that says it is ready.
+
+        Raises:
+            UsageError: it differs from the driver, and strict was asked for.
+        """
+        hand = self.starting.pop(reference)
+        self._failed_starts = 0
+        differing = differences(self._own_fingerprint, ready.fingerprint)
+        if ready.node not in self.nodes:
+            self.nodes.append(ready.node)
+            if differing:
+                self.events.append(
+                    {"kind": "fingerprint", "node": ready.node, "driver_and_worker": differing}
+                )
+        if differing and self._strict:
+            raise UsageError(
+                f"worker {hand.number} on {ready.node} differs from the driver, and strict was "
+                "asked for: "
+                + "; ".join(f"{name} {b!r} where {a!r}" for name, (a, b) in differing.items())
+            )
+        hand.node = self.nodes.index(ready.node)
+        hand.node_id = ready.node_id
+        self.worker_seconds()
+        self.hands[hand.number] = hand
+        self.events.append(
+            {
+                "kind": "worker_joined",
+                "worker": hand.number,
+                "node": ready.node,
+                "node_id": ready.node_id,
+                "pid": ready.pid,
+                "waited_s": round(time.monotonic() - hand.asked_at, 3),
+            }
+        )
+        return hand
+
+    def failed_to_start(self, reference: Any, error: RayError) -> None:
+        """Take note that a worker died while it started; `follow` tries again later.
+
+        Raises:
+            RunFailed: there is no other worker, and this went on for too long.
+        """
+        hand = self.starting.pop(reference)
+        now = time.monotonic()
+        self.events.append(
+            {"kind": "worker_start_failed", "worker": hand.number, "error": _first_line(error)}
+        )
+        self._kill(hand)
+        if hand.asked_at > self._failed_at:  # not of a wave that was counted already
+            self._failed_starts += 1
+            self._failed_at = now
+        if self._failed_starts >= MAX_FAILED_STARTS and not self.hands:
+            raise RunFailed(
+                f"workers died while they started, {self._failed_starts} times in a row; the "
+                f"last error was: {_first_line(error)} (the run can be resumed)"
+            ) from error
+        pause = min(PAUSE_S * 2 ** (self._failed_starts - 1), MAX_PAUSE_S)
+        self._resume_at = now + pause
+
+    def lost(self, hand: Hand, error: RayError | None, *, timed_out: bool = False) -> Loss:
+        """Strike off a worker that is gone, and ask for another in its place.
+
+        Args:
+            hand: which.
+            error: Ray's; None where it is ended from here.
+            timed_out: whether it ran an episode for longer than allowed.
+        """
+        self.worker_seconds()
+        if self.hands.pop(hand.number, None) is None:
+            self._leaving.pop(hand.number, None)
+        self._kill(hand)  # where it is unreachable rather than dead
+        loss = _why(hand, error, timed_out=timed_out)
+        # A place on a node that is gone is given up where the number follows the cluster,
+        # unless the cluster may grow again.
+        if not self._follows or loss.by_episode or cluster.grows():
+            if time.monotonic() >= self._resume_at:
+                self._start()
+        else:
+            self._wanted = max(self._wanted - 1, 1)
+        return loss
+
+    def follow(self, now: float) -> list[Hand]:
+        """Look at the cluster, now and then: start, withdraw and retire workers.
+
+        Args:
+            now: time.monotonic().
+
+        Returns:
+            Workers that should get nothing more, because their nodes are about to go; end
+            each by `left` when it rests.
+
+        Raises:
+            UsageError: there is no room for a single worker, and nothing that makes room.
+        """
+        if now - self._looked_at < self._look_s:
+            return []
+        view = cluster.view()
+        took = time.monotonic() - now
+        self._looked_at, self._look_s = now, max(LOOK_S, LOOK_SHARE * took)
+        retiring = [hand for hand in self.hands.values() if hand.node_id in view.draining]
+        if retiring:
+            self.worker_seconds()
+        for hand in retiring:
+            del self.hands[hand.number]
+            self._leaving[hand.number] = hand
+        if self._follows:
+            self._fit_in(view, now)
+        if now >= self._resume_at:
+            for _ in range(self._wanted - len(self.hands) - len(self.starting)):
+                self._start()
+        self._speak(view, now)
+        return retiring
+
+    def left(self, hand: Hand) -> None:
+        """End a worker that rests on a node about to go."""
+        self._leaving.pop(hand.number)
+        self._kill(hand)
+        self.events.append(
+            {
+                "kind": "worker_left",
+                "worker": hand.number,
+                "node": self.nodes[hand.node],
+                "node_id": hand.node_id,
+                "reason": "node is draining",
+            }
+        )
+
+    def close(self) -> None:
+        """End all workers."""
+        # Not where somebody has shut Ray down already: asking it would start another.
+        if ray.is_initialized():
+            for hand in [*self.hands.values(), *self._leaving.values(), *self.starting.values()]:
+                self._kill(hand)
+        self.hands.clear()
+        self._leaving.clear()
+        self.starting.clear()
+
+    def _start(self) -> None:
+        number = self._count
+        self._count += 1
+        actor = self._make.options(name=f"distes-{self._name}-worker-{number}").remote(
+            number, [entry for entry in sys.path if entry]
+        )
+        reference = actor.start.remote([self._setup])
+        self.starting[reference] = Hand(number, actor, time.monotonic())
+
+    def _fit_in(self, view: cluster.View, now: float) -> None:
+        """Want as many workers as fit: more where nodes came, none that would only wait."""
+        vacant = view.vacant(self._cpus)
+        least = max(self._least, 1)
+        if not self.starting:
+            self._wanted = max(len(self.hands) + vacant, least)
+            return
+        if vacant or cluster.grows():
+            return
+        late = [
+            reference
+            for reference, hand in self.starting.items()
+            if now - hand.asked_at > PLACED_WITHIN_S
+        ]
+        for reference in late[max(0, least - len(self.hands)) :]:
+            self._kill(self.starting.pop(reference))
+        self._wanted = max(len(self.hands) + len(self.starting), least)
+
+    def _speak(self, view: cluster.View, now: float) -> None:
+        """Say once what was asked for and is not there, in numbers."""
+        if len(self.hands) >= (self._least or self._wanted):
+            self._short_since, self._told = None, False
+            return
+        if self._short_since is None:
+            self._short_since = now
+        late = now - self._short_since > PLACED_WITHIN_S
+        if self._told or not late or self._connection is Connection.STARTED:
+            return  # a private Ray has room for all: they are only slow to start
+        message = self._no_room(view)
+        if not self.hands and not view.room(self._cpus) and not cluster.grows():
+            raise UsageError(message)
+        self._told = True
+        warnings.warn(message, Notice, stacklevel=2)
+        self.events.append(
+            {
+                "kind": "workers_missing",
+                "asked": max(self._wanted, self._least),
+                "ready": len(self.hands),
+                "cpus": sum(view.cpus.values()),
+                "free_cpus": sum(view.free.values()),
+            }
+        )
+
+    def _no_room(self, view: cluster.View) -> str:
+        return (
+            f"{len(self.hands)} of {max(self._wanted, self._least)} workers of {self._cpus:g} "
+            f"CPUs are ready: the cluster has {sum(view.cpus.values()):g} CPUs, room for "
+            f"{view.room(self._cpus)} such workers, and {sum(view.free.values()):g} CPUs free"
+        )
+
+    def _kill(self, hand: Hand) -> None:
+        ray.kill(hand.actor)
+
+
+def lost_error(raised: RayError) -> RayError | None:
+    """Give the error that says a worker is gone; None where its code raised one."""
+    inner = getattr(raised, "cause", None)
+    error: RayError = inner if isinstance(inner, LOST) else raised
+    return error if isinstance(error, LOST) else None
+
+
+def lost_event(hand: Hand, nodes: list[str], loss: Loss, error: RayError | None) -> Event:
+    """Say which worker is gone, and why."""
+    return {
+        "kind": "worker_lost",
+        "worker": hand.number,
+        "node": nodes[hand.node] if hand.node >= 0 else "",
+        "node_id": hand.node_id,
+        "reason": loss.value,
+        "error": "" if error is None else type(error).__name__,
+    }
+
+
+def _why(hand: Hand, error: RayError | None, *, timed_out: bool) -> Loss:
+    if timed_out:
+        return Loss.TIMEOUT
+    if isinstance(error, OutOfMemoryError):
+        return Loss.MEMORY
+    if getattr(error, "preempted", False):
+        return Loss.PREEMPTED
+    at_fault = isinstance(error, ActorUnavailableError | NodeDiedError | LocalRayletDiedError)
+    if at_fault or not cluster.is_alive(hand.node_id):
+        return Loss.NODE
+    return Loss.DIED
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
