@@ -394,6 +394,7 @@ def test_a_killed_run_in_a_bucket_goes_on_as_if_nothing_was(s3, tmp_path, server
         assert process.wait() == (0 if lines is None else -signal.SIGKILL)
         process.stdout.close()
     assert_same_run(s3, tmp_path / "whole")
+    assert len(open_folder(s3).names("checkpoints")) <= 4  # old ones are gone, not just emptied
     assert [e["kind"] for e in load(s3).events].count("resumed") >= 1
     assert not [k for k in server.keys("bucket", URI(s3).name) if k.endswith(locks.LEASE)]
 
