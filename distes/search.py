@@ -191,9 +191,17 @@ class Search:
             )
         if self.out is not None:
             refuse_taken(self.out)
+        self._refuse_unlimited()
         problem = self._problem()
         self._strategy.check(problem)
         return problem
+
+    def _refuse_unlimited(self) -> None:
+        if self.workers == 0 and self.episode_timeout_s is not None:
+            raise UsageError(
+                f"episode_timeout_s {self.episode_timeout_s:g} needs workers that can be "
+                "replaced: workers is 0, which runs episodes in this process"
+            )
 
     def _problem(self, begun: Snapshot | None = None) -> SearchProblem:
         policy = self.built_policy()
@@ -298,6 +306,7 @@ class Search:
         snapshot = run.snapshot()
         if snapshot is not None and snapshot.finished:
             raise UsageError(f"{self.out} is finished ({snapshot.stopped}): nothing to resume")
+        self._refuse_unlimited()
         problem = self._problem(snapshot)
         # First, as it may have to wait until a killed search's lease is over.
         log, snapshot = RunLog.resume(self.out, say=_notice)
@@ -358,17 +367,12 @@ def make_evaluator(search: Search, workers: int | Literal["auto"]) -> Evaluator:
     """Make the evaluator that a search's settings ask for.
 
     Raises:
-        UsageError: there is no room for a worker, or a limit needs workers.
+        UsageError: there is no room for a worker.
     """
     task = search._task
     engine = rollouts.resolve(search.engine, task)
     policy = search.built_policy()
     if workers == 0:
-        if search.episode_timeout_s is not None:
-            raise UsageError(
-                f"episode_timeout_s {search.episode_timeout_s:g} needs workers that can be "
-                "replaced: workers is 0, which runs episodes in this process"
-            )
         return SerialEvaluator(task, policy, engine)
     from distes.evaluators.ray import RayEvaluator
 

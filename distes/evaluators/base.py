@@ -26,6 +26,10 @@ class Pending(Protocol):
 class Evaluator(Protocol):
     """Runs populations. How many workers there are cannot change a result."""
 
+    @property
+    def num_nodes(self) -> int:
+        """Machines that take part, the driver's included."""
+
     def submit(self, population: Population, key: RunKey) -> Pending:
         """Start an evaluation; those submitted earlier go first."""
 

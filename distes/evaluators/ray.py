@@ -21,6 +21,7 @@ import ray
 from ray.exceptions import RayError, RaySystemError, RayTaskError
 
 from distes.errors import RunFailed, UsageError
+from distes.evaluators import cluster
 from distes.evaluators.base import PlacedChunk, evaluated
 from distes.evaluators.connection import Connection, connect, disconnect
 from distes.evaluators.dispatch import CHUNK_S, Assignment, Dispatcher, Piece
@@ -139,6 +140,11 @@ class RayEvaluator:
                 connection=self._connection,
                 strict=strict,
             )
+
+    @property
+    def num_nodes(self) -> int:
+        """Nodes of the cluster."""
+        return cluster.num_nodes()
 
     @shielded
     def submit(self, population: Population, key: RunKey) -> RayPending:
