@@ -54,7 +54,6 @@ class Session:
         target = search.target
         self._target = search._task.reward_threshold if target is None else target
         self._log_s = 0.0
-        self._said_where = False
         problem.on_run = log.evaluation
 
     def go(self, snapshot: Snapshot | None) -> Result:
@@ -66,6 +65,7 @@ class Session:
                     self._log.path,
                     None if snapshot is None else snapshot.generation,
                 )
+            self._say_where()
             self._began = time.perf_counter() - (0.0 if snapshot is None else snapshot.elapsed_s)
             if snapshot is None:
                 state = self._strategy.init(self._problem)
@@ -112,7 +112,6 @@ class Session:
             heldout = self._evaluator.submit(before.due, heldout_key)
         evaluated = pending.result()
         times.append(time.perf_counter())
-        self._say_where(evaluated)
         if generation == 0:
             self._refuse_hopeless(evaluated)
         state = self._strategy.tell(self._problem, before.strategy, population, evaluated.episodes)
@@ -164,13 +163,9 @@ class Session:
         self._refuse_meaningless(generation, evaluated)
         return snapshot
 
-    def _say_where(self, evaluated: Evaluated) -> None:
-        """Say once, as soon as there are several nodes, on which of them a directory is."""
-        nodes = evaluated.telemetry.nodes
-        if self._said_where or len(nodes) < 2:
-            return
-        self._said_where = True
-        if isinstance(self._log.path, Path):
+    def _say_where(self) -> None:
+        """Say where a directory is, if there are several machines to look for it on."""
+        if isinstance(self._log.path, Path) and self._evaluator.num_nodes > 1:
             warnings.warn(
                 f"{self._log.path} is on the driver's machine (node {platform.node()}), which is "
                 "enough: only the driver writes",

@@ -45,7 +45,9 @@ def fault(uri: URI, error: OSError) -> StoreError:
             f"the credentials are not accepted: set {known}"
         ),
         r"OAuth2 access token|NoCredentials|Unable to locate credentials|DefaultAzureCredential"
-        r"|MISSING_AUTHENTICATION_TOKEN": f"no credentials were found: set {known}",
+        r"|MISSING_AUTHENTICATION_TOKEN|unable to connect to account": (
+            f"no credentials were found: set {known}"
+        ),
         r"PERMANENT_REDIRECT|PermanentRedirect|HTTP status 301|AuthorizationHeaderMalformed": (
             "the bucket is in another region: set AWS_REGION, or ?region= in the URI"
         ),

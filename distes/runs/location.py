@@ -87,7 +87,7 @@ def locate(given: str | Path) -> Location:
         if scheme not in _COMMON:
             return Path(given)
         raise UsageError(
-            f"'{text}' has lost a slash: give a URI as text, '{scheme}://{rest}', not as a Path"
+            f"'{text}' has lost a slash, as in a Path: give '{scheme}://{rest}', as text"
         )
     if scheme == "file":
         parts = urlsplit(text)

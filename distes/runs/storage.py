@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from distes.errors import StorageError, UsageError
 from distes.runs.faults import StoreError, StoreRefusedError, fault
@@ -21,10 +22,12 @@ from distes.runs.stores import Store, open_store
 CHECK = ".distes-check"
 """Begins the name of the file that is written to try a place out."""
 
+T = TypeVar("T")
+
 LINES_PART = 256 * 1024
 """Bytes from which lines go into a new object: each is written again for every addition."""
 
-ANSWER_S = 60.0
+ANSWER_S = 30.0
 """A place that has not answered by then is given up."""
 
 READERS = 16
@@ -400,38 +403,22 @@ class ObjectFolder(Folder):
         return None
 
     def is_taken(self) -> bool:
-        """See `Folder`."""
-        try:
-            found = self._store.entries("")
-        except StoreError as error:
-            raise _told(error) from error
-        return bool(found)
+        """See `Folder`; it gives up after `ANSWER_S`."""
+        return bool(_answer(self.root, lambda: self._store.entries("")))
 
     def check(self) -> None:
         """See `Folder`; it gives up after `ANSWER_S`."""
-        faults: list[Exception] = []
+        name = f"{CHECK}-{secrets.token_hex(4)}"
 
-        def probe() -> None:
-            name = f"{CHECK}-{secrets.token_hex(4)}"
+        def probe() -> bool:
+            self._store.put(name, b"distes")
             try:
-                self._store.put(name, b"distes")
-                try:
-                    given, listed = self._store.get(name), name in self._store.entries("")
-                finally:
-                    self._store.delete(name)
-                if given != b"distes" or not listed:
-                    raise StorageError(f"'{self.root}' does not give back what was written to it")
-            except Exception as error:  # noqa: BLE001 - raised below, by the caller's thread
-                faults.append(error)
+                return self._store.get(name) == b"distes" and name in self._store.entries("")
+            finally:
+                self._store.delete(name)
 
-        # Some clients can't be told how long they may take to find credentials.
-        thread = threading.Thread(target=probe, name="distes-check", daemon=True)
-        thread.start()
-        thread.join(ANSWER_S)
-        if thread.is_alive():
-            raise StorageError(f"'{self.root}' has not answered for {ANSWER_S:g} s")
-        for error in faults:
-            raise _told(error) if isinstance(error, StoreError) else error
+        if not _answer(self.root, probe):
+            raise StorageError(f"'{self.root}' does not give back what was written to it")
 
     def hurry(self) -> None:
         """See `Folder`."""
@@ -448,6 +435,35 @@ class ObjectFolder(Folder):
             return 0, b""
         number = int(found[-1].removeprefix("part-").removesuffix(".jsonl"))
         return number, self.read(f"{parts}/{found[-1]}")
+
+
+def _answer(root: URI, ask: Callable[[], T]) -> T:
+    """Ask a store that may be out of reach.
+
+    Raises:
+        UsageError: it refuses.
+        StorageError: there is no answer for `ANSWER_S`, or it fails.
+    """
+    answers: list[T] = []
+    faults: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            answers.append(ask())
+        except BaseException as error:  # noqa: BLE001 - raised below, by the caller's thread
+            faults.append(error)
+
+    # Some clients can't be told how long they may take to find credentials.
+    thread = threading.Thread(target=work, name="distes-check", daemon=True)
+    thread.start()
+    thread.join(ANSWER_S)
+    if thread.is_alive():
+        raise StorageError(
+            f"'{root}' has not answered for {ANSWER_S:g} s: check the network and the credentials"
+        )
+    for error in faults:
+        raise _told(error) if isinstance(error, StoreError) else error
+    return answers[0]
 
 
 def _told(error: StoreError) -> Exception:

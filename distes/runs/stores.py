@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from datetime import timedelta
 from typing import Any, Protocol
@@ -119,6 +120,7 @@ class FsspecStore:
 
         Raises:
             UsageError: it is not installed, or there is none.
+            OSError: it cannot be set up, for want of credentials, say.
         """
         if uri.query:
             raise UsageError(
@@ -142,7 +144,9 @@ class FsspecStore:
                 f"'{uri}' needs more: pip install {install} ({str(error).rstrip('.')})"
             ) from None
         except ValueError as error:
-            raise UsageError(f"'{uri}' cannot be used: {error}") from None
+            raise OSError(f"ValueError: {error}") from error
+        # What it found out about credentials is in the sentence that is raised.
+        logging.getLogger("azure.identity").setLevel(logging.CRITICAL)
 
     def put(self, key: str, data: bytes | memoryview) -> None:
         """See `Store`."""
