@@ -25,7 +25,7 @@ from distes.strategies import CEM, ICEM, RandomSearch
 from distes.task import FunctionTask, Task
 
 TIMING = ["attempt", "worker", "node", "started_at", "duration_s"]
-ABOUT_THE_SESSION = ["workers", "chunks", "retries", "utilisation"]
+ABOUT_THE_SESSION = ["workers", "chunks", "retries", "duplicates", "utilisation"]
 
 
 def tables(path: Path) -> dict[str, pd.DataFrame]:
