@@ -11,11 +11,11 @@ import logging
 import math
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distes.population import Purpose
 from distes.results import Observer
+from distes.runs.location import Location
 from distes.runs.reader import Run, load
 from distes.search import Search
 from distes.statistics import Score, score
@@ -83,7 +83,7 @@ class Metrics(Observer):
         self._gauges: dict[str, Gauge] = {}
         self._best = -math.inf
 
-    def started(self, search: Search, path: Path, resumed_at: int | None) -> None:
+    def started(self, search: Search, path: Location, resumed_at: int | None) -> None:
         """Name the run, and take up where its log ends."""
         self._safely(lambda: self._start(path, resumed_at))
 
@@ -105,7 +105,7 @@ class Metrics(Observer):
             # Not a warning: those can be turned into errors.
             logging.getLogger(__name__).warning("no metrics from here on: %r", error)
 
-    def _start(self, path: Path, resumed_at: int | None) -> None:
+    def _start(self, path: Location, resumed_at: int | None) -> None:
         from ray.util.metrics import Counter, Gauge
 
         run = {RUN: path.name}

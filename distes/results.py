@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from distes.deployment import bound_policy
 from distes.population import Population
+from distes.runs.location import Location
 from distes.runs.reader import Run, load
 from distes.statistics import Score
 from distes.types import FloatArray
@@ -25,7 +25,7 @@ class Observer:
     def starting(self, search: Search) -> None:
         """The settings are accepted; workers are about to start."""
 
-    def started(self, search: Search, path: Path, resumed_at: int | None) -> None:
+    def started(self, search: Search, path: Location, resumed_at: int | None) -> None:
         """The workers are up; ``resumed_at`` is the next generation of a resumed run."""
 
     def generation(self, row: Mapping[str, Any]) -> None:
@@ -76,7 +76,7 @@ class Result:
     solution: Population
     score: Score
     stopped: str
-    path: Path
+    path: Location
     search: Search
     reevaluation: Reevaluation | None = None
 

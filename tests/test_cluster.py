@@ -42,9 +42,15 @@ def cluster():
             "include_dashboard": False,
             "object_store_memory": 100_000_000,
             "temp_dir": directory,
+            "node_ip_address": "127.0.0.2",
         },
     )
-    ray.init(address=made.address, logging_level="error", log_to_driver=False)
+    ray.init(
+        address=made.address,
+        logging_level="error",
+        log_to_driver=False,
+        _node_ip_address="127.0.0.2",
+    )
     yield made
     ray.shutdown()
     made.shutdown()
@@ -55,11 +61,15 @@ def cluster():
 def nodes(cluster):
     """Add nodes, and wait until the cluster counts on them."""
 
-    def add(count, cpus=2, **settings):
+    def add(count, cpus=2):
         before = len(cluster.list_all_nodes())
         made = [
-            cluster.add_node(num_cpus=cpus, object_store_memory=100_000_000, **settings)
-            for _ in range(count)
+            cluster.add_node(
+                num_cpus=cpus,
+                object_store_memory=100_000_000,
+                node_ip_address=f"127.0.0.{before + number + 2}",
+            )
+            for number in range(count)
         ]
         cluster.wait_for_nodes()
         assert len(cluster.list_all_nodes()) == before + count
@@ -387,11 +397,8 @@ def autoscaling(request):
         yield
     finally:
         ray.shutdown()
-        os.killpg(head.pid, signal.SIGTERM)
-        try:
-            head.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(head.pid, signal.SIGKILL)
+        os.killpg(head.pid, signal.SIGKILL)  # a friendlier signal is answered after 30 s
+        head.wait(PATIENCE_S)
         shutil.rmtree(directory, ignore_errors=True)
 
 

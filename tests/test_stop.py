@@ -133,13 +133,14 @@ def test_a_signal_while_ray_starts_ends_the_run_before_it_began(here: Path, numb
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_a_signal_does_not_wait_for_episodes_that_run(here: Path, number: int) -> None:
+def test_a_signal_does_not_wait_for_episodes_that_run(
+    here: Path, ray_local: str, number: int
+) -> None:
     """If wrong: the driver waits for workers that sleep for an hour, or loses generations."""
     whole = undisturbed(here)
     (here / "episodes_hang").touch()
-    with running(here, "run", "stop_things:Slow", *SETTINGS, "--workers", "1", "--out", "r") as (
-        child
-    ):
+    on_ray = ("--workers", "1", "--address", ray_local)
+    with running(here, "run", "stop_things:Slow", *SETTINGS, *on_ray, "--out", "r") as child:
         while not (here / "one_hangs").exists() and child.poll() is None:
             PAUSE.wait(0.1)
         child.send_signal(number)

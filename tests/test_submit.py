@@ -177,7 +177,8 @@ def test_what_is_submitted(command: Command, server: Server) -> None:
     server.script = [("SUCCEEDED", "log\n", 0)]
     line = (
         "submit walk.toml --seed 3 --env-kwargs '{\"sutton_barto_reward\": true}' --common-seeds "
-        f"--strategy.min-std -0 --storage s3://b/runs/ --address {server.address} --no-wait"
+        "--strategy.min-std -0 --storage 's3://b/runs/?region=x' --no-wait "
+        f"--address {server.address}"
     )
     code, out, err = command(line)
     assert code == 0, err
@@ -190,11 +191,11 @@ def test_what_is_submitted(command: Command, server: Server) -> None:
         "--seed=3",
         "--strategy.min-std=-0",
     ]
-    assert words[-2:] == ["--out=s3://b/runs/walk-3", "--resume-if-exists"]
+    assert words[-2:] == ["--out=s3://b/runs/walk-3?region=x", "--resume-if-exists"]
     assert job["runtime_env"]["env_vars"] == {"RAY_JOB_STOP_WAIT_TIME_S": "30"}
     assert job["runtime_env"]["working_dir"].startswith("gcs://")
     assert job["metadata"]["run"] == "walk-3"
-    assert job["metadata"]["out"] == "s3://b/runs/walk-3"
+    assert job["metadata"]["out"] == "s3://b/runs/walk-3?region=x"
     assert job["submission_id"].startswith("walk-3-")
     for verb in ("stop", "logs"):
         assert f"ray job {verb} {job['submission_id']} --address {server.address}" in out

@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.append(str(Path.cwd()))
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("always", Notice)
             warnings.showwarning = _show(warnings.showwarning)
             code = distes.main(
                 args=None if arguments is None else list(arguments),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -19,6 +18,7 @@ from distes.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from distes.display import Display
+    from distes.runs.location import Location
     from distes.search import Result
 
 SETTINGS = {
@@ -26,7 +26,27 @@ SETTINGS = {
     "max_content_width": 100,
     "token_normalize_func": lambda token: token.replace("_", "-"),
 }
-RUN = click.argument("run", type=click.Path(path_type=Path))
+
+
+class RunPlace(click.ParamType[Any]):
+    """Where a run is: a path, or a URI, which a `Path` would spoil."""
+
+    name = "path"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Location:
+        """Read it.
+
+        Raises:
+            UsageError: it can't be where a run is.
+        """
+        from distes.runs.location import locate
+
+        return locate(value)
+
+
+RUN = click.argument("run", type=RunPlace())
 
 
 class Among(click.Choice[str]):
@@ -141,7 +161,7 @@ def submit(
 @click.option("--cpus-per-worker", metavar="X", help="may be a fraction")
 @click.option("--episode-timeout", "episode_timeout_s", metavar="X", help="seconds")
 @click.option("--address", metavar="TEXT", help="of a Ray cluster")
-def resume(run: Path, **flags: str | None) -> None:
+def resume(run: Location, **flags: str | None) -> None:
     """Go on with an interrupted run, exactly, on any number of workers.
 
     What is not given is as the run was started.
@@ -164,7 +184,7 @@ def resume(run: Path, **flags: str | None) -> None:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--workers", type=click.IntRange(0), default=0, help="0, the default: in-process")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object")
-def evaluate(run: Path, episodes: int, seed: int, workers: int, *, as_json: bool) -> None:
+def evaluate(run: Location, episodes: int, seed: int, workers: int, *, as_json: bool) -> None:
     """Score a run's solution on episodes that no search has seen."""
     from distes.display import interval
     from distes.search import evaluate as evaluate_run
@@ -179,8 +199,8 @@ def evaluate(run: Path, episodes: int, seed: int, workers: int, *, as_json: bool
 
 
 @distes.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="image to write")
+@click.argument("runs", nargs=-1, required=True, type=RunPlace())
+@click.option("--out", required=True, type=RunPlace(), help="image to write")
 @click.option(
     "--x",
     type=Among(["episodes", "env_steps", "seconds"]),
@@ -189,7 +209,9 @@ def evaluate(run: Path, episodes: int, seed: int, workers: int, *, as_json: bool
     metavar="AXIS",
     help="episodes, env_steps or seconds",
 )
-def plot(runs: tuple[Path, ...], out: Path, x: Literal["episodes", "env_steps", "seconds"]) -> None:
+def plot(
+    runs: tuple[Location, ...], out: Location, x: Literal["episodes", "env_steps", "seconds"]
+) -> None:
     """Draw learning curves of one or more runs."""
     from distes.analysis.plots import plot as draw
 
@@ -200,7 +222,7 @@ def plot(runs: tuple[Path, ...], out: Path, x: Literal["episodes", "env_steps", 
 @distes.command()
 @RUN
 @click.option("--follow", is_flag=True, help="tell of each generation until the run is finished")
-def info(run: Path, *, follow: bool) -> None:
+def info(run: Location, *, follow: bool) -> None:
     """Sum up a run: settings, progress, results, events.
 
     With --follow the exit code is 0 when the run is finished, 1 when it has stopped.

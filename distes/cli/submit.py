@@ -20,6 +20,7 @@ from distes.cli.interrupts import answer, interruptible, leave
 from distes.cli.run import RunCommand, configured, given_flags
 from distes.errors import RunFailed, UsageError
 from distes.project import Project
+from distes.runs.location import URI, locate
 
 if TYPE_CHECKING:
     from distes.jobs import JobServer, Outcome
@@ -200,11 +201,12 @@ def _out(ctx: click.Context, storage: str | None, name: str, search: Search) -> 
             f"--storage {storage} is neither an absolute path nor a URI: name storage that the "
             "cluster's head reaches, for example s3://bucket/runs or /shared/runs"
         )
-    return f"{storage.rstrip('/')}/{name}"
+    return str(locate(storage) / name)
 
 
-def _stays(place: str) -> bool:
-    return "://" in place or Path(place).is_absolute()
+def _stays(given: str) -> bool:
+    place = locate(given)
+    return isinstance(place, URI) or place.is_absolute()
 
 
 def _project(target: str, search: Search, *, ship_distes: bool) -> tuple[Project, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -16,6 +17,14 @@ FAULTS_KEPT = 3
 least as many, so which are kept does not depend on how the episodes were cut."""
 
 
+Event = dict[str, object]
+
+
+def event(kind: str, **fields: object) -> Event:
+    """Note for the log what happened just now."""
+    return {"time": datetime.now(UTC).isoformat(), "kind": kind, **fields}
+
+
 class Pending(Protocol):
     """An evaluation under way."""
 
@@ -25,6 +34,10 @@ class Pending(Protocol):
 
 class Evaluator(Protocol):
     """Runs populations. How many workers there are cannot change a result."""
+
+    @property
+    def num_nodes(self) -> int:
+        """Machines that take part, the driver's included."""
 
     def submit(self, population: Population, key: RunKey) -> Pending:
         """Start an evaluation; those submitted earlier go first."""

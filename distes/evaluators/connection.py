@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
+from typing import Any
 
 import ray
 
@@ -49,6 +50,7 @@ def connect(address: str | None, num_cpus: int | None) -> Connection:
     if ray.is_initialized():
         _refuse_another(address)
         return Connection.FOUND
+    _quieten()
     wanted = address or os.environ.get("RAY_ADDRESS") or "local"
     if wanted == "local":
         _start(num_cpus)
@@ -162,6 +164,23 @@ def _private_environment() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _quieten() -> None:
+    """Leave it to the run to say that a worker was lost: Ray would say it in a paragraph."""
+    from ray._private import worker
+
+    shown = getattr(worker, "print_to_stdstream", None)
+    if shown is None or getattr(shown, "quiet", False):
+        return  # another version of Ray says it elsewhere
+
+    def show(data: dict[str, Any], *more: Any, **named: Any) -> None:
+        lines = data.get("lines") or [""]
+        if not str(lines[0]).startswith("A worker died or was killed"):
+            shown(data, *more, **named)
+
+    show.quiet = True  # type: ignore[attr-defined]
+    worker.print_to_stdstream = show
 
 
 def _forget_token() -> None:

@@ -31,6 +31,7 @@ from ray.exceptions import (
 
 from distes.errors import Notice, RunFailed, UsageError
 from distes.evaluators import cluster
+from distes.evaluators.base import Event, event
 from distes.evaluators.connection import Connection
 from distes.evaluators.fingerprint import differences, fingerprint
 from distes.evaluators.worker import DistesWorker, Ready, Setup
@@ -60,8 +61,6 @@ MAX_PAUSE_S = 30.0
 
 MAX_FAILED_STARTS = 5
 """Waves of workers that may die while they start before a run without any worker stops."""
-
-Event = dict[str, object]
 
 
 class Loss(Enum):
@@ -197,7 +196,7 @@ class Pool:
             self.nodes.append(ready.node)
             if differing:
                 self.events.append(
-                    {"kind": "fingerprint", "node": ready.node, "driver_and_worker": differing}
+                    event("fingerprint", node=ready.node, driver_and_worker=differing)
                 )
         if differing and self._strict:
             raise UsageError(
@@ -210,14 +209,14 @@ class Pool:
         self.worker_seconds()
         self.hands[hand.number] = hand
         self.events.append(
-            {
-                "kind": "worker_joined",
-                "worker": hand.number,
-                "node": ready.node,
-                "node_id": ready.node_id,
-                "pid": ready.pid,
-                "waited_s": round(time.monotonic() - hand.asked_at, 3),
-            }
+            event(
+                "worker_joined",
+                worker=hand.number,
+                node=ready.node,
+                node_id=ready.node_id,
+                pid=ready.pid,
+                waited_s=round(time.monotonic() - hand.asked_at, 3),
+            )
         )
         return hand
 
@@ -230,7 +229,7 @@ class Pool:
         hand = self.starting.pop(reference)
         now = time.monotonic()
         self.events.append(
-            {"kind": "worker_start_failed", "worker": hand.number, "error": _first_line(error)}
+            event("worker_start_failed", worker=hand.number, error=_first_line(error))
         )
         self._kill(hand)
         if hand.asked_at > self._failed_at:  # not of a wave that was counted already
@@ -303,13 +302,13 @@ class Pool:
         self._leaving.pop(hand.number)
         self._kill(hand)
         self.events.append(
-            {
-                "kind": "worker_left",
-                "worker": hand.number,
-                "node": self.nodes[hand.node],
-                "node_id": hand.node_id,
-                "reason": "node is draining",
-            }
+            event(
+                "worker_left",
+                worker=hand.number,
+                node=self.nodes[hand.node],
+                node_id=hand.node_id,
+                reason="node is draining",
+            )
         )
 
     def close(self) -> None:
@@ -365,13 +364,13 @@ class Pool:
         self._told = True
         warnings.warn(message, Notice, stacklevel=2)
         self.events.append(
-            {
-                "kind": "workers_missing",
-                "asked": max(self._wanted, self._least),
-                "ready": len(self.hands),
-                "cpus": sum(view.cpus.values()),
-                "free_cpus": sum(view.free.values()),
-            }
+            event(
+                "workers_missing",
+                asked=max(self._wanted, self._least),
+                ready=len(self.hands),
+                cpus=sum(view.cpus.values()),
+                free_cpus=sum(view.free.values()),
+            )
         )
 
     def _no_room(self, view: cluster.View) -> str:
@@ -390,18 +389,6 @@ def lost_error(raised: RayError) -> RayError | None:
     inner = getattr(raised, "cause", None)
     error: RayError = inner if isinstance(inner, LOST) else raised
     return error if isinstance(error, LOST) else None
-
-
-def lost_event(hand: Hand, nodes: list[str], loss: Loss, error: RayError | None) -> Event:
-    """Say which worker is gone, and why."""
-    return {
-        "kind": "worker_lost",
-        "worker": hand.number,
-        "node": nodes[hand.node] if hand.node >= 0 else "",
-        "node_id": hand.node_id,
-        "reason": loss.value,
-        "error": "" if error is None else type(error).__name__,
-    }
 
 
 def _why(hand: Hand, error: RayError | None, *, timed_out: bool) -> Loss:

@@ -13,6 +13,8 @@ import contextlib
 import math
 import os
 import time
+import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -20,11 +22,12 @@ from typing import Any, Literal
 import ray
 from ray.exceptions import RayError, RaySystemError, RayTaskError
 
-from distes.errors import RunFailed, UsageError
-from distes.evaluators.base import PlacedChunk, evaluated
+from distes.errors import Notice, RunFailed, UsageError
+from distes.evaluators import cluster
+from distes.evaluators.base import Event, PlacedChunk, evaluated, event
 from distes.evaluators.connection import Connection, connect, disconnect
 from distes.evaluators.dispatch import CHUNK_S, Assignment, Dispatcher, Piece
-from distes.evaluators.pool import Event, Hand, Loss, Pool, lost_error, lost_event
+from distes.evaluators.pool import Hand, Loss, Pool, lost_error
 from distes.evaluators.worker import Answer, Ready, Setup
 from distes.policies.base import Policy
 from distes.population import Evaluated, Population, RunKey, Status
@@ -121,6 +124,7 @@ class RayEvaluator:
         self._references: dict[tuple[int, Piece], Any] = {}
         self._evaluations: dict[int, _Evaluation] = {}
         self._retiring: dict[int, Hand] = {}
+        self._losses: list[tuple[Loss, int]] = []
         self._submitted = 0
         self._closed = False
         self._pool: Pool | None = None
@@ -139,6 +143,11 @@ class RayEvaluator:
                 connection=self._connection,
                 strict=strict,
             )
+
+    @property
+    def num_nodes(self) -> int:
+        """Nodes of the cluster."""
+        return cluster.num_nodes()
 
     @shielded
     def submit(self, population: Population, key: RunKey) -> RayPending:
@@ -231,7 +240,19 @@ class RayEvaluator:
             for hand in self._workers.follow(now):
                 self._retire(hand)
         self._end_overtime(now)
+        self._tell_of_losses()
         self._hand_out()
+
+    def _tell_of_losses(self) -> None:
+        if not self._losses:
+            return
+        reasons = Counter(loss.value for loss, _ in self._losses)
+        lost, chunks = len(self._losses), sum(count for _, count in self._losses)
+        self._losses.clear()
+        _tell(
+            f"lost {lost} worker{'s' * (lost != 1)} ({', '.join(reasons)}); {chunks} "
+            f"chunk{'s' * (chunks != 1)} to run again, with the same seeds"
+        )
 
     def _received(self, reference: Any, value: Ready | Answer) -> None:
         if isinstance(value, Ready):
@@ -319,10 +340,19 @@ class RayEvaluator:
         departure = self._dispatcher.leave(
             hand.number, deaths_allowed=DEATHS_ALLOWED[status] if loss.by_episode else None
         )
-        event = lost_event(hand, self._workers.nodes, loss, error)
-        event["retried"] = sorted([piece.start, piece.stop] for piece in departure.again)
-        event["lost_s"] = round(seconds, 3)
-        self._workers.events.append(event)
+        self._workers.events.append(
+            event(
+                "worker_lost",
+                worker=hand.number,
+                node=self._workers.nodes[hand.node],
+                node_id=hand.node_id,
+                reason=loss.value,
+                error="" if error is None else type(error).__name__,
+                retried=sorted([piece.start, piece.stop] for piece in departure.again),
+                lost_s=round(seconds, 3),
+            )
+        )
+        self._losses.append((loss, len(departure.again)))
         for piece in departure.again:
             evaluation = self._evaluations[piece.work]
             evaluation.retries += 1
@@ -335,15 +365,20 @@ class RayEvaluator:
         evaluation = self._evaluations[piece.work]
         candidate, episode = evaluation.population.locate(piece.start, piece.stop)
         evaluation.events.append(
-            {
-                "kind": f"episode_{status.name.lower()}",
-                "candidate": int(candidate[0]),
-                "episode": int(episode[0]),
-                "workers_lost": piece.deaths,
-                "worker": hand.number,
-                "node": self._workers.nodes[hand.node],
-                "error": "" if error is None else str(error).strip().partition("\n")[0],
-            }
+            event(
+                f"episode_{status.name.lower()}",
+                candidate=int(candidate[0]),
+                episode=int(episode[0]),
+                workers_lost=piece.deaths,
+                worker=hand.number,
+                node=self._workers.nodes[hand.node],
+                error="" if error is None else str(error).strip().partition("\n")[0],
+            )
+        )
+        _tell(
+            f"candidate {candidate[0]}, episode {episode[0]} of generation "
+            f"{evaluation.key.generation} is given up ({status.name.lower()}): "
+            f"{piece.deaths} workers were lost to it"
         )
         chunk = lost_episode(evaluation.population, self._policy, self._task, piece.start, status)
         self._place(evaluation, PlacedChunk(chunk, piece.attempt - 1, hand.number, hand.node))
@@ -431,6 +466,10 @@ def _local_cpus(workers: int | Literal["auto"], cpus_per_worker: float) -> int |
     if workers == "auto":
         return None
     return max(os.cpu_count() or 1, math.ceil(workers * cpus_per_worker))
+
+
+def _tell(sentence: str) -> None:
+    warnings.warn(sentence, Notice, stacklevel=2)
 
 
 def _of_user(error: RayError) -> Exception:
