@@ -31,6 +31,7 @@ from distes.registry import name_of
 from distes.results import Observer, Reevaluation, Result, finished
 from distes.runs.location import URI, Location, locate
 from distes.runs.reader import Run, exists_run, load
+from distes.runs.schema import CONFIG, PARTS
 from distes.runs.snapshot import Snapshot
 from distes.runs.storage import open_folder
 from distes.runs.writer import RunLog, refuse_taken
@@ -260,6 +261,7 @@ class Search:
                 raise UsageError("resume_if_exists needs out: name the run to go on with")
             if exists_run(self.out):
                 return self._finished() or self.proceed()
+            open_folder(self.out).clear_unbegun(PARTS, CONFIG)
         problem = self.check()
         open_folder("runs" if self.out is None else self.out).check()
         evaluator = self._evaluator()

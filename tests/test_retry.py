@@ -14,6 +14,7 @@ from test_search import assert_same_run, cartpole
 from distes.cli import main
 from distes.errors import UsageError
 from distes.results import Observer, Result
+from distes.runs.schema import PARTS
 
 FLAGS = shlex.split(
     "--population 24 --generations 4 --episodes 2 --seed 5 --heldout-every 2 "
@@ -86,6 +87,24 @@ def test_a_run_without_a_commit_goes_on_from_its_beginning(tmp_path: Path) -> No
         shutil.rmtree(each)
     cartpole(out).run(resume_if_exists=True)
     assert_same_run(out, tmp_path / "whole")
+
+
+def test_a_run_killed_before_its_first_file_begins_anew(tmp_path: Path) -> None:
+    """If wrong: a job killed in one unlucky millisecond fails at each retry; or the
+    folders of somebody else are deleted."""
+    out = tmp_path / "killed"
+    for name in PARTS:
+        (out / name).mkdir(parents=True)
+    (out / ".config.json.tmp").write_text("{")
+    cartpole(out).run(resume_if_exists=True)
+    cartpole(tmp_path / "whole").run()
+    assert_same_run(out, tmp_path / "whole")
+
+    (tmp_path / "theirs" / "episodes").mkdir(parents=True)
+    (tmp_path / "theirs" / "note").touch()
+    with pytest.raises(UsageError, match="exists and is not empty"):
+        cartpole(tmp_path / "theirs").run(resume_if_exists=True)
+    assert (tmp_path / "theirs" / "episodes").is_dir()
 
 
 def test_it_needs_an_out(capfd: pytest.CaptureFixture[str]) -> None:

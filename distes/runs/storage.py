@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -178,6 +179,14 @@ class Folder(ABC):
             StorageError: it does not answer.
         """
 
+    def clear_unbegun(self, folders: Sequence[str], first: str) -> None:  # noqa: B027
+        """Delete what `create` made for a run whose first file was never written.
+
+        Args:
+            folders: as `create` was given them; one that holds anything stays.
+            first: the first file.
+        """
+
     def hurry(self) -> None:  # noqa: B027 - where nothing is tried again, there is no hurry
         """Give up on faults within seconds from now on: the run is to end."""
 
@@ -261,6 +270,17 @@ class LocalFolder(Folder):
         self.root.mkdir(parents=True, exist_ok=True)
         for name in folders:
             (self.root / name).mkdir()
+
+    def clear_unbegun(self, folders: Sequence[str], first: str) -> None:
+        """See `Folder`."""
+        temporary = self.root / f".{first}.tmp"
+        made = {self.root / name for name in folders} | {temporary}
+        if self.exists(first) or not self.root.is_dir() or not made.issuperset(self.root.iterdir()):
+            return
+        temporary.unlink(missing_ok=True)
+        for folder in made - {temporary}:
+            with contextlib.suppress(OSError):  # not there, or not empty
+                folder.rmdir()
 
     def delete_temporaries(self) -> None:
         """See `Folder`."""
