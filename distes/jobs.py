@@ -29,7 +29,8 @@ STOP_WAIT_S = 30
 
 LOOK_S = 1.0
 LOOK_SHARE = 20
-"""Seconds between two looks at a job's log, and at least this many times what one takes."""
+MAX_LOOK_S = 10.0
+"""Seconds between two looks at a job's log: 20 times what one takes, within these bounds."""
 
 LOST_AFTER_S = 300.0
 """Seconds without an answer after which a job is no longer followed."""
@@ -174,7 +175,8 @@ class JobServer:
                         exit_code=info.driver_exit_code,
                         message=info.message or "",
                     )
-            if wake.wait(max(LOOK_S, LOOK_SHARE * (time.monotonic() - began))):
+            took = time.monotonic() - began
+            if wake.wait(min(max(LOOK_S, LOOK_SHARE * took), MAX_LOOK_S)):
                 wake.clear()
                 woken()
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -326,3 +330,42 @@ def test_a_server_that_keeps_silent_is_not_waited_for(monkeypatch: pytest.Monkey
         pytest.raises(UsageError, match=r"no Ray job server answers at .*timed out"),
     ):
         JobServer(f"http://127.0.0.1:{silent.getsockname()[1]}")
+
+
+def test_a_second_ctrl_c_leaves_the_job_to_its_stopping(server: Server, tmp_path: Path) -> None:
+    """If wrong: a cluster that does not react holds the terminal, or is not asked to stop."""
+    server.script = [("RUNNING", "generation 1\n", None)]
+    (tmp_path / "walk.toml").write_text('env = "CartPole-v1"\n')
+    child = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "distes", "submit", "walk.toml"),
+            *("--storage", "/s", "--job-id", "j", "--address", server.address),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    pause = threading.Event()
+    try:
+        assert child.stdout is not None
+        said = ""
+        while "generation 1" not in said:
+            said += child.stdout.readline()
+            assert child.poll() is None, said
+        child.send_signal(signal.SIGINT)
+        while "stopping job j" not in said:
+            said += child.stdout.readline()
+            assert child.poll() is None, said
+        while child.poll() is None:  # the first ones are taken for echoes
+            child.send_signal(signal.SIGINT)
+            pause.wait(0.1)
+        said += child.stdout.read()
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()  # type: ignore[union-attr]
+    assert child.returncode == 130, said
+    assert "the job goes on stopping; see ray job status j" in said
+    assert server.stops == ["/api/jobs/j/stop"]
