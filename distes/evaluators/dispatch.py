@@ -54,7 +54,10 @@ SURPRISE = 3.0
 episodes are no reason where episodes differ much in length."""
 
 LOOK_S = 0.02
-"""Seconds between two searches for overdue chunks."""
+"""Seconds between two searches for overdue chunks, at least."""
+
+LOOK_WORKER_S = 40e-6
+"""Further seconds for every worker: a search takes about one microsecond for each."""
 
 SPLIT = 64
 """Parts into which a chunk that killed its worker is cut, at most."""
@@ -210,6 +213,7 @@ class Dispatcher:
         self._holding: tuple[dict[int, None], ...] = ({}, {}, {})
         self._paces: dict[Hashable, _Pace] = {}
         self._looked_at = -math.inf
+        self._none_late_at = -math.inf
 
     @property
     def idle(self) -> bool:
@@ -357,7 +361,7 @@ class Dispatcher:
                 if not (depth and piece.suspect):
                     del work.returned[index]
                     return Assignment(worker, piece)
-        if now - self._looked_at >= LOOK_S:
+        if now - self._looked_at >= self._look_s:
             overdue = self._take_waiting(worker, now, overdue_only=True)
             if overdue is not None:
                 return overdue
@@ -427,6 +431,8 @@ class Dispatcher:
 
     def _duplicate(self, worker: int, now: float) -> Assignment | None:
         """Choose the chunk that is longest overdue, in terms of its expected duration."""
+        if now - self._none_late_at < self._look_s:
+            return None
         best: tuple[float, Piece] | None = None
         for owner in self._workers.values():
             if not owner.held or owner.held[0].suspect or owner.held[0].holders > 1:
@@ -438,7 +444,14 @@ class Dispatcher:
             allowed = max(PATIENCE, 1 + SURPRISE * pace.spread)
             if lateness > allowed and (best is None or lateness > best[0]):
                 best = lateness, owner.held[0]
-        return None if best is None else Assignment(worker, best[1], duplicate=True)
+        if best is None:
+            self._none_late_at = now
+            return None
+        return Assignment(worker, best[1], duplicate=True)
+
+    @property
+    def _look_s(self) -> float:
+        return LOOK_S + LOOK_WORKER_S * len(self._workers)
 
     def _may_wait(self, worker: _Worker, now: float) -> bool:
         """Whether a piece may wait behind what a worker runs."""
