@@ -28,14 +28,14 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 CHUNK_S = 0.075
-"""Seconds that a chunk aims at."""
+"""Seconds that a chunk aims at; with many workers more, see `DRIVER_S`."""
 
 FLOOR_S = 0.005
 """Seconds below which chunks do not shrink, however little is left."""
 
 DRIVER_S = 0.001
-"""Seconds that the driver spends on a chunk: with many workers chunks are longer, or they
-would wait for the driver."""
+"""Seconds that the driver spends on a chunk, with room to spare: with many workers chunks
+are longer, or workers would wait for the driver."""
 
 SHRINK = 1.5
 """A chunk is at most a worker's share of what is left, divided by this."""
@@ -404,8 +404,11 @@ class Dispatcher:
         seconds = work.pace.per_episode(spent)
         share = work.remaining / (SHRINK * workers)
         # Rounded to the nearest power of two, but down where durations are erratic.
-        aim_s = self._chunk_s * (1.0 if work.pace.erratic else math.sqrt(2))
-        floor_s = min(max(FLOOR_S, DRIVER_S * workers), aim_s)
+        chunk_s = self._chunk_s * (1.0 if work.pace.erratic else math.sqrt(2))
+        driver_s = DRIVER_S * workers
+        aim_s = max(chunk_s, driver_s)
+        # At the end it may be busy without a pause.
+        floor_s = max(min(max(FLOOR_S, driver_s), chunk_s), driver_s / 2)
         wanted = min(max(share, floor_s / seconds), aim_s / seconds)
         size = min(_power_of_two(wanted), work.cap)
         return min(size, work.start & -work.start) if work.start else size

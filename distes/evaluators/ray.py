@@ -86,7 +86,7 @@ class RayEvaluator:
         cpus_per_worker: may be a fraction.
         episode_timeout_s: seconds that one episode may take, or None.
         address: ``host:port`` or ``auto``.
-        chunk_s: seconds of work that are handed out at a time.
+        chunk_s: seconds of work that are handed out at a time; more for many workers.
         strict: refuse workers whose libraries or processor differ from the driver's.
 
     Raises:
