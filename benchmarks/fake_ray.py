@@ -37,7 +37,7 @@ class Costs(NamedTuple):
     Attributes:
         submit_s: to call an actor.
         get_s: to get an answer that is there.
-        wait_s: to look at one reference, per look; a step looks twice.
+        wait_s: to look at one reference, per look: a step looks twice.
         latency_s: on the way, each direction; no processor time.
     """
 
@@ -120,9 +120,7 @@ class _Actor:
         ready = Ready("fake", "node", self._number, self._fake.fingerprint)
         return self._fake.answer(lambda: ready, self._fake.clock.now())
 
-    def _run(
-        self, evaluation: int, start: int, stop: int, oldest: int, sent: object
-    ) -> _Reference:
+    def _run(self, evaluation: int, start: int, stop: int, oldest: int, sent: object) -> _Reference:
         fake = self._fake
         with fake.clock.outside():
             fake.clock.ray_s += fake.costs.submit_s
@@ -158,21 +156,25 @@ class FakeRay:
         self._there: deque[weakref.ref[_Reference]] = deque()
 
     def put(self, value: object) -> object:
+        """Give the value itself."""
         return value
 
     def is_initialized(self) -> bool:
+        """Always."""
         return True
 
     def kill(self, actor: object) -> None:
-        pass
+        """End an actor: there is nothing to end."""
 
     def remote(self, **options: object) -> Callable[[type], Any]:
+        """Make actors in place of a class's."""
+
         def make(*args: object) -> _Actor:
             self._actors += 1
             return _Actor(self, self._actors)
 
         made = SimpleNamespace(remote=make)
-        return lambda worker: SimpleNamespace(options=lambda **named: made)
+        return lambda _: SimpleNamespace(options=lambda **_: made)
 
     def answer(self, make: Callable[[], Any], at: float) -> _Reference:
         """Promise an answer."""
@@ -196,6 +198,7 @@ class FakeRay:
             return found[:num_returns], None
 
     def get(self, reference: _Reference) -> Any:
+        """Give an answer that is there."""
         with self.clock.outside():
             self.clock.ray_s += self.costs.get_s
             if self._there and self._there[0]() is reference:
