@@ -98,6 +98,8 @@ class Display(Observer):
     def finished(self, result: Result) -> None:
         """Say what came out and which command is next."""
         self.close()
+        if self.path is None:
+            self._print(f"{result.path} is finished already")
         self._print(f"stopped: {result.stopped}")
         again = result.reevaluation
         if again is not None:

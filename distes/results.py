@@ -97,3 +97,30 @@ class Result:
         For a stateful policy, make one per episode.
         """
         return bound_policy(self.search.built_policy(), self.solution)
+
+
+def finished(search: Search, run: Run) -> Result | None:
+    """Read a run's result from its log; None while it is unfinished.
+
+    Args:
+        search: the settings the run was started with.
+        run: where it is.
+    """
+    snapshot = run.snapshot()
+    if snapshot is None or not snapshot.finished:
+        return None
+    event = next(e for e in reversed(run.events) if e["kind"] == "finished")
+    # JSON has no NaN: it is text there.
+    figures: dict[str, Any] = {
+        name: float(value) if isinstance(value, str) else value
+        for name, value in event["score"].items()
+    }
+    scores = event["search_score"], event["fresh_score"]
+    return Result(
+        solution=snapshot.solution,
+        score=Score(**figures),
+        stopped=snapshot.stopped,
+        path=run.path,
+        search=search,
+        reevaluation=None if None in scores else Reevaluation(*map(float, scores)),
+    )

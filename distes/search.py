@@ -28,9 +28,9 @@ from distes.problem import SearchProblem
 from distes.provenance import provenance
 from distes.randomness import strategy_generator
 from distes.registry import name_of
-from distes.results import Observer, Reevaluation, Result
+from distes.results import Observer, Reevaluation, Result, finished
 from distes.runs.location import URI, Location, locate
-from distes.runs.reader import Run, load
+from distes.runs.reader import Run, exists_run, load
 from distes.runs.snapshot import Snapshot
 from distes.runs.storage import open_folder
 from distes.runs.writer import RunLog, refuse_taken
@@ -170,6 +170,12 @@ class Search:
         assert self.strategy is not None  # noqa: S101 - set in __post_init__
         return Normalized(self.strategy) if self.normalize_observations else self.strategy
 
+    @property
+    def name(self) -> str:
+        """What a run of it is called unless told otherwise, as part of a path."""
+        strategy = name_of("strategies", type(self.strategy))
+        return path_name(f"{self._task.name}-{strategy}-{self.seed}")
+
     def built_policy(self) -> Policy:
         """Build the policy for the task's spaces (once)."""
         if self._policy is None:
@@ -182,6 +188,16 @@ class Search:
         Raises:
             UsageError: one sentence with what was given and what is accepted.
         """
+        self._refuse_temporary_out()
+        if self.out is not None:
+            refuse_taken(self.out)
+        self._refuse_unlimited()
+        problem = self._problem()
+        self._strategy.check(problem)
+        return problem
+
+    def _refuse_temporary_out(self) -> None:
+        """Refuse to write into the copy of the project that a Ray job runs in."""
         place = locate("runs" if self.out is None else self.out)
         stays = isinstance(place, URI) or place.is_absolute()
         if _IN_RAY_JOB in os.environ and not stays:
@@ -189,12 +205,6 @@ class Search:
                 f"out {self.out or 'runs/...'} is relative, and the working directory of a Ray "
                 "job is a temporary copy: give an absolute path or a URI of storage that stays"
             )
-        if self.out is not None:
-            refuse_taken(self.out)
-        self._refuse_unlimited()
-        problem = self._problem()
-        self._strategy.check(problem)
-        return problem
 
     def _refuse_unlimited(self) -> None:
         if self.workers == 0 and self.episode_timeout_s is not None:
@@ -230,16 +240,26 @@ class Search:
             num_contexts=self._task.num_contexts,
         )
 
-    def run(self) -> Result:
-        """Run the search from its beginning.
+    def run(self, *, resume_if_exists: bool = False) -> Result:
+        """Run the search from its beginning, or go on with what was begun.
+
+        Args:
+            resume_if_exists: if there is a run in ``out``, go on with it; if it is finished,
+                give its result. For programs that are started again after a failure.
 
         Returns:
             The result, once the final evaluations are done.
 
         Raises:
-            UsageError: the settings cannot work; nothing was written.
+            UsageError: the settings cannot work, or are not those of the run in ``out``;
+                nothing was written.
             RunFailed: every episode of the first generation failed.
         """
+        if resume_if_exists:
+            if self.out is None:
+                raise UsageError("resume_if_exists needs out: name the run to go on with")
+            if exists_run(self.out):
+                return self._finished() or self.proceed()
         problem = self.check()
         open_folder("runs" if self.out is None else self.out).check()
         evaluator = self._evaluator()
@@ -301,6 +321,7 @@ class Search:
         """
         if self.out is None:
             raise UsageError("out is not given: name the run to go on with")
+        self._refuse_temporary_out()
         run = load(self.out)
         self._refuse_other_settings(run)
         snapshot = run.snapshot()
@@ -317,6 +338,18 @@ class Search:
             raise
         with threadpool_limits(1), keyboard_interrupts():
             return Session(self, problem, evaluator, log).go(snapshot)
+
+    def _finished(self) -> Result | None:
+        """Give the result of the run in ``out``, if it is finished."""
+        assert self.out is not None  # noqa: S101 - its caller has looked
+        self._refuse_temporary_out()
+        run = load(self.out)
+        self._refuse_other_settings(run)
+        result = finished(self, run)
+        if result is not None:
+            for observer in self.observers:
+                observer.finished(result)
+        return result
 
     def _evaluator(self) -> Evaluator:
         for observer in self.observers:
@@ -338,9 +371,7 @@ class Search:
         """Take the run's directory; it is there and empty afterwards."""
         if self.out is not None:
             return locate(self.out)
-        assert self.strategy is not None  # noqa: S101 - set in __post_init__
-        name = f"{self._task.name}-{name_of('strategies', type(self.strategy))}-{self.seed}"
-        base = Path("runs") / re.sub(r"[^A-Za-z0-9._-]+", "_", name)
+        base = Path("runs") / self.name
         base.parent.mkdir(exist_ok=True)
         for number in count(1):
             path = base if number == 1 else base.with_name(f"{base.name}-{number}")
@@ -361,6 +392,11 @@ class Search:
             "fingerprint": fingerprint(),
             **provenance(),
         }
+
+
+def path_name(text: str) -> str:
+    """Make a text part of a path, of a URI and of a job's id."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text)
 
 
 def make_evaluator(search: Search, workers: int | Literal["auto"]) -> Evaluator:

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as left:
         # While Ray starts, SIGTERM is answered by Ray: it exits with the signal's number.
         if left.code == signal.SIGTERM:
-            return 128 + signal.SIGTERM
+            return _say("stopped by SIGTERM", 128 + signal.SIGTERM)
         raise
     except BrokenPipeError:
         # The reader has seen enough; keep Python from complaining at exit.

@@ -12,7 +12,9 @@ import click
 from distes.cli.interrupts import Interrupted, interruptible, listen
 from distes.cli.options import SettingOption
 from distes.cli.run import RunCommand, configured
-from distes.errors import unknown
+from distes.cli.submit import Submission, SubmitCommand
+from distes.cli.submit import submit as submit_job
+from distes.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from distes.display import Display
@@ -77,6 +79,11 @@ def distes() -> None:
 @click.option("--strategy", metavar="NAME", help="see distes list strategies (cem)")
 @click.option("--policy", metavar="NAME", help="see distes list policies (linear)")
 @click.option("--dry-run", is_flag=True, help="print the resolved configuration, run nothing")
+@click.option(
+    "--resume-if-exists",
+    is_flag=True,
+    help="go on with the run in --out, if there is one: for jobs that are retried",
+)
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -86,6 +93,7 @@ def run(
     policy: str | None,  # noqa: ARG001
     *,
     dry_run: bool,
+    resume_if_exists: bool,
     **settings: Any,  # noqa: ARG001
 ) -> None:
     """Search for a policy for an environment, or run what a TOML file describes.
@@ -96,6 +104,8 @@ def run(
     from distes import configuration
 
     search = configuration.from_config(configured(ctx, target))
+    if resume_if_exists and search.out is None:
+        raise UsageError("--resume-if-exists needs --out: name the run directory")
     if dry_run:
         search.check()
         click.echo(configuration.to_toml(configuration.to_config(search)), nl=False)
@@ -103,9 +113,45 @@ def run(
 
     def start(display: Display) -> Result:
         search.observers = (display,)
-        return search.run()
+        return search.run(resume_if_exists=resume_if_exists)
 
     _watched(start)
+
+
+@distes.command(cls=SubmitCommand)
+@click.argument("target", metavar="ENV|CONFIG.toml")
+@click.option("--address", metavar="URL", help="http://HOST:8265 ($RAY_API_SERVER_ADDRESS)")
+@click.option("--storage", metavar="PATH|URI", help="where the cluster keeps runs")
+@click.option("--name", metavar="NAME", help="of the run, below --storage")
+@click.option("--job-id", metavar="ID", help="of the job; a new one by default")
+@click.option("--ship-distes", is_flag=True, help="send this distes along, too")
+@click.option("--wait/--no-wait", default=True, help="follow the job until it ends (wait)")
+@click.option("--strategy", metavar="NAME", help="see distes list strategies (cem)")
+@click.option("--policy", metavar="NAME", help="see distes list policies (linear)")
+@click.pass_context
+def submit(
+    ctx: click.Context,
+    /,
+    target: str,
+    strategy: str | None,  # noqa: ARG001 - read through the context, like all settings
+    policy: str | None,  # noqa: ARG001
+    address: str | None,
+    storage: str | None,
+    name: str | None,
+    job_id: str | None,
+    *,
+    ship_distes: bool,
+    wait: bool,
+    **settings: Any,  # noqa: ARG001
+) -> int:
+    """Run on a Ray cluster, as a job: send the project, follow the log.
+
+    The current directory is sent, without runs, environments and what .gitignore and
+    .rayignore name. Ctrl-C stops the job, which saves its run; the same command goes on
+    with it. The exit code is that of the run.
+    """
+    asked = Submission(address, storage, name, job_id, ship_distes=ship_distes, wait=wait)
+    return submit_job(ctx, target, asked)
 
 
 @distes.command()
@@ -205,7 +251,6 @@ def check(
     Exit code 0 if runs of it are reproducible, 1 if they are not.
     """
     from distes.configuration import environment
-    from distes.errors import UsageError
     from distes.policies.linear import Linear
     from distes.settings import checked, settings_of
     from distes.task import Task
