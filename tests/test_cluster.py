@@ -19,7 +19,7 @@ from ray.cluster_utils import Cluster
 from test_evaluators import KEY, all_there, assert_equal, serially, settle, sphere
 
 from distes.distributions import Gaussian, Point, Table
-from distes.errors import UsageError
+from distes.errors import Notice, RunFailed, UsageError
 from distes.evaluators import cluster as view_of
 from distes.evaluators.ray import RayEvaluator
 from distes.population import Population, RunKey, Status
@@ -123,6 +123,14 @@ def until(evaluator, condition, what):
     return [*events, *evaluator._pool.events]
 
 
+def step_until(evaluator, condition):
+    """Drive what is under way until something is so."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        evaluator._step()
+
+
 def ready(evaluator):
     return len(evaluator._pool.hands)
 
@@ -187,10 +195,7 @@ def test_min_workers_are_waited_for(nodes, on_cluster):
     nodes(1)
     evaluator = on_cluster(PARTS, workers=4, min_workers=3)
     pending = evaluator.submit(POPULATION, KEY)
-    deadline = time.monotonic() + PATIENCE_S
-    while ready(evaluator) < 2:
-        assert time.monotonic() < deadline
-        evaluator._step()
+    step_until(evaluator, lambda: ready(evaluator) == 2)
     for _ in range(5):
         evaluator._step()
     assert pending.evaluation.missing == 240
@@ -247,6 +252,28 @@ def test_nothing_to_run_on_is_refused_at_once(cluster, on_cluster):
     """A head without CPUs and no autoscaler: waiting would be for ever."""
     with pytest.raises(UsageError, match="the cluster has 0 CPUs, room for 0 such workers"):
         on_cluster(PARTS)
+
+
+def test_a_cluster_may_lose_all_its_nodes(cluster, nodes, on_cluster, monkeypatch):
+    """A reboot of the only machine must not end a run that had workers; but an unattended
+    run must not wait on an empty cluster for ever."""
+    from distes.evaluators import pool
+
+    monkeypatch.setattr(pool, "PLACED_WITHIN_S", 0.5)
+    (only,) = nodes(1)
+    (expected,) = serially(settle(FunctionTask(sphere, 2)), POPULATION)
+    evaluator = all_there(on_cluster(PARTS), 2, 2)
+    pending = evaluator.submit(POPULATION, KEY)
+    step_until(evaluator, lambda: pending.evaluation.missing <= 200)
+    cluster.remove_node(only, allow_graceful=True)
+    with pytest.warns(Notice, match="room for 0 such workers"):
+        step_until(evaluator, lambda: evaluator._pool._told)
+    (second,) = nodes(1)
+    assert_equal(pending.result().episodes, expected.episodes)
+    monkeypatch.setattr(pool, "DESERTED_S", 1.0)
+    cluster.remove_node(second, allow_graceful=True)
+    with pytest.raises(RunFailed, match=r"all nodes are gone.*can be resumed"):
+        evaluator.submit(POPULATION, KEY).result()
 
 
 @dataclasses.dataclass(frozen=True)

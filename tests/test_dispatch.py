@@ -198,6 +198,15 @@ def test_many_workers_get_longer_chunks():
     assert 16000 * 0.001 / WORKERS / through >= 0.9
 
 
+def test_hundreds_of_workers_do_not_wait_for_the_driver():
+    """Chunks of 75 ms for 400 workers would be five times what one driver hands out."""
+    simulation = Simulation(400)
+    simulation.run({0: np.full(8000, 0.02)})
+    began = simulation.now
+    through = simulation.run({1: np.full(40000, 0.02)})[1] - began
+    assert 40000 * 0.02 / 400 / through >= 0.4
+
+
 @given(
     st.lists(st.integers(0, 3000), min_size=1, max_size=3),
     st.integers(1, 7),

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from distes.population import Evaluated, Population, RunKey, Telemetry
-from distes.rollouts.base import ROW, Chunk, assemble
+from distes.rollouts.base import ROW, Chunk, all_rows, assemble
 from distes.task import AnyTask
 
 FAULTS_KEPT = 3
@@ -87,7 +87,7 @@ def evaluated(
         PlacedChunk(Chunk(0, 0, np.empty(0, ROW)))
     ]
     chunks = [each.chunk for each in placed]
-    rows = np.concatenate([chunk.rows for chunk in chunks])
+    rows = all_rows(chunks)
     lengths = [chunk.stop - chunk.start for chunk in chunks]
     own = task if population.task is None else population.task
     return Evaluated(

@@ -50,6 +50,9 @@ PLACED_WITHIN_S = 10.0
 """Seconds after which workers that are not there yet are spoken of, and, where the number
 follows the cluster, no longer waited for."""
 
+DESERTED_S = 600.0
+"""Seconds for which a run that had workers waits where no node is left, and no autoscaler."""
+
 LOOK_S = 1.0
 """Seconds between two looks at the cluster, and at least `LOOK_SHARE` times what one takes."""
 
@@ -145,6 +148,7 @@ class Pool:
         self._failed_at = -math.inf
         self._resume_at = -math.inf
         self._short_since: float | None = time.monotonic()
+        self._deserted_since = time.monotonic()
         self._told = False
         self._looked_at = time.monotonic()
         self._look_s = LOOK_S
@@ -276,7 +280,9 @@ class Pool:
             each by `left` when it rests.
 
         Raises:
-            UsageError: there is no room for a single worker, and nothing that makes room.
+            UsageError: there never was room for a single worker, nor is there anything that
+                makes room.
+            RunFailed: there was, but all nodes have been gone for too long.
         """
         if now - self._looked_at < self._look_s:
             return []
@@ -352,15 +358,25 @@ class Pool:
         """Say once what was asked for and is not there, in numbers."""
         if len(self.hands) >= (self._least or self._wanted):
             self._short_since, self._told = None, False
+            self._deserted_since = now
             return
         if self._short_since is None:
             self._short_since = now
         late = now - self._short_since > PLACED_WITHIN_S
-        if self._told or not late or self._connection is Connection.STARTED:
+        if not late or self._connection is Connection.STARTED:
             return  # a private Ray has room for all: they are only slow to start
         message = self._no_room(view)
-        if not self.hands and not view.room(self._cpus) and not cluster.grows():
+        if self.hands or view.room(self._cpus) or cluster.grows():
+            self._deserted_since = now
+        elif not self.nodes:
             raise UsageError(message)
+        elif now - self._deserted_since > DESERTED_S:
+            raise RunFailed(
+                f"all nodes are gone, and for {DESERTED_S / 60:g} minutes none has come: "
+                f"{message} (the run can be resumed)"
+            )
+        if self._told:
+            return
         self._told = True
         warnings.warn(message, Notice, stacklevel=2)
         self.events.append(

@@ -45,7 +45,8 @@ ended it, is ended from here."""
 
 LOOK_S = 1.0
 IDLE_S = 0.05
-"""Seconds to wait for anything to happen: usually, and where workers are idle."""
+"""Seconds to wait for anything to happen: usually, and where workers are idle. The first
+is also the time between two searches for workers beyond their time."""
 
 EPISODES_PER_CHUNK = 2048
 INLINE_BYTES = 80_000
@@ -89,7 +90,7 @@ class RayEvaluator:
         cpus_per_worker: may be a fraction.
         episode_timeout_s: seconds that one episode may take, or None.
         address: ``host:port`` or ``auto``.
-        chunk_s: seconds of work that are handed out at a time.
+        chunk_s: seconds of work that are handed out at a time; more for many workers.
         strict: refuse workers whose libraries or processor differ from the driver's.
 
     Raises:
@@ -125,6 +126,7 @@ class RayEvaluator:
         self._evaluations: dict[int, _Evaluation] = {}
         self._retiring: dict[int, Hand] = {}
         self._losses: list[tuple[Loss, int]] = []
+        self._overtime_at = -math.inf
         self._submitted = 0
         self._closed = False
         self._pool: Pool | None = None
@@ -399,8 +401,9 @@ class RayEvaluator:
 
     def _end_overtime(self, now: float) -> None:
         """End workers whose own clock should have ended them."""
-        if self._timeout_s is None:
+        if self._timeout_s is None or now - self._overtime_at < LOOK_S:
             return
+        self._overtime_at = now
         for hand in [*self._workers.hands.values(), *self._retiring.values()]:
             held = self._dispatcher.running_for(hand.number, now)
             if held is not None and held[1] > held[0].size * self._timeout_s + OVERTIME_S:
