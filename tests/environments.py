@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -163,3 +164,32 @@ def unclosable() -> gym.Env[Any, Any]:
 
 def inner_limit() -> gym.Env[Any, Any]:
     return gym.wrappers.ClipAction(gym.wrappers.TimeLimit(Walk(), 4))
+
+
+class Paced(Walk):
+    """A walk whose episodes last as long as a file says: its number of seconds on average,
+    by seed; while it says ``hold``, until it says otherwise; without the file, no time.
+
+    How long an episode lasts does not change it.
+    """
+
+    def __init__(self, pace: str) -> None:
+        super().__init__()
+        self.pace = Path(pace)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        share = np.random.default_rng(seed).exponential()
+        while (pace := self._pace()) == "hold":
+            time.sleep(0.01)
+        time.sleep(min(share, 5.0) * float(pace))
+        return super().reset(seed=seed, options=options)
+
+    def _pace(self) -> str:
+        try:
+            return self.pace.read_text()
+        except FileNotFoundError:
+            return "0"
+
+
+def paced(pace: str) -> gym.Env[Any, Any]:
+    return Paced(pace)
