@@ -437,7 +437,7 @@ def test_the_autoscaler_is_asked_for_workers_and_released(autoscaling):
         answer = evaluator.submit(POPULATION, KEY).result()  # no refusal: nodes will come
         assert_equal(answer.episodes, expected.episodes)
         until(evaluator, lambda: ready(evaluator) == 3, "scaling up")
-        assert len([cpus for cpus in view_of.view().cpus.values() if cpus]) == 2
+        assert len([cpus for cpus in view_of.view().cpus.values() if cpus]) >= 2
     finally:
         evaluator.close()
     deadline = time.monotonic() + PATIENCE_S

@@ -356,7 +356,7 @@ class Pool:
 
     def _speak(self, view: cluster.View, now: float) -> None:
         """Say once what was asked for and is not there, in numbers."""
-        if len(self.hands) >= (self._least or self._wanted):
+        if len(self.hands) >= max(self._wanted, self._least):
             self._short_since, self._told = None, False
             self._deserted_since = now
             return
