@@ -89,8 +89,8 @@ class JobServer:
         """
         self.address = _address(address)
         headers = _welcome(self.address)
-        for handler in logging.getLogger("ray").handlers:
-            handler.setLevel(logging.ERROR)  # Ray's client would tell of its every step
+        for each in JobSubmissionClient.__mro__:  # Ray's client would tell of its every step
+            logging.getLogger(each.__module__).setLevel(logging.ERROR)
         with _without(_ADDRESSES):  # which, to Ray's client, count more than what it is given
             self._client: Any = _Client(self.address, headers=headers)
 
