@@ -90,6 +90,11 @@ def _join(address: str) -> None:
             f"address '{address}' is Ray Client's: give the cluster's own (host:6379 or auto), "
             "or submit the command with `ray job submit`"
         )
+    if address.startswith(("http://", "https://")):
+        raise UsageError(
+            f"address '{address}' is a job server's: send the run there with `distes submit "
+            "--address`, or give the cluster's own (host:6379 or auto)"
+        )
     if address != "auto":
         host, _, port = address.rpartition(":")
         if not host or not port.isdigit():
@@ -99,8 +104,11 @@ def _join(address: str) -> None:
         except (OSError, OverflowError) as error:
             raise UsageError(f"there is no Ray cluster at '{address}': {error}") from error
     try:
-        ray.init(address=address, logging_level="error", log_to_driver=False)
+        with _own_signals():
+            ray.init(address=address, logging_level="error", log_to_driver=False)
     except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
+            raise  # Ray's own answer to that signal, while it joins
         # A cluster may exit the process that tries to join it, where it finds no token.
         first = str(error).strip().partition("\n")[0]
         hint = (
@@ -114,7 +122,7 @@ def _join(address: str) -> None:
 
 
 def _start(num_cpus: int | None) -> None:
-    with _private_environment():
+    with _private_environment(), _own_signals():
         try:
             ray.init(
                 address="local",
