@@ -5,14 +5,19 @@
   (episodes x 50 ms / 16) of each generation.
 - Sixteen workers on episodes of heavy-tailed duration, against greedy list scheduling
   in dispatch order: each episode, in turn, to the worker that is free first.
+- Sixty-four workers on episodes that sleep 50 to 200 ms, against the ideal (sum of the
+  sleeps / 64); and on heavy-tailed ones, four times as long.
 
-    python benchmarks/workers.py
+    python benchmarks/workers.py            # all
+    python benchmarks/workers.py 64         # those with 64 workers
 """
 
 from __future__ import annotations
 
 import heapq
+import sys
 import time
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
@@ -27,6 +32,7 @@ from distes.population import Population, RunKey
 from distes.randomness import noise_key
 
 WORKERS = 16
+MANY = 64
 
 
 def sleep_alike(parameters: Any, seed: int) -> float:
@@ -43,6 +49,28 @@ def heavy_tail(seed: int) -> float:
 def sleep_unlike(parameters: Any, seed: int) -> float:
     """An environment whose episodes differ widely in length."""
     time.sleep(heavy_tail(seed))
+    return float(parameters[0])
+
+
+def long_tail(seed: int) -> float:
+    """Four times as long: for four times the workers, as many chunks a second."""
+    return 4 * heavy_tail(seed)
+
+
+def sleep_long(parameters: Any, seed: int) -> float:
+    """An environment whose longer episodes differ widely in length."""
+    time.sleep(long_tail(seed))
+    return float(parameters[0])
+
+
+def uniform(seed: int) -> float:
+    """Seconds of an episode: 50 to 200 ms."""
+    return float(np.random.default_rng(seed).uniform(0.05, 0.2))
+
+
+def sleep_uniform(parameters: Any, seed: int) -> float:
+    """An environment whose episodes differ somewhat in length."""
+    time.sleep(uniform(seed))
     return float(parameters[0])
 
 
@@ -104,40 +132,74 @@ def sleeping(generations: int, size: int) -> dict[str, Any]:
     }
 
 
-def greedy(durations: list[float]) -> float:
+def greedy(durations: list[float], workers: int) -> float:
     """Seconds that greedy list scheduling takes."""
-    free = [0.0] * WORKERS
+    free = [0.0] * workers
     for duration in durations:
         heapq.heappush(free, heapq.heappop(free) + duration)
     return max(free)
 
 
-def heavy_tailed(generations: int, size: int) -> dict[str, Any]:
-    """Wall time over greedy list scheduling of the same durations."""
-    workers = evaluator(distes.FunctionTask(sleep_unlike, 2, noisy=True), WORKERS, 0.1)
-    over = []
-    for generation in range(generations + 2):
-        key = RunKey(0, generation)
-        asked = population(size, 2, generation)
-        began = time.perf_counter()
-        workers.submit(asked, key).result()
-        wall = time.perf_counter() - began
-        if generation >= 2:
-            over.append(wall / greedy([heavy_tail(int(s)) for s in asked.seeds(key, 0, size)]))
+def against_sum(
+    function: Callable[[Any, int], float],
+    duration: Callable[[int], float],
+    number: int,
+    cases: list[tuple[int, int]],
+) -> list[dict[str, Any]]:
+    """Share of ideal, and time over greedy list scheduling, of the same durations.
+
+    Args:
+        function: what workers run.
+        duration: seconds that it takes, by seed.
+        number: workers.
+        cases: generations and their size.
+    """
+    workers = evaluator(distes.FunctionTask(function, 2, noisy=True), number, 0.1)
+    rows, at = [], 0
+    for generations, size in cases:
+        shares, over, duplicates, busy = [], [], [], []
+        for generation in range(at, at + generations + 2):
+            key, asked = RunKey(0, generation), population(size, 2, generation)
+            durations = [duration(int(seed)) for seed in asked.seeds(key, 0, size)]
+            began, used = time.perf_counter(), time.process_time()
+            answer = workers.submit(asked, key).result()
+            wall = time.perf_counter() - began
+            if generation >= at + 2:
+                shares.append(sum(durations) / number / wall)
+                over.append(wall / greedy(durations, number))
+                duplicates.append(answer.telemetry.summary["duplicates"] / size)
+                busy.append((time.process_time() - used) / wall)
+        at += generations + 2
+        what = f"{number} workers, {function.__name__}, {size} a generation"
+        measures = {
+            "share of ideal": shares,
+            "time / greedy": over,
+            "run twice": duplicates,
+            "driver's processor time": busy,
+        }
+        rows += [
+            {
+                "measure": f"{what}: {name}",
+                "value": median(values),
+                "q25": float(np.quantile(values, 0.25)),
+                "q75": float(np.quantile(values, 0.75)),
+                "count": generations,
+            }
+            for name, values in measures.items()
+        ]
     workers.close()
-    return {
-        "measure": f"{WORKERS} workers, heavy-tailed, {size} a generation: time / greedy",
-        "value": median(over),
-        "q25": float(np.quantile(over, 0.25)),
-        "q75": float(np.quantile(over, 0.75)),
-        "count": generations,
-    }
+    return rows
 
 
 def main() -> None:
-    rows = [two_against_one(25)] if (machine()["cores"] or 1) >= 2 else []
-    rows += [sleeping(25, 960), sleeping(25, 320), heavy_tailed(25, 960)]
-    keep("workers", rows)
+    rows = []
+    if "64" not in sys.argv[1:]:
+        rows += [two_against_one(25)] if (machine()["cores"] or 1) >= 2 else []
+        rows += [sleeping(25, 960), sleeping(25, 320)]
+        rows += against_sum(sleep_unlike, heavy_tail, WORKERS, [(25, 960)])
+    rows += against_sum(sleep_uniform, uniform, MANY, [(10, MANY * 40), (5, MANY * 100)])
+    rows += against_sum(sleep_long, long_tail, MANY, [(8, MANY * 60)])
+    keep("workers_64" if "64" in sys.argv[1:] else "workers", rows)
 
 
 if __name__ == "__main__":

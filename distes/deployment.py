@@ -38,7 +38,6 @@ def evaluate(
     require_at_least("seed", seed, 0)
     run = load(path)
     search = from_config(run.config["search"])
-    search.episode_timeout_s = search.episode_timeout_s if workers else None
     solution = replace(solution_of(run), episodes=episodes, purpose=Purpose.TEST)
     evaluator = make_evaluator(search, workers)
     try:

@@ -6,7 +6,6 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console, Group
@@ -15,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distes.registry import name_of
+from distes.runs.location import Location
 from distes.search import Observer, Result, Search
 from distes.statistics import Score
 from distes.task import FunctionTask, Task
@@ -40,7 +40,7 @@ class Display(Observer):
             stream: stdout by default; live only where it is a terminal.
             on_start: called when the workers are up.
         """
-        self.path: Path | None = None
+        self.path: Location | None = None
         self._stream = sys.stdout if stream is None else stream
         self._on_start = on_start
         self._console = Console(file=self._stream, highlight=False)
@@ -61,7 +61,7 @@ class Display(Observer):
         if search.workers != 0:
             self._print("starting Ray workers (--workers 0 needs none)")
 
-    def started(self, search: Search, path: Path, resumed_at: int | None) -> None:
+    def started(self, search: Search, path: Location, resumed_at: int | None) -> None:
         """Say where the run is written."""
         self.path = path
         self._search = search
@@ -98,6 +98,8 @@ class Display(Observer):
     def finished(self, result: Result) -> None:
         """Say what came out and which command is next."""
         self.close()
+        if self.path is None:
+            self._print(f"{result.path} is finished already")
         self._print(f"stopped: {result.stopped}")
         again = result.reevaluation
         if again is not None:

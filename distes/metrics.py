@@ -7,15 +7,17 @@ the figures appear.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import sys
+import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distes.population import Purpose
 from distes.results import Observer
+from distes.runs.location import Location
 from distes.runs.reader import Run, load
 from distes.search import Search
 from distes.statistics import Score, score
@@ -82,8 +84,10 @@ class Metrics(Observer):
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
         self._best = -math.inf
+        self._heldout_is_ours = False
+        self._lock = threading.Lock()
 
-    def started(self, search: Search, path: Path, resumed_at: int | None) -> None:
+    def started(self, search: Search, path: Location, resumed_at: int | None) -> None:
         """Name the run, and take up where its log ends."""
         self._safely(lambda: self._start(path, resumed_at))
 
@@ -93,7 +97,7 @@ class Metrics(Observer):
 
     def heldout(self, generation: int, score: Score, target: float | None, confirms: bool) -> None:
         """Export the newest score on held-out seeds."""
-        self._safely(lambda: self._set(HELDOUT, score.mean))
+        self._safely(lambda: self._hold(score))
 
     def _safely(self, export: Callable[[], None]) -> None:
         if not self._works:
@@ -105,7 +109,7 @@ class Metrics(Observer):
             # Not a warning: those can be turned into errors.
             logging.getLogger(__name__).warning("no metrics from here on: %r", error)
 
-    def _start(self, path: Path, resumed_at: int | None) -> None:
+    def _start(self, path: Location, resumed_at: int | None) -> None:
         from ray.util.metrics import Counter, Gauge
 
         run = {RUN: path.name}
@@ -121,15 +125,25 @@ class Metrics(Observer):
             self._gauges[name] = Gauge(name, meaning, (RUN,)).set_default_tags(run)
         self._set(GENERATIONS, resumed_at or 0)
         if resumed_at:
-            self._take_up(load(path))
+            # The tables of a long run have thousands of parts: the search does not wait.
+            read = functools.partial(self._safely, lambda: self._take_up(load(path)))
+            threading.Thread(target=read, name="distes-metrics", daemon=True).start()
 
     def _take_up(self, run: Run) -> None:
-        rows = run.generations
-        self._improve(rows["episode_return_max"].max())
+        self._improve(run.generations["episode_return_max"].max())
         rows = run.evaluations
         held = rows[rows["purpose"] == Purpose.HELDOUT.name.lower()]
-        for _, newest in held.groupby(["generation", "call"])["episode_return"]:
-            self._set(HELDOUT, score(newest.to_numpy()).mean)
+        groups = held.groupby(["generation", "call"])["episode_return"]
+        means = [score(newest.to_numpy()).mean for _, newest in groups]
+        with self._lock:
+            if not self._heldout_is_ours:
+                for mean in means:  # the last that is finite stays
+                    self._set(HELDOUT, mean)
+
+    def _hold(self, found: Score) -> None:
+        with self._lock:
+            self._heldout_is_ours = True
+            self._set(HELDOUT, found.mean)
 
     def _add(self, row: Mapping[str, Any]) -> None:
         for name, (_, column) in COUNTERS.items():
@@ -143,9 +157,10 @@ class Metrics(Observer):
         self._set(UTILISATION, row.get("utilisation", math.nan))
 
     def _improve(self, value: float) -> None:
-        if value > self._best:
-            self._best = float(value)
-            self._set(BEST, self._best)
+        with self._lock:
+            if value > self._best:
+                self._best = float(value)
+                self._set(BEST, self._best)
 
     def _count(self, name: str, more: float, tags: dict[str, str] | None = None) -> None:
         if more > 0:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from distes.deployment import bound_policy
 from distes.population import Population
+from distes.runs.location import Location
 from distes.runs.reader import Run, load
 from distes.statistics import Score
 from distes.types import FloatArray
@@ -25,7 +25,7 @@ class Observer:
     def starting(self, search: Search) -> None:
         """The settings are accepted; workers are about to start."""
 
-    def started(self, search: Search, path: Path, resumed_at: int | None) -> None:
+    def started(self, search: Search, path: Location, resumed_at: int | None) -> None:
         """The workers are up; ``resumed_at`` is the next generation of a resumed run."""
 
     def generation(self, row: Mapping[str, Any]) -> None:
@@ -76,7 +76,7 @@ class Result:
     solution: Population
     score: Score
     stopped: str
-    path: Path
+    path: Location
     search: Search
     reevaluation: Reevaluation | None = None
 
@@ -97,3 +97,30 @@ class Result:
         For a stateful policy, make one per episode.
         """
         return bound_policy(self.search.built_policy(), self.solution)
+
+
+def finished(search: Search, run: Run) -> Result | None:
+    """Read a run's result from its log; None while it is unfinished.
+
+    Args:
+        search: the settings the run was started with.
+        run: where it is.
+    """
+    snapshot = run.snapshot()
+    if snapshot is None or not snapshot.finished:
+        return None
+    event = next(e for e in reversed(run.events) if e["kind"] == "finished")
+    # JSON has no NaN: it is text there.
+    figures: dict[str, Any] = {
+        name: float(value) if isinstance(value, str) else value
+        for name, value in event["score"].items()
+    }
+    scores = event["search_score"], event["fresh_score"]
+    return Result(
+        solution=snapshot.solution,
+        score=Score(**figures),
+        stopped=snapshot.stopped,
+        path=run.path,
+        search=search,
+        reevaluation=None if None in scores else Reevaluation(*map(float, scores)),
+    )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from distes import rollouts
 from distes.deployment import evaluate, load_policy, solution_of
-from distes.errors import UsageError, require_at_least
+from distes.errors import Notice, UsageError, require_at_least
 from distes.evaluators.base import Evaluator
 from distes.evaluators.fingerprint import fingerprint
 from distes.evaluators.serial import SerialEvaluator
@@ -26,9 +28,12 @@ from distes.problem import SearchProblem
 from distes.provenance import provenance
 from distes.randomness import strategy_generator
 from distes.registry import name_of
-from distes.results import Observer, Reevaluation, Result
-from distes.runs.reader import Run, load
+from distes.results import Observer, Reevaluation, Result, finished
+from distes.runs.location import URI, Location, locate
+from distes.runs.reader import Run, exists_run, load
+from distes.runs.schema import CONFIG, PARTS
 from distes.runs.snapshot import Snapshot
+from distes.runs.storage import open_folder
 from distes.runs.writer import RunLog, refuse_taken
 from distes.session import Session
 from distes.shield import keyboard_interrupts
@@ -87,7 +92,8 @@ class Search:
             None for no limit.
         strict: refuse workers whose libraries or processor differ from the driver's.
         address: of a Ray cluster; None is $RAY_ADDRESS or, without it, a local Ray.
-        out: run directory; None makes a new one below ``runs/``.
+        out: run directory, a path or a URI (s3://bucket/run); None makes a new one below
+            ``runs/``.
         start_from: a run, or an .npy file of parameters, whose solution to start from.
         observers: told how it goes.
     """
@@ -165,6 +171,12 @@ class Search:
         assert self.strategy is not None  # noqa: S101 - set in __post_init__
         return Normalized(self.strategy) if self.normalize_observations else self.strategy
 
+    @property
+    def name(self) -> str:
+        """What a run of it is called unless told otherwise, as part of a path."""
+        strategy = name_of("strategies", type(self.strategy))
+        return path_name(f"{self._task.name}-{strategy}-{self.seed}")
+
     def built_policy(self) -> Policy:
         """Build the policy for the task's spaces (once)."""
         if self._policy is None:
@@ -177,16 +189,30 @@ class Search:
         Raises:
             UsageError: one sentence with what was given and what is accepted.
         """
-        if _IN_RAY_JOB in os.environ and not (self.out and Path(self.out).is_absolute()):
-            raise UsageError(
-                f"out {self.out or 'runs/...'} is relative, and the working directory of a Ray "
-                "job is a temporary copy: give an absolute path on storage that stays"
-            )
+        self._refuse_temporary_out()
         if self.out is not None:
             refuse_taken(self.out)
+        self._refuse_unlimited()
         problem = self._problem()
         self._strategy.check(problem)
         return problem
+
+    def _refuse_temporary_out(self) -> None:
+        """Refuse to write into the copy of the project that a Ray job runs in."""
+        place = locate("runs" if self.out is None else self.out)
+        stays = isinstance(place, URI) or place.is_absolute()
+        if _IN_RAY_JOB in os.environ and not stays:
+            raise UsageError(
+                f"out {self.out or 'runs/...'} is relative, and the working directory of a Ray "
+                "job is a temporary copy: give an absolute path or a URI of storage that stays"
+            )
+
+    def _refuse_unlimited(self) -> None:
+        if self.workers == 0 and self.episode_timeout_s is not None:
+            raise UsageError(
+                f"episode_timeout_s {self.episode_timeout_s:g} needs workers that can be "
+                "replaced: workers is 0, which runs episodes in this process"
+            )
 
     def _problem(self, begun: Snapshot | None = None) -> SearchProblem:
         policy = self.built_policy()
@@ -196,7 +222,7 @@ class Search:
         if begun is not None:
             start = begun.start
         elif self.start_from is not None:
-            start, frozen = _start_from(Path(self.start_from), policy.num_parameters)
+            start, frozen = _start_from(locate(self.start_from), policy.num_parameters)
             if frozen and not self.normalize_observations:
                 raise UsageError(
                     f"start_from {self.start_from} normalises observations: "
@@ -215,17 +241,29 @@ class Search:
             num_contexts=self._task.num_contexts,
         )
 
-    def run(self) -> Result:
-        """Run the search from its beginning.
+    def run(self, *, resume_if_exists: bool = False) -> Result:
+        """Run the search from its beginning, or go on with what was begun.
+
+        Args:
+            resume_if_exists: if there is a run in ``out``, go on with it; if it is finished,
+                give its result. For programs that are started again after a failure.
 
         Returns:
             The result, once the final evaluations are done.
 
         Raises:
-            UsageError: the settings cannot work; nothing was written.
+            UsageError: the settings cannot work, or are not those of the run in ``out``;
+                nothing was written.
             RunFailed: every episode of the first generation failed.
         """
+        if resume_if_exists:
+            if self.out is None:
+                raise UsageError("resume_if_exists needs out: name the run to go on with")
+            if exists_run(self.out):
+                return self._finished() or self.proceed()
+            open_folder(self.out).clear_unbegun(PARTS, CONFIG)
         problem = self.check()
+        open_folder("runs" if self.out is None else self.out).check()
         evaluator = self._evaluator()
         try:
             log = RunLog.create(self._directory(), self._config())
@@ -285,20 +323,35 @@ class Search:
         """
         if self.out is None:
             raise UsageError("out is not given: name the run to go on with")
+        self._refuse_temporary_out()
         run = load(self.out)
         self._refuse_other_settings(run)
         snapshot = run.snapshot()
         if snapshot is not None and snapshot.finished:
             raise UsageError(f"{self.out} is finished ({snapshot.stopped}): nothing to resume")
+        self._refuse_unlimited()
         problem = self._problem(snapshot)
-        evaluator = self._evaluator()
+        # First, as it may have to wait until a killed search's lease is over.
+        log, snapshot = RunLog.resume(self.out, say=_notice)
         try:
-            log, snapshot = RunLog.resume(self.out)
+            evaluator = self._evaluator()
         except BaseException:
-            evaluator.close()
+            log.close()
             raise
         with threadpool_limits(1), keyboard_interrupts():
             return Session(self, problem, evaluator, log).go(snapshot)
+
+    def _finished(self) -> Result | None:
+        """Give the result of the run in ``out``, if it is finished."""
+        assert self.out is not None  # noqa: S101 - its caller has looked
+        self._refuse_temporary_out()
+        run = load(self.out)
+        self._refuse_other_settings(run)
+        result = finished(self, run)
+        if result is not None:
+            for observer in self.observers:
+                observer.finished(result)
+        return result
 
     def _evaluator(self) -> Evaluator:
         for observer in self.observers:
@@ -316,13 +369,11 @@ class Search:
                     f"{now.get(name)!r}: a run goes on with the settings it has"
                 )
 
-    def _directory(self) -> Path:
+    def _directory(self) -> Location:
         """Take the run's directory; it is there and empty afterwards."""
         if self.out is not None:
-            return Path(self.out)
-        assert self.strategy is not None  # noqa: S101 - set in __post_init__
-        name = f"{self._task.name}-{name_of('strategies', type(self.strategy))}-{self.seed}"
-        base = Path("runs") / re.sub(r"[^A-Za-z0-9._-]+", "_", name)
+            return locate(self.out)
+        base = Path("runs") / self.name
         base.parent.mkdir(exist_ok=True)
         for number in count(1):
             path = base if number == 1 else base.with_name(f"{base.name}-{number}")
@@ -345,21 +396,21 @@ class Search:
         }
 
 
+def path_name(text: str) -> str:
+    """Make a text part of a path, of a URI and of a job's id."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text)
+
+
 def make_evaluator(search: Search, workers: int | Literal["auto"]) -> Evaluator:
     """Make the evaluator that a search's settings ask for.
 
     Raises:
-        UsageError: there is no room for a worker, or a limit needs workers.
+        UsageError: there is no room for a worker.
     """
     task = search._task
     engine = rollouts.resolve(search.engine, task)
     policy = search.built_policy()
     if workers == 0:
-        if search.episode_timeout_s is not None:
-            raise UsageError(
-                f"episode_timeout_s {search.episode_timeout_s:g} needs workers that can be "
-                "replaced: workers is 0, which runs episodes in this process"
-            )
         return SerialEvaluator(task, policy, engine)
     from distes.evaluators.ray import RayEvaluator
 
@@ -376,14 +427,20 @@ def make_evaluator(search: Search, workers: int | Literal["auto"]) -> Evaluator:
     )
 
 
-def _start_from(path: Path, num_parameters: int) -> tuple[FloatArray, Mapping[str, FloatArray]]:
+def _notice(text: str) -> None:
+    warnings.warn(text, Notice, stacklevel=2)
+
+
+def _start_from(path: Location, num_parameters: int) -> tuple[FloatArray, Mapping[str, FloatArray]]:
     """Read parameters, and the observation statistics of a run that has them."""
     frozen: Mapping[str, FloatArray] = {}
-    if path.suffix == ".npy":
-        if not path.is_file():
-            raise UsageError(f"start_from {path} does not exist")
+    if path.name.endswith(".npy"):
         try:
-            loaded = np.load(path, allow_pickle=False)
+            data = open_folder(path.parent).read(path.name)
+        except (FileNotFoundError, IsADirectoryError):
+            raise UsageError(f"start_from {path} does not exist") from None
+        try:
+            loaded = np.load(BytesIO(data), allow_pickle=False)
             parameters = np.asarray(loaded, dtype=np.float64).ravel()
         except ValueError:
             raise UsageError(f"start_from {path} is not an array of numbers") from None

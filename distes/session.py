@@ -8,7 +8,9 @@ and after any resume.
 from __future__ import annotations
 
 import math
+import platform
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from distes.distributions import Point, Table
-from distes.errors import RunFailed
+from distes.errors import Notice, RunFailed
 from distes.evaluators.base import Evaluator
 from distes.numerics.ranking import elites
 from distes.population import Episodes, Evaluated, Population, Purpose, RunKey, Status
@@ -60,9 +62,10 @@ class Session:
             for observer in self._observers:
                 observer.started(
                     self._search,
-                    Path(self._log.path),
+                    self._log.path,
                     None if snapshot is None else snapshot.generation,
                 )
+            self._say_where()
             self._began = time.perf_counter() - (0.0 if snapshot is None else snapshot.elapsed_s)
             if snapshot is None:
                 state = self._strategy.init(self._problem)
@@ -159,6 +162,16 @@ class Session:
             observer.generation(row)
         self._refuse_meaningless(generation, evaluated)
         return snapshot
+
+    def _say_where(self) -> None:
+        """Say where a directory is, if there are several machines to look for it on."""
+        if isinstance(self._log.path, Path) and self._evaluator.num_nodes > 1:
+            warnings.warn(
+                f"{self._log.path} is on the driver's machine (node {platform.node()}), which is "
+                "enough: only the driver writes",
+                Notice,
+                stacklevel=2,
+            )
 
     def _refuse_hopeless(self, evaluated: Evaluated) -> None:
         status = evaluated.episodes.status
@@ -271,7 +284,7 @@ class Session:
             solution=solution,
             score=final,
             stopped=snapshot.stopped,
-            path=Path(self._log.path),
+            path=self._log.path,
             search=search,
             reevaluation=reevaluation,
         )

@@ -16,11 +16,12 @@ ROOT = Path(distes.__file__).parent
 
 LAYERS = [
     {"types", "errors", "registry", "population", "randomness", "numerics", "statistics", "shield"}
-    | {"settings", "provenance"},
+    | {"settings", "provenance", "project"},
     {"distributions", "probes", "policies", "task", "envs"},
     {"strategies", "rollouts"},
     {"evaluators", "runs"},
-    {"problem", "search", "session", "results", "deployment", "configuration"} | {"metrics"},
+    {"problem", "search", "session", "results", "deployment", "configuration"}
+    | {"metrics", "jobs"},
     {"cli", "analysis", "display", "testing", "__main__"},
 ]
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
@@ -28,7 +29,11 @@ LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 STRANGERS = {frozenset({"strategies", "rollouts"}), frozenset({"evaluators", "runs"})}
 """Rooms of one layer that must not know each other."""
 
-ONLY_IN = {"ray": {"evaluators", "metrics"}, "pyarrow": {"runs"}, "matplotlib": {"analysis"}}
+ONLY_IN = {
+    "ray": {"evaluators", "metrics", "jobs"},
+    "pyarrow": {"runs"},
+    "matplotlib": {"analysis"},
+}
 NEVER_IN_STRATEGIES = {"ray", "gymnasium", "pyarrow", "pandas"}
 
 MODULES = {

@@ -19,7 +19,7 @@ from ray.cluster_utils import Cluster
 from test_evaluators import KEY, all_there, assert_equal, serially, settle, sphere
 
 from distes.distributions import Gaussian, Point, Table
-from distes.errors import UsageError
+from distes.errors import Notice, RunFailed, UsageError
 from distes.evaluators import cluster as view_of
 from distes.evaluators.ray import RayEvaluator
 from distes.population import Population, RunKey, Status
@@ -42,9 +42,15 @@ def cluster():
             "include_dashboard": False,
             "object_store_memory": 100_000_000,
             "temp_dir": directory,
+            "node_ip_address": "127.0.0.2",
         },
     )
-    ray.init(address=made.address, logging_level="error", log_to_driver=False)
+    ray.init(
+        address=made.address,
+        logging_level="error",
+        log_to_driver=False,
+        _node_ip_address="127.0.0.2",
+    )
     yield made
     ray.shutdown()
     made.shutdown()
@@ -55,11 +61,15 @@ def cluster():
 def nodes(cluster):
     """Add nodes, and wait until the cluster counts on them."""
 
-    def add(count, cpus=2, **settings):
+    def add(count, cpus=2):
         before = len(cluster.list_all_nodes())
         made = [
-            cluster.add_node(num_cpus=cpus, object_store_memory=100_000_000, **settings)
-            for _ in range(count)
+            cluster.add_node(
+                num_cpus=cpus,
+                object_store_memory=100_000_000,
+                node_ip_address=f"127.0.0.{before + number + 2}",
+            )
+            for number in range(count)
         ]
         cluster.wait_for_nodes()
         assert len(cluster.list_all_nodes()) == before + count
@@ -111,6 +121,14 @@ def until(evaluator, condition, what):
         events += evaluator.submit(Population(Point(np.zeros(2)), 4), RunKey(0, 0)).result().events
         time.sleep(0.1)
     return [*events, *evaluator._pool.events]
+
+
+def step_until(evaluator, condition):
+    """Drive what is under way until something is so."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        evaluator._step()
 
 
 def ready(evaluator):
@@ -177,10 +195,7 @@ def test_min_workers_are_waited_for(nodes, on_cluster):
     nodes(1)
     evaluator = on_cluster(PARTS, workers=4, min_workers=3)
     pending = evaluator.submit(POPULATION, KEY)
-    deadline = time.monotonic() + PATIENCE_S
-    while ready(evaluator) < 2:
-        assert time.monotonic() < deadline
-        evaluator._step()
+    step_until(evaluator, lambda: ready(evaluator) == 2)
     for _ in range(5):
         evaluator._step()
     assert pending.evaluation.missing == 240
@@ -237,6 +252,28 @@ def test_nothing_to_run_on_is_refused_at_once(cluster, on_cluster):
     """A head without CPUs and no autoscaler: waiting would be for ever."""
     with pytest.raises(UsageError, match="the cluster has 0 CPUs, room for 0 such workers"):
         on_cluster(PARTS)
+
+
+def test_a_cluster_may_lose_all_its_nodes(cluster, nodes, on_cluster, monkeypatch):
+    """A reboot of the only machine must not end a run that had workers; but an unattended
+    run must not wait on an empty cluster for ever."""
+    from distes.evaluators import pool
+
+    monkeypatch.setattr(pool, "PLACED_WITHIN_S", 0.5)
+    (only,) = nodes(1)
+    (expected,) = serially(settle(FunctionTask(sphere, 2)), POPULATION)
+    evaluator = all_there(on_cluster(PARTS), 2, 2)
+    pending = evaluator.submit(POPULATION, KEY)
+    step_until(evaluator, lambda: pending.evaluation.missing <= 200)
+    cluster.remove_node(only, allow_graceful=True)
+    with pytest.warns(Notice, match="room for 0 such workers"):
+        step_until(evaluator, lambda: evaluator._pool._told)
+    (second,) = nodes(1)
+    assert_equal(pending.result().episodes, expected.episodes)
+    monkeypatch.setattr(pool, "DESERTED_S", 1.0)
+    cluster.remove_node(second, allow_graceful=True)
+    with pytest.raises(RunFailed, match=r"all nodes are gone.*can be resumed"):
+        evaluator.submit(POPULATION, KEY).result()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -387,11 +424,8 @@ def autoscaling(request):
         yield
     finally:
         ray.shutdown()
-        os.killpg(head.pid, signal.SIGTERM)
-        try:
-            head.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(head.pid, signal.SIGKILL)
+        os.killpg(head.pid, signal.SIGKILL)  # a friendlier signal is answered after 30 s
+        head.wait(PATIENCE_S)
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -403,7 +437,7 @@ def test_the_autoscaler_is_asked_for_workers_and_released(autoscaling):
         answer = evaluator.submit(POPULATION, KEY).result()  # no refusal: nodes will come
         assert_equal(answer.episodes, expected.episodes)
         until(evaluator, lambda: ready(evaluator) == 3, "scaling up")
-        assert len([cpus for cpus in view_of.view().cpus.values() if cpus]) == 2
+        assert len([cpus for cpus in view_of.view().cpus.values() if cpus]) >= 2
     finally:
         evaluator.close()
     deadline = time.monotonic() + PATIENCE_S

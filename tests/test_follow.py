@@ -20,10 +20,10 @@ import distes
 from distes.analysis.follow import LAST, follow
 from distes.cli import main
 from distes.errors import RunFailed, UsageError
-from distes.runs import checkpoint, storage
+from distes.runs import checkpoint, locks
 from distes.runs.reader import QUIET_S, load
 from distes.runs.schema import CONFIG, EVALUATIONS, EVENTS, GENERATIONS
-from distes.runs.storage import Folder
+from distes.runs.storage import LocalFolder
 from distes.runs.tail import Tail
 from distes.runs.writer import RunLog
 from distes.search import Observer
@@ -42,8 +42,8 @@ class Prompt(RunLog):
         return super().create(path, config, interval_s=0.0)
 
     @classmethod
-    def resume(cls, path):
-        return super().resume(path, interval_s=0.0)
+    def resume(cls, path, **options):
+        return super().resume(path, interval_s=0.0, **options)
 
     def commit(self, snapshot, *, now=False):
         super().commit(snapshot, now=True)
@@ -143,7 +143,7 @@ def test_killed_run_is_called_stopped_and_goes_on(tmp_path, capfd):
     out = tmp_path / "run"
     run = started(RUN, "--generations", "100000", "--out", out, stdout=subprocess.DEVNULL)
     try:
-        until(lambda: checkpoint.newest(Folder(out)) == 1, run)
+        until(lambda: checkpoint.newest(LocalFolder(out)) == 1, run)
         assert load(out).is_written()
     finally:
         run.kill()
@@ -273,7 +273,7 @@ def test_resumed_meanwhile_it_tells_each_generation_once(tmp_path, prompt):
     with pytest.raises(KeyboardInterrupt):
         search(out, observers=[Wait(follower), Stop(3)]).run()
     # Written by a search that was killed before its checkpoint.
-    newest = checkpoint.newest(Folder(out))
+    newest = checkpoint.newest(LocalFolder(out))
     for folder in (GENERATIONS, EVALUATIONS):
         part = max((out / folder).iterdir())
         shutil.copy(part, out / folder / f"part-{newest + 1:06}.parquet")
@@ -296,14 +296,14 @@ def test_what_was_read_is_not_read_again(tmp_path, prompt, monkeypatch):
     out = tmp_path / "run"
     interrupted(out, after=29, generations=40, heldout_every=1)
     reads = []
-    read = Folder.read
+    read = LocalFolder.read
 
     def counted(self, name, start=0):
         data = read(self, name, start)
         reads.append((name, start, len(data)))
         return data
 
-    monkeypatch.setattr(Folder, "read", counted)
+    monkeypatch.setattr(LocalFolder, "read", counted)
     tail = Tail(out, LAST)
     assert [row["generation"] for row in tail.news().rows] == list(range(20, 30))
     # Ten generations, and as many evaluations and one more: that known in the first line.
@@ -337,8 +337,8 @@ def test_a_run_that_vanishes_is_said_in_a_sentence(tmp_path, prompt):
 
 def test_asking_whether_a_run_is_written_does_not_stop_a_writer(tmp_path, monkeypatch):
     """A look at the wrong instant would refuse a resume: 'a search still runs'."""
-    monkeypatch.setattr(storage, "LOCK_S", PATIENCE_S)
-    folder = Folder(tmp_path)
+    monkeypatch.setattr(locks, "LOCK_S", PATIENCE_S)
+    folder = LocalFolder(tmp_path)
     folder.write(CONFIG, b"{}")
     assert folder.locked(CONFIG) is False
     with (tmp_path / CONFIG).open("rb") as reader:
@@ -360,7 +360,7 @@ def test_without_locks_the_age_of_the_last_commit_tells(tmp_path, prompt, monkey
     monkeypatch.setattr(fcntl, "flock", no_locks)
     run = load(tmp_path / "run")
     assert run.is_written()
-    newest = checkpoint.newest(Folder(tmp_path / "run"))
+    newest = checkpoint.newest(LocalFolder(tmp_path / "run"))
     marker = tmp_path / "run" / checkpoint.marker(newest)
     old = marker.stat().st_mtime - QUIET_S - 60
     os.utime(marker, (old, old))

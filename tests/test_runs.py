@@ -287,7 +287,7 @@ class PowerCutError(OSError):
 def cut_power(monkeypatch, write_number: int, *, begun: bool) -> None:
     """Stop at the n-th file of the log, before it or with its temporary file in place."""
     count = iter(range(10**6))
-    whole = storage.Folder.write
+    whole = storage.LocalFolder.write
 
     def write(self, name, data):
         if next(count) < write_number:
@@ -297,7 +297,7 @@ def cut_power(monkeypatch, write_number: int, *, begun: bool) -> None:
             target.with_name(f".{target.name}.tmp").write_bytes(bytes(data)[: len(data) // 2])
         raise PowerCutError(errno.EIO, "cut")
 
-    monkeypatch.setattr(storage.Folder, "write", write)
+    monkeypatch.setattr(storage.LocalFolder, "write", write)
 
 
 @pytest.mark.parametrize("begun", [False, True])

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from itertools import combinations
 from pathlib import Path
 from typing import ClassVar
@@ -196,6 +197,9 @@ def test_gauges_of_a_resumed_run_begin_where_it_stopped(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         search(tmp_path / "run", observers=[Stop()]).run()
     metrics.Metrics().started(None, tmp_path / "run", 5)
+    for thread in threading.enumerate():  # the log is read beside the search
+        if thread.name == "distes-metrics":
+            thread.join()
     run = load(tmp_path / "run")
     held = scores.heldout(run)
     assert len(held) > 1

@@ -13,6 +13,7 @@ import numpy as np
 
 from distes.analysis import scores
 from distes.errors import UsageError, unknown
+from distes.runs.location import URI, locate
 from distes.runs.reader import Run, load
 from distes.types import FloatArray
 
@@ -59,7 +60,7 @@ EARLY = 0.8
 """A line that ends before this share of the axis is named where it ends."""
 
 
-def plot(runs: list[Path], out: Path, x: Axis = "episodes") -> None:
+def plot(runs: Sequence[str | Path], out: str | Path, x: Axis = "episodes") -> None:
     """Draw learning curves into a file; see `draw`.
 
     Args:
@@ -70,6 +71,9 @@ def plot(runs: list[Path], out: Path, x: Axis = "episodes") -> None:
     Raises:
         UsageError: as `draw`, or the format is unknown.
     """
+    out = locate(out)
+    if isinstance(out, URI):
+        raise UsageError(f"'{out}' is a URI: an image is written to a local path")
     suffix = out.suffix.removeprefix(".").lower()
     if suffix not in FORMATS:
         raise unknown("image format", out.suffix or out.name, [f".{name}" for name in FORMATS])

@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.append(str(Path.cwd()))
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("always", Notice)
             warnings.showwarning = _show(warnings.showwarning)
             code = distes.main(
                 args=None if arguments is None else list(arguments),
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as left:
         # While Ray starts, SIGTERM is answered by Ray: it exits with the signal's number.
         if left.code == signal.SIGTERM:
-            return 128 + signal.SIGTERM
+            return _say("stopped by SIGTERM", 128 + signal.SIGTERM)
         raise
     except BrokenPipeError:
         # The reader has seen enough; keep Python from complaining at exit.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -13,10 +12,13 @@ import click
 from distes.cli.interrupts import Interrupted, interruptible, listen
 from distes.cli.options import SettingOption
 from distes.cli.run import RunCommand, configured
-from distes.errors import unknown
+from distes.cli.submit import Submission, SubmitCommand
+from distes.cli.submit import submit as submit_job
+from distes.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from distes.display import Display
+    from distes.runs.location import Location
     from distes.search import Result
 
 SETTINGS = {
@@ -24,7 +26,27 @@ SETTINGS = {
     "max_content_width": 100,
     "token_normalize_func": lambda token: token.replace("_", "-"),
 }
-RUN = click.argument("run", type=click.Path(path_type=Path))
+
+
+class RunPlace(click.ParamType[Any]):
+    """Where a run is: a path, or a URI, which a `Path` would spoil."""
+
+    name = "path"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Location:
+        """Read it.
+
+        Raises:
+            UsageError: it can't be where a run is.
+        """
+        from distes.runs.location import locate
+
+        return locate(value)
+
+
+RUN = click.argument("run", type=RunPlace())
 
 
 class Among(click.Choice[str]):
@@ -57,6 +79,11 @@ def distes() -> None:
 @click.option("--strategy", metavar="NAME", help="see distes list strategies (cem)")
 @click.option("--policy", metavar="NAME", help="see distes list policies (linear)")
 @click.option("--dry-run", is_flag=True, help="print the resolved configuration, run nothing")
+@click.option(
+    "--resume-if-exists",
+    is_flag=True,
+    help="go on with the run in --out, if there is one: for jobs that are retried",
+)
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -66,6 +93,7 @@ def run(
     policy: str | None,  # noqa: ARG001
     *,
     dry_run: bool,
+    resume_if_exists: bool,
     **settings: Any,  # noqa: ARG001
 ) -> None:
     """Search for a policy for an environment, or run what a TOML file describes.
@@ -76,6 +104,8 @@ def run(
     from distes import configuration
 
     search = configuration.from_config(configured(ctx, target))
+    if resume_if_exists and search.out is None:
+        raise UsageError("--resume-if-exists needs --out: name the run directory")
     if dry_run:
         search.check()
         click.echo(configuration.to_toml(configuration.to_config(search)), nl=False)
@@ -83,9 +113,45 @@ def run(
 
     def start(display: Display) -> Result:
         search.observers = (display,)
-        return search.run()
+        return search.run(resume_if_exists=resume_if_exists)
 
     _watched(start)
+
+
+@distes.command(cls=SubmitCommand)
+@click.argument("target", metavar="ENV|CONFIG.toml")
+@click.option("--address", metavar="URL", help="http://HOST:8265 ($RAY_API_SERVER_ADDRESS)")
+@click.option("--storage", metavar="PATH|URI", help="where the cluster keeps runs")
+@click.option("--name", metavar="NAME", help="of the run, below --storage")
+@click.option("--job-id", metavar="ID", help="of the job; a new one by default")
+@click.option("--ship-distes", is_flag=True, help="send this distes along, too")
+@click.option("--wait/--no-wait", default=True, help="follow the job until it ends (wait)")
+@click.option("--strategy", metavar="NAME", help="see distes list strategies (cem)")
+@click.option("--policy", metavar="NAME", help="see distes list policies (linear)")
+@click.pass_context
+def submit(
+    ctx: click.Context,
+    /,
+    target: str,
+    strategy: str | None,  # noqa: ARG001 - read through the context, like all settings
+    policy: str | None,  # noqa: ARG001
+    address: str | None,
+    storage: str | None,
+    name: str | None,
+    job_id: str | None,
+    *,
+    ship_distes: bool,
+    wait: bool,
+    **settings: Any,  # noqa: ARG001
+) -> int:
+    """Run on a Ray cluster, as a job: send the project, follow the log.
+
+    The current directory is sent, without runs, environments and what .gitignore and
+    .rayignore name. Ctrl-C stops the job, which saves its run; the same command goes on
+    with it. The exit code is that of the run.
+    """
+    asked = Submission(address, storage, name, job_id, ship_distes=ship_distes, wait=wait)
+    return submit_job(ctx, target, asked)
 
 
 @distes.command()
@@ -95,7 +161,7 @@ def run(
 @click.option("--cpus-per-worker", metavar="X", help="may be a fraction")
 @click.option("--episode-timeout", "episode_timeout_s", metavar="X", help="seconds")
 @click.option("--address", metavar="TEXT", help="of a Ray cluster")
-def resume(run: Path, **flags: str | None) -> None:
+def resume(run: Location, **flags: str | None) -> None:
     """Go on with an interrupted run, exactly, on any number of workers.
 
     What is not given is as the run was started.
@@ -118,7 +184,7 @@ def resume(run: Path, **flags: str | None) -> None:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--workers", type=click.IntRange(0), default=0, help="0, the default: in-process")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object")
-def evaluate(run: Path, episodes: int, seed: int, workers: int, *, as_json: bool) -> None:
+def evaluate(run: Location, episodes: int, seed: int, workers: int, *, as_json: bool) -> None:
     """Score a run's solution on episodes that no search has seen."""
     from distes.display import interval
     from distes.search import evaluate as evaluate_run
@@ -133,8 +199,8 @@ def evaluate(run: Path, episodes: int, seed: int, workers: int, *, as_json: bool
 
 
 @distes.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="image to write")
+@click.argument("runs", nargs=-1, required=True, type=RunPlace())
+@click.option("--out", required=True, type=RunPlace(), help="image to write")
 @click.option(
     "--x",
     type=Among(["episodes", "env_steps", "seconds"]),
@@ -143,7 +209,9 @@ def evaluate(run: Path, episodes: int, seed: int, workers: int, *, as_json: bool
     metavar="AXIS",
     help="episodes, env_steps or seconds",
 )
-def plot(runs: tuple[Path, ...], out: Path, x: Literal["episodes", "env_steps", "seconds"]) -> None:
+def plot(
+    runs: tuple[Location, ...], out: Location, x: Literal["episodes", "env_steps", "seconds"]
+) -> None:
     """Draw learning curves of one or more runs."""
     from distes.analysis.plots import plot as draw
 
@@ -154,7 +222,7 @@ def plot(runs: tuple[Path, ...], out: Path, x: Literal["episodes", "env_steps", 
 @distes.command()
 @RUN
 @click.option("--follow", is_flag=True, help="tell of each generation until the run is finished")
-def info(run: Path, *, follow: bool) -> None:
+def info(run: Location, *, follow: bool) -> None:
     """Sum up a run: settings, progress, results, events.
 
     With --follow the exit code is 0 when the run is finished, 1 when it has stopped.
@@ -183,7 +251,6 @@ def check(
     Exit code 0 if runs of it are reproducible, 1 if they are not.
     """
     from distes.configuration import environment
-    from distes.errors import UsageError
     from distes.policies.linear import Linear
     from distes.settings import checked, settings_of
     from distes.task import Task

@@ -1,13 +1,24 @@
-"""Signals that ask a run to stop."""
+"""Signals that ask a run to stop: the first lets it save itself, the next ends it at once."""
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from distes.shield import defer
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+ECHO_S = 0.5
+"""Seconds in which a second signal is the first one's echo: `timeout` and other wrappers
+signal a process and its group, so that it hears the same request twice."""
+
+_SHOW_CURSOR = b"\x1b[?25h"
 
 
 class Interrupted(BaseException):
@@ -23,33 +34,82 @@ class Interrupted(BaseException):
         self.signal = number
 
 
-def _interrupt(number: int, _frame: FrameType | None) -> None:
-    # Once: the run is about to save itself. A second Ctrl-C breaks even that off.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    defer(lambda: _raise(number))
-
-
-def _raise(number: int) -> None:
-    raise Interrupted(number)
-
-
 def listen() -> None:
     """Turn the next SIGINT or SIGTERM into `Interrupted`.
 
     Called again after Ray has started, which puts a handler of its own in place.
     """
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, _interrupt)
+    answer(_interrupt, leave)
+
+
+def answer(first: Callable[[int], None], again: Callable[[int], None]) -> None:
+    """Answer the next SIGINT or SIGTERM in one way, those after it in another.
+
+    Args:
+        first: called with the signal's number.
+        again: called with the number of each later one, echoes left out.
+    """
+
+    def on_first(number: int, _frame: FrameType | None) -> None:
+        heard_at = time.monotonic()
+
+        def on_later(number: int, _frame: FrameType | None) -> None:
+            if time.monotonic() - heard_at > ECHO_S:
+                again(number)
+
+        for each in SIGNALS:
+            signal.signal(each, on_later)
+        first(number)
+
+    for each in SIGNALS:
+        signal.signal(each, on_first)
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Listen for a while; afterwards signals do what they did before."""
-    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    """Listen for a while; afterwards signals do what they did before.
+
+    Not after a signal: the process is on its way out then, and the next one ends it.
+    """
+    before = {each: signal.getsignal(each) for each in SIGNALS}
     listen()
+    interrupted = False
     try:
         yield
+    except Interrupted:
+        interrupted = True
+        raise
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        if not interrupted:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+
+def leave(number: int) -> None:
+    """End this process at once, as a signal does; whatever was committed stays readable."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream.isatty():
+                os.write(stream.fileno(), _SHOW_CURSOR)
+        except (OSError, ValueError):  # closed, or no file at all
+            continue
+    os._exit(128 + number)
+
+
+def _interrupt(number: int) -> None:
+    say(f"{signal.Signals(number).name}: saving the run; a second one leaves at once")
+    defer(lambda: _raise(number))
+
+
+def say(text: str) -> None:
+    """Write a line to stderr from a signal's handler."""
+    # Not through Python's streams: the signal may have come while they were being written.
+    try:
+        clear = b"\r\n" if os.isatty(2) else b""
+        os.write(2, clear + f"distes: {text}\n".encode())
+    except OSError:  # there is no stderr
+        pass
+
+
+def _raise(number: int) -> None:
+    raise Interrupted(number)

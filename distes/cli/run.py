@@ -18,6 +18,9 @@ _STATE = "distes.run"
 class RunCommand(click.Command):
     """A command whose flags are the settings of what it is about to run."""
 
+    without: frozenset[str] = frozenset()
+    """Settings of the search that the command decides itself."""
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Find out which strategy and policy are meant, then read the flags."""
         from distes import configuration
@@ -29,7 +32,7 @@ class RunCommand(click.Command):
             or configuration.table_of(config.get(table, {})).get("name", default)
             for table, default in DEFAULTS.items()
         }
-        ctx.meta[_STATE] = (config, _options(named))
+        ctx.meta[_STATE] = (config, _options(named, self.without))
         return super().parse_args(ctx, args)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -80,7 +83,7 @@ class RunCommand(click.Command):
         return str(unknown(f"flag of {table} {chosen}", flag, own))
 
 
-_PATHS = ("--out", "--start-from")
+_PATHS = ("--out", "--start-from", "--storage", "--name", "--job-id")
 """Flags whose value may be called anything, NAME.toml too."""
 
 DEFAULTS = {"strategy": "cem", "policy": "linear"}
@@ -109,19 +112,34 @@ def configured(ctx: click.Context, target: str) -> dict[str, Any]:
     return configuration.merge(config, above)
 
 
+def given_flags(ctx: click.Context) -> list[str]:
+    """Spell the settings that were given to a `RunCommand`, for another command line."""
+    flags = []
+    for option in ctx.command.get_params(ctx):
+        value = ctx.params.get(option.name or "")
+        if value is None or not (isinstance(option, SettingOption) or option.name in DEFAULTS):
+            continue
+        if isinstance(value, bool):
+            flags.append(option.opts[0] if value else option.secondary_opts[0])
+        else:
+            flags.append(f"{option.opts[0]}={value}")
+    return flags
+
+
 def _groups(ctx: click.Context) -> dict[str, list[SettingOption]]:
     groups: dict[str, list[SettingOption]] = ctx.meta[_STATE][1]
     return groups
 
 
-def _options(named: dict[str, str]) -> dict[str, list[SettingOption]]:
+def _options(named: dict[str, str], without: frozenset[str]) -> dict[str, list[SettingOption]]:
     from distes import configuration
     from distes.settings import settings_of
     from distes.task import Task
 
     task = {name: s for name, s in settings_of(Task).items() if name != "env"}
+    search = {k: s for k, s in configuration.search_settings().items() if k not in without}
     groups = {
-        "Search": options_for(configuration.search_settings()),
+        "Search": options_for(search),
         "Task": options_for(task),
     }
     for table, name in named.items():

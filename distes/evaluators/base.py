@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from distes.population import Evaluated, Population, RunKey, Telemetry
-from distes.rollouts.base import ROW, Chunk, assemble
+from distes.rollouts.base import ROW, Chunk, all_rows, assemble
 from distes.task import AnyTask
 
 FAULTS_KEPT = 3
 """Tracebacks kept of one evaluation: the first in episode order. Every chunk ships at
 least as many, so which are kept does not depend on how the episodes were cut."""
+
+
+Event = dict[str, object]
+
+
+def event(kind: str, **fields: object) -> Event:
+    """Note for the log what happened just now."""
+    return {"time": datetime.now(UTC).isoformat(), "kind": kind, **fields}
 
 
 class Pending(Protocol):
@@ -25,6 +34,10 @@ class Pending(Protocol):
 
 class Evaluator(Protocol):
     """Runs populations. How many workers there are cannot change a result."""
+
+    @property
+    def num_nodes(self) -> int:
+        """Machines that take part, the driver's included."""
 
     def submit(self, population: Population, key: RunKey) -> Pending:
         """Start an evaluation; those submitted earlier go first."""
@@ -74,7 +87,7 @@ def evaluated(
         PlacedChunk(Chunk(0, 0, np.empty(0, ROW)))
     ]
     chunks = [each.chunk for each in placed]
-    rows = np.concatenate([chunk.rows for chunk in chunks])
+    rows = all_rows(chunks)
     lengths = [chunk.stop - chunk.start for chunk in chunks]
     own = task if population.task is None else population.task
     return Evaluated(

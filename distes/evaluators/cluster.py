@@ -50,6 +50,11 @@ def view() -> View:
     return View(cpus, free, draining)
 
 
+def num_nodes() -> int:
+    """How many nodes the cluster counts on."""
+    return sum(bool(node["Alive"]) for node in ray.nodes())
+
+
 def is_alive(node_id: str) -> bool:
     """Whether the cluster still counts on a node."""
     return any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
+from typing import Any
 
 import ray
 
@@ -49,6 +50,7 @@ def connect(address: str | None, num_cpus: int | None) -> Connection:
     if ray.is_initialized():
         _refuse_another(address)
         return Connection.FOUND
+    _quieten()
     wanted = address or os.environ.get("RAY_ADDRESS") or "local"
     if wanted == "local":
         _start(num_cpus)
@@ -88,6 +90,11 @@ def _join(address: str) -> None:
             f"address '{address}' is Ray Client's: give the cluster's own (host:6379 or auto), "
             "or submit the command with `ray job submit`"
         )
+    if address.startswith(("http://", "https://")):
+        raise UsageError(
+            f"address '{address}' is a job server's: send the run there with `distes submit "
+            "--address`, or give the cluster's own (host:6379 or auto)"
+        )
     if address != "auto":
         host, _, port = address.rpartition(":")
         if not host or not port.isdigit():
@@ -97,8 +104,11 @@ def _join(address: str) -> None:
         except (OSError, OverflowError) as error:
             raise UsageError(f"there is no Ray cluster at '{address}': {error}") from error
     try:
-        ray.init(address=address, logging_level="error", log_to_driver=False)
+        with _own_signals():
+            ray.init(address=address, logging_level="error", log_to_driver=False)
     except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
+            raise  # Ray's own answer to that signal, while it joins
         # A cluster may exit the process that tries to join it, where it finds no token.
         first = str(error).strip().partition("\n")[0]
         hint = (
@@ -112,7 +122,7 @@ def _join(address: str) -> None:
 
 
 def _start(num_cpus: int | None) -> None:
-    with _private_environment():
+    with _private_environment(), _own_signals():
         try:
             ray.init(
                 address="local",
@@ -162,6 +172,23 @@ def _private_environment() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _quieten() -> None:
+    """Leave it to the run to say that a worker was lost: Ray would say it in a paragraph."""
+    from ray._private import worker
+
+    shown = getattr(worker, "print_to_stdstream", None)
+    if shown is None or getattr(shown, "quiet", False):
+        return  # another version of Ray says it elsewhere
+
+    def show(data: dict[str, Any], *more: Any, **named: Any) -> None:
+        lines = data.get("lines") or [""]
+        if not str(lines[0]).startswith("A worker died or was killed"):
+            shown(data, *more, **named)
+
+    show.quiet = True  # type: ignore[attr-defined]
+    worker.print_to_stdstream = show
 
 
 def _forget_token() -> None:

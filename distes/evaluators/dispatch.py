@@ -28,14 +28,14 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 CHUNK_S = 0.075
-"""Seconds that a chunk aims at."""
+"""Seconds that a chunk aims at; with many workers more, see `DRIVER_S`."""
 
 FLOOR_S = 0.005
 """Seconds below which chunks do not shrink, however little is left."""
 
 DRIVER_S = 0.001
-"""Seconds that the driver spends on a chunk: with many workers chunks are longer, or they
-would wait for the driver."""
+"""Seconds that the driver spends on a chunk, with room to spare: with many workers chunks
+are longer, or workers would wait for the driver."""
 
 SHRINK = 1.5
 """A chunk is at most a worker's share of what is left, divided by this."""
@@ -54,7 +54,10 @@ SURPRISE = 3.0
 episodes are no reason where episodes differ much in length."""
 
 LOOK_S = 0.02
-"""Seconds between two searches for overdue chunks."""
+"""Seconds between two searches for overdue chunks, at least."""
+
+LOOK_WORKER_S = 40e-6
+"""Further seconds for every worker: a search takes about one microsecond for each."""
 
 SPLIT = 64
 """Parts into which a chunk that killed its worker is cut, at most."""
@@ -210,6 +213,7 @@ class Dispatcher:
         self._holding: tuple[dict[int, None], ...] = ({}, {}, {})
         self._paces: dict[Hashable, _Pace] = {}
         self._looked_at = -math.inf
+        self._none_late_at = -math.inf
 
     @property
     def idle(self) -> bool:
@@ -357,7 +361,7 @@ class Dispatcher:
                 if not (depth and piece.suspect):
                     del work.returned[index]
                     return Assignment(worker, piece)
-        if now - self._looked_at >= LOOK_S:
+        if now - self._looked_at >= self._look_s:
             overdue = self._take_waiting(worker, now, overdue_only=True)
             if overdue is not None:
                 return overdue
@@ -400,8 +404,11 @@ class Dispatcher:
         seconds = work.pace.per_episode(spent)
         share = work.remaining / (SHRINK * workers)
         # Rounded to the nearest power of two, but down where durations are erratic.
-        aim_s = self._chunk_s * (1.0 if work.pace.erratic else math.sqrt(2))
-        floor_s = min(max(FLOOR_S, DRIVER_S * workers), aim_s)
+        chunk_s = self._chunk_s * (1.0 if work.pace.erratic else math.sqrt(2))
+        driver_s = DRIVER_S * workers
+        aim_s = max(chunk_s, driver_s)
+        # At the end it may be busy without a pause.
+        floor_s = max(min(max(FLOOR_S, driver_s), chunk_s), driver_s / 2)
         wanted = min(max(share, floor_s / seconds), aim_s / seconds)
         size = min(_power_of_two(wanted), work.cap)
         return min(size, work.start & -work.start) if work.start else size
@@ -427,6 +434,8 @@ class Dispatcher:
 
     def _duplicate(self, worker: int, now: float) -> Assignment | None:
         """Choose the chunk that is longest overdue, in terms of its expected duration."""
+        if now - self._none_late_at < self._look_s:
+            return None
         best: tuple[float, Piece] | None = None
         for owner in self._workers.values():
             if not owner.held or owner.held[0].suspect or owner.held[0].holders > 1:
@@ -438,7 +447,14 @@ class Dispatcher:
             allowed = max(PATIENCE, 1 + SURPRISE * pace.spread)
             if lateness > allowed and (best is None or lateness > best[0]):
                 best = lateness, owner.held[0]
-        return None if best is None else Assignment(worker, best[1], duplicate=True)
+        if best is None:
+            self._none_late_at = now
+            return None
+        return Assignment(worker, best[1], duplicate=True)
+
+    @property
+    def _look_s(self) -> float:
+        return LOOK_S + LOOK_WORKER_S * len(self._workers)
 
     def _may_wait(self, worker: _Worker, now: float) -> bool:
         """Whether a piece may wait behind what a worker runs."""

@@ -31,6 +31,7 @@ from ray.exceptions import (
 
 from distes.errors import Notice, RunFailed, UsageError
 from distes.evaluators import cluster
+from distes.evaluators.base import Event, event
 from distes.evaluators.connection import Connection
 from distes.evaluators.fingerprint import differences, fingerprint
 from distes.evaluators.worker import DistesWorker, Ready, Setup
@@ -49,6 +50,9 @@ PLACED_WITHIN_S = 10.0
 """Seconds after which workers that are not there yet are spoken of, and, where the number
 follows the cluster, no longer waited for."""
 
+DESERTED_S = 600.0
+"""Seconds for which a run that had workers waits where no node is left, and no autoscaler."""
+
 LOOK_S = 1.0
 """Seconds between two looks at the cluster, and at least `LOOK_SHARE` times what one takes."""
 
@@ -60,8 +64,6 @@ MAX_PAUSE_S = 30.0
 
 MAX_FAILED_STARTS = 5
 """Waves of workers that may die while they start before a run without any worker stops."""
-
-Event = dict[str, object]
 
 
 class Loss(Enum):
@@ -146,6 +148,7 @@ class Pool:
         self._failed_at = -math.inf
         self._resume_at = -math.inf
         self._short_since: float | None = time.monotonic()
+        self._deserted_since = time.monotonic()
         self._told = False
         self._looked_at = time.monotonic()
         self._look_s = LOOK_S
@@ -197,7 +200,7 @@ class Pool:
             self.nodes.append(ready.node)
             if differing:
                 self.events.append(
-                    {"kind": "fingerprint", "node": ready.node, "driver_and_worker": differing}
+                    event("fingerprint", node=ready.node, driver_and_worker=differing)
                 )
         if differing and self._strict:
             raise UsageError(
@@ -210,14 +213,14 @@ class Pool:
         self.worker_seconds()
         self.hands[hand.number] = hand
         self.events.append(
-            {
-                "kind": "worker_joined",
-                "worker": hand.number,
-                "node": ready.node,
-                "node_id": ready.node_id,
-                "pid": ready.pid,
-                "waited_s": round(time.monotonic() - hand.asked_at, 3),
-            }
+            event(
+                "worker_joined",
+                worker=hand.number,
+                node=ready.node,
+                node_id=ready.node_id,
+                pid=ready.pid,
+                waited_s=round(time.monotonic() - hand.asked_at, 3),
+            )
         )
         return hand
 
@@ -230,7 +233,7 @@ class Pool:
         hand = self.starting.pop(reference)
         now = time.monotonic()
         self.events.append(
-            {"kind": "worker_start_failed", "worker": hand.number, "error": _first_line(error)}
+            event("worker_start_failed", worker=hand.number, error=_first_line(error))
         )
         self._kill(hand)
         if hand.asked_at > self._failed_at:  # not of a wave that was counted already
@@ -277,7 +280,9 @@ class Pool:
             each by `left` when it rests.
 
         Raises:
-            UsageError: there is no room for a single worker, and nothing that makes room.
+            UsageError: there never was room for a single worker, nor is there anything that
+                makes room.
+            RunFailed: there was, but all nodes have been gone for too long.
         """
         if now - self._looked_at < self._look_s:
             return []
@@ -303,13 +308,13 @@ class Pool:
         self._leaving.pop(hand.number)
         self._kill(hand)
         self.events.append(
-            {
-                "kind": "worker_left",
-                "worker": hand.number,
-                "node": self.nodes[hand.node],
-                "node_id": hand.node_id,
-                "reason": "node is draining",
-            }
+            event(
+                "worker_left",
+                worker=hand.number,
+                node=self.nodes[hand.node],
+                node_id=hand.node_id,
+                reason="node is draining",
+            )
         )
 
     def close(self) -> None:
@@ -351,27 +356,37 @@ class Pool:
 
     def _speak(self, view: cluster.View, now: float) -> None:
         """Say once what was asked for and is not there, in numbers."""
-        if len(self.hands) >= (self._least or self._wanted):
+        if len(self.hands) >= max(self._wanted, self._least):
             self._short_since, self._told = None, False
+            self._deserted_since = now
             return
         if self._short_since is None:
             self._short_since = now
         late = now - self._short_since > PLACED_WITHIN_S
-        if self._told or not late or self._connection is Connection.STARTED:
+        if not late or self._connection is Connection.STARTED:
             return  # a private Ray has room for all: they are only slow to start
         message = self._no_room(view)
-        if not self.hands and not view.room(self._cpus) and not cluster.grows():
+        if self.hands or view.room(self._cpus) or cluster.grows():
+            self._deserted_since = now
+        elif not self.nodes:
             raise UsageError(message)
+        elif now - self._deserted_since > DESERTED_S:
+            raise RunFailed(
+                f"all nodes are gone, and for {DESERTED_S / 60:g} minutes none has come: "
+                f"{message} (the run can be resumed)"
+            )
+        if self._told:
+            return
         self._told = True
         warnings.warn(message, Notice, stacklevel=2)
         self.events.append(
-            {
-                "kind": "workers_missing",
-                "asked": max(self._wanted, self._least),
-                "ready": len(self.hands),
-                "cpus": sum(view.cpus.values()),
-                "free_cpus": sum(view.free.values()),
-            }
+            event(
+                "workers_missing",
+                asked=max(self._wanted, self._least),
+                ready=len(self.hands),
+                cpus=sum(view.cpus.values()),
+                free_cpus=sum(view.free.values()),
+            )
         )
 
     def _no_room(self, view: cluster.View) -> str:
@@ -390,18 +405,6 @@ def lost_error(raised: RayError) -> RayError | None:
     inner = getattr(raised, "cause", None)
     error: RayError = inner if isinstance(inner, LOST) else raised
     return error if isinstance(error, LOST) else None
-
-
-def lost_event(hand: Hand, nodes: list[str], loss: Loss, error: RayError | None) -> Event:
-    """Say which worker is gone, and why."""
-    return {
-        "kind": "worker_lost",
-        "worker": hand.number,
-        "node": nodes[hand.node] if hand.node >= 0 else "",
-        "node_id": hand.node_id,
-        "reason": loss.value,
-        "error": "" if error is None else type(error).__name__,
-    }
 
 
 def _why(hand: Hand, error: RayError | None, *, timed_out: bool) -> Loss:

@@ -13,6 +13,8 @@ import contextlib
 import math
 import os
 import time
+import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -20,11 +22,12 @@ from typing import Any, Literal
 import ray
 from ray.exceptions import RayError, RaySystemError, RayTaskError
 
-from distes.errors import RunFailed, UsageError
-from distes.evaluators.base import PlacedChunk, evaluated
+from distes.errors import Notice, RunFailed, UsageError
+from distes.evaluators import cluster
+from distes.evaluators.base import Event, PlacedChunk, evaluated, event
 from distes.evaluators.connection import Connection, connect, disconnect
 from distes.evaluators.dispatch import CHUNK_S, Assignment, Dispatcher, Piece
-from distes.evaluators.pool import Event, Hand, Loss, Pool, lost_error, lost_event
+from distes.evaluators.pool import Hand, Loss, Pool, lost_error
 from distes.evaluators.worker import Answer, Ready, Setup
 from distes.policies.base import Policy
 from distes.population import Evaluated, Population, RunKey, Status
@@ -42,7 +45,8 @@ ended it, is ended from here."""
 
 LOOK_S = 1.0
 IDLE_S = 0.05
-"""Seconds to wait for anything to happen: usually, and where workers are idle."""
+"""Seconds to wait for anything to happen: usually, and where workers are idle. The first
+is also the time between two searches for workers beyond their time."""
 
 EPISODES_PER_CHUNK = 2048
 INLINE_BYTES = 80_000
@@ -86,7 +90,7 @@ class RayEvaluator:
         cpus_per_worker: may be a fraction.
         episode_timeout_s: seconds that one episode may take, or None.
         address: ``host:port`` or ``auto``.
-        chunk_s: seconds of work that are handed out at a time.
+        chunk_s: seconds of work that are handed out at a time; more for many workers.
         strict: refuse workers whose libraries or processor differ from the driver's.
 
     Raises:
@@ -121,6 +125,8 @@ class RayEvaluator:
         self._references: dict[tuple[int, Piece], Any] = {}
         self._evaluations: dict[int, _Evaluation] = {}
         self._retiring: dict[int, Hand] = {}
+        self._losses: list[tuple[Loss, int]] = []
+        self._overtime_at = -math.inf
         self._submitted = 0
         self._closed = False
         self._pool: Pool | None = None
@@ -139,6 +145,11 @@ class RayEvaluator:
                 connection=self._connection,
                 strict=strict,
             )
+
+    @property
+    def num_nodes(self) -> int:
+        """Nodes of the cluster."""
+        return cluster.num_nodes()
 
     @shielded
     def submit(self, population: Population, key: RunKey) -> RayPending:
@@ -231,7 +242,19 @@ class RayEvaluator:
             for hand in self._workers.follow(now):
                 self._retire(hand)
         self._end_overtime(now)
+        self._tell_of_losses()
         self._hand_out()
+
+    def _tell_of_losses(self) -> None:
+        if not self._losses:
+            return
+        reasons = Counter(loss.value for loss, _ in self._losses)
+        lost, chunks = len(self._losses), sum(count for _, count in self._losses)
+        self._losses.clear()
+        _tell(
+            f"lost {lost} worker{'s' * (lost != 1)} ({', '.join(reasons)}); {chunks} "
+            f"chunk{'s' * (chunks != 1)} to run again, with the same seeds"
+        )
 
     def _received(self, reference: Any, value: Ready | Answer) -> None:
         if isinstance(value, Ready):
@@ -319,10 +342,19 @@ class RayEvaluator:
         departure = self._dispatcher.leave(
             hand.number, deaths_allowed=DEATHS_ALLOWED[status] if loss.by_episode else None
         )
-        event = lost_event(hand, self._workers.nodes, loss, error)
-        event["retried"] = sorted([piece.start, piece.stop] for piece in departure.again)
-        event["lost_s"] = round(seconds, 3)
-        self._workers.events.append(event)
+        self._workers.events.append(
+            event(
+                "worker_lost",
+                worker=hand.number,
+                node=self._workers.nodes[hand.node],
+                node_id=hand.node_id,
+                reason=loss.value,
+                error="" if error is None else type(error).__name__,
+                retried=sorted([piece.start, piece.stop] for piece in departure.again),
+                lost_s=round(seconds, 3),
+            )
+        )
+        self._losses.append((loss, len(departure.again)))
         for piece in departure.again:
             evaluation = self._evaluations[piece.work]
             evaluation.retries += 1
@@ -335,15 +367,20 @@ class RayEvaluator:
         evaluation = self._evaluations[piece.work]
         candidate, episode = evaluation.population.locate(piece.start, piece.stop)
         evaluation.events.append(
-            {
-                "kind": f"episode_{status.name.lower()}",
-                "candidate": int(candidate[0]),
-                "episode": int(episode[0]),
-                "workers_lost": piece.deaths,
-                "worker": hand.number,
-                "node": self._workers.nodes[hand.node],
-                "error": "" if error is None else str(error).strip().partition("\n")[0],
-            }
+            event(
+                f"episode_{status.name.lower()}",
+                candidate=int(candidate[0]),
+                episode=int(episode[0]),
+                workers_lost=piece.deaths,
+                worker=hand.number,
+                node=self._workers.nodes[hand.node],
+                error="" if error is None else str(error).strip().partition("\n")[0],
+            )
+        )
+        _tell(
+            f"candidate {candidate[0]}, episode {episode[0]} of generation "
+            f"{evaluation.key.generation} is given up ({status.name.lower()}): "
+            f"{piece.deaths} workers were lost to it"
         )
         chunk = lost_episode(evaluation.population, self._policy, self._task, piece.start, status)
         self._place(evaluation, PlacedChunk(chunk, piece.attempt - 1, hand.number, hand.node))
@@ -364,8 +401,9 @@ class RayEvaluator:
 
     def _end_overtime(self, now: float) -> None:
         """End workers whose own clock should have ended them."""
-        if self._timeout_s is None:
+        if self._timeout_s is None or now - self._overtime_at < LOOK_S:
             return
+        self._overtime_at = now
         for hand in [*self._workers.hands.values(), *self._retiring.values()]:
             held = self._dispatcher.running_for(hand.number, now)
             if held is not None and held[1] > held[0].size * self._timeout_s + OVERTIME_S:
@@ -431,6 +469,10 @@ def _local_cpus(workers: int | Literal["auto"], cpus_per_worker: float) -> int |
     if workers == "auto":
         return None
     return max(os.cpu_count() or 1, math.ceil(workers * cpus_per_worker))
+
+
+def _tell(sentence: str) -> None:
+    warnings.warn(sentence, Notice, stacklevel=2)
 
 
 def _of_user(error: RayError) -> Exception:

@@ -26,6 +26,11 @@ class SerialEvaluator:
         self._task = task
         self._engines = Engines(engine, task, policy)
 
+    @property
+    def num_nodes(self) -> int:
+        """This machine."""
+        return 1
+
     def submit(self, population: Population, key: RunKey) -> SerialPending:
         """Note the evaluation down; it runs when asked for."""
         return SerialPending(self._task, self._engines, population, key)

@@ -78,12 +78,22 @@ def joined(chunks: Sequence[Chunk]) -> Chunk:
     return Chunk(
         start=first.start,
         stop=last.stop,
-        rows=np.concatenate([chunk.rows for chunk in chunks]),
+        rows=all_rows(chunks),
         nodes=fold_chunk(first.start, last.stop, leaves) if leaves else [],
         contexts=np.concatenate(contexts) if contexts else None,
         info={name: np.concatenate([chunk.info[name] for chunk in chunks]) for name in first.info},
         faults=[fault for chunk in chunks for fault in chunk.faults],
     )
+
+
+def all_rows(chunks: Sequence[Chunk]) -> Array:
+    """Put the rows of chunks together; `np.concatenate` takes 7 µs for each of this type."""
+    rows = np.empty(sum(len(chunk.rows) for chunk in chunks), ROW)
+    at = 0
+    for chunk in chunks:
+        rows[at : at + len(chunk.rows)] = chunk.rows
+        at += len(chunk.rows)
+    return rows
 
 
 def lost_episode(
@@ -141,7 +151,7 @@ def assemble(
         chunks: covering all episodes once, in any order.
     """
     chunks = sorted(chunks, key=lambda chunk: chunk.start)
-    rows = np.concatenate([chunk.rows for chunk in chunks])
+    rows = all_rows(chunks)
     total = population.num_episodes
     candidate, episode = population.locate(0, total)
     contexts = [chunk.contexts for chunk in chunks if chunk.contexts is not None]

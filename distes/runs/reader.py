@@ -7,6 +7,7 @@ import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from distes import registry
 from distes.errors import UsageError, unknown
 from distes.population import Population
 from distes.runs import checkpoint, codec
+from distes.runs.faults import StoreRefusedError
+from distes.runs.location import Location, locate
 from distes.runs.schema import (
     CONFIG,
     EPISODES,
@@ -34,7 +37,7 @@ from distes.runs.schema import (
     empty_table,
     part_number,
 )
-from distes.runs.storage import Folder
+from distes.runs.storage import Folder, open_folder
 from distes.strategies.base import Strategy
 
 QUIET_S = 600.0
@@ -45,7 +48,7 @@ def load(path: str | Path) -> Run:
     """Open a run directory.
 
     Args:
-        path: as `Search` was given, or printed.
+        path: as `Search` was given, or printed; or the URI of one.
 
     Raises:
         UsageError: there is none, it is no run directory, or a newer version wrote it.
@@ -62,9 +65,9 @@ class Run:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path: Location = locate(path)
         self.config = read_config(path)
-        self._folder = Folder(path)
+        self._folder = open_folder(path)
 
     def __repr__(self) -> str:
         """Name the directory."""
@@ -88,10 +91,8 @@ class Run:
     @cached_property
     def events(self) -> list[dict[str, Any]]:
         """What happened besides, in order; each has ``time`` and ``kind``."""
-        if not self._folder.exists(EVENTS):
-            return []
         events = []
-        for line in self._folder.read(EVENTS).splitlines():
+        for line in self._folder.lines(EVENTS):
             try:
                 events.append(json.loads(line))
             except ValueError:  # cut short by a crash, or still being written
@@ -160,9 +161,9 @@ class Run:
         return modified is not None and time.time() - modified < QUIET_S
 
     def _frame(self, folder: str) -> pd.DataFrame:
-        parts = [str(self.path / name) for name in _parts(self._folder, folder)]
-        # Not partitioned: a '=' in the run's own path means nothing.
-        table = pq.read_table(parts, partitioning=None) if parts else empty_table(folder)
+        parts = self._folder.read_all(_parts(self._folder, folder))
+        tables = [pq.read_table(pa.BufferReader(part)) for part in parts]
+        table = pa.concat_tables(tables) if tables else empty_table(folder)
         frame: pd.DataFrame = table.to_pandas()
         return frame
 
@@ -179,17 +180,19 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
     Raises:
         UsageError: there is no such directory, it is no run, or a newer version wrote it.
+        StorageError: it can't be read.
     """
-    root = Path(path)
-    if not root.is_dir():
-        beside = [each.parent.name for each in root.absolute().parent.glob(f"*/{CONFIG}")]
-        if beside:
-            raise unknown(f"run in '{root.parent}'", root.name, beside)
-        raise UsageError(f"there is no run directory '{path}'")
+    folder = open_folder(path)
     try:
-        config = json.loads((root / CONFIG).read_bytes())
+        text = folder.read(CONFIG) if folder.exists(CONFIG) else None
+    except StoreRefusedError as error:
+        raise UsageError(str(error)) from error
+    if text is None and not (isinstance(folder.root, Path) and folder.root.is_dir()):
+        raise _no_run(folder.root)
+    try:
+        config = json.loads(text or b"")
         version = config["schema_version"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         raise UsageError(
             f"'{path}' is not a run directory: it has no {CONFIG} with a schema_version"
         ) from None
@@ -199,6 +202,31 @@ def read_config(path: str | Path) -> dict[str, Any]:
             f"versions up to {SCHEMA_VERSION}: use a newer one"
         )
     return dict(config)
+
+
+def _no_run(root: Location) -> UsageError:
+    """Say that there is no run, and which one beside it may be meant."""
+    if isinstance(root, Path):
+        beside = [each.parent.name for each in root.absolute().parent.glob(f"*/{CONFIG}")]
+    else:
+        try:
+            names = open_folder(root.parent).names()
+        except (OSError, UsageError):  # the bucket itself, or not ours to list
+            names = []
+        near = get_close_matches(root.name, names, n=1)
+        beside = [name for name in near if exists_run(root.parent / name)]
+    if beside:
+        return unknown(f"run in '{root.parent}'", root.name, beside)
+    return UsageError(f"there is no run directory '{root}'")
+
+
+def exists_run(out: str | Path) -> bool:
+    """Whether a run has begun there: for jobs that begin it at first and go on with it later.
+
+    Args:
+        out: where a run's directory would be.
+    """
+    return open_folder(out).exists(CONFIG)
 
 
 def generations_schema(folder: Folder) -> pa.Schema | None:

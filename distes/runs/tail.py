@@ -19,7 +19,7 @@ from distes.errors import UsageError
 from distes.population import Purpose
 from distes.runs import checkpoint
 from distes.runs.schema import EVALUATIONS, EVENTS, GENERATIONS, part_name, part_number
-from distes.runs.storage import Folder
+from distes.runs.storage import open_folder
 from distes.statistics import Score, score
 
 Event = dict[str, Any]
@@ -51,10 +51,10 @@ class Tail:
 
     def __init__(self, path: str | Path, last: int) -> None:
         self._path = path
-        self._folder = Folder(path)
+        self._folder = open_folder(path)
         self._last = last
         self._commit: int | None = None
-        self._event_bytes = 0
+        self._seen: dict[str, int] = {}
 
     def news(self) -> News:
         """Read what was added since the last call.
@@ -122,12 +122,7 @@ class Tail:
         return pq.read_table(pa.BufferReader(self._folder.read(name)), columns=columns)
 
     def _events(self) -> Iterator[Event]:
-        if not self._folder.exists(EVENTS):
-            return
-        text = self._folder.read(EVENTS, self._event_bytes)
-        whole = text[: text.rfind(b"\n") + 1]  # the last line may still be being written
-        self._event_bytes += len(whole)
-        for line in whole.splitlines():
+        for line in self._folder.lines(EVENTS, self._seen):
             try:
                 yield json.loads(line)
             except ValueError:  # cut short by a crash

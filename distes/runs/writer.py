@@ -10,15 +10,16 @@ import json
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from distes.errors import StorageError, UsageError
 from distes.population import Evaluated, Population, RunKey
 from distes.runs import checkpoint, codec
+from distes.runs.locks import Lock
 from distes.runs.reader import generations_schema, read_config
 from distes.runs.schema import (
     CONFIG,
@@ -35,7 +36,7 @@ from distes.runs.schema import (
     parquet,
     part_name,
 )
-from distes.runs.storage import Folder
+from distes.runs.storage import Folder, open_folder, silent
 from distes.shield import shielded
 
 Row = Mapping[str, float | int | str]
@@ -77,14 +78,14 @@ class RunLog:
         path: the run's directory.
     """
 
-    def __init__(self, folder: Folder, lock: IO[bytes], number: int, interval_s: float) -> None:
+    def __init__(self, folder: Folder, lock: Lock, number: int, interval_s: float | None) -> None:
         """Start the thread; use `create` or `resume`."""
         self.path = folder.root
         self._folder = folder
         self._lock = lock
         self._number = number
         self._rows = GenerationRows(generations_schema(folder))
-        self._interval_s = interval_s
+        self._interval_s = folder.commit_s if interval_s is None else interval_s
         self._changed = threading.Condition()
         self._queued = _Batch()  # not yet covered by a commit point
         self._ready = _Batch()  # covered by the newest commit point
@@ -97,46 +98,52 @@ class RunLog:
         self._fault: Exception | None = None
         self._fault_told = False
         self._last_commit = time.monotonic()
+        self._last_events = -math.inf
         self._thread = threading.Thread(target=self._work, name="distes-log", daemon=True)
         self._thread.start()
 
     @classmethod
     def create(
-        cls, path: str | Path, config: Mapping[str, Any], *, interval_s: float = 2.0
+        cls, path: str | Path, config: Mapping[str, Any], *, interval_s: float | None = None
     ) -> RunLog:
         """Start the log of a new run.
 
         Args:
-            path: a directory that is new or empty.
+            path: a directory that is new or empty, or the URI of one.
             config: written to ``config.json``, with the schema version.
-            interval_s: seconds between commits, at least.
+            interval_s: seconds between commits, at least; None is what suits the place.
 
         Raises:
             UsageError: the path is taken, or the configuration is no JSON.
             StorageError: the directory cannot be written.
         """
         refuse_taken(path)
-        folder = Folder(path)
+        folder = open_folder(path)
         try:
             text = json.dumps({"schema_version": SCHEMA_VERSION, **config}, indent=2)
         except (TypeError, ValueError) as error:
             raise UsageError(f"the configuration cannot be written as JSON: {error}") from error
         try:
-            folder.root.mkdir(parents=True, exist_ok=True)
-            for name in PARTS:
-                (folder.root / name).mkdir()
-            folder.write(CONFIG, text.encode() + b"\n")
-            return cls(folder, folder.lock(CONFIG), 0, interval_s)
+            folder.create(PARTS)
+            lock = folder.begin(CONFIG, text.encode() + b"\n")
+            return cls(folder, lock, 0, interval_s)
         except OSError as error:
             raise _storage_error(folder, error) from error
 
     @classmethod
-    def resume(cls, path: str | Path, *, interval_s: float = 2.0) -> tuple[RunLog, Any | None]:
+    def resume(
+        cls,
+        path: str | Path,
+        *,
+        interval_s: float | None = None,
+        say: Callable[[str], None] = silent,
+    ) -> tuple[RunLog, Any | None]:
         """Go on with a run from its last commit; what was written after it is dropped.
 
         Args:
             path: run directory.
-            interval_s: seconds between commits, at least.
+            interval_s: seconds between commits, at least; None is what suits the place.
+            say: told if it has to wait until another writer is known to be gone.
 
         Returns:
             The log, and the snapshot of the last commit: None if there is none.
@@ -147,9 +154,9 @@ class RunLog:
             StorageError: the directory cannot be written.
         """
         read_config(path)
-        folder = Folder(path)
+        folder = open_folder(path)
         try:
-            lock = folder.lock(CONFIG)
+            lock = folder.lock(CONFIG, say)
             try:
                 newest = checkpoint.newest(folder)
                 snapshot = None if newest is None else checkpoint.read(folder, newest)
@@ -229,6 +236,7 @@ class RunLog:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
+        self._folder.hurry()
         self._thread.join()
         self._lock.close()
         if not self._fault_told:
@@ -266,8 +274,7 @@ class RunLog:
     def _step(self) -> bool:
         """Wait for something to write, and write it; False when all is done."""
         with self._changed:
-            while not (self._events or self._closing or self._due_s() <= 0):
-                due_s = self._due_s()
+            while not (self._closing or (due_s := min(self._due_s(), self._events_due_s())) <= 0):
                 self._changed.wait(None if due_s == math.inf else due_s)
             events, self._events = self._events, []
             closing, point, batch = self._closing, None, _Batch()
@@ -275,14 +282,20 @@ class RunLog:
                 point, snapshot = self._points, self._snapshot
                 batch, self._ready = self._ready, batch
                 self._urgent = False
+        if events or point is not None:
+            self._lock.check()
         if events:
             self._folder.append(EVENTS, "".join(events).encode())
+            self._last_events = time.monotonic()
         if point is not None:
             self._write(batch, snapshot)
             with self._changed:
                 self._last_commit = time.monotonic()
                 self._durable = point
                 self._changed.notify_all()
+        overcome = [_line({"kind": "storage_fault", **each}) for each in self._folder.overcome()]
+        with self._changed:
+            self._events += overcome
         return not closing
 
     def _due_s(self) -> float:
@@ -290,6 +303,12 @@ class RunLog:
         if self._points == self._durable:
             return math.inf
         return 0.0 if self._urgent else self._last_commit + self._interval_s - time.monotonic()
+
+    def _events_due_s(self) -> float:
+        """Seconds until the events are to be written."""
+        if not self._events:
+            return math.inf
+        return self._last_events + self._folder.append_s - time.monotonic()
 
     def _write(self, batch: _Batch, snapshot: Any) -> None:
         number = self._number
@@ -314,12 +333,10 @@ def refuse_taken(path: str | Path) -> None:
     """Refuse a path that a new run cannot have.
 
     Raises:
-        UsageError: it is a file, or a directory with something in it.
+        UsageError: it is a file, or a directory with something in it, or it can't be read.
+        StorageError: its store does not answer.
     """
-    if "://" in str(path):
-        raise UsageError(f"'{path}' is a URI: a run directory is a local path so far")
-    root = Path(path)
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+    if open_folder(path).is_taken():
         raise UsageError(f"'{path}' exists and is not empty: name a new directory")
 
 
@@ -355,6 +372,8 @@ def _plain(value: object) -> object:
 
 
 def _storage_error(folder: Folder, error: OSError) -> StorageError:
+    if isinstance(error, StorageError):
+        return StorageError(f"{error}; what was committed before stays readable")
     cause = error.strerror or str(error)
     return StorageError(
         f"'{folder.root}' cannot be written ({cause}); what was committed before stays readable"

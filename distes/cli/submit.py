@@ -1,0 +1,232 @@
+"""``distes submit``: what ``distes run`` does here, as a job on a cluster."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import secrets
+import shlex
+import signal
+import tempfile
+import threading
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from distes.cli.interrupts import answer, interruptible, leave
+from distes.cli.run import RunCommand, configured, given_flags
+from distes.errors import RunFailed, UsageError
+from distes.project import Project
+from distes.runs.location import URI, locate
+
+if TYPE_CHECKING:
+    from distes.jobs import JobServer, Outcome
+    from distes.search import Search
+
+NOT_FOUND = 127
+"""The shell's exit code where there is no such command."""
+
+_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class SubmitCommand(RunCommand):
+    """Takes the flags of ``distes run``; the run's cluster is the one that gets the job."""
+
+    without = frozenset({"address"})
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What was asked for besides the run itself.
+
+    Attributes:
+        address: of the job server, or None.
+        storage: where the cluster keeps runs, or None.
+        name: of the run, or None.
+        job_id: or None.
+        ship_distes: whether to send this distes along.
+        wait: whether to follow the job.
+    """
+
+    address: str | None
+    storage: str | None
+    name: str | None
+    job_id: str | None
+    ship_distes: bool
+    wait: bool
+
+
+def submit(ctx: click.Context, target: str, asked: Submission) -> int:
+    """Check, pack, send and follow.
+
+    Args:
+        ctx: of a `SubmitCommand`.
+        target: the environment, or the configuration file.
+        asked: the rest.
+
+    Returns:
+        The driver's exit code, or 128 and a signal's number.
+
+    Raises:
+        UsageError: something is wrong that can be seen from here; nothing was sent.
+    """
+    from distes import configuration
+    from distes.jobs import Job, JobServer
+
+    search = configuration.from_config(configured(ctx, target))
+    name = _name(asked.name, target, search)
+    out = _out(ctx, asked.storage, name, search)
+    # What is at `out` is the cluster's to see.
+    replace(search, out=None).check()
+    job_id = asked.job_id or f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    if not _SAFE.fullmatch(job_id):
+        raise UsageError(f"--job-id '{job_id}' has other signs than letters, digits, . _ -")
+    project, spelled = _project(target, search, ship_distes=asked.ship_distes)
+    program = ["python", "-m", "distes"] if asked.ship_distes else ["distes"]
+    flags = [flag for flag in given_flags(ctx) if not flag.startswith("--out=")]
+    if search.address is not None:  # from the file: where a laptop finds a cluster
+        flags.append("--address=none")
+    command = [*program, "run", spelled, *flags, f"--out={out}", "--resume-if-exists"]
+    metadata = {"distes": importlib.metadata.version("distes"), "run": name, "out": out}
+    server = JobServer(asked.address)
+    with tempfile.TemporaryDirectory(prefix="distes-") as folder:
+        package = Path(folder) / "project.zip"
+        count = project.pack(package)
+        size = package.stat().st_size / 2**20
+        click.echo(f"sending {count} files, {size:.1f} MiB packed")
+        try:
+            server.submit(Job(job_id, shlex.join(command), package, metadata))
+        except KeyboardInterrupt:
+            _say(f"if the job was taken already, stop it with: {_ray('stop', job_id, server)}")
+            raise
+    click.echo(f"job: {job_id}")
+    click.echo(f"run: {out} (on the cluster)")
+    click.echo(f"follow: {_ray('logs', job_id, server)} --follow")
+    click.echo(f"stop: {_ray('stop', job_id, server)}")
+    if not asked.wait:
+        return 0
+    return _follow(server, job_id, out)
+
+
+def _follow(server: JobServer, job_id: str, out: str) -> int:
+    wake = threading.Event()
+    heard: list[int] = []
+
+    def first(number: int) -> None:
+        heard.append(number)
+        wake.set()
+
+    def again(number: int) -> None:
+        _say(f"the job goes on stopping; see {_ray('status', job_id, server)}")
+        leave(number)
+
+    def stop() -> None:
+        _say(f"stopping job {job_id}: it saves its run; once more leaves it to that")
+        try:
+            server.stop(job_id)
+        except RunFailed as error:
+            _say(f"{error}; try {_ray('stop', job_id, server)}")
+
+    with interruptible():
+        answer(first, again)
+        try:
+            outcome = server.follow(job_id, lambda text: click.echo(text, nl=False), wake, stop)
+        except RunFailed as error:
+            raise RunFailed(
+                f"{error}; the job may still run: {_ray('logs', job_id, server)} --follow"
+            ) from error
+    code = _exit_code(outcome, heard)
+    _conclude(outcome, code, job_id, out)
+    return code
+
+
+def _exit_code(outcome: Outcome, heard: list[int]) -> int:
+    if outcome.stopped:
+        return 128 + (heard[0] if heard else signal.SIGTERM)
+    if outcome.exit_code is None:
+        return 1 if outcome.message else 0
+    # A driver that was killed has its signal as a negative number.
+    return outcome.exit_code if outcome.exit_code >= 0 else 128 - outcome.exit_code
+
+
+def _conclude(outcome: Outcome, code: int, job_id: str, out: str) -> None:
+    """Say how it ended, and what to do next."""
+    again = f"to go on, submit the same command again (or, where {out} can be reached: "
+    again += f"distes resume {shlex.quote(out)})"
+    if outcome.stopped:
+        _say(f"job {job_id} was stopped; {again}")
+    elif outcome.exit_code is None and code:
+        _say(f"job {job_id} failed before or without its driver: {outcome.message.strip()}")
+    elif code == NOT_FOUND:
+        _say(
+            f"job {job_id} failed: distes is not installed on the cluster's head; install it "
+            "there (in the image, say), or try --ship-distes, which sends this one along"
+        )
+    elif code == 2:
+        _say(f"job {job_id} was refused; the reason is above")
+    elif code:
+        _say(f"job {job_id} failed with exit code {code}; {again}")
+
+
+def _name(given: str | None, target: str, search: Search) -> str:
+    from distes.search import path_name
+
+    if given is None:
+        if target.endswith(".toml"):
+            return path_name(f"{Path(target).stem}-{search.seed}")
+        return search.name
+    if not _SAFE.fullmatch(given):
+        raise UsageError(f"--name '{given}' has other signs than letters, digits, . _ -")
+    return given
+
+
+def _out(ctx: click.Context, storage: str | None, name: str, search: Search) -> str:
+    """Decide where the run is written: a place that is there when the job is gone."""
+    if storage is None:
+        out = None if search.out is None else str(search.out)
+        if out is None or not _stays(out):
+            raise UsageError(
+                (f"out {out} is relative, and" if out else "storage is not given:")
+                + " a job's working directory is a temporary copy: say where the cluster keeps "
+                "runs, for example --storage s3://bucket/runs or --storage /shared/runs"
+            )
+        return out
+    if ctx.params.get("_out") is not None:
+        raise UsageError("--out and --storage both say where the run is written: give one")
+    if not _stays(storage):
+        raise UsageError(
+            f"--storage {storage} is neither an absolute path nor a URI: name storage that the "
+            "cluster's head reaches, for example s3://bucket/runs or /shared/runs"
+        )
+    return str(locate(storage) / name)
+
+
+def _stays(given: str) -> bool:
+    place = locate(given)
+    return isinstance(place, URI) or place.is_absolute()
+
+
+def _project(target: str, search: Search, *, ship_distes: bool) -> tuple[Project, str]:
+    """Say what to send, and how the job spells its target."""
+    here = Project(Path.cwd())
+    needed = []
+    spelled = target
+    if target.endswith(".toml"):
+        spelled = here.within(target, "configuration")
+        needed.append(here.root / spelled)
+    begin = None if search.start_from is None else str(search.start_from)
+    if begin is not None and not _stays(begin):
+        needed.append(here.root / here.within(begin, "start_from"))
+    added = (Path(__file__).parents[1],) if ship_distes else ()
+    return replace(here, needed=tuple(needed), added=added), spelled
+
+
+def _ray(verb: str, job_id: str, server: JobServer) -> str:
+    return f"ray job {verb} {job_id} --address {server.address}"
+
+
+def _say(text: str) -> None:
+    click.echo(f"distes: {text}", err=True)

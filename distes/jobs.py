@@ -1,0 +1,288 @@
+"""Jobs on a Ray cluster: submitted, followed and stopped over HTTP."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import BadStatusLine, HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from distes.errors import RunFailed, UsageError
+
+ANSWERS_WITHIN_S = 4.0
+"""Seconds in which a job server must answer when it is first asked."""
+
+STOP_WAIT_S = 30
+"""Seconds that Ray gives a stopped job to save its run; its own default is 3."""
+
+LOOK_S = 1.0
+LOOK_SHARE = 20
+MAX_LOOK_S = 10.0
+"""Seconds between two looks at a job's log: 20 times what one takes, within these bounds."""
+
+LOST_AFTER_S = 300.0
+"""Seconds without an answer after which a job is no longer followed."""
+
+_ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to run.
+
+    Attributes:
+        id: unlike any earlier job's on the cluster.
+        entrypoint: a shell command.
+        package: a .zip; unpacked, it is the command's working directory.
+        metadata: shown with the job.
+    """
+
+    id: str
+    entrypoint: str
+    package: Path
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        stopped: somebody asked for it.
+        exit_code: of the driver; None where it did not start, or was stopped.
+        message: Ray's account.
+    """
+
+    stopped: bool
+    exit_code: int | None
+    message: str
+
+
+class JobServer:
+    """The job server of a cluster.
+
+    Attributes:
+        address: where it is, ``http://host:port``.
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        """Find the server and see whether it answers.
+
+        Args:
+            address: ``http://host:8265``; None is $RAY_API_SERVER_ADDRESS, or $RAY_ADDRESS
+                where that is an http address.
+
+        Raises:
+            UsageError: there is no address, nothing answers, or it wants another token.
+        """
+        self.address = _address(address)
+        headers = _welcome(self.address)
+        for each in JobSubmissionClient.__mro__:  # Ray's client would tell of its every step
+            logging.getLogger(each.__module__).setLevel(logging.ERROR)
+        with _without(_ADDRESSES):  # which, to Ray's client, count more than what it is given
+            self._client: Any = _Client(self.address, headers=headers)
+
+    def submit(self, job: Job) -> None:
+        """Send a job; it runs from then on, whether it is followed or not.
+
+        Raises:
+            UsageError: there is a job of that id already.
+            RunFailed: the cluster does not take it.
+        """
+        environment = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}
+        try:
+            self._client.submit_job(
+                entrypoint=job.entrypoint,
+                submission_id=job.id,
+                runtime_env={"working_dir": str(job.package), "env_vars": environment},
+                metadata=dict(job.metadata),
+            )
+        except Exception as error:
+            if "already exists" in str(error):
+                raise UsageError(
+                    f"there is a job '{job.id}' on the cluster already: give another --job-id"
+                ) from error
+            raise RunFailed(
+                f"the cluster does not take the job: {_last_line(str(error))}"
+            ) from error
+
+    def stop(self, job_id: str) -> None:
+        """Ask a job to save its run and end.
+
+        Raises:
+            RunFailed: the server does not answer.
+        """
+        try:
+            self._client.stop_job(job_id)
+        except Exception as error:
+            raise RunFailed(f"job '{job_id}' can't be stopped: {_last_line(str(error))}") from error
+
+    def follow(
+        self,
+        job_id: str,
+        say: Callable[[str], None],
+        wake: threading.Event,
+        woken: Callable[[], None],
+    ) -> Outcome:
+        """Pass a job's log on as it grows, until the job has ended.
+
+        The log is asked for as a whole each time, and passed on from where it was: what
+        lies between (a proxy that closes what is idle, a laptop that sleeps) may break any
+        connection, and no line is lost or told twice.
+
+        Args:
+            job_id: which.
+            say: gets pieces of the log.
+            wake: set to be called back soon.
+            woken: called then, from this thread.
+
+        Raises:
+            RunFailed: the server has not answered for minutes.
+        """
+        told, answered = 0, time.monotonic()
+        while True:
+            began = time.monotonic()
+            try:
+                # The status first: a log read after the end is whole.
+                info = self._client.get_job_info(job_id)
+                log = self._client.get_job_logs(job_id)
+            except Exception as error:
+                if time.monotonic() - answered > LOST_AFTER_S:
+                    raise RunFailed(
+                        f"{self.address} has not answered for {LOST_AFTER_S:.0f} s: "
+                        f"{_last_line(str(error))}"
+                    ) from error
+            else:
+                answered = time.monotonic()
+                if len(log) > told:
+                    say(log[told:])
+                    told = len(log)
+                if info.status.is_terminal():
+                    return Outcome(
+                        stopped=info.status == JobStatus.STOPPED,
+                        exit_code=info.driver_exit_code,
+                        message=info.message or "",
+                    )
+            took = time.monotonic() - began
+            if wake.wait(min(max(LOOK_S, LOOK_SHARE * took), MAX_LOOK_S)):
+                wake.clear()
+                woken()
+
+
+class _Client(JobSubmissionClient):  # type: ignore[misc]
+    """Ray's client, which by itself would wait for an answer for ever."""
+
+    def _do_request(self, method: str, endpoint: str, **more: Any) -> Any:
+        return super()._do_request(method, endpoint, **{"timeout": (10.0, 120.0), **more})
+
+
+def _address(given: str | None) -> str:
+    """Choose and check the address of the job server."""
+    address, source = given, "address"
+    for name in _ADDRESSES:
+        if address is None and os.environ.get(name, "").startswith(("http://", "https://")):
+            address, source = os.environ[name], f"${name}"
+    if address is None:
+        raise UsageError(
+            "address is not given: name the cluster's job server, for example "
+            "--address http://127.0.0.1:8265, or set RAY_API_SERVER_ADDRESS"
+        )
+    if "://" not in address:
+        address = f"http://{address}"
+    try:
+        parts = urlsplit(address)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = None
+    if not usable:
+        raise UsageError(
+            f"{source} '{given or address}' is not a job server's: it looks like "
+            "http://HOST:8265, the address of the cluster's dashboard"
+        )
+    return address.rstrip("/")
+
+
+def _welcome(address: str) -> dict[str, str]:
+    """Ask the server who it is, and find the headers that it wants."""
+    headers: dict[str, str] = {}
+    try:
+        status, answer = _get(f"{address}/api/version", headers)
+        if status == 401:
+            headers = {"Authorization": f"Bearer {_token(address)}"}
+            status, answer = _get(f"{address}/api/version", headers)
+    except (OSError, ValueError, HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        if isinstance(error, BadStatusLine):
+            reason = "what listens there does not speak HTTP"
+        raise UsageError(
+            f"no Ray job server answers at '{address}': {reason} (it is on the port of the "
+            "cluster's dashboard, 8265 unless set otherwise)"
+        ) from error
+    if status in (401, 403):
+        raise UsageError(
+            f"the job server at '{address}' refuses the token: give the cluster's own in "
+            "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+        )
+    try:
+        json.loads(answer)["ray_version"]
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(
+            f"what answers at '{address}' is no Ray job server (status {status}): its port is "
+            "that of the cluster's dashboard, 8265 unless set otherwise"
+        ) from None
+    return headers
+
+
+def _get(url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
+    request = urllib.request.Request(url, headers=dict(headers))  # noqa: S310 - http, checked
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWERS_WITHIN_S) as answer:  # noqa: S310
+            return answer.status, answer.read(65536)
+    except urllib.error.HTTPError as error:
+        return error.code, b""
+
+
+def _token(address: str) -> str:
+    """Find the cluster's token where Ray looks for it.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if "RAY_AUTH_TOKEN" in os.environ:
+        return os.environ["RAY_AUTH_TOKEN"].strip()
+    given = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(given) if given else Path.home() / ".ray" / "auth_token"
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        raise UsageError(
+            f"the job server at '{address}' wants a token, and there is none in RAY_AUTH_TOKEN "
+            f"or {path}"
+        ) from None
+
+
+@contextmanager
+def _without(names: tuple[str, ...]) -> Iterator[None]:
+    """Hide environment variables for a moment."""
+    hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines() or ["no reason given"]
+    return lines[-1].strip()
