@@ -7,6 +7,7 @@ and after any resume.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import platform
 import time
@@ -54,6 +55,7 @@ class Session:
         target = search.target
         self._target = search._task.reward_threshold if target is None else target
         self._log_s = 0.0
+        self._told = False  # whether the log says why the run fails
         problem.on_run = log.evaluation
 
     def go(self, snapshot: Snapshot | None) -> Result:
@@ -78,13 +80,22 @@ class Session:
             while not snapshot.stopped:
                 snapshot = self._generation(snapshot)
             result = self._finish(snapshot)
-        except BaseException:
+        except BaseException as error:
+            self._log_rest(error)
             self._close(failed=True)
             raise
         self._close(failed=False)
         for observer in self._observers:
             observer.finished(result)
         return result
+
+    def _log_rest(self, error: BaseException) -> None:
+        """Log what no answer will bring any more, and why the run stops."""
+        with contextlib.suppress(Exception):  # the log itself may be what failed
+            for each in self._evaluator.events():
+                self._log.event(**each)  # type: ignore[arg-type]
+            if isinstance(error, RunFailed) and not self._told:
+                self._log.event("failed", reason=str(error))
 
     def _close(self, *, failed: bool) -> None:
         """End log and workers; while failing, a fault in closing must not hide the cause."""
@@ -178,6 +189,7 @@ class Session:
         if (status == Status.OK).any():
             return
         tracebacks = [str(e["traceback"]) for e in evaluated.events if "traceback" in e]
+        self._told = True
         self._log.event("failed", reason="every episode of the first generation failed")
         for event in evaluated.events:
             self._log.event(**event)  # type: ignore[arg-type]
@@ -201,6 +213,7 @@ class Session:
             f"{failed:.0%} of the episodes of generation {generation} failed, more than "
             f"max_failed_fraction {allowed:g} allows"
         )
+        self._told = True
         self._log.event("failed", reason=reason)
         raise RunFailed(f"{reason}; the tracebacks are in events.jsonl, the run can be resumed")
 

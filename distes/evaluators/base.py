@@ -39,6 +39,9 @@ class Evaluator(Protocol):
     def num_nodes(self) -> int:
         """Machines that take part, the driver's included."""
 
+    def events(self) -> list[Event]:
+        """Take what happened since the last answer; for the log of a run that stops."""
+
     def submit(self, population: Population, key: RunKey) -> Pending:
         """Start an evaluation; those submitted earlier go first."""
 

@@ -60,6 +60,12 @@ def is_alive(node_id: str) -> bool:
     return any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())
 
 
+def died_at(actor_id: str) -> float | None:
+    """When an actor died, in seconds since the epoch; None where it lives or is unknown."""
+    ended = (state.actors(actor_id) or {}).get("EndTime")
+    return float(ended) / 1e3 if ended else None
+
+
 def grows() -> bool:
     """Whether an autoscaler may bring further nodes.
 

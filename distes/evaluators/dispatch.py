@@ -250,14 +250,15 @@ class Dispatcher:
         """Give a worker nothing more: its node is about to go.
 
         Returns:
-            The pieces that waited on it, which go elsewhere.
+            The pieces that waited on it, which go elsewhere if anybody waits for them.
         """
         account = self._workers[worker]
         account.leaving = True
         del self._holding[len(account.held)][worker]
         waiting = account.held[1:]
         del account.held[1:]
-        return self._again(waiting)
+        self._again(waiting)
+        return waiting
 
     def leave(self, worker: int, *, deaths_allowed: int | None) -> Departure:
         """A worker is gone: what it held is run again, before anything else.

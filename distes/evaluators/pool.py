@@ -9,6 +9,7 @@ demand that an autoscaler sees, and that ends with this process.
 from __future__ import annotations
 
 import math
+import re
 import secrets
 import sys
 import time
@@ -46,9 +47,8 @@ LOST = (
 )
 """Errors that mean a worker is gone; anything else is an error of the code it ran."""
 
-PLACED_WITHIN_S = 10.0
-"""Seconds after which workers that are not there yet are spoken of, and, where the number
-follows the cluster, no longer waited for."""
+PLACED_WITHIN_S = 8.0
+"""Seconds after which what cannot be placed is spoken of, or refused."""
 
 DESERTED_S = 600.0
 """Seconds for which a run that had workers waits where no node is left, and no autoscaler."""
@@ -66,6 +66,12 @@ MAX_FAILED_STARTS = 5
 """Waves of workers that may die while they start before a run without any worker stops."""
 
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+_MADE_BADLY = "creation task"
+"""In Ray's words for a worker whose own code could not even be loaded."""
+
+
 class Loss(Enum):
     """Why a worker is gone."""
 
@@ -74,6 +80,7 @@ class Loss(Enum):
     TIMEOUT = "episode timeout"
     NODE = "node lost"
     PREEMPTED = "node preempted"
+    IDLE = "died while idle"
 
     @property
     def by_episode(self) -> bool:
@@ -139,7 +146,7 @@ class Pool:
         self.events: list[Event] = []
         self._name = secrets.token_hex(3)
         self._cpus = cpus_per_worker
-        self._connection = connection
+        self._private = connection is Connection.STARTED
         self._strict = strict
         self._own_fingerprint = fingerprint()
         self._leaving: dict[int, Hand] = {}
@@ -154,15 +161,14 @@ class Pool:
         self._look_s = LOOK_S
         self._worker_s = 0.0
         self._counted_at = time.monotonic()
-        view = cluster.view()
-        grows = connection is not Connection.STARTED and cluster.grows()
-        self._follows = workers == "auto" and connection is not Connection.STARTED
+        self._follows = workers == "auto" and not self._private
+        view = self._first_view()
         found = view.vacant(cpus_per_worker) if self._follows else view.room(cpus_per_worker)
         # On a cluster in use, one worker at least waits for its turn.
-        self._wanted = max(found, min_workers) if workers == "auto" else workers
-        self._least = min_workers
-        if not view.room(cpus_per_worker) and not grows and workers == "auto":
-            raise UsageError(self._no_room(view))
+        self._wanted = (
+            max(found, 1 if self._private else min_workers) if workers == "auto" else workers
+        )
+        self._least = min(min_workers, self._wanted)
         self._setup = ray.put(setup)
         self._make = ray.remote(
             num_cpus=cpus_per_worker,
@@ -172,6 +178,24 @@ class Pool:
         )(DistesWorker)
         for _ in range(self._wanted):
             self._start()
+
+    def _first_view(self) -> cluster.View:
+        """Look until there is room for a worker, or something that makes room.
+
+        Raises:
+            UsageError: there is neither, for `PLACED_WITHIN_S`.
+        """
+        until = time.monotonic() + PLACED_WITHIN_S
+        while True:
+            view = cluster.view()
+            if view.room(self._cpus) or cluster.grows():
+                return view
+            if time.monotonic() > until:
+                raise UsageError(
+                    f"there is no room for a worker of {self._cpus:g} CPUs: {_inventory(view)}, "
+                    f"room for 0 such workers"
+                )
+            time.sleep(0.25)
 
     @property
     def enough(self) -> bool:
@@ -192,6 +216,7 @@ class Pool:
 
         Raises:
             UsageError: it differs from the driver, and strict was asked for.
+            RunFailed: the same, where other nodes have worked already.
         """
         hand = self.starting.pop(reference)
         self._failed_starts = 0
@@ -203,11 +228,14 @@ class Pool:
                     event("fingerprint", node=ready.node, driver_and_worker=differing)
                 )
         if differing and self._strict:
-            raise UsageError(
+            said = "; ".join(f"{name} {b!r} where {a!r}" for name, (a, b) in differing.items())
+            sentence = (
                 f"worker {hand.number} on {ready.node} differs from the driver, and strict was "
-                "asked for: "
-                + "; ".join(f"{name} {b!r} where {a!r}" for name, (a, b) in differing.items())
+                f"asked for: {said}"
             )
+            if len(self.nodes) > 1:  # it came later: the run is under way
+                raise RunFailed(f"{sentence} (the run can be resumed)")
+            raise UsageError(sentence)
         hand.node = self.nodes.index(ready.node)
         hand.node_id = ready.node_id
         self.worker_seconds()
@@ -232,41 +260,50 @@ class Pool:
         """
         hand = self.starting.pop(reference)
         now = time.monotonic()
-        self.events.append(
-            event("worker_start_failed", worker=hand.number, error=_first_line(error))
-        )
+        self.events.append(event("worker_start_failed", worker=hand.number, error=_cause(error)))
         self._kill(hand)
         if hand.asked_at > self._failed_at:  # not of a wave that was counted already
             self._failed_starts += 1
             self._failed_at = now
+        if _MADE_BADLY in str(error) and not self.hands:
+            raise RunFailed(
+                f"workers cannot be made on the cluster's nodes: {_cause(error)} (is distes "
+                "installed there, as here? the run can be resumed)"
+            ) from error
         if self._failed_starts >= MAX_FAILED_STARTS and not self.hands:
             raise RunFailed(
                 f"workers died while they started, {self._failed_starts} times in a row; the "
-                f"last error was: {_first_line(error)} (the run can be resumed)"
+                f"last error was: {_cause(error)} (the run can be resumed)"
             ) from error
-        pause = min(PAUSE_S * 2 ** (self._failed_starts - 1), MAX_PAUSE_S)
+        pause = min(PAUSE_S * 2 ** min(self._failed_starts - 1, 10), MAX_PAUSE_S)
         self._resume_at = now + pause
 
-    def lost(self, hand: Hand, error: RayError | None, *, timed_out: bool = False) -> Loss:
+    def lost(
+        self, hand: Hand, error: RayError | None, *, sent_at: float, timed_out: bool = False
+    ) -> Loss:
         """Strike off a worker that is gone, and ask for another in its place.
 
         Args:
             hand: which.
             error: Ray's; None where it is ended from here.
-            timed_out: whether it ran an episode for longer than allowed.
+            sent_at: when it was sent what it runs, in seconds since the epoch.
+            timed_out: whether what it runs takes longer than one episode may.
         """
+        died_at = cluster.died_at(hand.actor._actor_id.hex())
+        idle = died_at is not None and died_at < sent_at
+        loss = _why(hand, error, idle=idle, timed_out=timed_out)
         self.worker_seconds()
-        if self.hands.pop(hand.number, None) is None:
-            self._leaving.pop(hand.number, None)
+        counted = self.hands.pop(hand.number, None) is not None
+        self._leaving.pop(hand.number, None)
         self._kill(hand)  # where it is unreachable rather than dead
-        loss = _why(hand, error, timed_out=timed_out)
         # A place on a node that is gone is given up where the number follows the cluster,
         # unless the cluster may grow again.
-        if not self._follows or loss.by_episode or cluster.grows():
-            if time.monotonic() >= self._resume_at:
-                self._start()
-        else:
+        on_node = loss in (Loss.NODE, Loss.PREEMPTED)
+        if counted and on_node and self._follows and not cluster.grows():
             self._wanted = max(self._wanted - 1, 1)
+        short = len(self.hands) + len(self.starting) < self._wanted
+        if short and time.monotonic() >= self._resume_at:
+            self._start()
         return loss
 
     def follow(self, now: float) -> list[Hand]:
@@ -280,9 +317,7 @@ class Pool:
             each by `left` when it rests.
 
         Raises:
-            UsageError: there never was room for a single worker, nor is there anything that
-                makes room.
-            RunFailed: there was, but all nodes have been gone for too long.
+            RunFailed: all nodes have been gone for too long.
         """
         if now - self._looked_at < self._look_s:
             return []
@@ -337,22 +372,24 @@ class Pool:
         self.starting[reference] = Hand(number, actor, time.monotonic())
 
     def _fit_in(self, view: cluster.View, now: float) -> None:
-        """Want as many workers as fit: more where nodes came, none that would only wait."""
-        vacant = view.vacant(self._cpus)
+        """Want as many workers as fit: more where nodes came, fewer where nodes went."""
         least = max(self._least, 1)
-        if not self.starting:
-            self._wanted = max(len(self.hands) + vacant, least)
-            return
-        if vacant or cluster.grows():
-            return
+        room = max(view.room(self._cpus), least)
         late = [
             reference
             for reference, hand in self.starting.items()
             if now - hand.asked_at > PLACED_WITHIN_S
         ]
-        for reference in late[max(0, least - len(self.hands)) :]:
-            self._kill(self.starting.pop(reference))
-        self._wanted = max(len(self.hands) + len(self.starting), least)
+        if len(late) == len(self.starting):  # the others may take what seems vacant
+            vacant = view.vacant(self._cpus)
+            self._wanted = max(min(len(self.hands) + len(late) + vacant, room), least)
+        # Those that only take their time to start have their place; more than the cluster
+        # has room for wait in vain.
+        excess = len(self.hands) + len(self.starting) - room
+        if excess > 0 and late and not cluster.grows():
+            for reference in late[-excess:]:
+                self._kill(self.starting.pop(reference))
+            self._wanted = max(len(self.hands) + len(self.starting), least)
 
     def _speak(self, view: cluster.View, now: float) -> None:
         """Say once what was asked for and is not there, in numbers."""
@@ -363,13 +400,11 @@ class Pool:
         if self._short_since is None:
             self._short_since = now
         late = now - self._short_since > PLACED_WITHIN_S
-        if not late or self._connection is Connection.STARTED:
+        if not late or self._private:
             return  # a private Ray has room for all: they are only slow to start
         message = self._no_room(view)
         if self.hands or view.room(self._cpus) or cluster.grows():
             self._deserted_since = now
-        elif not self.nodes:
-            raise UsageError(message)
         elif now - self._deserted_since > DESERTED_S:
             raise RunFailed(
                 f"all nodes are gone, and for {DESERTED_S / 60:g} minutes none has come: "
@@ -392,8 +427,8 @@ class Pool:
     def _no_room(self, view: cluster.View) -> str:
         return (
             f"{len(self.hands)} of {max(self._wanted, self._least)} workers of {self._cpus:g} "
-            f"CPUs are ready: the cluster has {sum(view.cpus.values()):g} CPUs, room for "
-            f"{view.room(self._cpus)} such workers, and {sum(view.free.values()):g} CPUs free"
+            f"CPUs are ready: {_inventory(view)}, room for {view.room(self._cpus)} such workers, "
+            f"and {sum(view.free.values()):g} CPUs free"
         )
 
     def _kill(self, hand: Hand) -> None:
@@ -407,18 +442,26 @@ def lost_error(raised: RayError) -> RayError | None:
     return error if isinstance(error, LOST) else None
 
 
-def _why(hand: Hand, error: RayError | None, *, timed_out: bool) -> Loss:
-    if timed_out:
+def _why(hand: Hand, error: RayError | None, *, idle: bool, timed_out: bool) -> Loss:
+    if error is None:
         return Loss.TIMEOUT
-    if isinstance(error, OutOfMemoryError):
+    if isinstance(error, OutOfMemoryError) and not idle:
         return Loss.MEMORY
     if getattr(error, "preempted", False):
         return Loss.PREEMPTED
-    at_fault = isinstance(error, ActorUnavailableError | NodeDiedError | LocalRayletDiedError)
-    if at_fault or not cluster.is_alive(hand.node_id):
+    gone = isinstance(error, ActorUnavailableError | NodeDiedError | LocalRayletDiedError)
+    if gone or not cluster.is_alive(hand.node_id):
         return Loss.NODE
-    return Loss.DIED
+    if idle:
+        return Loss.IDLE
+    return Loss.TIMEOUT if timed_out else Loss.DIED
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]
+def _inventory(view: cluster.View) -> str:
+    return f"the cluster has {sum(view.cpus.values()):g} CPUs"
+
+
+def _cause(error: BaseException) -> str:
+    """Give the line of Ray's account that says most, without colours."""
+    lines = [line.strip() for line in _COLOUR.sub("", str(error)).strip().splitlines()]
+    return lines[-1 if _MADE_BADLY in lines[0] else 0] if lines else type(error).__name__

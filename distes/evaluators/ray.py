@@ -39,9 +39,9 @@ DEATHS_ALLOWED = {Status.CRASHED: 3, Status.TIMEOUT: 2}
 """Workers that one episode may cost before it is given up: a worker may also die of
 something else just then, while an episode that is too slow is so by its own clock."""
 
-OVERTIME_S = 10.0
-"""Seconds beyond its chunk's time limit after which a worker, whose own clock should have
-ended it, is ended from here."""
+OVERTIME_S = 60.0
+"""Seconds beyond twice a chunk's time limit (its environments may have to be made) after
+which a worker, whose own clock should have ended it, is ended from here."""
 
 LOOK_S = 1.0
 IDLE_S = 0.05
@@ -151,6 +151,14 @@ class RayEvaluator:
         """Nodes of the cluster."""
         return cluster.num_nodes()
 
+    def events(self) -> list[Event]:
+        """Take what happened since the last answer."""
+        events = [*self._workers.events] if self._pool is not None else []
+        events += [each for e in self._evaluations.values() for each in e.events]
+        if self._pool is not None:
+            self._pool.events.clear()
+        return events
+
     @shielded
     def submit(self, population: Population, key: RunKey) -> RayPending:
         """Start an evaluation; those submitted earlier go first."""
@@ -187,7 +195,6 @@ class RayEvaluator:
             self._pool.close()
         self._running.clear()
         self._references.clear()
-        self._evaluations.clear()
         if self._connection is not Connection.FOUND:
             disconnect()
 
@@ -249,11 +256,11 @@ class RayEvaluator:
         if not self._losses:
             return
         reasons = Counter(loss.value for loss, _ in self._losses)
-        lost, chunks = len(self._losses), sum(count for _, count in self._losses)
+        lost, episodes = len(self._losses), sum(count for _, count in self._losses)
         self._losses.clear()
         _tell(
-            f"lost {lost} worker{'s' * (lost != 1)} ({', '.join(reasons)}); {chunks} "
-            f"chunk{'s' * (chunks != 1)} to run again, with the same seeds"
+            f"lost {lost} worker{'s' * (lost != 1)} ({', '.join(reasons)}); {episodes} "
+            f"episode{'s' * (episodes != 1)} to run again, with the same seeds"
         )
 
     def _received(self, reference: Any, value: Ready | Answer) -> None:
@@ -323,21 +330,26 @@ class RayEvaluator:
                 self._lose(hand, lost)
                 return
             del self._running[reference], self._references[hand.number, piece]
-            self._dispatcher.done(hand.number, piece, 0.0, time.monotonic())
             evaluation = self._evaluations.get(piece.work)
             if evaluation is not None:
                 evaluation.error = _of_user(raised)
                 self._drop(evaluation)
+            self._dispatcher.done(hand.number, piece, 0.0, time.monotonic())
 
     def _lose(self, hand: Hand, error: RayError | None) -> None:
         """Run a lost worker's episodes again, and replace it."""
         for key in [key for key in self._references if key[0] == hand.number]:
             del self._running[self._references.pop(key)]
         self._retiring.pop(hand.number, None)
-        held = self._dispatcher.running_for(hand.number, time.monotonic())
+        now = time.monotonic()
+        held = self._dispatcher.running_for(hand.number, now)
         seconds = held[1] if held is not None else 0.0
-        timed_out = error is None or (self._timeout_s is not None and seconds >= self._timeout_s)
-        loss = self._workers.lost(hand, error, timed_out=timed_out)
+        loss = self._workers.lost(
+            hand,
+            error,
+            sent_at=time.time() - (now - held[0].sent_at) if held is not None else math.inf,
+            timed_out=self._timeout_s is not None and seconds >= self._timeout_s,
+        )
         status = Status.TIMEOUT if loss is Loss.TIMEOUT else Status.CRASHED
         departure = self._dispatcher.leave(
             hand.number, deaths_allowed=DEATHS_ALLOWED[status] if loss.by_episode else None
@@ -354,10 +366,14 @@ class RayEvaluator:
                 lost_s=round(seconds, 3),
             )
         )
-        self._losses.append((loss, len(departure.again)))
+        self._losses.append((loss, sum(piece.size for piece in departure.again)))
+        first = departure.running
+        parts = 0  # of what it ran: together one chunk
         for piece in departure.again:
             evaluation = self._evaluations[piece.work]
-            evaluation.retries += 1
+            inside = first is not None and first.start <= piece.start < first.stop
+            parts += inside
+            evaluation.retries += not (inside and parts > 1)
             evaluation.handed_out_at = math.inf
         if departure.given_up is not None:
             self._give_up(departure.given_up, hand, status, error)
@@ -406,7 +422,7 @@ class RayEvaluator:
         self._overtime_at = now
         for hand in [*self._workers.hands.values(), *self._retiring.values()]:
             held = self._dispatcher.running_for(hand.number, now)
-            if held is not None and held[1] > held[0].size * self._timeout_s + OVERTIME_S:
+            if held is not None and held[1] > 2 * held[0].size * self._timeout_s + OVERTIME_S:
                 self._lose(hand, None)
 
     def _hand_out(self) -> None:

@@ -6,7 +6,7 @@ import platform
 import time
 from dataclasses import dataclass
 
-from distes.evaluators.base import PlacedChunk, evaluated
+from distes.evaluators.base import Event, PlacedChunk, evaluated
 from distes.policies.base import Policy
 from distes.population import Evaluated, Population, RunKey
 from distes.rollouts import Engines
@@ -30,6 +30,10 @@ class SerialEvaluator:
     def num_nodes(self) -> int:
         """This machine."""
         return 1
+
+    def events(self) -> list[Event]:
+        """Nothing happens here between answers."""
+        return []
 
     def submit(self, population: Population, key: RunKey) -> SerialPending:
         """Note the evaluation down; it runs when asked for."""

@@ -99,6 +99,7 @@ class DistesWorker:
             gym.registry[spec.id] = spec
         self._engines = Engines(made.engine, made.task, made.policy)
         self._timeout_s = made.episode_timeout_s
+        self._engines.prepare()  # a worker is ready when its simulator is
         threadpool_limits(1)
         node_id = ray.get_runtime_context().get_node_id()
         return Ready(platform.node(), node_id, os.getpid(), fingerprint())
@@ -139,8 +140,10 @@ class DistesWorker:
         chunks = []
         try:
             for flat in range(start, stop):
+                self._engines.prepare(population)  # making it is no part of an episode
                 faulthandler.dump_traceback_later(self._timeout_s, exit=True)
                 chunks.append(self._engines.run(population, key, flat, flat + 1))
+                faulthandler.cancel_dump_traceback_later()
         finally:
             faulthandler.cancel_dump_traceback_later()
         return joined(chunks)

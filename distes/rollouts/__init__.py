@@ -46,6 +46,10 @@ class Engines:
         self._own = make(engine, task, policy)
         self._other: tuple[AnyTask, Engine] | None = None
 
+    def prepare(self, population: Population | None = None) -> None:
+        """Have an environment ready for a population's next episode."""
+        self._engine(None if population is None else population.task).prepare()
+
     def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
         """Run the flat episodes ``start .. stop`` of a population."""
         return self._engine(population.task).run(population, key, start, stop)

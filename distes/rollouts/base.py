@@ -28,6 +28,10 @@ ROW = np.dtype(
 """One episode on the wire: a chunk is one buffer, small enough to travel inline."""
 
 
+MAX_FAULTS = 8
+"""Tracebacks that one chunk ships; further failures are still marked in their rows."""
+
+
 @dataclass(frozen=True, eq=False)
 class Chunk:
     """The answer for the flat episodes ``start .. stop``.
@@ -58,6 +62,9 @@ class Engine(Protocol):
     statistics, and on nothing else.
     """
 
+    def prepare(self) -> None:
+        """Have an environment ready, where the next episode needs one; never raises."""
+
     def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
         """Run the flat episodes ``start .. stop``."""
 
@@ -82,7 +89,7 @@ def joined(chunks: Sequence[Chunk]) -> Chunk:
         nodes=fold_chunk(first.start, last.stop, leaves) if leaves else [],
         contexts=np.concatenate(contexts) if contexts else None,
         info={name: np.concatenate([chunk.info[name] for chunk in chunks]) for name in first.info},
-        faults=[fault for chunk in chunks for fault in chunk.faults],
+        faults=[fault for chunk in chunks for fault in chunk.faults][:MAX_FAULTS],
     )
 
 

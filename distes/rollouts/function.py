@@ -10,7 +10,7 @@ import numpy as np
 
 from distes.policies.base import Policy
 from distes.population import Population, RunKey, Status
-from distes.rollouts.base import ROW, Chunk
+from distes.rollouts.base import MAX_FAULTS, ROW, Chunk
 from distes.task import FunctionTask
 from distes.types import Array, FloatArray, IntArray
 
@@ -29,6 +29,9 @@ class FunctionEngine:
     def close(self) -> None:
         """There is nothing to release."""
 
+    def prepare(self) -> None:
+        """There is nothing to make."""
+
     def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
         """Evaluate the flat episodes ``start .. stop``."""
         candidate, _ = population.locate(start, stop)
@@ -45,7 +48,7 @@ class FunctionEngine:
         failed = rows["status"] != Status.OK
         bad = ~failed & ~np.isfinite(rows["episode_return"])
         rows["status"][bad] = Status.NAN
-        return Chunk(start, stop, rows, contexts=contexts, faults=faults[:8])
+        return Chunk(start, stop, rows, contexts=contexts, faults=faults[:MAX_FAULTS])
 
     def _all_at_once(self, rows: Array, parameters: FloatArray, seeds: IntArray) -> bool:
         """Call a vectorised function; whether that worked."""

@@ -19,12 +19,9 @@ from distes.policies.base import Act, Policy
 from distes.population import Population, RunKey, Status, Trace
 from distes.probes import fold_chunk
 from distes.randomness import policy_generator
-from distes.rollouts.base import ROW, Chunk
+from distes.rollouts.base import MAX_FAULTS, ROW, Chunk
 from distes.task import Task
 from distes.types import Array, FloatArray
-
-MAX_FAULTS = 8
-"""Tracebacks that one chunk ships; further failures are still marked in their rows."""
 
 See = Callable[[Any], FloatArray]
 
@@ -52,6 +49,12 @@ class LoopEngine:
         if self._env is not None:
             self._env.close()
             self._env = None
+
+    def prepare(self) -> None:
+        """Make the environment, unless there is one; a fault is the next episode's."""
+        if self._env is None:
+            with contextlib.suppress(Exception):
+                self._env = self._task.make_env()
 
     def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
         """Run the flat episodes ``start .. stop``."""
