@@ -3,15 +3,18 @@
 import ctypes
 import dataclasses
 import os
+import signal
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 from test_evaluators import KEY, all_there, assert_equal, gaussian, serially, settle, sphere
 
 from distes.distributions import Table
 from distes.errors import RunFailed
+from distes.evaluators import cluster
 from distes.policies import Linear
 from distes.population import Population, Status
 from distes.probes import ObservationMoments
@@ -229,3 +232,70 @@ def test_workers_that_die_while_they_start_stop_the_run(on_ray, monkeypatch):
     evaluator = on_ray(settle(FunctionTask(Fatal(os.getpid()), 2)), workers=2)
     with pytest.raises(RunFailed, match=r"died while they started, 5 times .*can be resumed"):
         evaluator.submit(gaussian(2, 5), KEY).result()
+
+
+def test_deaths_while_idle_are_nobodys_fault(on_ray):
+    """Workers that died between two evaluations never ran what they are sent next: the
+    episode must not be given up for them."""
+    evaluator = all_there(on_ray(settle(FunctionTask(sphere, 2)), workers=4), 4, 2)
+    hands = list(evaluator._pool.hands.values())
+    pids = ray.get([hand.actor.__ray_call__.remote(lambda _: os.getpid()) for hand in hands])
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while not all(cluster.died_at(hand.actor._actor_id.hex()) for hand in hands):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    answer = evaluator.submit(gaussian(2, 1), KEY).result()
+    assert (answer.episodes.status == Status.OK).all()
+    reasons = {e["reason"] for e in answer.events if e["kind"] == "worker_lost"}
+    assert reasons == {"died while idle"}
+
+
+class SlowToMake:
+    """Makes an environment that takes its time to load, but not to run."""
+
+    def __call__(self):
+        import gymnasium as gym
+
+        time.sleep(2.0)
+        return gym.make("CartPole-v1")
+
+
+def test_the_limit_does_not_count_loading(on_ray):
+    """A simulator that takes longer to load than an episode may take must not time out."""
+    task = Task(SlowToMake(), max_episode_steps=5, reuse_env=True)
+    policy = task.build_policy(Linear())
+    population = gaussian(policy.num_parameters, 6)
+    evaluator = on_ray((task, policy, "loop"), workers=1, episode_timeout_s=1.0)
+    answer = evaluator.submit(population, KEY).result()
+    assert (answer.episodes.status == Status.OK).all()
+
+
+class SlowToLoad(FunctionTask):
+    """A task that takes long to unpickle: workers are placed, but not ready."""
+
+    def __reduce__(self):
+        return load_slowly, (2.5,)
+
+
+def load_slowly(seconds):
+    time.sleep(seconds)
+    return FunctionTask(sphere, 2)
+
+
+def test_slow_starts_are_waited_for(on_ray, monkeypatch):
+    """Workers that take their time to import must not be withdrawn and started for ever."""
+    from distes.evaluators import pool
+
+    monkeypatch.setattr(pool, "PLACED_WITHIN_S", 0.5)
+    monkeypatch.setattr(pool, "LOOK_S", 0.1)
+    evaluator = on_ray(settle(SlowToLoad(sphere, 2)), workers="auto")
+    all_there(evaluator, 5, 2)
+    assert evaluator._pool._count <= 6  # started once each, as far as there was room
+
+
+def test_more_to_wait_for_than_workers_is_no_trap(on_ray):
+    """A run begun with many ``min_workers`` must also go on, or be evaluated, with few."""
+    evaluator = on_ray(settle(FunctionTask(sphere, 2)), workers=2, min_workers=16)
+    assert len(evaluator.submit(gaussian(2, 5), KEY).result().episodes.fitness) == 5
