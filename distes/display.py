@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -110,8 +111,9 @@ class Display(Observer):
             )
         self._print(f"score: {interval(result.score)}")
         self._print(f"run: {result.path}")
-        self._print(f"next: distes plot {result.path} --out curve.png")
-        self._print(f"      distes evaluate {result.path} --episodes 1000 --seed 1")
+        path = shlex.quote(str(result.path))
+        self._print(f"next: distes plot {path} --out curve.png")
+        self._print(f"      distes evaluate {path} --episodes 1000 --seed 1")
 
     def close(self) -> None:
         """Give the terminal back."""

@@ -23,6 +23,16 @@ MAX_BYTES = 512 * 2**20
 LEFT = {".git", ".hg", ".svn", "__pycache__", "node_modules", ".ipynb_checkpoints", ".tox", ".nox"}
 """Folders that are never part of a project's sources."""
 
+SECRET = {".ssh", ".aws", ".azure", ".gnupg", ".kube", ".ray", ".docker", ".config", ".cache"} | {
+    ".env",
+    ".netrc",
+    ".pypirc",
+    ".bash_history",
+    ".zsh_history",
+    ".python_history",
+}
+"""Where keys, tokens and what people typed are kept: sent to nobody."""
+
 MARKS = ("pyvenv.cfg", "conda-meta", "CACHEDIR.TAG")
 """A folder with one of these is an environment or a cache."""
 
@@ -69,8 +79,15 @@ class Project:
         """Find what is to be packed: name in the package -> file.
 
         Raises:
-            UsageError: a file that is needed is not there, or an ignore file can't be read.
+            UsageError: the folder is a home directory or above one, a file that is needed
+                is not there, or an ignore file can't be read.
         """
+        home, root = Path.home().resolve(), self.root.resolve()
+        if root == home or root in home.parents:
+            raise UsageError(
+                f"{root} is a home directory, or holds one, and a job takes the current "
+                "directory along: submit from a project's own"
+            )
         found = {_name(path, self.root): path for path in _kept(self.root, self.root, [], ())}
         for needed in self.needed:
             if not needed.exists():
@@ -133,6 +150,8 @@ def _kept(folder: Path, root: Path, rules: Rules, above: tuple[Path, ...]) -> It
         return
     rules = [*rules, *_rules(folder)]
     for entry in _entries(folder):
+        if entry.name in SECRET:
+            continue
         if entry.is_dir():
             if not (_is_left(entry, root) or _ignored(entry, rules)):
                 yield from _kept(entry, root, rules, (*above, real))
@@ -146,7 +165,7 @@ def _all(path: Path) -> Iterator[Path]:
         yield path
         return
     for entry in _entries(path):
-        if entry.name not in LEFT and (entry.is_dir() or entry.is_file()):
+        if entry.name not in LEFT | SECRET and (entry.is_dir() or entry.is_file()):
             yield from _all(entry)
 
 

@@ -131,3 +131,17 @@ def test_a_path_outside_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) 
     assert Project(root).within(root / "a.toml", "configuration") == "a.toml"
     with pytest.raises(UsageError, match=r"start_from /else/x\.npy is not below"):
         Project(root).within("/else/x.npy", "start_from")
+
+
+def test_keys_and_homes_stay_here(tmp_path, monkeypatch):
+    """A package can be read by others with access to the cluster."""
+    home = tmp_path / "home"
+    project = home / "project"
+    for name in (".ssh/id_ed25519", ".aws/credentials", ".env", "sub/.netrc", "main.py"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text("x")
+    monkeypatch.setenv("HOME", str(home))
+    assert set(Project(project).files()) == {"main.py"}
+    for root in (home, tmp_path):
+        with pytest.raises(UsageError, match="home directory"):
+            Project(root).files()

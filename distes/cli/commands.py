@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
@@ -296,7 +297,7 @@ def _watched(start: Callable[[Display], Result]) -> None:
         display.close()
         click.echo(f"distes: stopped by {interruption}", err=True)
         if display.path is not None:
-            click.echo(f"go on with: distes resume {display.path}", err=True)
+            click.echo(f"go on with: distes resume {shlex.quote(str(display.path))}", err=True)
         raise
     finally:
         display.close()

@@ -413,6 +413,11 @@ class Pool:
         if self._told:
             return
         self._told = True
+        if self._least:
+            message += (
+                f"; the run begins with {self._least} (min_workers), as soon as nodes come: "
+                "add some, or stop it and ask for fewer"
+            )
         warnings.warn(message, Notice, stacklevel=2)
         self.events.append(
             event(

@@ -107,11 +107,13 @@ def _uri(text: str) -> URI:
     if ":" in bucket.rpartition("@")[0] or (scheme.startswith("s3") and "@" in bucket):
         # Not repeated: it holds a password, and the message may be logged.
         raise UsageError(
-            f"a {scheme} URI holds credentials, which would be written into the run: set them in "
+            f"the {scheme} URI holds credentials, which would be written into the run: set them in "
             "the environment"
         )
     if ".." in rest.split("/") or "." in rest.split("/"):
         raise UsageError(f"'{text}' has a '.' or '..' in it: name the folder itself")
     if not rest:
-        raise UsageError(f"'{text}' names no folder: write for example '{path.rstrip('/')}/run'")
+        raise UsageError(
+            f"'{text}' names no folder: write for example '{scheme}://{bucket or 'BUCKET'}/run'"
+        )
     return URI(f"{scheme}://{bucket}/{rest}{mark}{query}")

@@ -337,7 +337,10 @@ def refuse_taken(path: str | Path) -> None:
         StorageError: its store does not answer.
     """
     if open_folder(path).is_taken():
-        raise UsageError(f"'{path}' exists and is not empty: name a new directory")
+        raise UsageError(
+            f"'{path}' exists and is not empty: name a new directory, or go on with the run "
+            "that is there (distes resume, --resume-if-exists)"
+        )
 
 
 def _populations(records: list[Record]) -> bytes | None:
