@@ -29,6 +29,7 @@ from ray.exceptions import (
     RayError,
     WorkerCrashedError,
 )
+from ray.util.scheduling_strategies import NodeLabelSchedulingStrategy, NotIn
 
 from distes.errors import Notice, RunFailed, UsageError
 from distes.evaluators import cluster
@@ -52,6 +53,10 @@ PLACED_WITHIN_S = 8.0
 
 DESERTED_S = 600.0
 """Seconds for which a run that had workers waits where no node is left, and no autoscaler."""
+
+AVOIDED_S = 30.0
+"""Seconds for which no worker is started on a node that was lost: Ray goes on counting on
+a node whose raylet was killed for about 14 s."""
 
 LOOK_S = 1.0
 """Seconds between two looks at the cluster, and at least `LOOK_SHARE` times what one takes."""
@@ -150,6 +155,7 @@ class Pool:
         self._strict = strict
         self._own_fingerprint = fingerprint()
         self._leaving: dict[int, Hand] = {}
+        self._avoided: dict[str, float] = {}  # nodes, and until when
         self._count = 0
         self._failed_starts = 0
         self._failed_at = -math.inf
@@ -299,6 +305,8 @@ class Pool:
         # A place on a node that is gone is given up where the number follows the cluster,
         # unless the cluster may grow again.
         on_node = loss in (Loss.NODE, Loss.PREEMPTED)
+        if on_node:
+            self._avoided[hand.node_id] = time.monotonic() + AVOIDED_S
         if counted and on_node and self._follows and not cluster.grows():
             self._wanted = max(self._wanted - 1, 1)
         short = len(self.hands) + len(self.starting) < self._wanted
@@ -327,6 +335,7 @@ class Pool:
         retiring = [hand for hand in self.hands.values() if hand.node_id in view.draining]
         if retiring:
             self.worker_seconds()
+        self._avoided = {node: until for node, until in self._avoided.items() if now < until}
         for hand in retiring:
             del self.hands[hand.number]
             self._leaving[hand.number] = hand
@@ -365,9 +374,12 @@ class Pool:
     def _start(self) -> None:
         number = self._count
         self._count += 1
-        actor = self._make.options(name=f"distes-{self._name}-worker-{number}").remote(
-            number, [entry for entry in sys.path if entry]
-        )
+        options: dict[str, Any] = {"name": f"distes-{self._name}-worker-{number}"}
+        if self._avoided:
+            options["scheduling_strategy"] = NodeLabelSchedulingStrategy(
+                hard={"ray.io/node-id": NotIn(*self._avoided)}
+            )
+        actor = self._make.options(**options).remote(number, [each for each in sys.path if each])
         reference = actor.start.remote([self._setup])
         self.starting[reference] = Hand(number, actor, time.monotonic())
 
