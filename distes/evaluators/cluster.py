@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import ray
 from ray._private import ray_constants, state
+from ray.autoscaler.v2.utils import is_autoscaler_v2
 from ray.experimental import internal_kv
 
 
@@ -70,9 +71,9 @@ def grows() -> bool:
     """Whether an autoscaler may bring further nodes.
 
     Where there is none, Ray runs one that only looks on, and names each node after itself.
+    The second version does not say what it could bring; it is on where somebody set it up.
     """
-    config = state.state.get_cluster_config()
-    if config is not None and any(group.max_count for group in config.node_group_configs):
+    if is_autoscaler_v2(fetch_from_server=True):
         return True
     status = internal_kv._internal_kv_get(ray_constants.DEBUG_AUTOSCALING_STATUS)
     report = (json.loads(status).get("autoscaler_report") or {}) if status else {}
