@@ -33,3 +33,25 @@ def ray_local():
     yield context.address_info["address"]
     ray.shutdown()
     shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def evaluators():
+    """Make evaluators that are closed at the end, whatever happens."""
+    from distes.evaluators.ray import RayEvaluator
+
+    made = []
+
+    def make(parts, **settings):
+        made.append(RayEvaluator(*parts, **settings))
+        return made[-1]
+
+    yield make
+    for evaluator in made:
+        evaluator.close()
+
+
+@pytest.fixture
+def on_ray(ray_local, evaluators):
+    """Make evaluators on the module's Ray."""
+    return evaluators

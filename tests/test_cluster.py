@@ -79,17 +79,9 @@ def nodes(cluster):
 
 
 @pytest.fixture
-def on_cluster(cluster):
-    """Make evaluators that are closed at the end, whatever happens."""
-    made = []
-
-    def make(parts, **settings):
-        made.append(RayEvaluator(*parts, **settings))
-        return made[-1]
-
-    yield make
-    for evaluator in made:
-        evaluator.close()
+def on_cluster(cluster, evaluators):
+    """Make evaluators on the cluster."""
+    return evaluators
 
 
 def slow_sphere(parameters):

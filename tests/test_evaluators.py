@@ -51,22 +51,6 @@ def serially(parts, *populations):
         evaluator.close()
 
 
-@pytest.fixture
-def on_ray(ray_local):
-    """Make evaluators that are closed at the end, whatever happens."""
-    from distes.evaluators.ray import RayEvaluator
-
-    made = []
-
-    def make(parts, **settings):
-        made.append(RayEvaluator(*parts, **settings))
-        return made[-1]
-
-    yield make
-    for evaluator in made:
-        evaluator.close()
-
-
 def all_there(evaluator, workers, d):
     """Wait for the last worker: tests of who runs what need all of them from the start."""
     deadline = time.monotonic() + 120

@@ -21,22 +21,6 @@ from distes.probes import ObservationMoments
 from distes.task import FunctionTask, Task
 
 
-@pytest.fixture
-def on_ray(ray_local):
-    """Make evaluators that are closed at the end, whatever happens."""
-    from distes.evaluators.ray import RayEvaluator
-
-    made = []
-
-    def make(parts, **settings):
-        made.append(RayEvaluator(*parts, **settings))
-        return made[-1]
-
-    yield make
-    for evaluator in made:
-        evaluator.close()
-
-
 def leave(code=3):
     os._exit(code)
 
