@@ -34,8 +34,11 @@ FLOOR_S = 0.005
 """Seconds below which chunks do not shrink, however little is left."""
 
 DRIVER_S = 0.001
-"""Seconds that the driver spends on a chunk, with room to spare: with many workers chunks
-are longer, or workers would wait for the driver."""
+"""Seconds that the driver spends on a chunk, with room to spare."""
+
+ROOM = 4
+"""Times the driver's seconds for all workers that a chunk lasts at least, while work is
+plentiful: with many workers chunks are longer, or workers would wait for the driver."""
 
 SHRINK = 1.5
 """A chunk is at most a worker's share of what is left, divided by this."""
@@ -405,9 +408,9 @@ class Dispatcher:
         seconds = work.pace.per_episode(spent)
         share = work.remaining / (SHRINK * workers)
         # Rounded to the nearest power of two, but down where durations are erratic.
-        chunk_s = self._chunk_s * (1.0 if work.pace.erratic else math.sqrt(2))
-        driver_s = DRIVER_S * workers
-        aim_s = max(chunk_s, driver_s)
+        nearest = 1.0 if work.pace.erratic else math.sqrt(2)
+        chunk_s, driver_s = self._chunk_s * nearest, DRIVER_S * workers
+        aim_s = max(chunk_s, ROOM * driver_s * nearest)
         # At the end it may be busy without a pause.
         floor_s = max(min(max(FLOOR_S, driver_s), chunk_s), driver_s / 2)
         wanted = min(max(share, floor_s / seconds), aim_s / seconds)
