@@ -38,6 +38,7 @@ class _Domain(IntEnum):
     NOISE = 2
     POLICY = 3
     STRATEGY = 4
+    CONTEXT = 5
 
 
 class RunKey(NamedTuple):
@@ -111,6 +112,20 @@ def splitmix(state: Array, position: Array) -> Array:
 def policy_generator(episode_seed: int) -> Generator:
     """Make the generator from which a stochastic policy samples within one episode."""
     return Generator(Philox(key=_key(int(episode_seed), _Domain.POLICY)))
+
+
+def context_generator(episode_seed: int) -> Generator:
+    """Make the generator from which a context sampler draws an episode's context."""
+    return Generator(Philox(key=_key(int(episode_seed), _Domain.CONTEXT)))
+
+
+def context_uniform(seeds: IntArray, size: int) -> FloatArray:
+    """Draw numbers in [0, 1) for episodes' contexts, (m,) seeds -> (m, size)."""
+    # Apart from everything else that is made of the same seed.
+    state = splitmix(seeds.astype(np.uint64), np.full(len(seeds), _Domain.CONTEXT, np.uint64))
+    words = [splitmix(state, np.full(len(seeds), j, np.uint64)) for j in range(size)]
+    drawn: FloatArray = (np.stack(words, axis=1) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return drawn
 
 
 def strategy_generator(seed: int, *words: int) -> Generator:

@@ -8,6 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import gymnasium as gym
@@ -20,6 +21,7 @@ from gymnasium.wrappers import (
     TimeLimit,
 )
 
+from distes.context import ContextChoice, ContextSource
 from distes.errors import UsageError, unknown
 from distes.policies.base import Policy, PolicySpec
 from distes.policies.direct import DirectPolicy
@@ -43,20 +45,31 @@ next, bit for bit; the tests verify each. Others are built anew for every episod
 
 @dataclass(frozen=True)
 class AnyTask(ABC):
-    """What tasks have in common: how a candidate's episodes make its fitness.
+    """What tasks have in common: fitness from a candidate's episodes, and contexts.
 
     Attributes:
         fitness: rule over a candidate's episode returns.
         reward_shift: subtracted from every step's reward in fitness (an alive bonus,
             say); logged returns stay as the environment gives them.
+        context: what upper-level policies see of an episode. ``observation`` is the first
+            one, ``observation:4,5`` components of it; ``info`` is ``info["context"]`` of
+            reset; ``uniform`` is drawn between context_low and context_high; a function
+            (generator) -> context draws it. Drawn contexts are passed to the environment
+            as ``reset(options={"context": ...})``.
+        context_low: least contexts, one number for each component.
+        context_high: greatest contexts.
     """
 
     fitness: FitnessRule = field(default="mean", kw_only=True)
     reward_shift: float = field(default=0.0, kw_only=True)
+    context: ContextChoice | None = field(default=None, kw_only=True)
+    context_low: tuple[float, ...] | None = field(default=None, kw_only=True)
+    context_high: tuple[float, ...] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Refuse a fitness rule that is none."""
+        """Refuse a fitness rule or a context that is none."""
         _fitness_function(self.fitness)
+        _ = self.contexts
         if not math.isfinite(self.reward_shift):
             raise UsageError(f"reward_shift {self.reward_shift} is not a finite number")
 
@@ -65,10 +78,29 @@ class AnyTask(ABC):
     def name(self) -> str:
         """A name for people."""
 
-    @property
+    @cached_property
+    def contexts(self) -> ContextSource:
+        """Where contexts come from."""
+        return ContextSource(self.context, self.context_low, self.context_high)
+
+    @cached_property
     def num_contexts(self) -> int:
-        """Length k of a context; 0 without contexts."""
-        return 0
+        """Length k of a context; 0 without contexts.
+
+        Raises:
+            UsageError: the task does not give the contexts it promises.
+        """
+        if self.context is None:
+            return 0
+        if self.context_low is not None:
+            return len(self.context_low)
+        if self.contexts.sampled:
+            return int(self.contexts.sample(np.zeros(1, dtype=np.int64)).shape[1])
+        return len(self._shown_context())
+
+    @abstractmethod
+    def _shown_context(self) -> FloatArray:
+        """Read one context, to see its length."""
 
     @property
     def reward_threshold(self) -> float | None:
@@ -228,6 +260,15 @@ class Task(AnyTask):
         entry = environment_spec(self.env).entry_point
         return isinstance(entry, str) and entry.startswith("gymnasium.envs.")
 
+    def _shown_context(self) -> FloatArray:
+        env = self.make_env()
+        try:
+            observation, info = env.reset(seed=0)
+            encoded = self.contexts.encoder(env.observation_space)(observation)
+            return self.contexts.read(encoded, info, None)
+        finally:
+            env.close()
+
     def build_policy(self, spec: PolicySpec | None) -> Policy:
         """Build the policy for the environment's spaces."""
         if spec is None:
@@ -244,9 +285,10 @@ class FunctionTask(AnyTask):
     """Any function of the parameters; its value is the return.
 
     Attributes:
-        function: f(parameters (d,)) -> float. With ``noisy``, f(parameters, seed).
-            With ``vectorised``, parameters are (m, d), seeds (m,), the value (m,); each
-            row must then depend on its own parameters and seed alone.
+        function: f(parameters (d,)) -> float. With ``context``, f(parameters, context);
+            with ``noisy``, f(parameters, seed); with both, f(parameters, context, seed).
+            With ``vectorised``, parameters are (m, d), contexts (m, k), seeds (m,), the
+            value (m,); each row must then depend on its own arguments alone.
         num_parameters: d.
         start: (d,) where to start; zeros if not given.
         noisy: the function takes a seed.
@@ -270,6 +312,11 @@ class FunctionTask(AnyTask):
             raise UsageError(
                 f"start has {len(self.start)} numbers, num_parameters is {self.num_parameters}"
             )
+        if self.context is not None and not self.contexts.sampled:
+            raise UsageError(
+                f"context '{self.context}' of a function: it has no reset to read it from; give "
+                "uniform with context_low and context_high, or a function that draws it"
+            )
 
     @property
     def name(self) -> str:
@@ -280,6 +327,9 @@ class FunctionTask(AnyTask):
     def reward_threshold(self) -> float | None:
         """As given."""
         return self.threshold
+
+    def _shown_context(self) -> FloatArray:
+        raise AssertionError  # refused when made
 
     def build_policy(self, spec: PolicySpec | None) -> Policy:
         """Use the parameters themselves."""

@@ -8,11 +8,12 @@ from typing import Protocol
 
 import numpy as np
 
+from distes.errors import UsageError
 from distes.policies.base import Policy
 from distes.population import Episodes, Population, RunKey, Status, Trace
 from distes.probes import Node, fold, fold_chunk
 from distes.task import AnyTask, Task
-from distes.types import Array, FloatArray
+from distes.types import Array, FloatArray, IntArray
 
 ROW = np.dtype(
     [
@@ -70,6 +71,34 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release environments."""
+
+
+def drawn_contexts(
+    population: Population, task: AnyTask, candidate: IntArray, seeds: IntArray
+) -> FloatArray | None:
+    """Contexts that are known before the reset, (m, k): imposed, or drawn from the seeds.
+
+    Args:
+        population: what is evaluated.
+        task: what it is evaluated on.
+        candidate: (m,).
+        seeds: (m,).
+
+    Returns:
+        None where there are none, or only the reset shows them.
+
+    Raises:
+        UsageError: imposed contexts have another length than the task's.
+    """
+    if population.contexts is None:
+        return task.contexts.sample(seeds) if task.contexts.sampled else None
+    imposed: FloatArray = population.contexts[candidate]
+    if task.context is not None and imposed.shape[1] != task.num_contexts:
+        raise UsageError(
+            f"a context has {imposed.shape[1]} components, those of {task.name} have "
+            f"{task.num_contexts}"
+        )
+    return imposed
 
 
 def joined(chunks: Sequence[Chunk]) -> Chunk:

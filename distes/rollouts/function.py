@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from distes.policies.base import Policy
 from distes.population import Population, RunKey, Status
-from distes.rollouts.base import MAX_FAULTS, ROW, Chunk
+from distes.rollouts.base import MAX_FAULTS, ROW, Chunk, drawn_contexts
 from distes.task import FunctionTask
-from distes.types import Array, FloatArray, IntArray
+from distes.types import Array, FloatArray
 
 
 def make(task: FunctionTask, policy: Policy) -> FunctionEngine:  # noqa: ARG001 - as any engine
@@ -35,26 +36,31 @@ class FunctionEngine:
     def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
         """Evaluate the flat episodes ``start .. stop``."""
         candidate, _ = population.locate(start, stop)
-        contexts = None if population.contexts is None else population.contexts[candidate]
-        parameters = population.distribution.draw(candidate, contexts)
         seeds = population.seeds(key, start, stop)
+        contexts = drawn_contexts(population, self._task, candidate, seeds)
+        parameters = population.distribution.draw(candidate, contexts)
+        given: list[Array] = [parameters]
+        if contexts is not None and self._task.context is not None:
+            given.append(contexts)
+        if self._task.noisy:
+            given.append(seeds)
         rows = np.zeros(stop - start, dtype=ROW)
         rows["episode_length"] = 1
         rows["terminated"] = True
         rows["started_at"] = time.time()
         faults: list[tuple[int, str]] = []
-        if not (self._task.vectorised and self._all_at_once(rows, parameters, seeds)):
-            self._one_by_one(rows, parameters, seeds, start, faults)
+        if not (self._task.vectorised and self._all_at_once(rows, given)):
+            self._one_by_one(rows, given, start, faults)
         failed = rows["status"] != Status.OK
         bad = ~failed & ~np.isfinite(rows["episode_return"])
         rows["status"][bad] = Status.NAN
         return Chunk(start, stop, rows, contexts=contexts, faults=faults[:MAX_FAULTS])
 
-    def _all_at_once(self, rows: Array, parameters: FloatArray, seeds: IntArray) -> bool:
+    def _all_at_once(self, rows: Array, given: Sequence[Array]) -> bool:
         """Call a vectorised function; whether that worked."""
         began = time.perf_counter()
         try:
-            rows["episode_return"] = self._call(parameters, seeds)
+            rows["episode_return"] = self._call(given)
         except Exception:  # noqa: BLE001 - which rows are at fault is found one by one
             return False
         rows["duration_s"] = (time.perf_counter() - began) / len(rows)
@@ -63,8 +69,7 @@ class FunctionEngine:
     def _one_by_one(
         self,
         rows: Array,
-        parameters: FloatArray,
-        seeds: IntArray,
+        given: Sequence[Array],
         start: int,
         faults: list[tuple[int, str]],
     ) -> None:
@@ -73,21 +78,18 @@ class FunctionEngine:
             chosen: Any = slice(i, i + 1) if self._task.vectorised else i
             began = time.perf_counter()
             try:
-                row["episode_return"] = self._call(parameters[chosen], seeds[chosen]).item()
+                row["episode_return"] = self._call([each[chosen] for each in given]).item()
             except Exception:  # noqa: BLE001 - the user's function may raise anything
                 row["status"] = Status.ERROR
                 row["episode_return"] = np.nan
                 faults.append((start + i, traceback.format_exc()))
             row["duration_s"] = time.perf_counter() - began
 
-    def _call(self, parameters: FloatArray, seeds: IntArray | np.int64) -> FloatArray:
-        if not self._task.noisy:
-            value = self._task.function(parameters)
-        else:
-            value = self._task.function(
-                parameters, seeds if isinstance(seeds, np.ndarray) else int(seeds)
-            )
-        result: FloatArray = np.asarray(value, dtype=np.float64)
+    def _call(self, given: Sequence[Any]) -> FloatArray:
+        parameters, *others = given
+        # A seed is a plain number for a function of one episode.
+        others = [int(each) if isinstance(each, np.integer) else each for each in others]
+        result: FloatArray = np.asarray(self._task.function(parameters, *others), dtype=np.float64)
         expected = parameters.shape[:-1]
         if result.shape != expected:
             raise ValueError(

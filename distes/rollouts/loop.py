@@ -14,12 +14,13 @@ import gymnasium as gym
 import numpy as np
 from numpy.random import Generator
 
+from distes.context import agrees, checked
 from distes.errors import UsageError
 from distes.policies.base import Act, Policy
 from distes.population import Population, RunKey, Status, Trace
 from distes.probes import fold_chunk
 from distes.randomness import policy_generator
-from distes.rollouts.base import MAX_FAULTS, ROW, Chunk
+from distes.rollouts.base import MAX_FAULTS, ROW, Chunk, drawn_contexts
 from distes.task import Task
 from distes.types import Array, FloatArray
 
@@ -43,6 +44,7 @@ class LoopEngine:
         self._policy = policy
         self._limit = task.step_limit()
         self._env: gym.Env[Any, Any] | None = None
+        self._encode: See | None = None
 
     def close(self) -> None:
         """Close the environment."""
@@ -66,8 +68,12 @@ class LoopEngine:
             if population.distribution.uses_context
             else population.distribution.draw(np.arange(first, int(candidate[-1]) + 1))
         )
-        contexts = None if population.contexts is None else population.contexts[candidate]
         seeds = population.seeds(key, start, stop)
+        given = drawn_contexts(population, self._task, candidate, seeds)
+        contexts = given
+        if given is None and self._task.num_contexts:
+            contexts = np.full((size, self._task.num_contexts), np.nan)
+        draw = population.distribution.draw
         info = {name: np.full(size, np.nan) for name in self._task.log_info}
         leaves: dict[str, FloatArray] = {}
         faults: list[tuple[int, str]] = []
@@ -78,18 +84,19 @@ class LoopEngine:
         for i, (number, seed) in enumerate(zip(candidate.tolist(), seeds.tolist(), strict=True)):
             started_at = time.time()
             began = time.perf_counter()
-            context = None if contexts is None else contexts[i]
             try:
                 if self._env is None:
                     self._env = self._task.make_env()
+                asked = None if given is None else given[i]
+                observation, shown = episode.reset(self._env, seed, asked)
+                if contexts is not None:
+                    contexts[i] = self._context(self._env, observation, shown, asked)
                 theta = (
-                    population.distribution.draw(
-                        candidate[i : i + 1], None if contexts is None else contexts[i : i + 1]
-                    )[0]
+                    draw(candidate[i : i + 1], None if contexts is None else contexts[i : i + 1])[0]
                     if parameters is None
                     else parameters[number - first]
                 )
-                last = episode.run(self._env, theta, seed, context)
+                last = episode.run(self._env, theta, seed, observation, shown)
                 for name, column in info.items():
                     column[i] = _number(name, last.get(name, np.nan))
                 outcome: tuple[Any, ...] = episode.outcome
@@ -118,6 +125,23 @@ class LoopEngine:
             faults=faults,
         )
 
+    def _context(
+        self, env: gym.Env[Any, Any], observation: Any, info: dict[str, Any], asked: Array | None
+    ) -> FloatArray:
+        """Read what the reset shows; it must be what was asked for, if anything was."""
+        source = self._task.contexts
+        if source.choice is None or source.sampled:
+            assert asked is not None  # noqa: S101 - drawn or imposed, or there is none to note
+            if "context" in info:
+                _refuse_deaf(self._task.name, checked(info["context"], len(asked)), asked)
+            return asked
+        if self._encode is None:
+            self._encode = source.encoder(env.observation_space)
+        shown = source.read(self._encode(observation), info, self._task.num_contexts)
+        if asked is not None:
+            _refuse_deaf(self._task.name, shown, asked)
+        return shown
+
     def _discard(self) -> None:
         """Drop an environment that is not used again, whatever closing it does."""
         env, self._env = self._env, None
@@ -145,12 +169,23 @@ class _Episode:
         self._actions: list[Any] = []
         self._rewards: list[float] = []
 
+    @staticmethod
+    def reset(
+        env: gym.Env[Any, Any], seed: int, context: Array | None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode, with a context if one is asked for."""
+        options = None if context is None else {"context": context.copy()}
+        return env.reset(seed=seed, options=options)
+
     def run(
-        self, env: gym.Env[Any, Any], parameters: FloatArray, seed: int, context: Array | None
+        self,
+        env: gym.Env[Any, Any],
+        parameters: FloatArray,
+        seed: int,
+        observation: Any,
+        info: dict[str, Any],
     ) -> dict[str, Any]:
-        """Run one episode; returns the final info."""
-        options = None if context is None else {"context": context}
-        observation, info = env.reset(seed=seed, options=options)
+        """Run one episode after its reset; returns the final info."""
         act = self._policy.bind(parameters)
         generator = policy_generator(seed) if self._policy.stochastic else None
         if self._records:
@@ -225,6 +260,14 @@ class _Episode:
         width = self._policy.observation_size
         return Trace(
             np.zeros(self._policy.num_parameters), np.empty((0, width)), np.empty(0), np.empty(0)
+        )
+
+
+def _refuse_deaf(name: str, shown: Array, asked: Array) -> None:
+    if not agrees(shown, asked):
+        raise UsageError(
+            f"{name} was asked for the context {asked.tolist()} and shows {shown.tolist()}: it "
+            'does not take up reset(options={"context": ...})'
         )
 
 

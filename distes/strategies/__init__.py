@@ -1,9 +1,11 @@
 """Search strategies, one file each."""
 
 from distes.strategies.cem import CEM
+from distes.strategies.creps import CREPS
 from distes.strategies.external import External
 from distes.strategies.icem import ICEM
 from distes.strategies.normalized import Normalized
 from distes.strategies.random_search import RandomSearch
+from distes.strategies.reps import REPS
 
-__all__ = ["CEM", "ICEM", "External", "Normalized", "RandomSearch"]
+__all__ = ["CEM", "CREPS", "ICEM", "REPS", "External", "Normalized", "RandomSearch"]

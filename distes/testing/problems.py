@@ -11,6 +11,7 @@ import numpy as np
 from distes.policies.direct import DirectPolicy
 from distes.population import Distribution, Episodes, Population, RunKey, Status, Trace
 from distes.probes import fold, fold_chunk
+from distes.randomness import context_uniform
 from distes.strategies.base import Strategy
 from distes.types import FloatArray, IntArray
 
@@ -40,6 +41,8 @@ class FunctionProblem:
         episodes: per candidate.
         observation_size: of the made-up observations.
         start_statistics: observation statistics that belong to the start.
+        moved: (k, d) makes the problem contextual: an episode's context s is uniform in
+            [-1, 1)^k, and its value is the objective at θ - s·moved.
     """
 
     objective: Objective
@@ -49,7 +52,7 @@ class FunctionProblem:
     episodes: int = 1
     observation_size: int = 2
     start_statistics: Mapping[str, FloatArray] = field(default_factory=dict)
-    num_contexts: int = field(default=0, init=False)
+    moved: FloatArray | None = None
     generation: int = field(default=0, init=False)
     _calls: int = field(default=0, init=False)
 
@@ -62,6 +65,11 @@ class FunctionProblem:
     def num_parameters(self) -> int:
         """Length d of a parameter vector."""
         return len(self.start)
+
+    @property
+    def num_contexts(self) -> int:
+        """Length k of a context."""
+        return 0 if self.moved is None else len(self.moved)
 
     def population(self, distribution: Distribution, size: int) -> Population:
         """Make a search population."""
@@ -84,7 +92,12 @@ class FunctionProblem:
         candidate, episode = population.locate(0, total)
         seeds = population.seeds(key, 0, total)
         contexts = None if population.contexts is None else population.contexts[candidate]
-        returns = self.objective(population.distribution.draw(candidate, contexts), seeds)
+        if contexts is None and self.num_contexts:
+            contexts = 2 * context_uniform(seeds, self.num_contexts) - 1
+        parameters = population.distribution.draw(candidate, contexts)
+        if contexts is not None and self.moved is not None:
+            parameters = parameters - contexts @ self.moved
+        returns = self.objective(parameters, seeds)
         return replace(
             episodes_of(returns, candidate, episode),
             seed=seeds,
@@ -153,8 +166,12 @@ class Generation(Generic[S]):
 
     @property
     def parameters(self) -> FloatArray:
-        """The candidates, (n, d)."""
-        return self.population.distribution.draw(np.arange(self.population.size))
+        """The candidates of the first episodes, (n, d)."""
+        candidates, first = np.unique(self.episodes.candidate, return_index=True)
+        contexts = self.episodes.contexts
+        return self.population.distribution.draw(
+            candidates, None if contexts is None else contexts[first]
+        )
 
 
 def search(
@@ -187,7 +204,13 @@ def search(
     return done
 
 
+def deployed(problem: FunctionProblem, solution: Population) -> FloatArray:
+    """A solution's parameters for the context in the middle, (1, d)."""
+    contexts = np.zeros((1, problem.num_contexts)) if problem.num_contexts else None
+    return solution.distribution.draw(np.zeros(1, dtype=np.int64), contexts)
+
+
 def solution_value(strategy: Strategy[S], problem: FunctionProblem, state: S) -> float:
-    """Value of the objective at the strategy's solution, under seed 0."""
-    drawn = strategy.solution(problem, state).distribution.draw(np.zeros(1, dtype=np.int64))
+    """Value of the objective at the strategy's solution, for context 0 and under seed 0."""
+    drawn = deployed(problem, strategy.solution(problem, state))
     return float(problem.objective(drawn, np.zeros(1, dtype=np.int64))[0])

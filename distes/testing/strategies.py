@@ -18,11 +18,12 @@ import numpy as np
 from distes.population import Population
 from distes.runs.codec import dumps, loads
 from distes.statistics import summary
-from distes.strategies.base import Problem, Strategy
+from distes.strategies.base import Strategy
 from distes.testing.problems import (
     FunctionProblem,
     Generation,
     Objective,
+    deployed,
     search,
     solution_value,
     sphere,
@@ -54,16 +55,19 @@ class StrategyConformance:
     Attributes:
         num_parameters: d of the problems.
         population_size: as a user would ask for it.
+        num_contexts: k; above 0 the best parameters move with the context.
     """
 
     num_parameters = 3
     population_size = 24
+    num_contexts = 0
 
     def problem(self, objective: Objective, **changes: Any) -> FunctionProblem:
         """Make a problem that starts at a distance of 3√d from the sphere's optimum."""
         start = np.full(changes.pop("num_parameters", self.num_parameters), -2.0)
         settings = {"population_size": self.population_size, **changes}
-        return FunctionProblem(objective, start, **settings)
+        moved = 0.5 * np.ones((self.num_contexts, len(start))) if self.num_contexts else None
+        return FunctionProblem(objective, start, moved=moved, **settings)
 
     def test_same_seed_same_search(self, strategy: Strategy[Any]) -> None:
         """Another copy of the strategy repeats every candidate and state, bit for bit."""
@@ -121,7 +125,7 @@ class StrategyConformance:
         done = search(strategy, problem, 20)
         self._all_finite(strategy, problem, done)
         begun, ended = (
-            strategy.solution(problem, state).distribution.draw(np.zeros(1, dtype=np.int64))
+            deployed(problem, strategy.solution(problem, state))
             for state in (done[0].before, done[-1].after)
         )
         ones = np.ones(1, dtype=np.int64)
@@ -158,6 +162,8 @@ class StrategyConformance:
 
     def test_several_episodes(self, strategy: Strategy[Any]) -> None:
         """Columns of episodes are not mistaken for columns of candidates."""
+        if self.num_contexts:
+            return  # parameters for the context leave a candidate one episode
         problem = self.problem(_noisy, episodes=3)
         done = search(strategy, problem, 20)
         self._all_finite(strategy, problem, done)
@@ -196,16 +202,16 @@ class StrategyConformance:
         self._all_finite(strategy, problem, search(strategy, problem, 2))
 
     def _all_finite(
-        self, strategy: Strategy[Any], problem: Problem, done: list[Generation[Any]]
+        self, strategy: Strategy[Any], problem: FunctionProblem, done: list[Generation[Any]]
     ) -> None:
         for generation in done:
             assert np.isfinite(generation.parameters).all(), "a candidate is not finite"
             self._one_finite_candidate(problem, strategy.solution(problem, generation.after))
 
     @staticmethod
-    def _one_finite_candidate(problem: Problem, solution: Population) -> None:
+    def _one_finite_candidate(problem: FunctionProblem, solution: Population) -> None:
         assert solution.size == 1
         assert solution.num_episodes == 1
-        drawn = solution.distribution.draw(np.zeros(1, dtype=np.int64))
+        drawn = deployed(problem, solution)
         assert drawn.shape == (1, problem.num_parameters)
         assert np.isfinite(drawn).all(), "the solution is not finite"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from distes import registry
-from distes.strategies import CEM, ICEM, External, Normalized, RandomSearch
+from distes.strategies import CEM, CREPS, ICEM, External, Normalized, RandomSearch
 from distes.strategies.base import Strategy
 from distes.testing.strategies import StrategyConformance
 
@@ -41,6 +41,9 @@ VARIANTS = {
     "icem newest": ICEM(average_retained=False, covariance="full"),
     "random search, one kept": RandomSearch(keep=1),
     "external by name": External(f"{__name__}:hopping"),
+    "creps ml": CREPS(update="ml"),
+    "creps diagonal, reuse, floor": CREPS(covariance="diagonal", reuse=2, min_std=0.01),
+    "creps entropy": CREPS(entropy_loss=0.2, epsilon=1.0),
     "normalized cem": Normalized(CEM()),
     "normalized external": Normalized(External(hopping)),
 }
@@ -54,6 +57,14 @@ def shipped():
 
 class TestEveryStrategy(StrategyConformance):
     @pytest.fixture(params=[*shipped(), *(pytest.param(s, id=n) for n, s in VARIANTS.items())])
+    def strategy(self, request):
+        return request.param
+
+
+class TestEveryStrategyWithContexts(StrategyConformance):
+    num_contexts = 2
+
+    @pytest.fixture(params=shipped())
     def strategy(self, request):
         return request.param
 

@@ -1,0 +1,161 @@
+"""Where an episode's context comes from: its reset, or a distribution of the user's.
+
+A context is a function of the episode's seed, like everything else in an episode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+
+from distes.errors import UsageError, unknown
+from distes.policies.spaces import encoder
+from distes.randomness import context_generator, context_uniform
+from distes.types import Array, FloatArray, IntArray
+
+ContextSampler = Callable[[Generator], Any]
+"""(the episode's generator) -> context (k,)."""
+
+ContextChoice = str | ContextSampler
+"""``observation``, ``observation:4,5``, ``info``, ``uniform``, or a sampler."""
+
+NAMES = ("observation", "observation:INDICES", "info", "uniform")
+
+
+@dataclass(frozen=True)
+class ContextSource:
+    """What a task says of its contexts.
+
+    Attributes:
+        choice: None without contexts.
+        low: (k,) least values; with ``uniform`` contexts are drawn from there up to ``high``.
+        high: (k,) greatest values.
+    """
+
+    choice: ContextChoice | None
+    low: tuple[float, ...] | None
+    high: tuple[float, ...] | None
+
+    def __post_init__(self) -> None:
+        """Refuse a choice that is none, and bounds that bound nothing."""
+        if isinstance(self.choice, str):
+            kind, _, chosen = self.choice.partition(":")
+            if kind not in ("observation", "info", "uniform"):
+                raise unknown("context", self.choice, NAMES)
+            if chosen and kind != "observation":
+                raise unknown("context", self.choice, NAMES)
+            if ":" in self.choice:
+                self._indices()
+        if self.choice is None and (self.low is not None or self.high is not None):
+            raise UsageError(
+                "context_low and context_high are given without context: say where contexts "
+                "come from, for example context = uniform"
+            )
+        if self.choice == "uniform" and (self.low is None or self.high is None):
+            raise UsageError("context 'uniform' needs context_low and context_high")
+        if (self.low is None) != (self.high is None):
+            raise UsageError("context_low and context_high belong together: give both or none")
+        if self.low is not None and self.high is not None:
+            if len(self.low) != len(self.high) or not self.low:
+                raise UsageError(
+                    f"context_low has {len(self.low)} numbers, context_high {len(self.high)}: "
+                    "give one for each component of the context"
+                )
+            bounds = np.array([self.low, self.high])
+            if not (np.isfinite(bounds).all() and (bounds[0] <= bounds[1]).all()):
+                raise UsageError(
+                    f"context_low {list(self.low)} is not below context_high {list(self.high)}"
+                )
+
+    @property
+    def sampled(self) -> bool:
+        """Whether contexts are drawn before the reset, which is told of them."""
+        return self.choice == "uniform" or callable(self.choice)
+
+    def sample(self, seeds: IntArray) -> FloatArray:
+        """Draw the contexts of episodes, (m,) seeds -> (m, k).
+
+        Raises:
+            UsageError: the sampler's contexts are not finite vectors of one length.
+        """
+        if callable(self.choice):
+            drawn = [self.choice(context_generator(int(seed))) for seed in seeds]
+            rows = [checked(each, None if self.low is None else len(self.low)) for each in drawn]
+            if len({len(row) for row in rows}) > 1:
+                raise UsageError("the context sampler gives contexts of different lengths")
+            return np.stack(rows)
+        low, high = np.array(self.low, dtype=np.float64), np.array(self.high, dtype=np.float64)
+        return low + (high - low) * context_uniform(seeds, len(low))
+
+    def read(self, observation: FloatArray, info: Any, size: int | None) -> FloatArray:
+        """Read an episode's context from what its reset gave.
+
+        Args:
+            observation: encoded.
+            info: of the reset.
+            size: k where it is known.
+
+        Raises:
+            UsageError: there is none, it has another length, or it is not finite.
+        """
+        if self.choice == "info":
+            if "context" not in info:
+                raise UsageError(
+                    "context 'info' needs info['context'] of reset, and the environment gives "
+                    f"{', '.join(map(repr, info)) or 'an empty info'}"
+                )
+            return checked(info["context"], size)
+        indices = self._indices()
+        if indices is None:
+            return checked(observation, size)
+        if max(indices) >= len(observation):
+            raise UsageError(
+                f"context '{self.choice}' asks for component {max(indices)} of an observation "
+                f"with {len(observation)} components, counted from 0"
+            )
+        return checked(observation[list(indices)], size)
+
+    def _indices(self) -> tuple[int, ...] | None:
+        """Components of the observation; None for all."""
+        assert isinstance(self.choice, str)  # noqa: S101 - samplers read nothing
+        _, colon, chosen = self.choice.partition(":")
+        if not colon:
+            return None
+        parts = [part.strip() for part in chosen.split(",")]
+        if not all(part.isdigit() for part in parts):
+            raise UsageError(
+                f"context '{self.choice}' is not observation:INDICES, for example observation:4,5"
+            )
+        return tuple(int(part) for part in parts)
+
+    def encoder(self, space: Any) -> Callable[[Any], FloatArray]:
+        """How observations of a space are made flat before a context is read from them."""
+        return encoder(space, False).encode
+
+
+def checked(context: Any, size: int | None) -> FloatArray:
+    """Take a context as a finite vector.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    try:
+        row: FloatArray = np.atleast_1d(np.array(context, dtype=np.float64))
+    except (TypeError, ValueError):
+        shown = " ".join(repr(context).split())[:60]
+        raise UsageError(f"the context {shown} is not a vector of numbers") from None
+    if row.ndim != 1 or len(row) == 0 or size not in (None, len(row)):
+        due = "(k,)" if size is None else f"({size},)"
+        raise UsageError(f"a context has shape {row.shape}, {due} is due")
+    if not np.isfinite(row).all():
+        raise UsageError(f"the context {row.tolist()} is not finite")
+    return row
+
+
+def agrees(shown: Array, asked: Array) -> bool:
+    """Whether an environment took up the context it was asked for, up to float32."""
+    return bool(np.allclose(shown, asked, rtol=1e-5, atol=1e-6))

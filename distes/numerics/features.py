@@ -1,0 +1,281 @@
+"""Features of contexts: what an upper-level policy and a value function are linear in.
+
+A row's features depend on that row alone, to the last bit, so that driver and worker agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import combinations_with_replacement
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from distes.errors import UsageError, unknown
+from distes.types import FloatArray
+
+FeatureFunction = Callable[[FloatArray], Any]
+"""Contexts (m, k) -> features (m, p)."""
+
+FeatureChoice = str | FeatureFunction
+"""A name of `make`, or a function of the user's."""
+
+DEGREES = {"constant": 0, "linear": 1, "affine": 1, "quadratic": 2, "cubic": 3}
+NAMES = (*DEGREES, "rbf:COUNT")
+
+
+@runtime_checkable
+class Features(Protocol):
+    """Maps contexts (m, k) to features (m, p)."""
+
+    @property
+    def num_features(self) -> int:
+        """Length p of a row."""
+
+    @property
+    def uses_context(self) -> bool:
+        """Whether features differ between contexts."""
+
+    @property
+    def constant(self) -> int | None:
+        """Which feature is 1 for every context, if one is."""
+
+    def __call__(self, contexts: FloatArray) -> FloatArray:
+        """Features of contexts, (m, k) -> (m, p)."""
+
+    def fitted(self, contexts: FloatArray) -> Features:
+        """Adapt to contexts that were seen, (m, k); features there were keep their places."""
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """All monomials of the contexts up to a degree, lowest first.
+
+    >>> Polynomial(2, 2)(np.array([[2.0, 3.0]]))
+    array([[1., 2., 3., 4., 6., 9.]])
+
+    Attributes:
+        num_contexts: k.
+        degree: highest.
+        bias: whether the constant is among them.
+    """
+
+    num_contexts: int
+    degree: int
+    bias: bool = True
+
+    @cached_property
+    def monomials(self) -> tuple[tuple[int, ...], ...]:
+        """The components that each feature multiplies."""
+        return tuple(
+            monomial
+            for degree in range(0 if self.bias else 1, self.degree + 1)
+            for monomial in combinations_with_replacement(range(self.num_contexts), degree)
+        )
+
+    @property
+    def num_features(self) -> int:
+        """Length p of a row."""
+        return len(self.monomials)
+
+    @property
+    def uses_context(self) -> bool:
+        """Whether there is more than the constant."""
+        return any(self.monomials)
+
+    @property
+    def constant(self) -> int | None:
+        """The first, with bias."""
+        return 0 if self.bias else None
+
+    def __call__(self, contexts: FloatArray) -> FloatArray:
+        """Multiply components, (m, k) -> (m, p)."""
+        out = np.ones((len(contexts), self.num_features))
+        for column, monomial in enumerate(self.monomials):
+            for component in monomial:
+                out[:, column] *= contexts[:, component]
+        return out
+
+    def fitted(self, contexts: FloatArray) -> Polynomial:
+        """Nothing is to be adapted."""
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class RadialBasis:
+    """A constant, and Gaussian bumps around centres among the first contexts seen.
+
+    Centres are chosen by farthest-point traversal (Gonzalez 1985), so that they cover the
+    contexts; a bump's width is the mean distance between a centre and its nearest.
+
+    Attributes:
+        count: bumps, once fitted.
+        num_contexts: k.
+        centers: (c, k); none before contexts were seen.
+        width: (k,) in the units of each component.
+    """
+
+    count: int
+    num_contexts: int
+    centers: FloatArray
+    width: FloatArray
+
+    @property
+    def num_features(self) -> int:
+        """Length p of a row."""
+        return 1 + len(self.centers)
+
+    @property
+    def uses_context(self) -> bool:
+        """Once there are bumps."""
+        return len(self.centers) > 0
+
+    @property
+    def constant(self) -> int | None:
+        """The first."""
+        return 0
+
+    def __call__(self, contexts: FloatArray) -> FloatArray:
+        """Evaluate the bumps, (m, k) -> (m, p)."""
+        out = np.ones((len(contexts), self.num_features))
+        for column, center in enumerate(self.centers, start=1):
+            distance = np.zeros(len(contexts))
+            for component in range(self.num_contexts):
+                distance += (
+                    (contexts[:, component] - center[component]) / self.width[component]
+                ) ** 2
+            out[:, column] = np.exp(-0.5 * distance)
+        return out
+
+    def fitted(self, contexts: FloatArray) -> RadialBasis:
+        """Choose centres, unless that is done."""
+        if len(self.centers) or not len(contexts):
+            return self
+        spread = contexts.std(axis=0)
+        spread = np.where(spread > 0, spread, 1.0)
+        scaled = contexts / spread
+        first = int(np.argmin(((scaled - scaled.mean(axis=0)) ** 2).sum(axis=1)))
+        chosen = [first]
+        nearest = ((scaled - scaled[first]) ** 2).sum(axis=1)
+        while len(chosen) < self.count and nearest.max() > 0:
+            chosen.append(int(nearest.argmax()))
+            nearest = np.minimum(nearest, ((scaled - scaled[chosen[-1]]) ** 2).sum(axis=1))
+        centers = scaled[chosen]
+        apart = ((centers[:, None] - centers[None]) ** 2).sum(axis=2)
+        apart[np.arange(len(centers)), np.arange(len(centers))] = np.inf
+        typical = float(np.sqrt(apart.min(axis=1)).mean()) if len(centers) > 1 else 1.0
+        return replace(self, centers=contexts[chosen], width=spread * typical)
+
+
+_FUNCTIONS: dict[str, FeatureFunction] = {}
+"""Users' functions by name: records hold the name alone, so that no file can name code."""
+
+
+@dataclass(frozen=True)
+class Custom:
+    """A user's function of the contexts, called with one context at a time.
+
+    Row by row it cannot depend on which other contexts it is given.
+
+    Attributes:
+        name: of the function.
+        num_contexts: k.
+        num_features: p.
+    """
+
+    name: str
+    num_contexts: int
+    num_features: int
+
+    @property
+    def uses_context(self) -> bool:
+        """As far as anybody knows."""
+        return True
+
+    @property
+    def constant(self) -> int | None:
+        """Unknown."""
+        return None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to a worker together with the function."""
+        return _arrived, (_FUNCTIONS[self.name], self.name, self.num_contexts, self.num_features)
+
+    def __call__(self, contexts: FloatArray) -> FloatArray:
+        """Call the function, (m, k) -> (m, p); NaN for contexts that hold NaN.
+
+        Raises:
+            UsageError: features have another shape, or are not finite.
+        """
+        function = _FUNCTIONS[self.name]
+        out = np.full((len(contexts), self.num_features), np.nan)
+        for row in np.flatnonzero(np.isfinite(contexts).all(axis=1)):
+            out[row] = _called(function, self.name, contexts[row : row + 1], self.num_features)
+        return out
+
+    def fitted(self, contexts: FloatArray) -> Custom:
+        """Nothing is to be adapted."""
+        return self
+
+
+def make(choice: FeatureChoice, num_contexts: int, label: str = "features") -> Features:
+    """Make features by name: constant, linear, affine, quadratic, cubic, rbf:COUNT.
+
+    Args:
+        choice: a name; or a function, contexts (m, k) -> (m, p).
+        num_contexts: k.
+        label: how the setting is called, for messages.
+
+    Raises:
+        UsageError: there is none of that name, or the function does not give features.
+    """
+    if callable(choice):
+        return _custom(choice, num_contexts, label)
+    name, _, number = choice.partition(":")
+    if name == "rbf":
+        if not number.isdigit() or int(number) < 1:
+            raise UsageError(f"{label} '{choice}' is not rbf:COUNT with a number of at least 1")
+        return RadialBasis(
+            int(number), num_contexts, np.empty((0, num_contexts)), np.ones(num_contexts)
+        )
+    if choice not in DEGREES:
+        raise unknown(label, choice, NAMES)
+    if choice == "linear" and num_contexts == 0:
+        raise UsageError(f"{label} 'linear' of no context are no features: use constant or affine")
+    return Polynomial(num_contexts, DEGREES[choice], bias=choice != "linear")
+
+
+def _custom(function: FeatureFunction, num_contexts: int, label: str) -> Custom:
+    module = getattr(function, "__module__", None)
+    path = getattr(function, "__qualname__", "<unnamed>")
+    if "<" in path:
+        raise UsageError(f"{label} {path} has no name of its own: use a function of a module")
+    name = f"{module}:{path}"
+    _FUNCTIONS[name] = function
+    row = _called(function, name, np.ones((1, num_contexts)), None)
+    return Custom(name, num_contexts, len(row))
+
+
+def _called(
+    function: FeatureFunction, name: str, context: FloatArray, expected: int | None
+) -> FloatArray:
+    """Features of one context, (1, k) -> (p,)."""
+    features: FloatArray = np.asarray(function(context), dtype=np.float64)
+    if features.ndim != 2 or len(features) != 1 or expected not in (None, features.shape[1]):
+        due = "(1, p)" if expected is None else f"(1, {expected})"
+        raise UsageError(
+            f"features {name} gave shape {features.shape} for one context of shape "
+            f"{context.shape}: {due} is due"
+        )
+    row: FloatArray = features[0]
+    if not np.isfinite(row).all():
+        raise UsageError(f"features {name} are not finite for context {context[0].tolist()}")
+    return row
+
+
+def _arrived(function: FeatureFunction, name: str, num_contexts: int, num_features: int) -> Custom:
+    """Make features on the process that they travelled to."""
+    _FUNCTIONS[name] = function
+    return Custom(name, num_contexts, num_features)

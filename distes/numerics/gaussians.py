@@ -1,0 +1,70 @@
+"""Gaussians whose mean depends on a context: densities, entropy, divergence.
+
+Zero-variance components are left to the caller, who passes the others.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from distes.types import FloatArray
+
+
+def log_density(values: FloatArray, means: FloatArray, covariance: FloatArray) -> FloatArray:
+    """Log N(x | μ, Σ) row by row.
+
+    Args:
+        values: (N, d).
+        means: (N, d).
+        covariance: (d, d) positive definite.
+
+    Returns:
+        (N,).
+    """
+    factor = np.linalg.cholesky(covariance)
+    scaled = np.linalg.solve(factor, (values - means).T)
+    log_det = 2.0 * float(np.log(np.diag(factor)).sum())
+    dimension = values.shape[1]
+    result: FloatArray = -0.5 * (
+        (scaled**2).sum(axis=0) + log_det + dimension * math.log(2 * math.pi)
+    )
+    return result
+
+
+def log_determinant(covariance: FloatArray) -> float:
+    """Log |Σ| of a positive definite matrix; -inf where it is none."""
+    sign, value = np.linalg.slogdet(covariance)
+    return float(value) if sign > 0 else -math.inf
+
+
+def entropy(covariance: FloatArray) -> float:
+    """Differential entropy of N(·, Σ) in nats."""
+    return 0.5 * (len(covariance) * math.log(2 * math.pi * math.e) + log_determinant(covariance))
+
+
+def kl(
+    means: FloatArray, covariance: FloatArray, means_q: FloatArray, covariance_q: FloatArray
+) -> float:
+    """Mean over contexts of KL(N(μ, Σ) ‖ N(μ_q, Σ_q)), in nats.
+
+    Args:
+        means: (N, d), one for each context.
+        covariance: (d, d) positive definite.
+        means_q: (N, d).
+        covariance_q: (d, d) positive definite.
+
+    >>> one = np.eye(1)
+    >>> kl(np.zeros((1, 1)), one, np.ones((1, 1)), one)
+    0.5
+    """
+    factor = np.linalg.cholesky(covariance_q)
+    spread = np.linalg.solve(factor, np.linalg.solve(factor, covariance).T)
+    apart = np.linalg.solve(factor, (means_q - means).T)
+    log_ratio = 2.0 * float(np.log(np.diag(factor)).sum()) - log_determinant(covariance)
+    size = len(covariance)
+    divergence = 0.5 * (
+        float(np.trace(spread)) + float((apart**2).sum()) / len(means) - size + log_ratio
+    )
+    return max(divergence, 0.0)

@@ -1,0 +1,71 @@
+"""Contextual relative entropy policy search (Kupcsik et al. 2013)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from distes.errors import UsageError
+from distes.numerics.features import FeatureChoice, Features, make
+from distes.numerics.regression import Fit
+from distes.numerics.reps import Weighting
+from distes.strategies.base import Problem
+from distes.strategies.relative_entropy import RelativeEntropy
+from distes.types import FloatArray
+
+
+@dataclass(frozen=True)
+class CREPS(RelativeEntropy):
+    """Contextual REPS (Kupcsik et al. 2013; Deisenroth et al. 2013, section 2.4.3).
+
+    Settings besides those of `strategies.relative_entropy.RelativeEntropy`:
+
+    Attributes:
+        dual_features: of the value function, which tells a good sample from a lucky
+            context: constant, linear, affine, quadratic, cubic, rbf:COUNT, or a function
+            contexts (m, k) -> (m, p).
+        policy_features: of the policy's mean, likewise.
+        pycreps_compat: the update of PyCREPS for comparison: linear dual features, an
+            affine policy, weighted maximum likelihood, and a covariance about the intercept
+            instead of the mean, which is wide where the mean depends on the context.
+    """
+
+    dual_features: FeatureChoice = "quadratic"
+    policy_features: FeatureChoice = "affine"
+    pycreps_compat: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot be together."""
+        super().__post_init__()
+        given = {
+            "update": (self.update, "ml"),
+            "dual_features": (self.dual_features, "linear"),
+            "policy_features": (self.policy_features, "affine"),
+        }
+        for name, (value, due) in given.items():
+            if self.pycreps_compat and value != due:
+                raise UsageError(f"pycreps_compat needs {name} '{due}', not '{value}'")
+
+    def contextual(self, problem: Problem) -> bool:
+        """Where the task has contexts."""
+        return problem.num_contexts > 0
+
+    def policy_basis(self, problem: Problem) -> Features:
+        """As chosen."""
+        return make(self.policy_features, problem.num_contexts, "policy_features")
+
+    def dual_basis(self, problem: Problem) -> Features:
+        """As chosen; there is no value function of no context."""
+        if not problem.num_contexts:
+            return make("constant", 0)
+        return make(self.dual_features, problem.num_contexts, "dual_features")
+
+    def scatter(
+        self, fit: Fit, rows: FloatArray, targets: FloatArray, weighting: Weighting
+    ) -> FloatArray:
+        """About the mean; with pycreps_compat about the intercept, without a normaliser."""
+        if not self.pycreps_compat:
+            return fit.covariance
+        apart = targets - fit.coefficients[0]
+        return np.asarray((apart.T * weighting.weights) @ apart)
