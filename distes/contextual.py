@@ -7,6 +7,7 @@ decides what parameters it becomes.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,19 @@ class LinearGaussian:
         if not self.scale.any():
             return mean
         return mean + _moved(self.scale, self.key, candidates)
+
+    def given(self, candidates: IntArray) -> Callable[[int, FloatArray], FloatArray]:
+        """Draw the noise ahead; a context then costs one product."""
+        features, size = self.features, self.num_parameters
+        laid_out = arithmetic.weights(self.weights)
+        if not self.scale.any():
+            return lambda _, context: arithmetic.product(features(context[None]), laid_out)[
+                0, :size
+            ]
+        moved = _moved(self.scale, self.key, candidates)
+        return lambda index, context: (
+            arithmetic.product(features(context[None]), laid_out)[0, :size] + moved[index]
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ happened. Strategies and evaluators meet only through these two.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from distes.task import AnyTask
 
 __all__ = [
+    "Contextual",
     "Distribution",
     "Episodes",
     "Evaluated",
@@ -64,6 +65,21 @@ class Distribution(Protocol):
 
         Returns:
             (m, d) parameters; each row depends on its candidate and context alone.
+        """
+
+
+@runtime_checkable
+class Contextual(Distribution, Protocol):
+    """A distribution that can draw for contexts one by one, as resets show them."""
+
+    def given(self, candidates: IntArray) -> Callable[[int, FloatArray], FloatArray]:
+        """Do ahead what needs no context.
+
+        Args:
+            candidates: (m,) candidate numbers.
+
+        Returns:
+            (index into candidates, context (k,)) -> parameters (d,), as `draw` gives them.
         """
 
 

@@ -48,6 +48,9 @@ def test_a_candidate_is_the_same_in_any_batch(seed, full, mixed, size):
     assert np.array_equal(drawn_from.draw(chosen, contexts[chosen]), whole[chosen])
     one = chosen[:1]
     assert np.array_equal(drawn_from.draw(one, contexts[one]), whole[one])
+    if not mixed:
+        given = drawn_from.given(chosen)
+        assert np.array_equal([given(i, contexts[n]) for i, n in enumerate(chosen)], whole[chosen])
 
 
 def test_mean_and_noise():

@@ -17,12 +17,12 @@ from numpy.random import Generator
 from distes.context import agrees, checked
 from distes.errors import UsageError
 from distes.policies.base import Act, Policy
-from distes.population import Population, RunKey, Status, Trace
+from distes.population import Contextual, Distribution, Population, RunKey, Status, Trace
 from distes.probes import fold_chunk
 from distes.randomness import policy_generator
 from distes.rollouts.base import MAX_FAULTS, ROW, Chunk, drawn_contexts
 from distes.task import Task
-from distes.types import Array, FloatArray
+from distes.types import Array, FloatArray, IntArray
 
 See = Callable[[Any], FloatArray]
 
@@ -73,7 +73,7 @@ class LoopEngine:
         contexts = given
         if given is None and self._task.num_contexts:
             contexts = np.full((size, self._task.num_contexts), np.nan)
-        draw = population.distribution.draw
+        draw = _drawer(population.distribution, candidate, contexts)
         info = {name: np.full(size, np.nan) for name in self._task.log_info}
         leaves: dict[str, FloatArray] = {}
         faults: list[tuple[int, str]] = []
@@ -91,11 +91,7 @@ class LoopEngine:
                 observation, shown = episode.reset(self._env, seed, asked)
                 if contexts is not None:
                     contexts[i] = self._context(self._env, observation, shown, asked)
-                theta = (
-                    draw(candidate[i : i + 1], None if contexts is None else contexts[i : i + 1])[0]
-                    if parameters is None
-                    else parameters[number - first]
-                )
+                theta = draw(i) if parameters is None else parameters[number - first]
                 last = episode.run(self._env, theta, seed, observation, shown)
                 for name, column in info.items():
                     column[i] = _number(name, last.get(name, np.nan))
@@ -261,6 +257,24 @@ class _Episode:
         return Trace(
             np.zeros(self._policy.num_parameters), np.empty((0, width)), np.empty(0), np.empty(0)
         )
+
+
+def _drawer(
+    distribution: Distribution, candidate: IntArray, contexts: FloatArray | None
+) -> Callable[[int], FloatArray]:
+    """Draw the parameters of a chunk's i-th episode, once its context is known.
+
+    Args:
+        distribution: that uses contexts, or is not asked.
+        candidate: (m,).
+        contexts: (m, k), filled in as episodes begin.
+    """
+    if contexts is None:
+        return lambda i: distribution.draw(candidate[i : i + 1])[0]
+    if isinstance(distribution, Contextual) and distribution.uses_context:
+        given = distribution.given(candidate)
+        return lambda i: given(i, contexts[i])
+    return lambda i: distribution.draw(candidate[i : i + 1], contexts[i : i + 1])[0]
 
 
 def _refuse_deaf(name: str, shown: Array, asked: Array) -> None:
