@@ -27,6 +27,15 @@ from distes.types import FloatArray
 RANK_TOLERANCE = 1e-9
 """Share of the largest singular value below which a direction is not determined."""
 
+STRIDE = 3.0
+"""Of a search for a multiplier, in its logarithm."""
+
+LARGEST = 42.0
+"""Logarithm of a multiplier at which nothing moves any more."""
+
+PRECISION = 1e-10
+"""Relative, of a bound that is used up."""
+
 TINY = 1e-13
 """Curvature below which weighted samples leave a direction open."""
 
@@ -172,27 +181,59 @@ def _least_within(divergence: Callable[[float], float], epsilon: float) -> float
     """
     if divergence(0.0) <= epsilon:
         return 0.0
-    low, high = 0.0, 1.0
-    while divergence(high) > epsilon:
-        low, high = high, high * 8
-        if high > 1e18:
+
+    def excess(log_eta: float) -> float:
+        found = divergence(math.exp(log_eta))
+        return math.log(max(found, 1e-300) / epsilon) if found < math.inf else math.inf
+
+    low = high = 0.0
+    below = above = excess(0.0)
+    while above > 0:  # too far: more pull
+        low, below, high = high, above, high + STRIDE
+        if high > LARGEST:
             return None
-    while low == 0.0 and high > 1e-18:
-        middle = high / 8
-        if divergence(middle) > epsilon:
-            low = middle
-        else:
-            high = middle
-    # Bisection in the logarithm: some fifty evaluations of small matrices, and the bound
-    # holds at the upper end throughout.
-    while high > low * (1 + 1e-12):
-        middle = math.sqrt(low * high) if low else high / 2
-        if not low < middle < high:
+        above = excess(high)
+    while below <= 0:
+        low, high, above = low - STRIDE, low, below
+        if low < -LARGEST:
+            return math.exp(high)
+        below = excess(low)
+    return math.exp(_root(excess, low, below, high, above))
+
+
+def _root(
+    excess: Callable[[float], float], low: float, below: float, high: float, above: float
+) -> float:
+    """Close in on where ``excess`` falls to zero, from the side where it is none.
+
+    False position with the Illinois rule (Dowell and Jarratt 1971), by halves where it
+    stalls or a value is infinite.
+
+    Args:
+        excess: falls with its argument.
+        low: where it is positive.
+        below: its value there.
+        high: where it is at most zero.
+        above: its value there.
+    """
+    side, reached = 0, above
+    for turn in range(200):
+        if reached > -PRECISION or high - low < PRECISION:
             break
-        if divergence(middle) > epsilon:
-            low = middle
+        middle = (low + high) / 2
+        if math.isfinite(below) and turn % 8 != 7:
+            # Aimed a little beyond the root: the end that counts is the one within the bound.
+            middle = high - above * (high - low) / (above - below)
+            middle = min(max(middle + 0.25 * PRECISION, low), high)
+        value = excess(middle)
+        if value > 0:
+            low, below = middle, value
+            above = above / 2 if side < 0 else above
+            side = -1
         else:
-            high = middle
+            high, above, reached = middle, value, value
+            below = below / 2 if side > 0 else below
+            side = 1
     return high
 
 
