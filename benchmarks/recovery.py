@@ -276,10 +276,13 @@ def drive(command: str, out: str, address: str) -> None:
     RunLog.generation = told("generation", RunLog.generation)  # type: ignore[method-assign]
     if command == "resume":
         distes_main(["resume", out, "--address", address])
+        return
     pace = Path(out).with_name("pace")
     pace.write_text(str(EPISODE_S))
     kwargs = json.dumps({"pace": str(pace)})
+    # A floor under the width: the search must not end while it is killed and resumed.
     arguments = ["environments:paced", "--env-kwargs", kwargs, "--population", "16"]
+    arguments += ["--strategy.min-std", "0.1"]
     distes_main(["run", *arguments, "--generations", "none", "--address", address, "--out", out])
 
 

@@ -48,6 +48,13 @@ WORKERS = (16, 64, 256, 1000, 4000, 10_000)
 EPISODE_S = (0.01, 0.1, 1.0)
 PER_WORKER = 20
 
+LARGER = ((256, 0.1, 100), (1000, 0.01, 100), (1000, 0.1, 100), (4000, 0.1, 100)) + (
+    (4000, 1.0, 100),
+    (10_000, 0.1, 100),
+    (10_000, 1.0, 60),
+)
+"""Workers, seconds of an episode, and episodes for each worker of larger generations."""
+
 
 class Nothing:
     """A worker that does nothing."""
@@ -131,11 +138,13 @@ def value(parameters: Any, seed: int) -> float:
     raise NotImplementedError
 
 
-def generation(workers: int, episode_s: float, costs: Costs) -> dict[str, Any]:
+def generation(
+    workers: int, episode_s: float, costs: Costs, per_worker: int = PER_WORKER
+) -> dict[str, Any]:
     """Drive two generations, and tell of the second."""
     fake = FakeRay(costs)
     task = distes.FunctionTask(value, 10, noisy=True)
-    size = workers * PER_WORKER
+    size = workers * per_worker
     rng = np.random.default_rng(0)
     with under(fake, workers):
         evaluator = RayEvaluator(
@@ -161,6 +170,7 @@ def generation(workers: int, episode_s: float, costs: Costs) -> dict[str, Any]:
     return {
         "workers": workers,
         "episode_s": episode_s,
+        "episodes_per_worker": per_worker,
         "episodes_per_chunk": size / fake.chunks,
         "dispatch_us": 1e6 * part["dispatch"] / fake.chunks,
         "receive_us": 1e6 * (part["receive"] + part["step"]) / fake.chunks,
@@ -234,6 +244,10 @@ def main() -> None:
         for episode_s in EPISODE_S
     ]
     keep("scaling", rows)
+    keep(
+        "scaling_larger",
+        [generation(n, each_s, costs, many) for n, each_s, many in LARGER if n <= most],
+    )
 
 
 if __name__ == "__main__":
