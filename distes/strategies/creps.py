@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
-from distes.errors import UsageError
+from distes.errors import Notice, UsageError
 from distes.numerics.features import FeatureChoice, Features, make
 from distes.numerics.regression import Fit
 from distes.numerics.reps import Weighting
@@ -46,6 +47,17 @@ class CREPS(RelativeEntropy):
         for name, (value, due) in given.items():
             if self.pycreps_compat and value != due:
                 raise UsageError(f"pycreps_compat needs {name} '{due}', not '{value}'")
+
+    def check(self, problem: Problem) -> None:
+        """Refuse what cannot work, and say so if there is no context to learn from."""
+        super().check(problem)
+        if not problem.num_contexts:
+            warnings.warn(
+                "the task has no context, so that this is episodic REPS: say where contexts come "
+                "from, for example context = observation",
+                Notice,
+                stacklevel=2,
+            )
 
     def contextual(self, problem: Problem) -> bool:
         """Where the task has contexts."""
