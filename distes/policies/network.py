@@ -5,18 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, get_args
 
+import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Discrete
 from numpy.random import Generator
 
+from distes.errors import UsageError, unknown
 from distes.numerics import arithmetic
 from distes.policies.base import Act
-from distes.policies.spaces import ActionHead, ObservationEncoder
+from distes.policies.spaces import ObservationEncoder
 from distes.types import FloatArray
 
 Activation = Literal["tanh", "relu"]
+
+
+class Head(Protocol):
+    """What makes something of a network's outputs."""
+
+    @property
+    def num_outputs(self) -> int:
+        """Length of an output vector."""
+
+    @property
+    def space(self) -> gym.Space[Any] | None:
+        """Of the actions; None where outputs are no action yet."""
+
+    @property
+    def decode(self) -> Callable[[FloatArray], Any]:
+        """Turn outputs (num_outputs,) into an action."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +52,7 @@ class NetworkPolicy:
     """
 
     encoder: ObservationEncoder
-    head: ActionHead
+    head: Head
     hidden: tuple[int, ...] = ()
     activation: Activation = "tanh"
     bias: bool = True
@@ -127,6 +145,21 @@ class NetworkPolicy:
     @cached_property
     def _shapes(self) -> list[tuple[int, int]]:
         return list(zip(self.sizes[:-1], self.sizes[1:], strict=True))
+
+
+def refuse_layers(hidden: object, activation: str) -> None:
+    """Refuse layers without units and unknown activations.
+
+    Raises:
+        UsageError: one sentence with what is accepted.
+    """
+    sizes = hidden if isinstance(hidden, tuple | list) else (0,)
+    if any(type(size) is not int or size < 1 for size in sizes):
+        raise UsageError(
+            f"hidden {hidden} is not whole numbers of at least 1, for example (32, 32)"
+        )
+    if activation not in get_args(Activation):
+        raise unknown("activation", str(activation), get_args(Activation))
 
 
 def _affine(weights: FloatArray, bias: FloatArray | None) -> Callable[[FloatArray], FloatArray]:

@@ -1,0 +1,126 @@
+"""Stochastic policies as tables of probabilities, for Discrete observations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Discrete
+from numpy.random import Generator
+
+from distes.errors import UsageError
+from distes.policies.base import Act, PolicySpec
+from distes.policies.spaces import describe
+from distes.types import FloatArray
+
+LARGEST = 10_000_000
+"""Entries of a table that fits into what is sent with every generation."""
+
+
+@dataclass(frozen=True)
+class Tabular(PolicySpec):
+    """Samples an action with the probabilities of the observation's row.
+
+    Parameters are the table (observations, actions) row by row, which starts uniform. Rows
+    are normalised as they are used; what is negative counts as 0.
+    """
+
+    def build(
+        self, observation_space: gym.Space[Any], action_space: gym.Space[Any]
+    ) -> TabularPolicy:
+        """Build the policy for an environment.
+
+        Raises:
+            UsageError: a space is not Discrete, or the table would be too large.
+        """
+        for what, space in (("observation", observation_space), ("action", action_space)):
+            if not isinstance(space, Discrete):
+                raise UsageError(
+                    f"tabular needs a Discrete {what} space, not {describe(space)}: softmax takes "
+                    "other observations"
+                )
+        assert isinstance(observation_space, Discrete)  # noqa: S101 - as the loop has seen
+        assert isinstance(action_space, Discrete)  # noqa: S101
+        states, actions = int(observation_space.n), int(action_space.n)
+        if states * actions > LARGEST:
+            raise UsageError(
+                f"a table of {states} observations and {actions} actions has "
+                f"{states * actions:,} entries, more than {LARGEST:,}"
+            )
+        return TabularPolicy(states, actions, int(observation_space.start), int(action_space.start))
+
+
+@dataclass(frozen=True, eq=False)
+class TabularPolicy:
+    """A table of probabilities.
+
+    Attributes:
+        num_states: rows.
+        num_actions: columns.
+        first_state: number of the first observation.
+        first_action: number of the first action.
+    """
+
+    num_states: int
+    num_actions: int
+    first_state: int
+    first_action: int
+
+    @property
+    def num_parameters(self) -> int:
+        """Entries of the table, d."""
+        return self.num_states * self.num_actions
+
+    @property
+    def observation_size(self) -> int:
+        """An observation is encoded as its row number alone."""
+        return 1
+
+    @property
+    def encode(self) -> Callable[[Any], FloatArray]:
+        """Observation -> (1,) its row number."""
+        first = self.first_state
+        return lambda observation: np.array([float(int(observation) - first)])
+
+    @property
+    def stochastic(self) -> bool:
+        """Always."""
+        return True
+
+    def initial(self, generator: Generator) -> FloatArray:
+        """All actions alike, (d,)."""
+        return np.full(self.num_parameters, 1.0 / self.num_actions)
+
+    def bind(self, parameters: FloatArray) -> Act:
+        """Make the acting function: the likeliest action where there is no generator."""
+        choose, first = self.choose(parameters), self.first_action
+        table = np.array(parameters, np.float64).reshape(self.num_states, self.num_actions)
+
+        def act(observation: FloatArray, generator: Generator | None) -> int:
+            if generator is None:
+                return first + int(table[int(observation[0])].argmax())
+            return first + choose(observation, generator)
+
+        return act
+
+    def choose(self, parameters: FloatArray) -> Callable[[FloatArray, Generator], int]:
+        """Make the sampling function of one episode, which inverts the distribution function.
+
+        Args:
+            parameters: (d,).
+        """
+        table = np.array(parameters, np.float64).reshape(self.num_states, self.num_actions)
+        ends = np.cumsum(np.maximum(table, 0.0), axis=1)
+
+        def sample(observation: FloatArray, generator: Generator) -> int:
+            row = ends[int(observation[0])]
+            return int((generator.random() * row[-1] >= row[:-1]).sum())
+
+        return sample
+
+    def decode(self, choice: int) -> int:
+        """Count from the space's own first number."""
+        return self.first_action + int(choice)
