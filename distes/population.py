@@ -17,6 +17,7 @@ from distes.randomness import Purpose, RunKey, episode_seeds
 from distes.types import Array, FloatArray, IntArray
 
 if TYPE_CHECKING:
+    from distes.policies.base import Policy
     from distes.task import AnyTask
 
 __all__ = [
@@ -90,7 +91,8 @@ class Trace:
     Attributes:
         parameters: (d,) the episode's.
         observations: (T, k) encoded observations before normalisation.
-        actions: (T, ...) actions; empty unless a probe asked for them.
+        actions: (T, ...) actions, or what a policy chose before it made actions of it;
+            empty unless a probe asked for them.
         rewards: (T,) rewards; empty unless a probe asked for them.
     """
 
@@ -108,8 +110,22 @@ class Probe(Protocol):
     def records(self) -> frozenset[str]:
         """Which of ``observations``, ``actions``, ``rewards`` the engine must record."""
 
-    def sums(self, trace: Trace) -> Mapping[str, FloatArray]:
-        """Reduce one episode to named arrays, each of the same shape for every episode."""
+    def sums(
+        self, trace: Trace, policy: Policy, frozen: Mapping[str, FloatArray]
+    ) -> Mapping[str, FloatArray]:
+        """Reduce one episode to named arrays, each of the same shape for every episode.
+
+        Args:
+            trace: what was recorded.
+            policy: that acted.
+            frozen: statistics of the population.
+        """
+
+
+def normalised(observations: FloatArray, frozen: Mapping[str, FloatArray]) -> FloatArray:
+    """Observations (..., k) as the policy sees them: less the mean, over the deviation."""
+    mean, std = frozen.get("observation_mean"), frozen.get("observation_std")
+    return observations if mean is None or std is None else (observations - mean) / std
 
 
 @dataclass(frozen=True, eq=False)

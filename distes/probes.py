@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from distes.numerics import arithmetic
+from distes.policies.base import Policy
 from distes.population import Trace
 from distes.types import FloatArray
 
@@ -40,7 +41,7 @@ class ObservationMoments:
         """Observations alone."""
         return frozenset({"observations"})
 
-    def sums(self, trace: Trace) -> Sums:
+    def sums(self, trace: Trace, policy: Policy, frozen: Sums) -> Sums:
         """Reduce an episode to ``observation_{count,sum,square_sum}``."""
         shifted = trace.observations - self.center
         # Summed as two columns at least: numpy adds a single column pairwise, not in order.

@@ -73,6 +73,27 @@ class ScoredPolicy(Policy, Protocol):
         """
 
 
+@runtime_checkable
+class SquaredScores(ScoredPolicy, Protocol):
+    """A policy that also gives the squares of its scores."""
+
+    def log_prob_grad_squares(
+        self,
+        parameters: FloatArray,
+        observations: FloatArray,
+        choices: Array,
+        weights: FloatArray,
+    ) -> FloatArray:
+        """Σ_t w_t (∇ log π(c_t | x_t))², element by element, (d,).
+
+        Args:
+            parameters: (d,).
+            observations: (T, k) encoded.
+            choices: (T,) or (T, a).
+            weights: w, (T,).
+        """
+
+
 class Outputs:
     """In place of an action head: a network's outputs as they are."""
 
@@ -165,6 +186,18 @@ class NetworkScores(ABC):
             slopes = slopes + self.entropies(outputs)[1] * entropy_weights[:, None]
         return self.backward(parameters, inside, slopes)
 
+    def log_prob_grad_squares(
+        self,
+        parameters: FloatArray,
+        observations: FloatArray,
+        choices: Array,
+        weights: FloatArray,
+    ) -> FloatArray:
+        """Σ_t w_t (∇ log π(c_t | x_t))², element by element, (d,)."""
+        outputs, inside = self.forward(parameters, observations)
+        slopes = self.scores(outputs, choices)[1]
+        return self.backward(parameters, inside, slopes, weights)
+
     def forward(
         self,
         parameters: FloatArray,
@@ -194,23 +227,33 @@ class NetworkScores(ABC):
         return values, inside
 
     def backward(
-        self, parameters: FloatArray, inside: list[FloatArray], slopes: FloatArray
+        self,
+        parameters: FloatArray,
+        inside: list[FloatArray],
+        slopes: FloatArray,
+        squared: FloatArray | None = None,
     ) -> FloatArray:
-        """Gradient of a function of the outputs, (d,).
+        """Gradient of a function of the outputs, (d,), summed over the rows.
 
         Args:
             parameters: (d,).
             inside: inputs of every layer, from `forward`.
             slopes: (T, o) derivatives by the outputs.
+            squared: (T,) weights with which the squares of the rows' gradients are summed
+                instead. A weight's gradient is input times slope, so squares are, too.
         """
         gradient = np.empty(self.num_parameters)
         layers = self.network.layers(parameters)
         places = self.network.layers(gradient)
         for number in range(len(layers) - 1, -1, -1):
             (weights, _), (into, bias) = layers[number], places[number]
-            into[:] = inside[number].T @ slopes
+            if squared is None:
+                entering, leaving = inside[number], slopes
+            else:
+                entering, leaving = inside[number] ** 2, slopes**2 * squared[:, None]
+            into[:] = entering.T @ leaving
             if bias is not None:
-                bias[:] = slopes.sum(axis=0)
+                bias[:] = leaving.sum(axis=0)
             if number:
                 values = inside[number]
                 through = 1.0 - values**2 if self.network.activation == "tanh" else values > 0

@@ -1,0 +1,174 @@
+"""Deep CEM (after de Boer et al. 2005): imitate the best of a generation's sessions.
+
+| name | the method's usual listing |
+|---|---|
+| population | sessions per iteration |
+| percentile | percentile of the returns from which sessions are elite |
+| epochs, learning_rate, batch_size, l2 | of the fit to the elites' (observation, action) pairs |
+
+The cross-entropy method over policies instead of parameter vectors: minimising the cross
+entropy to the elites' actions is the same as climbing their log-likelihood. With a
+`gaussian` policy that is regression, and the policy's own noise explores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from distes.distributions import Point
+from distes.errors import UsageError
+from distes.numerics.optimisers import AdamState
+from distes.population import Episodes, Population, Trace, normalised
+from distes.randomness import strategy_generator
+from distes.strategies import scored
+from distes.strategies.base import Problem
+from distes.strategies.elites import EliteFigures
+from distes.strategies.sessions import Sessions, chosen_rows, elite_sessions
+from distes.types import Array, FloatArray
+
+_SHUFFLE = 3
+"""Word that keys the order of the pairs within an epoch."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """What elites saw and chose, in original order.
+
+    Attributes:
+        observations: (T, k) as the policy saw them.
+        choices: (T,) or (T, a).
+    """
+
+    observations: FloatArray
+    choices: Array
+
+
+@dataclass(frozen=True, eq=False)
+class DeepCEMState:
+    """The policy, the optimiser, and elites that are used again.
+
+    Attributes:
+        generation: generations told, the index of the next one.
+        parameters: (d,).
+        adam: of the optimiser.
+        memory: elites of earlier generations, newest first.
+        elites: figures of the last generation's elites.
+        loss: mean negative log-likelihood of the last fit, before it.
+        pairs: of the last fit.
+    """
+
+    generation: int
+    parameters: FloatArray
+    adam: AdamState
+    memory: tuple[Pairs, ...] = ()
+    elites: EliteFigures = EliteFigures()
+    loss: float = math.nan
+    pairs: int = 0
+
+
+@dataclass(frozen=True)
+class DeepCEM(Sessions[DeepCEMState]):
+    """Fits a stochastic policy to the actions of the best sessions, again and again.
+
+    Attributes:
+        epochs: passes over the elites' pairs in each generation.
+        learning_rate: of Adam, > 0.
+        batch_size: pairs of one step.
+        l2: weight of the squared parameters in the loss, >= 0.
+        reuse: generations whose elites are used again.
+    """
+
+    epochs: int = 1
+    learning_rate: float = 1e-3
+    batch_size: int = 200
+    l2: float = 1e-4
+    reuse: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse settings outside their ranges."""
+        super().__post_init__()
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} {getattr(self, name)} is not at least 1")
+        if not 0 < self.learning_rate < math.inf:
+            raise UsageError(f"learning_rate {self.learning_rate} is not a finite number > 0")
+        if not 0 <= self.l2 < math.inf:
+            raise UsageError(f"l2 {self.l2} is not a finite number >= 0")
+        if self.reuse < 0:
+            raise UsageError(f"reuse {self.reuse} is not at least 0")
+
+    def check(self, problem: Problem) -> None:
+        """Refuse policies that do not sample, or do not know how they depend on parameters."""
+        scored.policy_of(problem, "deep_cem")
+
+    def init(self, problem: Problem) -> DeepCEMState:
+        """Start from the policy's own parameters."""
+        size = problem.num_parameters
+        return DeepCEMState(0, np.array(problem.start, np.float64), AdamState.begin(size))
+
+    def ask(self, problem: Problem, state: DeepCEMState) -> Population:
+        """One policy, many sessions."""
+        return self.sessions(problem, Point(state.parameters))
+
+    def tell(
+        self, problem: Problem, state: DeepCEMState, population: Population, episodes: Episodes
+    ) -> DeepCEMState:
+        """Fit the policy to what the elites did."""
+        chosen = elite_sessions(episodes.fitness, self.percentile, self.elites_are)
+        state = replace(
+            state,
+            generation=state.generation + 1,
+            elites=EliteFigures.of(episodes, episodes.fitness, chosen),
+        )
+        if len(chosen) == 0:
+            return state
+        rows = chosen_rows(episodes, chosen)
+        new = _pairs(population, problem.trajectories(population, episodes, rows))
+        used = (new, *state.memory)
+        fitted = self._fit(problem, state, used)
+        return replace(fitted, memory=used[: self.reuse])
+
+    def _fit(
+        self, problem: Problem, state: DeepCEMState, used: tuple[Pairs, ...]
+    ) -> DeepCEMState:
+        policy = scored.policy_of(problem, "deep_cem")
+        observations = np.concatenate([each.observations for each in used])
+        choices = np.concatenate([each.choices for each in used])
+        count = len(observations)
+        if count == 0:
+            return state
+        parameters, adam = state.parameters, state.adam
+        loss = -float(policy.log_prob(parameters, observations, choices).mean())
+        shuffle = strategy_generator(problem.seed, _SHUFFLE, state.generation)
+        for _ in range(self.epochs):
+            order = shuffle.permutation(count)
+            for start in range(0, count, self.batch_size):
+                batch = order[start : start + self.batch_size]
+                share = np.full(len(batch), 1.0 / len(batch))
+                gradient = policy.log_prob_grad(
+                    parameters, observations[batch], choices[batch], share
+                )
+                # As the usual fit has it: the penalty is divided by the batch, too.
+                gradient -= self.l2 * parameters / len(batch)
+                change, adam = adam.step(gradient, self.learning_rate)
+                parameters = parameters + change
+        if not np.isfinite(parameters).all():
+            return state
+        return replace(state, parameters=parameters, adam=adam, loss=loss, pairs=count)
+
+    def solution(self, problem: Problem, state: DeepCEMState) -> Population:
+        """Deploy the policy as it is, with its own sampling."""
+        return Population(Point(state.parameters), 1)
+
+    def metrics(self, state: DeepCEMState) -> dict[str, float]:
+        """Elites, and how well the policy explained them."""
+        return {**state.elites.metrics(), "loss": state.loss, "pairs": state.pairs}
+
+
+def _pairs(population: Population, traces: Sequence[Trace]) -> Pairs:
+    seen = [normalised(trace.observations, population.frozen) for trace in traces]
+    return Pairs(np.concatenate(seen), np.concatenate([trace.actions for trace in traces]))

@@ -1,0 +1,68 @@
+"""What strategies share that imitate the best sessions of one policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Generic, Literal, TypeVar
+
+import numpy as np
+
+from distes.errors import UsageError, unknown
+from distes.population import Distribution, Episodes, Population
+from distes.strategies.base import Problem, Strategy
+from distes.types import FloatArray, IntArray
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class Sessions(Strategy[S], Generic[S]):
+    """Samples sessions from one stochastic policy, and picks elites by percentile.
+
+    Attributes:
+        percentile: of the returns from which a session is elite, in [0, 100).
+        elites_are: ``at_least`` the percentile, or ``above`` it, for returns that tie.
+        same_start: all episodes of a candidate begin at the same start and are judged by
+            their mean return, so that an unlucky start is not mistaken for bad actions;
+            with episodes > 1.
+    """
+
+    percentile: float = 70.0
+    elites_are: Literal["at_least", "above"] = "at_least"
+    same_start: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse settings outside their ranges."""
+        if not 0 <= self.percentile < 100:
+            raise UsageError(f"percentile {self.percentile} is not in [0, 100)")
+        if self.elites_are not in ("at_least", "above"):
+            raise unknown("elites_are", self.elites_are, ("at_least", "above"))
+
+    def sessions(self, problem: Problem, policy: Distribution) -> Population:
+        """One policy, many sessions."""
+        population = problem.population(policy, problem.population_size or 100)
+        return replace(population, same_start=self.same_start)
+
+
+def elite_sessions(
+    fitness: FloatArray, percentile: float, elites_are: Literal["at_least", "above"]
+) -> IntArray:
+    """Pick the candidates from the percentile on, best first; NaN is never picked.
+
+    Args:
+        fitness: (n,).
+        percentile: in [0, 100).
+        elites_are: ``at_least`` the percentile, or ``above`` it: none where all tie.
+    """
+    valid = fitness[~np.isnan(fitness)]
+    if not len(valid):
+        return np.empty(0, dtype=np.int64)
+    threshold = np.percentile(valid, percentile)
+    good = fitness >= threshold if elites_are == "at_least" else fitness > threshold
+    chosen = np.flatnonzero(good)
+    return chosen[np.argsort(-fitness[chosen], kind="stable")]
+
+
+def chosen_rows(episodes: Episodes, candidates: IntArray) -> IntArray:
+    """Which episodes belong to chosen candidates."""
+    return np.flatnonzero(np.isin(episodes.candidate, candidates))

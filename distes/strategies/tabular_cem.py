@@ -1,0 +1,126 @@
+"""The cross-entropy method on tables of action probabilities (de Boer et al. 2005).
+
+| name | de Boer et al. 2005, section 4 |
+|---|---|
+| percentile | 100 (1 - ρ) |
+| learning_rate | α, of the smoothed update |
+
+A row becomes the frequencies of the elites' actions there, smoothed with what it was.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from distes.distributions import Point
+from distes.errors import UsageError
+from distes.policies.tabular import TabularPolicy
+from distes.population import Episodes, Population
+from distes.strategies.base import Problem, Strategy
+from distes.strategies.elites import EliteFigures
+from distes.strategies.sessions import Sessions, chosen_rows, elite_sessions
+from distes.types import FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class TabularCEMState:
+    """The table, and the elites it was last refit to.
+
+    Attributes:
+        generation: generations told, the index of the next one.
+        table: (states, actions) probabilities.
+        elites: figures of the last generation's elites.
+        visited: share of the rows that the last elites were in.
+    """
+
+    generation: int
+    table: FloatArray
+    elites: EliteFigures = EliteFigures()
+    visited: float = math.nan
+
+
+@dataclass(frozen=True)
+class TabularCEM(Sessions[TabularCEMState]):
+    """Refits a table of action probabilities to the best sessions.
+
+    Attributes:
+        learning_rate: share of the new frequencies in the table, in (0, 1].
+        pseudo_count: added to every action's count in a visited row, >= 0.
+    """
+
+    percentile: float = 50.0
+    learning_rate: float = 0.5
+    pseudo_count: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse settings outside their ranges."""
+        super().__post_init__()
+        if not 0 < self.learning_rate <= 1:
+            raise UsageError(f"learning_rate {self.learning_rate} is not in (0, 1]")
+        if not 0 <= self.pseudo_count < math.inf:
+            raise UsageError(f"pseudo_count {self.pseudo_count} is not a finite number >= 0")
+
+    def check(self, problem: Problem) -> None:
+        """Refuse policies that are no table."""
+        self._policy(problem)
+
+    def _policy(self, problem: Problem) -> TabularPolicy:
+        policy = problem.policy
+        if not isinstance(policy, TabularPolicy):
+            raise UsageError(
+                f"tabular_cem fills a table of probabilities, and the policy is "
+                f"{type(policy).__name__}: use policy tabular (Discrete observations and actions)"
+            )
+        return policy
+
+    def init(self, problem: Problem) -> TabularCEMState:
+        """Start from the policy's own table, uniform."""
+        policy = self._policy(problem)
+        table = np.array(problem.start, np.float64).reshape(policy.num_states, policy.num_actions)
+        return TabularCEMState(0, table)
+
+    def ask(self, problem: Problem, state: TabularCEMState) -> Population:
+        """One policy, many sessions."""
+        return self.sessions(problem, Point(state.table.ravel()))
+
+    def tell(
+        self,
+        problem: Problem,
+        state: TabularCEMState,
+        population: Population,
+        episodes: Episodes,
+    ) -> TabularCEMState:
+        """Count what the elites did; rows they were not in become uniform, smoothed."""
+        chosen = elite_sessions(episodes.fitness, self.percentile, self.elites_are)
+        state = replace(
+            state,
+            generation=state.generation + 1,
+            elites=EliteFigures.of(episodes, episodes.fitness, chosen),
+        )
+        if len(chosen) == 0:
+            return state
+        rows = chosen_rows(episodes, chosen)
+        traces = problem.trajectories(population, episodes, rows)
+        states = np.concatenate([trace.observations[:, 0] for trace in traces]).astype(np.int64)
+        actions = np.concatenate([trace.actions for trace in traces]).astype(np.int64)
+        counts = np.zeros_like(state.table)
+        np.add.at(counts, (states, actions), 1.0)
+        seen = counts.sum(axis=1) > 0
+        counts[seen] += self.pseudo_count
+        counts[~seen] = 1.0
+        new = counts / counts.sum(axis=1, keepdims=True)
+        table = (1 - self.learning_rate) * state.table + self.learning_rate * new
+        return replace(state, table=table, visited=float(seen.mean()))
+
+    def solution(self, problem: Problem, state: TabularCEMState) -> Population:
+        """Deploy the policy as it is, with its own sampling."""
+        return Population(Point(state.table.ravel()), 1)
+
+    def metrics(self, state: TabularCEMState) -> dict[str, float]:
+        """Elites, rows visited, and how undecided the table is."""
+        shares = np.where(state.table > 0, state.table, 1.0)
+        entropy = float(-(state.table * np.log(shares)).sum(axis=1).mean())
+        return {**state.elites.metrics(), "visited": state.visited, "table_entropy": entropy}
