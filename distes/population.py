@@ -86,20 +86,23 @@ class Contextual(Distribution, Protocol):
 
 @dataclass(frozen=True)
 class Trace:
-    """What an engine recorded of one episode, for probes.
+    """What an engine recorded of one episode.
 
     Attributes:
         parameters: (d,) the episode's.
         observations: (T, k) encoded observations before normalisation.
         actions: (T, ...) actions, or what a policy chose before it made actions of it;
-            empty unless a probe asked for them.
-        rewards: (T,) rewards; empty unless a probe asked for them.
+            empty unless they were asked for.
+        rewards: (T,) rewards; empty unless they were asked for.
+        last_observation: (k,) after the last step, encoded; None unless actions were
+            asked for.
     """
 
     parameters: FloatArray
     observations: FloatArray
     actions: Array
     rewards: FloatArray
+    last_observation: FloatArray | None = None
 
 
 @runtime_checkable
@@ -145,6 +148,10 @@ class Population:
         task: evaluated instead of the search's own task (a learned model, say).
         max_steps: a step limit below the task's own.
         purpose: what the evaluation is for.
+        same_start: all episodes of a candidate begin with the same seed; a stochastic
+            policy acts differently in each.
+        rows: flat episodes that are run, ascending; None for all.
+        records: whether to give all that was seen and done, beside the rows.
     """
 
     distribution: Distribution
@@ -157,6 +164,9 @@ class Population:
     task: AnyTask | None = None
     max_steps: int | None = None
     purpose: Purpose = Purpose.SEARCH
+    same_start: bool = False
+    rows: IntArray | None = None
+    records: bool = False
 
     def __post_init__(self) -> None:
         """Let any whole number say how many episodes each candidate has."""
@@ -166,12 +176,17 @@ class Population:
     @property
     def num_episodes(self) -> int:
         """Episodes in all, m."""
+        if self.rows is not None:
+            return len(self.rows)
         if isinstance(self.episodes, int):
             return self.size * self.episodes
         return int(self.episodes.sum())
 
     def counts(self) -> IntArray:
         """Episodes of each candidate, (n,)."""
+        if self.rows is not None:
+            candidate, _ = self.locate(0, len(self.rows))
+            return np.bincount(candidate, minlength=self.size)
         if isinstance(self.episodes, int):
             return np.full(self.size, self.episodes, dtype=np.int64)
         return np.asarray(self.episodes, dtype=np.int64)
@@ -180,23 +195,33 @@ class Population:
         """Turn flat episode numbers into (candidate, episode within candidate).
 
         Args:
-            start: first flat number.
+            start: first flat number, among those that are run.
             stop: one past the last.
 
         Returns:
             Two (stop - start,) arrays.
         """
         flat = np.arange(start, stop, dtype=np.int64)
+        if self.rows is not None:
+            flat = np.asarray(self.rows, dtype=np.int64)[start:stop]
         if isinstance(self.episodes, int):
             return flat // self.episodes, flat % self.episodes
-        ends = np.cumsum(self.counts())
+        ends = np.cumsum(self.episodes)
         candidate = np.searchsorted(ends, flat, side="right")
-        return candidate, flat - (ends - self.counts())[candidate]
+        return candidate, flat - (ends - self.episodes)[candidate]
 
     def seeds(self, key: RunKey, start: int, stop: int) -> IntArray:
-        """Environment seeds of the flat episodes ``start .. stop``."""
+        """Seeds of the flat episodes ``start .. stop``."""
         candidate, episode = self.locate(start, stop)
         return episode_seeds(key, self.purpose, candidate // self.seed_group, episode)
+
+    def start_seeds(self, key: RunKey, start: int, stop: int) -> IntArray:
+        """What the environments of the flat episodes ``start .. stop`` are reset with."""
+        if not self.same_start:
+            return self.seeds(key, start, stop)
+        candidate, episode = self.locate(start, stop)
+        first = np.zeros_like(episode)
+        return episode_seeds(key, self.purpose, candidate // self.seed_group, first)
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,8 +282,9 @@ class Telemetry:
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """An evaluator's whole answer: results, and how they came about."""
+    """An evaluator's whole answer: results, how they came about, and what was recorded."""
 
     episodes: Episodes
     telemetry: Telemetry
     events: tuple[Mapping[str, object], ...] = ()
+    traces: tuple[Trace, ...] = ()

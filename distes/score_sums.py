@@ -98,7 +98,8 @@ class ScoreSums:
 
     def _baseline(self, seen: FloatArray, steps: int) -> FloatArray:
         if self.by_value is not None:
-            return np.einsum("ti,i->t", value_features(seen, steps), self.by_value)
+            values: FloatArray = np.einsum("ti,i->t", value_features(seen, steps), self.by_value)
+            return values
         if self.by_time is not None and len(self.by_time):
             # Beyond the last known step its value stands for the rest.
             return self.by_time[np.minimum(np.arange(steps), len(self.by_time) - 1)]

@@ -17,7 +17,7 @@ ROOT = Path(distes.__file__).parent
 LAYERS = [
     {"types", "errors", "registry", "population", "randomness", "numerics", "statistics", "shield"}
     | {"settings", "provenance", "project"},
-    {"distributions", "contextual", "context", "probes", "policies", "task", "envs"},
+    {"distributions", "contextual", "context", "probes", "score_sums", "policies", "task", "envs"},
     {"strategies", "rollouts"},
     {"evaluators", "runs"},
     {"problem", "search", "session", "results", "deployment", "configuration"}

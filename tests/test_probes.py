@@ -9,8 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distes.policies.direct import DirectPolicy
 from distes.population import Trace
 from distes.probes import ObservationMoments, fold, fold_chunk, whole_nodes
+
+POLICY = DirectPolicy(np.zeros(1))
+"""Moments of observations do not look at it."""
 
 
 def leaves(num_episodes, seed=0):
@@ -143,7 +147,7 @@ def test_moments_match_numpy(size):
     generator = np.random.default_rng(4)
     episodes = [generator.normal(3.0, 2.0, (steps, size)) for steps in (5, 1, 40, 17)]
     probe = ObservationMoments(np.full(size, 2.5))
-    reports = [probe.sums(trace(episode)) for episode in episodes]
+    reports = [probe.sums(trace(episode), POLICY, {}) for episode in episodes]
     rows = {name: np.stack([report[name] for report in reports]) for name in reports[0]}
     sums = fold(fold_chunk(0, len(episodes), rows), len(episodes))
     together = np.concatenate(episodes)
@@ -158,7 +162,7 @@ def test_moments_match_numpy(size):
 def test_a_centre_keeps_precision():
     """Otherwise a variance of 1 about 1e8 is lost: its squares cancel to nothing."""
     observations = 1e8 + np.random.default_rng(0).normal(size=(1000, 1))
-    sums = ObservationMoments(np.array([1e8])).sums(trace(observations))
+    sums = ObservationMoments(np.array([1e8])).sums(trace(observations), POLICY, {})
     shift = sums["observation_sum"] / 1000
     variance = sums["observation_square_sum"] / 1000 - shift**2
     assert variance == pytest.approx(observations.var(axis=0), rel=1e-6)
@@ -167,15 +171,17 @@ def test_a_centre_keeps_precision():
 def test_a_column_sums_alike_alone_and_beside_others():
     """Otherwise numpy's pairwise sum of a single column has other bits than the rest."""
     observations = np.random.default_rng(0).normal(size=(1000, 1)) * 1e3
-    alone = ObservationMoments(np.zeros(1)).sums(trace(observations))
-    beside = ObservationMoments(np.zeros(3)).sums(trace(np.repeat(observations, 3, axis=1)))
+    alone = ObservationMoments(np.zeros(1)).sums(trace(observations), POLICY, {})
+    beside = ObservationMoments(np.zeros(3)).sums(
+        trace(np.repeat(observations, 3, axis=1)), POLICY, {}
+    )
     for name in ("observation_sum", "observation_square_sum"):
         assert np.array_equal(np.repeat(alone[name], 3), beside[name])
 
 
 def test_an_episode_without_steps_adds_nothing():
     """Otherwise a failed episode has sums of another shape, and the tree cannot add them."""
-    sums = ObservationMoments(np.ones(3)).sums(trace(np.empty((0, 3))))
+    sums = ObservationMoments(np.ones(3)).sums(trace(np.empty((0, 3))), POLICY, {})
     assert {name: value.shape for name, value in sums.items()} == {
         "observation_count": (1,),
         "observation_sum": (3,),

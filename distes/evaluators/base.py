@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from distes.population import Evaluated, Population, RunKey, Telemetry
-from distes.rollouts.base import ROW, Chunk, all_rows, assemble
+from distes.rollouts.base import ROW, Chunk, all_rows, assemble, traces_of
 from distes.task import AnyTask
 
 FAULTS_KEPT = 3
@@ -105,6 +105,7 @@ def evaluated(
             summary=dict(summary),
         ),
         events=(*events, *_faults(population, chunks)),
+        traces=tuple(traces_of(population, chunks)),
     )
 
 

@@ -176,7 +176,10 @@ class RayEvaluator:
             population.num_episodes,
             handed_out_at=now,
         )
-        kind = (population.purpose, population.task is None, population.max_steps)
+        kind = (
+            *(population.purpose, population.task is None, population.max_steps),
+            population.records,
+        )
         cap = min(EPISODES_PER_CHUNK, max(1, INLINE_BYTES // self._bytes_per_episode(population)))
         self._evaluations[evaluation.number] = evaluation
         self._dispatcher.submit(evaluation.number, evaluation.missing, kind, cap)

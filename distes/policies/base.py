@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
 from numpy.random import Generator
@@ -44,6 +44,28 @@ class Policy(Protocol):
         Args:
             parameters: (d,).
         """
+
+
+Choose = Callable[[FloatArray, Generator], Any]
+"""(encoded observation (k,), the episode's generator) -> what was sampled."""
+
+
+@runtime_checkable
+class Sampler(Policy, Protocol):
+    """A stochastic policy that tells what it samples before that is made an action.
+
+    A trace holds the choices: the score of a clipped number would be that of another one.
+    """
+
+    def choose(self, parameters: FloatArray) -> Choose:
+        """Make the sampling function of one episode.
+
+        Args:
+            parameters: (d,).
+        """
+
+    def decode(self, choice: Any) -> Any:
+        """Make an action for ``env.step`` of a choice."""
 
 
 @dataclass(frozen=True)

@@ -17,30 +17,17 @@ import numpy as np
 from numpy.random import Generator
 
 from distes.numerics import arithmetic
-from distes.policies.base import Act, Policy
+from distes.policies.base import Act, Choose, Sampler
 from distes.policies.network import NetworkPolicy
 from distes.policies.spaces import ActionHead
 from distes.types import Array, FloatArray
-
-Choose = Callable[[FloatArray, Generator], Any]
-"""(encoded observation (k,), the episode's generator) -> choice."""
 
 Product = Callable[[FloatArray, FloatArray], FloatArray]
 
 
 @runtime_checkable
-class ScoredPolicy(Policy, Protocol):
+class ScoredPolicy(Sampler, Protocol):
     """A policy that samples, and can say how its choices depend on its parameters."""
-
-    def choose(self, parameters: FloatArray) -> Choose:
-        """Make the sampling function of one episode.
-
-        Args:
-            parameters: (d,).
-        """
-
-    def decode(self, choice: Any) -> Any:
-        """Make an action for ``env.step`` of a choice."""
 
     def log_prob(
         self, parameters: FloatArray, observations: FloatArray, choices: Array

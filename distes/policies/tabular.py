@@ -12,7 +12,7 @@ from gymnasium.spaces import Discrete
 from numpy.random import Generator
 
 from distes.errors import UsageError
-from distes.policies.base import Act, PolicySpec
+from distes.policies.base import Act, Choose, PolicySpec
 from distes.policies.spaces import describe
 from distes.types import FloatArray
 
@@ -102,11 +102,11 @@ class TabularPolicy:
         def act(observation: FloatArray, generator: Generator | None) -> int:
             if generator is None:
                 return first + int(table[int(observation[0])].argmax())
-            return first + choose(observation, generator)
+            return first + int(choose(observation, generator))
 
         return act
 
-    def choose(self, parameters: FloatArray) -> Callable[[FloatArray, Generator], int]:
+    def choose(self, parameters: FloatArray) -> Choose:
         """Make the sampling function of one episode, which inverts the distribution function.
 
         Args:

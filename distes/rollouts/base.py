@@ -34,6 +34,60 @@ MAX_FAULTS = 8
 
 
 @dataclass(frozen=True, eq=False)
+class PackedTraces:
+    """Traces end to end: a few arrays travel cheaper than many.
+
+    Parameters stay behind: whoever asked can draw them.
+
+    Attributes:
+        lengths: (m,) steps of each.
+        observations: (Σ T, k).
+        last_observations: (m, k).
+        actions: (Σ T, ...).
+        rewards: (Σ T,).
+    """
+
+    lengths: IntArray
+    observations: FloatArray
+    last_observations: FloatArray
+    actions: Array
+    rewards: FloatArray
+
+    @classmethod
+    def of(cls, traces: Sequence[Trace]) -> PackedTraces:
+        """Put traces together; those of failed episodes have no step."""
+        whole = [trace for trace in traces if len(trace.rewards)]
+        width = traces[0].observations.shape[1]
+        last = [
+            np.zeros(width) if trace.last_observation is None else trace.last_observation
+            for trace in traces
+        ]
+        return cls(
+            lengths=np.array([len(trace.rewards) for trace in traces], dtype=np.int64),
+            observations=np.concatenate([trace.observations for trace in traces]),
+            last_observations=np.array(last),
+            actions=np.concatenate([trace.actions for trace in whole]) if whole else np.empty(0),
+            rewards=np.concatenate([trace.rewards for trace in traces]),
+        )
+
+    def unpacked(self, parameters: FloatArray) -> list[Trace]:
+        """Take traces apart again, with their parameters (m, d)."""
+        ends = np.cumsum(self.lengths)
+        return [
+            Trace(
+                theta,
+                self.observations[end - length : end],
+                self.actions[end - length : end],
+                self.rewards[end - length : end],
+                last,
+            )
+            for theta, length, end, last in zip(
+                parameters, self.lengths, ends, self.last_observations, strict=True
+            )
+        ]
+
+
+@dataclass(frozen=True, eq=False)
 class Chunk:
     """The answer for the flat episodes ``start .. stop``.
 
@@ -45,6 +99,7 @@ class Chunk:
         contexts: (stop - start, k) or None.
         info: chosen keys of the final info, (stop - start,) each; NaN where absent.
         faults: (flat episode number, traceback) of failed episodes, the first few.
+        traces: what was recorded, if it was asked for.
     """
 
     start: int
@@ -54,6 +109,7 @@ class Chunk:
     contexts: FloatArray | None = None
     info: Mapping[str, FloatArray] = field(default_factory=dict)
     faults: list[tuple[int, str]] = field(default_factory=list)
+    traces: PackedTraces | None = None
 
 
 class Engine(Protocol):
@@ -101,6 +157,12 @@ def drawn_contexts(
     return imposed
 
 
+def empty_trace(policy: Policy) -> Trace:
+    """No step at all: what is left of an episode that failed."""
+    width = policy.observation_size
+    return Trace(np.zeros(policy.num_parameters), np.empty((0, width)), np.empty(0), np.empty(0))
+
+
 def joined(chunks: Sequence[Chunk]) -> Chunk:
     """Make one chunk of neighbours with one episode each.
 
@@ -119,7 +181,32 @@ def joined(chunks: Sequence[Chunk]) -> Chunk:
         contexts=np.concatenate(contexts) if contexts else None,
         info={name: np.concatenate([chunk.info[name] for chunk in chunks]) for name in first.info},
         faults=[fault for chunk in chunks for fault in chunk.faults][:MAX_FAULTS],
+        traces=_joined_traces([chunk.traces for chunk in chunks if chunk.traces is not None]),
     )
+
+
+def _joined_traces(packed: Sequence[PackedTraces]) -> PackedTraces | None:
+    if not packed:
+        return None
+    whole = [each.actions for each in packed if len(each.actions)]
+    return PackedTraces(
+        lengths=np.concatenate([each.lengths for each in packed]),
+        observations=np.concatenate([each.observations for each in packed]),
+        last_observations=np.concatenate([each.last_observations for each in packed]),
+        actions=np.concatenate(whole) if whole else np.empty(0),
+        rewards=np.concatenate([each.rewards for each in packed]),
+    )
+
+
+def traces_of(population: Population, chunks: Sequence[Chunk]) -> list[Trace]:
+    """Take the traces out of chunks that cover a population, in order; none if not asked for."""
+    found: list[Trace] = []
+    for chunk in sorted(chunks, key=lambda chunk: chunk.start):
+        if chunk.traces is not None:
+            candidate, _ = population.locate(chunk.start, chunk.stop)
+            contexts = chunk.contexts if population.distribution.uses_context else None
+            found += chunk.traces.unpacked(population.distribution.draw(candidate, contexts))
+    return found
 
 
 def all_rows(chunks: Sequence[Chunk]) -> Array:
@@ -154,16 +241,11 @@ def lost_episode(
         contexts = population.contexts[population.locate(flat, flat + 1)[0]]
     elif own.num_contexts:
         contexts = np.full((1, own.num_contexts), np.nan)
-    nothing = Trace(
-        np.zeros(policy.num_parameters),
-        np.empty((0, policy.observation_size)),
-        np.empty(0),
-        np.empty(0),
-    )
+    nothing = empty_trace(policy)
     leaves = {
         name: np.asarray(value)[np.newaxis]
         for probe in (population.probes if isinstance(own, Task) else ())
-        for name, value in probe.sums(nothing).items()
+        for name, value in probe.sums(nothing, policy, population.frozen).items()
     }
     return Chunk(
         start=flat,
@@ -172,6 +254,7 @@ def lost_episode(
         nodes=fold_chunk(flat, flat + 1, leaves) if leaves else [],
         contexts=contexts,
         info={name: np.full(1, np.nan) for name in (own.log_info if isinstance(own, Task) else ())},
+        traces=PackedTraces.of([nothing]) if population.records else None,
     )
 
 

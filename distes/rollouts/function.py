@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from distes.errors import UsageError
 from distes.policies.base import Policy
 from distes.population import Population, RunKey, Status
 from distes.rollouts.base import MAX_FAULTS, ROW, Chunk, drawn_contexts
@@ -34,7 +35,15 @@ class FunctionEngine:
         """There is nothing to make."""
 
     def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
-        """Evaluate the flat episodes ``start .. stop``."""
+        """Evaluate the flat episodes ``start .. stop``.
+
+        Raises:
+            UsageError: trajectories are asked for, which a function has not.
+        """
+        if population.records:
+            raise UsageError(
+                f"{self._task.name} is a function of the parameters: it has no trajectory"
+            )
         candidate, _ = population.locate(start, stop)
         seeds = population.seeds(key, start, stop)
         contexts = drawn_contexts(population, self._task, candidate, seeds)

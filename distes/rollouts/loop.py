@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -16,15 +16,17 @@ from numpy.random import Generator
 
 from distes.context import agrees, checked
 from distes.errors import UsageError
-from distes.policies.base import Act, Policy
+from distes.policies.base import Act, Policy, Sampler
 from distes.population import Contextual, Distribution, Population, RunKey, Status, Trace
 from distes.probes import fold_chunk
 from distes.randomness import policy_generator
-from distes.rollouts.base import MAX_FAULTS, ROW, Chunk, drawn_contexts
+from distes.rollouts.base import MAX_FAULTS, ROW, Chunk, PackedTraces, drawn_contexts, empty_trace
 from distes.task import Task
 from distes.types import Array, FloatArray, IntArray
 
 See = Callable[[Any], FloatArray]
+
+_EVERYTHING = frozenset({"observations", "actions", "rewards"})
 
 
 def make(task: Task, policy: Policy) -> LoopEngine:
@@ -69,7 +71,8 @@ class LoopEngine:
             else population.distribution.draw(np.arange(first, int(candidate[-1]) + 1))
         )
         seeds = population.seeds(key, start, stop)
-        given = drawn_contexts(population, self._task, candidate, seeds)
+        starts = population.start_seeds(key, start, stop).tolist()
+        given = drawn_contexts(population, self._task, candidate, np.array(starts, dtype=np.int64))
         contexts = given
         if given is None and self._task.num_contexts:
             contexts = np.full((size, self._task.num_contexts), np.nan)
@@ -77,7 +80,11 @@ class LoopEngine:
         info = {name: np.full(size, np.nan) for name in self._task.log_info}
         leaves: dict[str, FloatArray] = {}
         faults: list[tuple[int, str]] = []
-        episode = _Episode(self._policy, population, self._limit)
+        records = frozenset[str]().union(*(probe.records for probe in population.probes))
+        if population.records:
+            records = _EVERYTHING
+        traces: list[Trace] = []
+        episode = _Episode(self._policy, population, self._limit, records)
         reuses = self._task.reuses_env
         # Tuples of plain numbers, made an array once: writing fields one by one is slow.
         lines: list[tuple[Any, ...]] = []
@@ -88,7 +95,7 @@ class LoopEngine:
                 if self._env is None:
                     self._env = self._task.make_env()
                 asked = None if given is None else given[i]
-                observation, shown = episode.reset(self._env, seed, asked)
+                observation, shown = episode.reset(self._env, starts[i], asked)
                 if contexts is not None:
                     contexts[i] = self._context(self._env, observation, shown, asked)
                 theta = draw(i) if parameters is None else parameters[number - first]
@@ -96,8 +103,10 @@ class LoopEngine:
                 for name, column in info.items():
                     column[i] = _number(name, last.get(name, np.nan))
                 outcome: tuple[Any, ...] = episode.outcome
-                if population.probes and outcome[-1] is Status.OK:
-                    _report(population, episode.trace(theta), leaves, i, size)
+                if records:
+                    trace = episode.trace(theta)
+                    if population.probes and outcome[-1] is Status.OK:
+                        _report(population, self._policy, trace, leaves, i, size)
             except UsageError:
                 raise
             except Exception:  # noqa: BLE001 - the user's environment may raise anything
@@ -109,8 +118,10 @@ class LoopEngine:
                 if not reuses:
                     self._discard()
             lines.append((*outcome, started_at, time.perf_counter() - began))
+            if population.records:
+                traces.append(trace if outcome[-1] is Status.OK else empty_trace(self._policy))
         if population.probes and not leaves:
-            _report(population, episode.empty_trace(), leaves, 0, size)
+            _report(population, self._policy, empty_trace(self._policy), leaves, 0, size)
         return Chunk(
             start=start,
             stop=stop,
@@ -119,6 +130,7 @@ class LoopEngine:
             contexts=contexts,
             info=info,
             faults=faults,
+            traces=PackedTraces.of(traces) if population.records else None,
         )
 
     def _context(
@@ -151,7 +163,13 @@ class _Episode:
 
     outcome: tuple[float, int, bool, bool, Status]
 
-    def __init__(self, policy: Policy, population: Population, limit: int | None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        population: Population,
+        limit: int | None,
+        records: frozenset[str],
+    ) -> None:
         self._policy = policy
         limits = [n for n in (limit, population.max_steps) if n is not None]
         self._limit = min(limits) if limits else None
@@ -160,8 +178,9 @@ class _Episode:
         self._see = (
             encode if normalise is None else lambda observation: normalise(encode(observation))
         )
-        self._records = frozenset[str]().union(*(p.records for p in population.probes))
+        self._records = records
         self._observations: list[FloatArray] = []
+        self._last: FloatArray | None = None
         self._actions: list[Any] = []
         self._rewards: list[float] = []
 
@@ -185,7 +204,9 @@ class _Episode:
         act = self._policy.bind(parameters)
         generator = policy_generator(seed) if self._policy.stochastic else None
         if self._records:
-            return self._recorded(env, act, generator, observation, info)
+            return self._recorded(
+                env, self._choosing(parameters, act), generator, observation, info
+            )
         see, step = self._see, env.step
         total = 0.0
         terminated = truncated = False
@@ -199,16 +220,23 @@ class _Episode:
         self._finish(total, steps, terminated, truncated)
         return info
 
+    def _choosing(self, parameters: FloatArray, act: Act) -> tuple[Act, Callable[[Any], Any]]:
+        """What is recorded as an action, and what makes an action of it."""
+        if isinstance(self._policy, Sampler):
+            return cast("Act", self._policy.choose(parameters)), self._policy.decode
+        return act, lambda action: action
+
     def _recorded(
         self,
         env: gym.Env[Any, Any],
-        act: Act,
+        choosing: tuple[Act, Callable[[Any], Any]],
         generator: Generator | None,
         observation: Any,
         info: dict[str, Any],
     ) -> dict[str, Any]:
         """Run the same loop, keeping what the probes asked for."""
         observations, actions, rewards = [], [], []
+        choose, decode = choosing
         keeps_actions = bool(self._records - {"observations"})
         normalise = self._normalise
         total = 0.0
@@ -216,15 +244,16 @@ class _Episode:
         for steps in self._counter():  # noqa: B007 - the count is used after the loop
             seen = self._encode(observation)
             observations.append(seen.copy())  # it may be the environment's own array
-            action = act(seen if normalise is None else normalise(seen), generator)
-            observation, reward, terminated, truncated, info = env.step(action)
+            choice = choose(seen if normalise is None else normalise(seen), generator)
+            observation, reward, terminated, truncated, info = env.step(decode(choice))
             total += float(reward)
             if keeps_actions:
-                actions.append(action)
+                actions.append(choice)
                 rewards.append(float(reward))
             if terminated or truncated:
                 break
         self._observations, self._actions, self._rewards = observations, actions, rewards
+        self._last = self._encode(observation).copy() if keeps_actions else None
         self._finish(total, steps, terminated, truncated)
         return info
 
@@ -249,13 +278,7 @@ class _Episode:
             np.array(self._observations, dtype=np.float64),
             np.array(self._actions),
             np.array(self._rewards, dtype=np.float64),
-        )
-
-    def empty_trace(self) -> Trace:
-        """No step at all: gives a failed episode's sums their shape."""
-        width = self._policy.observation_size
-        return Trace(
-            np.zeros(self._policy.num_parameters), np.empty((0, width)), np.empty(0), np.empty(0)
+            self._last,
         )
 
 
@@ -304,11 +327,16 @@ def _number(name: str, value: Any) -> float:
 
 
 def _report(
-    population: Population, trace: Trace, leaves: dict[str, FloatArray], i: int, size: int
+    population: Population,
+    policy: Policy,
+    trace: Trace,
+    leaves: dict[str, FloatArray],
+    i: int,
+    size: int,
 ) -> None:
     """Write an episode's sums into row i; failed episodes keep rows of zeros."""
     for probe in population.probes:
-        for name, value in probe.sums(trace).items():
+        for name, value in probe.sums(trace, policy, population.frozen).items():
             if name not in leaves:
                 leaves[name] = np.zeros((size, *value.shape))
             leaves[name][i] = value

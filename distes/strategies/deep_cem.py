@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -65,7 +65,7 @@ class DeepCEMState:
     parameters: FloatArray
     adam: AdamState
     memory: tuple[Pairs, ...] = ()
-    elites: EliteFigures = EliteFigures()
+    elites: EliteFigures = field(default_factory=EliteFigures)
     loss: float = math.nan
     pairs: int = 0
 
@@ -132,9 +132,7 @@ class DeepCEM(Sessions[DeepCEMState]):
         fitted = self._fit(problem, state, used)
         return replace(fitted, memory=used[: self.reuse])
 
-    def _fit(
-        self, problem: Problem, state: DeepCEMState, used: tuple[Pairs, ...]
-    ) -> DeepCEMState:
+    def _fit(self, problem: Problem, state: DeepCEMState, used: tuple[Pairs, ...]) -> DeepCEMState:
         policy = scored.policy_of(problem, "deep_cem")
         observations = np.concatenate([each.observations for each in used])
         choices = np.concatenate([each.choices for each in used])

@@ -14,6 +14,7 @@ folded where the episodes run.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -162,9 +163,8 @@ class Reinforce(Strategy[ReinforceState]):
             return_std=math.sqrt(variance),
         )
 
-    def _gradient(self, sums: Episodes | object, mean: float, std: float) -> FloatArray:
+    def _gradient(self, sums: Mapping[str, FloatArray], mean: float, std: float) -> FloatArray:
         """Sum over the generation of scores times returns less the baseline, (d,)."""
-        assert isinstance(sums, dict)  # noqa: S101 - folded by the evaluator
         score, score_return = sums["score"], sums["score_return"]
         gradient: FloatArray = score_return
         if self.baseline == "variance_optimal":
@@ -192,13 +192,13 @@ class Reinforce(Strategy[ReinforceState]):
         }
 
 
-def _by_time(sums: dict[str, FloatArray]) -> FloatArray:
+def _by_time(sums: Mapping[str, FloatArray]) -> FloatArray:
     """Mean return-to-go of every time step that was reached."""
     reached = sums["time_count"] > 0
     return sums["time_sum"][reached] / sums["time_count"][reached]
 
 
-def _by_value(sums: dict[str, FloatArray]) -> FloatArray:
+def _by_value(sums: Mapping[str, FloatArray]) -> FloatArray:
     """Ridge regression of returns-to-go on the value features."""
     gram = sums["value_gram"]
     ridge = RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))

@@ -11,7 +11,7 @@ A row becomes the frequencies of the elites' actions there, smoothed with what i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from distes.distributions import Point
 from distes.errors import UsageError
 from distes.policies.tabular import TabularPolicy
 from distes.population import Episodes, Population
-from distes.strategies.base import Problem, Strategy
+from distes.strategies.base import Problem
 from distes.strategies.elites import EliteFigures
 from distes.strategies.sessions import Sessions, chosen_rows, elite_sessions
 from distes.types import FloatArray
@@ -38,7 +38,7 @@ class TabularCEMState:
 
     generation: int
     table: FloatArray
-    elites: EliteFigures = EliteFigures()
+    elites: EliteFigures = field(default_factory=EliteFigures)
     visited: float = math.nan
 
 
