@@ -118,7 +118,7 @@ def fit(rows: FloatArray, targets: FloatArray) -> GaussianProcess:
         )
     center, spread = _standard(rows)
     target_center, target_spread = _standard(targets)
-    inputs = (rows - center) / spread
+    inputs = np.ascontiguousarray((rows - center) / spread)
     outputs = (targets - target_center) / target_spread
     with arithmetic.one_blas_thread():
         chosen = np.array([_likeliest(inputs, outputs[:, o]) for o in range(targets.shape[1])])
@@ -192,7 +192,8 @@ def _solver(inputs: FloatArray, output: FloatArray, chosen: FloatArray) -> Float
     kernel = _kernel(inputs, inputs, np.array(length_scales), signal)
     factor = np.linalg.cholesky(kernel + noise * np.eye(len(inputs)))
     inverse = np.linalg.solve(factor, np.eye(len(inputs)))
-    return np.column_stack([inverse.T @ (inverse @ output), inverse.T])
+    # Row by row in memory: `arithmetic.product` sums in the order of what lies there.
+    return np.ascontiguousarray(np.column_stack([inverse.T @ (inverse @ output), inverse.T]))
 
 
 def _likeliest(inputs: FloatArray, output: FloatArray) -> FloatArray:
