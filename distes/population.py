@@ -132,6 +132,39 @@ def normalised(observations: FloatArray, frozen: Mapping[str, FloatArray]) -> Fl
 
 
 @dataclass(frozen=True, eq=False)
+class Again:
+    """Episodes that were run before, sorted by (candidate, episode).
+
+    Attributes:
+        candidate: (r,).
+        episode: (r,) within the candidate.
+        seed: (r,).
+        start_seed: (r,) what their environments were reset with.
+    """
+
+    candidate: IntArray
+    episode: IntArray
+    seed: IntArray
+    start_seed: IntArray
+
+    @classmethod
+    def of(cls, population: Population, episodes: Episodes, rows: IntArray) -> Again:
+        """Name some episodes of a population.
+
+        Args:
+            population: that was evaluated.
+            episodes: what happened, all of it.
+            rows: (r,) of the episodes, ascending.
+        """
+        start = episodes.seed
+        if population.same_start:
+            _, first, which = np.unique(episodes.candidate, return_index=True, return_inverse=True)
+            start = episodes.seed[first][which]
+        columns = (episodes.candidate, episodes.episode, episodes.seed, start)
+        return cls(*(column[rows] for column in columns))
+
+
+@dataclass(frozen=True, eq=False)
 class Population:
     """How to draw candidates, how many, how often to try each, what to report.
 
@@ -150,8 +183,8 @@ class Population:
         purpose: what the evaluation is for.
         same_start: all episodes of a candidate begin with the same seed; a stochastic
             policy acts differently in each.
-        rows: flat episodes that are run, ascending; None for all.
-        records: whether to give all that was seen and done, beside the rows.
+        again: episodes that are run in place of all, as they were before; None for all.
+        records: whether to give all that was seen and done, beside the results.
     """
 
     distribution: Distribution
@@ -165,7 +198,7 @@ class Population:
     max_steps: int | None = None
     purpose: Purpose = Purpose.SEARCH
     same_start: bool = False
-    rows: IntArray | None = None
+    again: Again | None = None
     records: bool = False
 
     def __post_init__(self) -> None:
@@ -176,17 +209,16 @@ class Population:
     @property
     def num_episodes(self) -> int:
         """Episodes in all, m."""
-        if self.rows is not None:
-            return len(self.rows)
+        if self.again is not None:
+            return len(self.again.seed)
         if isinstance(self.episodes, int):
             return self.size * self.episodes
         return int(self.episodes.sum())
 
     def counts(self) -> IntArray:
         """Episodes of each candidate, (n,)."""
-        if self.rows is not None:
-            candidate, _ = self.locate(0, len(self.rows))
-            return np.bincount(candidate, minlength=self.size)
+        if self.again is not None:
+            return np.bincount(self.again.candidate, minlength=self.size)
         if isinstance(self.episodes, int):
             return np.full(self.size, self.episodes, dtype=np.int64)
         return np.asarray(self.episodes, dtype=np.int64)
@@ -201,9 +233,9 @@ class Population:
         Returns:
             Two (stop - start,) arrays.
         """
+        if self.again is not None:
+            return self.again.candidate[start:stop], self.again.episode[start:stop]
         flat = np.arange(start, stop, dtype=np.int64)
-        if self.rows is not None:
-            flat = np.asarray(self.rows, dtype=np.int64)[start:stop]
         if isinstance(self.episodes, int):
             return flat // self.episodes, flat % self.episodes
         ends = np.cumsum(self.episodes)
@@ -212,11 +244,15 @@ class Population:
 
     def seeds(self, key: RunKey, start: int, stop: int) -> IntArray:
         """Seeds of the flat episodes ``start .. stop``."""
+        if self.again is not None:
+            return self.again.seed[start:stop]
         candidate, episode = self.locate(start, stop)
         return episode_seeds(key, self.purpose, candidate // self.seed_group, episode)
 
     def start_seeds(self, key: RunKey, start: int, stop: int) -> IntArray:
         """What the environments of the flat episodes ``start .. stop`` are reset with."""
+        if self.again is not None:
+            return self.again.start_seed[start:stop]
         if not self.same_start:
             return self.seeds(key, start, stop)
         candidate, episode = self.locate(start, stop)

@@ -10,6 +10,7 @@ import numpy as np
 from distes.evaluators.base import Evaluator
 from distes.policies.base import Policy
 from distes.population import (
+    Again,
     Distribution,
     Episodes,
     Evaluated,
@@ -131,7 +132,8 @@ class SearchProblem:
         if self.evaluator is None:
             raise RuntimeError("a strategy can see trajectories in tell, not before")
         order = whole[np.argsort(rows[whole], kind="stable")]
-        recorded = replace(population, rows=rows[order], records=True, probes=())
+        again = Again.of(population, episodes, rows[order])
+        recorded = replace(population, again=again, records=True, probes=())
         key = RunKey(self.seed, self.generation)
         found = self.evaluator.submit(recorded, key).result().traces
         for place, trace in zip(order.tolist(), found, strict=True):

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from distes.contextual import LinearGaussian
-from distes.distributions import Gaussian
+from distes.distributions import Gaussian, Point
 from distes.errors import UsageError
 from distes.evaluators.serial import SerialEvaluator
 from distes.numerics.features import make
 from distes.policies import MLP, Linear
+from distes.policies.softmax import Softmax
 from distes.population import Population, Purpose, RunKey
 from distes.problem import SearchProblem
 from distes.randomness import noise_key
@@ -128,6 +129,23 @@ def test_they_are_neither_logged_nor_counted() -> None:
     assert logged == []
     problem.run(population)
     assert logged[0][0] == RunKey(3, 2, 1), "a trajectory took a number"
+
+
+def test_episodes_from_one_start() -> None:
+    """All of a candidate's begin alike; a stochastic policy acts differently in each."""
+    problem = problem_for(Task("CartPole-v1"), Softmax())
+    point = Point(np.zeros(problem.num_parameters))
+    population = Population(point, 4, episodes=3, same_start=True)
+    episodes = evaluate(problem, population)
+    assert len(np.unique(episodes.seed)) == 12
+    traces = problem.trajectories(population, episodes, np.arange(12))
+    for row, trace in enumerate(traces):
+        assert trace.rewards.sum() == episodes.episode_return[row]
+        first = traces[row - row % 3]
+        assert np.array_equal(trace.observations[0], first.observations[0])
+    assert len({tuple(trace.actions.tolist()) for trace in traces}) > 8
+    starts = [tuple(trace.observations[0]) for trace in traces]
+    assert len(set(starts)) == 4
 
 
 def value(parameters: FloatArray) -> float:
