@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from distes.errors import UsageError
 from distes.evaluators.base import Evaluator
 from distes.policies.base import Policy
 from distes.population import (
@@ -129,8 +130,12 @@ class SearchProblem:
         traces = [empty_trace(self.policy) for _ in rows]
         rows = np.asarray(rows)
         whole = np.flatnonzero(episodes.status[rows] == Status.OK)
+        if isinstance(self.task, FunctionTask):
+            raise UsageError(f"{self.task.name} is a function: it has no trajectories")
         if self.evaluator is None:
             raise RuntimeError("a strategy can see trajectories in tell, not before")
+        if not len(whole):
+            return traces
         order = whole[np.argsort(rows[whole], kind="stable")]
         again = Again.of(population, episodes, rows[order])
         recorded = replace(population, again=again, records=True, probes=())
