@@ -23,11 +23,10 @@ from distes.evaluators.base import Evaluator
 from distes.evaluators.fingerprint import fingerprint
 from distes.evaluators.serial import SerialEvaluator
 from distes.policies.base import Policy, PolicySpec
-from distes.policies.linear import Linear
 from distes.problem import SearchProblem
 from distes.provenance import provenance
 from distes.randomness import strategy_generator
-from distes.registry import name_of
+from distes.registry import find, name_of
 from distes.results import Observer, Reevaluation, Result, finished
 from distes.runs.location import URI, Location, locate
 from distes.runs.reader import Run, exists_run, load
@@ -66,7 +65,7 @@ class Search:
 
     Attributes:
         task: a task, a Gymnasium id, or a function that makes an environment.
-        policy: None is `policies.Linear` for an environment.
+        policy: None is the strategy's own choice for an environment, mostly linear.
         strategy: None is `strategies.CEM`.
         population: candidates per generation; None is the strategy's own number.
         episodes: per candidate.
@@ -132,10 +131,11 @@ class Search:
         """Fill in what follows from the rest, and refuse what cannot be."""
         if not isinstance(self.task, AnyTask):
             self.task = Task(env=self.task)
-        if self.policy is None and not isinstance(self.task, FunctionTask):
-            self.policy = Linear()
         if self.strategy is None:
             self.strategy = CEM()
+        if self.policy is None and not isinstance(self.task, FunctionTask):
+            chosen: Any = find("policies", self.strategy.default_policy, PolicySpec)
+            self.policy = chosen()
         for name in ("population", "generations", "max_episodes", "max_env_steps"):
             require_at_least(name, getattr(self, name), 1)
         for name in ("episodes", "heldout_every", "heldout_episodes", "final_episodes"):

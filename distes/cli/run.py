@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,10 @@ class RunCommand(click.Command):
 
         file = _file(args)
         config = configuration.read_toml(Path(file)) if file else {}
-        named = {
-            table: _last(args, flag_of(table))
-            or configuration.table_of(config.get(table, {})).get("name", default)
-            for table, default in DEFAULTS.items()
-        }
+        named: dict[str, str] = {}
+        for table in TABLES:
+            asked = _last(args, flag_of(table))
+            named[table] = asked or _named(config, table, named.get("strategy", ""))
         ctx.meta[_STATE] = (config, _options(named, self.without))
         return super().parse_args(ctx, args)
 
@@ -67,7 +66,7 @@ class RunCommand(click.Command):
             if meant:
                 return f"unknown flag '{flag}': did you mean '{meant[0]}'?"
             return str(unknown("flag", flag, [f for f in flags if "." not in f]))
-        if table not in DEFAULTS:
+        if table not in TABLES:
             return None
         package, base = configuration.ROOMS[table]
         owners = [
@@ -78,7 +77,8 @@ class RunCommand(click.Command):
         title = next(title for title in _groups(ctx) if title.lower().startswith(table))
         chosen = title.partition(":")[0].split()[1]
         if owners:
-            return f"'{flag}' belongs to {table} {' and '.join(owners)}, and this run's is {chosen}"
+            named = " and ".join(filter(None, [", ".join(owners[:-1]), owners[-1]]))
+            return f"'{flag}' belongs to {table} {named}, and this run's is {chosen}"
         own = [f for f in flags if f.startswith(f"--{table}.")]
         return str(unknown(f"flag of {table} {chosen}", flag, own))
 
@@ -86,8 +86,27 @@ class RunCommand(click.Command):
 _PATHS = ("--out", "--start-from", "--storage", "--name", "--job-id")
 """Flags whose value may be called anything, NAME.toml too."""
 
-DEFAULTS = {"strategy": "cem", "policy": "linear"}
-"""What runs where neither flags nor file name a strategy or a policy."""
+TABLES = ("strategy", "policy")
+"""What else has flags of its own."""
+
+
+def _named(config: Mapping[str, Any], table: str, strategy: str) -> str:
+    """Name what a file chooses, or what runs where it chooses nothing.
+
+    Args:
+        config: of the file.
+        table: ``strategy`` or ``policy``.
+        strategy: that is chosen; it has a policy of its own choice.
+    """
+    from distes import configuration
+
+    found = configuration.table_of(config.get(table, {})).get("name")
+    if found is not None:
+        return str(found)
+    if table == "strategy":
+        return "cem"
+    chosen: str = configuration.choose("strategy", strategy).default_policy  # type: ignore[attr-defined]
+    return chosen
 
 
 def configured(ctx: click.Context, target: str) -> dict[str, Any]:
@@ -103,12 +122,12 @@ def configured(ctx: click.Context, target: str) -> dict[str, Any]:
     above = given(ctx.command.get_params(ctx), ctx.params)
     if not target.endswith(".toml"):
         above["env"] = target
-    for table, default in DEFAULTS.items():
+    strategy = ctx.params["strategy"] or _named(config, "strategy", "")
+    for table in TABLES:
         if ctx.params[table] is not None:
             above[table] = {"name": ctx.params[table], **above.get(table, {})}
         elif table in above:
-            named = configuration.table_of(config.get(table, {})).get("name", default)
-            above[table] = {"name": named, **above[table]}
+            above[table] = {"name": _named(config, table, strategy), **above[table]}
     return configuration.merge(config, above)
 
 
@@ -117,7 +136,7 @@ def given_flags(ctx: click.Context) -> list[str]:
     flags = []
     for option in ctx.command.get_params(ctx):
         value = ctx.params.get(option.name or "")
-        if value is None or not (isinstance(option, SettingOption) or option.name in DEFAULTS):
+        if value is None or not (isinstance(option, SettingOption) or option.name in TABLES):
             continue
         if isinstance(value, bool):
             flags.append(option.opts[0] if value else option.secondary_opts[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from distes.policies.base import Policy
 from distes.population import Distribution, Episodes, Population, Trace
@@ -84,6 +84,9 @@ class Strategy(ABC, Generic[S]):
     State is a plain dataclass of arrays and numbers, so that any strategy can be saved.
     All methods are free of side effects: the same arguments give the same result.
     """
+
+    default_policy: ClassVar[str] = "linear"
+    """Name of the policy where the user chooses none."""
 
     def check(self, problem: Problem) -> None:
         """Refuse what cannot work, before anything starts.

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -81,6 +82,8 @@ class DeepCEM(Sessions[DeepCEMState]):
         l2: weight of the squared parameters in the loss, >= 0.
         reuse: generations whose elites are used again.
     """
+
+    default_policy: ClassVar[str] = "sampled"
 
     epochs: int = 1
     learning_rate: float = 1e-3

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -75,6 +75,8 @@ class Reinforce(Strategy[ReinforceState]):
         entropy_bonus: weight of the policy's entropy in what is climbed, >= 0.
         horizon: time steps that the per_time_step baseline tells apart.
     """
+
+    default_policy: ClassVar[str] = "softmax"
 
     learning_rate: float = 0.02
     optimiser: Literal["adam", "sgd"] = "adam"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -50,6 +51,8 @@ class TabularCEM(Sessions[TabularCEMState]):
         learning_rate: share of the new frequencies in the table, in (0, 1].
         pseudo_count: added to every action's count in a visited row, >= 0.
     """
+
+    default_policy: ClassVar[str] = "tabular"
 
     percentile: float = 50.0
     learning_rate: float = 0.5

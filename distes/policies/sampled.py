@@ -1,0 +1,66 @@
+"""Stochastic policies for whatever actions there are: softmax, or normal noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.spaces import Box
+
+from distes.policies.base import PolicySpec
+from distes.policies.gaussian import Gaussian
+from distes.policies.network import Activation
+from distes.policies.scored import CategoricalPolicy, GaussianPolicy
+from distes.policies.softmax import Softmax
+
+
+@dataclass(frozen=True)
+class Sampled(PolicySpec):
+    """A softmax over Discrete actions; for Box, normal noise about a mean.
+
+    Parameters lie layer by layer, as those of softmax and gaussian.
+
+    Attributes:
+        hidden: sizes of the hidden layers; none makes it linear.
+        activation: after each hidden layer.
+        bias: add b in each layer.
+        scale_observations: map finite bounds of observations to -1 and 1.
+        rescale_actions: let outputs -1 and 1 mean the bounds of a Box.
+        std: of the noise for Box, in units of the outputs, > 0.
+    """
+
+    hidden: tuple[int, ...] = (20, 20)
+    activation: Activation = "tanh"
+    bias: bool = True
+    scale_observations: bool = False
+    rescale_actions: bool = False
+    std: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse what either of the two refuses."""
+        self._gaussian()
+
+    def _gaussian(self) -> Gaussian:
+        return Gaussian(
+            self.hidden,
+            self.activation,
+            self.bias,
+            self.scale_observations,
+            self.rescale_actions,
+            self.std,
+        )
+
+    def build(
+        self, observation_space: gym.Space[Any], action_space: gym.Space[Any]
+    ) -> CategoricalPolicy | GaussianPolicy:
+        """Build the policy for an environment.
+
+        Raises:
+            UsageError: actions are neither Discrete nor Box, or observations are not
+                supported.
+        """
+        if isinstance(action_space, Box):
+            return self._gaussian().build(observation_space, action_space)
+        spec = Softmax(self.hidden, self.activation, self.bias, self.scale_observations)
+        return spec.build(observation_space, action_space)
