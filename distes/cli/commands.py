@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+from click.core import ParameterSource
 
 from distes.cli.interrupts import Interrupted, interruptible, listen
 from distes.cli.options import SettingOption
@@ -235,13 +236,40 @@ def evaluate(
     metavar="AXIS",
     help="episodes, env_steps or seconds",
 )
+@click.option(
+    "--over",
+    type=Among(["context", "parameters"]),
+    metavar="WHAT",
+    help="context: returns over the context; parameters: what the upper policy chooses over it",
+)
+@click.option("--components", metavar="N,N,...", help="of the context, with --over (all)")
+@click.pass_context
 def plot(
-    runs: tuple[Location, ...], out: Location, x: Literal["episodes", "env_steps", "seconds"]
+    ctx: click.Context,
+    /,
+    runs: tuple[Location, ...],
+    out: Location,
+    x: Literal["episodes", "env_steps", "seconds"],
+    over: str | None,
+    components: str | None,
 ) -> None:
-    """Draw learning curves of one or more runs."""
-    from distes.analysis.plots import plot as draw
+    """Draw learning curves of one or more runs; with --over, a contextual run's solution."""
+    if over is None:
+        from distes.analysis.plots import plot as draw
 
-    draw(list(runs), out, x)
+        if components is not None:
+            raise UsageError("--components are those of a context: give --over, too")
+        draw(list(runs), out, x)
+    else:
+        from distes.analysis.context_plots import plot_returns
+        from distes.analysis.parameter_plots import plot_parameters
+
+        if len(runs) > 1:
+            raise UsageError(f"--over {over} draws one run, and {len(runs)} are given")
+        if ctx.get_parameter_source("x") is not ParameterSource.DEFAULT:
+            raise UsageError(f"--x is an axis of learning curves: leave it out with --over {over}")
+        chosen = None if components is None else _whole_numbers(components)
+        (plot_returns if over == "context" else plot_parameters)(runs[0], out, chosen)
     click.echo(out)
 
 
@@ -330,6 +358,16 @@ def _contexts(texts: tuple[str, ...]) -> list[list[float]]:
     if len({len(each) for each in found}) > 1:
         raise UsageError(f"--context {' and '.join(texts)} are of different lengths")
     return found
+
+
+def _whole_numbers(text: str) -> list[int]:
+    """Read the components of a context."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(
+            f"--components '{text}' is not whole numbers separated by commas"
+        ) from None
 
 
 def _json(figures: Mapping[Any, Any]) -> str:
