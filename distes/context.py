@@ -26,6 +26,10 @@ ContextChoice = str | ContextSampler
 NAMES = ("observation", "observation:INDICES", "info", "uniform")
 
 
+class NotFiniteError(UsageError):
+    """A context holds NaN or infinity: one episode's fault, where others are fine."""
+
+
 @dataclass(frozen=True)
 class ContextSource:
     """What a task says of its contexts.
@@ -191,7 +195,7 @@ def checked(context: Any, size: int | None) -> FloatArray:
         due = "(k,)" if size is None else f"({size},)"
         raise UsageError(f"a context has shape {row.shape}, {due} is due")
     if not np.isfinite(row).all():
-        raise UsageError(f"the context {row.tolist()} is not finite")
+        raise NotFiniteError(f"the context {row.tolist()} is not finite")
     return row
 
 

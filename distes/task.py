@@ -276,12 +276,21 @@ class Task(AnyTask):
     def _shown_context(self, asked: FloatArray | None) -> FloatArray:
         env = self.make_env()
         try:
-            options = None if asked is None else {"context": asked.copy()}
-            reset = env.reset(seed=0, options=options)
+            reset = env.reset(seed=0) if asked is None else self._asked(env, asked)
             see = self.contexts.encoder(env.observation_space)
             return self.contexts.settle(self.name, see, reset, asked, None)
         finally:
             env.close()
+
+    def _asked(self, env: gym.Env[Any, Any], context: FloatArray) -> tuple[Any, dict[str, Any]]:
+        """Reset with a context; what goes wrong then is the context's fault."""
+        try:
+            return env.reset(seed=0, options={"context": context.copy()})
+        except Exception as error:
+            raise UsageError(
+                f"{self.name} can't be reset with the context {context.tolist()}: "
+                f"{type(error).__name__}: {' '.join(str(error).split())}"
+            ) from error
 
     def build_policy(self, spec: PolicySpec | None) -> Policy:
         """Build the policy for the environment's spaces."""

@@ -247,7 +247,7 @@ class Lost(Windy):
     """Its context is not a number."""
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        observation, info = super().reset(seed=seed, options=options)
+        observation, _ = super().reset(seed=seed, options=options)
         return observation, {"context": [np.nan, 0.0]}
 
 
@@ -328,3 +328,22 @@ def fragile_bowl(parameters: Any, context: Any) -> float:
     if context[0] > 0.5:
         raise RuntimeError("the bowl is broken")
     return bowl(parameters, context)
+
+
+class StaleMute(Stale):
+    """Keeps its first context, and does not show it."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        observation, _ = super().reset(seed=seed, options=options)
+        return observation[:1], {}
+
+    def _observation(self) -> Any:
+        return np.array([self.position, 0.0, 0.0], dtype=np.float32)
+
+
+class Unseeded(Windy):
+    """Its info's context is drawn from nowhere, and has no other effect."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        observation, _ = super().reset(seed=seed, options=options)
+        return observation, {"context": [time.perf_counter(), 0.0]}

@@ -141,12 +141,14 @@ def finish(figure: Figure, headings: Sequence[str]) -> None:
         figure: its panels are drawn; the first one explains all.
         headings: lines; empty ones are left out.
     """
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     text = "\n".join(filter(None, headings))
     figure.suptitle(text, x=0.015, ha="left", fontsize=12, linespacing=1.4)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=3, frameon=False, fontsize=10.5)
     engine = figure.get_layout_engine()
-    assert engine is not None  # noqa: S101 - of the style
+    assert isinstance(engine, ConstrainedLayoutEngine)  # noqa: S101 - of the style
     engine.set(w_pad=0.12)
 
 

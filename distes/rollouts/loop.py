@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.random import Generator
 
+from distes.context import NotFiniteError
 from distes.errors import UsageError
 from distes.policies.base import Act, Policy
 from distes.population import Population, RunKey, Status, Trace
@@ -107,9 +108,9 @@ class LoopEngine:
                 outcome: tuple[Any, ...] = episode.outcome
                 if population.probes and outcome[-1] is Status.OK:
                     _report(population, episode.trace(theta), leaves, i, size)
-            except UsageError:
-                raise
-            except Exception:  # noqa: BLE001 - the user's environment may raise anything
+            except Exception as error:
+                if isinstance(error, UsageError) and not isinstance(error, NotFiniteError):
+                    raise
                 outcome = (np.nan, 0, False, False, Status.ERROR)
                 if len(faults) < MAX_FAULTS:
                     faults.append((start + i, traceback.format_exc()))

@@ -157,7 +157,7 @@ class Run:
         found = []
         for name in _parts(self._folder, EPISODES):
             table = pq.read_table(pa.BufferReader(self._folder.read(name)), columns=["context"])
-            column = table.column("context").drop_null()
+            column = table.column("context").combine_chunks().drop_null()
             if len(column):
                 found.append(column.flatten().to_numpy().reshape(len(column), -1))
         if not found:
