@@ -32,10 +32,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PER_BIN, PER_CELL = 20, 5
-"""Episodes on average in a bin of one component, and in a cell of two."""
-
 MAX_BINS = 20
+PER_CELL = 8
+"""Episodes on average in a cell of two components."""
+
+FEW = 300
+"""Episodes up to which each is a mark that stands out."""
+
 MAX_PANELS = 9
 COLUMNS = 3
 
@@ -179,13 +182,15 @@ def _over(axes: Axes, x: FloatArray, returns: FloatArray) -> None:
     axes.scatter(
         x[valid], returns[valid], s=14, color=COLOURS[0], alpha=0.45, linewidth=0, label="episodes"
     )
-    placed = bins(x[valid], int(np.clip(valid.sum() // PER_BIN, 3, MAX_BINS)))
+    # Enough of them to see a shape, and enough episodes in each to see it through their noise.
+    placed = bins(x[valid], int(np.clip(0.7 * np.sqrt(valid.sum()), 1, MAX_BINS)))
     found = [score(returns[valid][placed == each]) for each in range(placed.max() + 1)]
     centres = np.array([x[valid][placed == each].mean() for each in range(len(found))])
     _mean(axes, centres, found)
     _failed(axes, x[~valid], np.full(int((~valid).sum()), 0.02), axes.get_xaxis_transform())
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.margins(x=0.03)
+    low, high = _range(x)
+    axes.set_xlim(low - 0.03 * (high - low), high + 0.03 * (high - low))
 
 
 def _mean(axes: Axes, centres: FloatArray, found: Sequence[Score]) -> None:
@@ -232,7 +237,7 @@ def _cells(scored: _Scored, first: int, second: int) -> Figure:
     x, y = scored.contexts[:, first], scored.contexts[:, second]
     valid = np.isfinite(scored.returns)
     count = int(np.clip(np.sqrt(len(x) / PER_CELL), 2, MAX_BINS))
-    edges = [_edges(column, count) for column in (x, y)]
+    edges = [np.linspace(*_range(column), count + 1) for column in (x, y)]
     places = [
         np.clip(np.searchsorted(ends, column[valid], side="right") - 1, 0, count - 1)
         for ends, column in zip(edges, (x, y), strict=True)
@@ -246,10 +251,10 @@ def _cells(scored: _Scored, first: int, second: int) -> Figure:
     axes.scatter(
         x[valid],
         y[valid],
-        s=9,
+        s=9 if len(x) <= FEW else 5,
         facecolor="white",
         edgecolor=GREY,
-        linewidth=0.5,
+        linewidth=0.5 if len(x) <= FEW else 0.3,
         label="episodes",
     )
     _failed(axes, x[~valid], y[~valid], axes.transData)
@@ -263,12 +268,10 @@ def _cells(scored: _Scored, first: int, second: int) -> Figure:
     return figure
 
 
-def _edges(values: FloatArray, count: int) -> FloatArray:
-    """Ends of cells over the range of some numbers, wide enough to be seen."""
+def _range(values: FloatArray) -> tuple[float, float]:
+    """The range of some numbers, wide enough to be seen."""
     low, high = float(values.min()), float(values.max())
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    return np.linspace(low, high, count + 1)
+    return (low, high) if low < high else (low - 0.5, high + 0.5)
 
 
 def cell_means(

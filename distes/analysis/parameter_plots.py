@@ -172,7 +172,7 @@ def _draw(run: Run, lines: Sequence[_Line], shown: IntArray) -> Figure:
     """One panel for each parameter or, with several components, a row."""
     from matplotlib.figure import Figure
 
-    columns = len(lines) if len(lines) > 1 else min(COLUMNS, len(shown))
+    columns = len(lines) if len(lines) > 1 else 2 if len(shown) == 4 else min(COLUMNS, len(shown))
     rows = len(shown) if len(lines) > 1 else -(-len(shown) // columns)
     figure = Figure(figsize=(9, 4.2 if rows == 1 else 1.4 + 1.9 * rows))
     grid = figure.subplots(rows, columns, sharex="col", squeeze=False,
@@ -191,7 +191,7 @@ def _draw(run: Run, lines: Sequence[_Line], shown: IntArray) -> Figure:
             axes.set_xlabel(line.label)
             axes.tick_params(labelbottom=True)
     total = lines[0].mean.shape[1]
-    notes = [f"{len(shown)} of {total} parameters, which vary most"] if len(shown) < total else []
+    notes = [f"the {len(shown)} of {total} parameters that vary most"] if len(shown) < total else []
     if len(lines[0].label) > len("context"):
         notes.append("other components of the context at their middle")
     finish(figure, [title(run), ", ".join(notes)])
