@@ -340,3 +340,15 @@ def test_a_run_shows_its_contexts(tmp_path: Path, command: Any) -> None:
     assert code == 0
     assert "context of 2 from info" in out
     assert f"distes plot {tmp_path / 'run'} --over context" in out
+
+
+def test_workers_give_the_same_table_and_the_same_refusal(
+    runs: dict[str, Any], ray_local: Any
+) -> None:
+    """Where episodes run must not show, in what they earn and in what is said."""
+    path = runs["windy"].path
+    here = distes.evaluate(path, context=CONTEXTS, episodes=4)
+    there = distes.evaluate(path, context=CONTEXTS, episodes=4, workers=1)
+    assert here.equals(there)
+    with pytest.raises(UsageError, match="deaf was asked for the context"):
+        distes.evaluate(runs["deaf"].path, context=[0.1, 0.2], workers=1)
