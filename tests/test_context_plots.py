@@ -10,6 +10,7 @@ from typing import Any
 
 import environments
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from matplotlib.text import Text
 from test_plots import shown_texts
 from test_search import StopAt
 
+from distes.analysis import context_plots
 from distes.analysis.context_plots import bins, cell_means, draw_returns, plot_returns
 from distes.analysis.parameter_plots import draw_parameters, most_varying, plot_parameters
 from distes.cli import main
@@ -40,6 +42,11 @@ def wide_bowl(parameters: Any, context: Any, seed: int) -> float:
     return -float(np.sum((parameters - context[0] * np.arange(len(parameters))) ** 2))
 
 
+def narrow(k: int) -> Any:
+    """Bounds whose ticks have many digits."""
+    return {"context_low": (-0.048,) * k, "context_high": (0.048,) * k}
+
+
 def search(out: Path, task: Any, **changes: Any) -> Path:
     settings: dict[str, Any] = {"population": 100, "generations": 4, "seed": 5, "workers": 0}
     settings |= {"strategy": CREPS(), "heldout_every": 2, "final_episodes": 90}
@@ -55,6 +62,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "one": search(folder / "one", bowl(1), strategy=rbf, final_episodes=400),
         "two": search(folder / "two", bowl(2)),
         "three": search(folder / "three", bowl(3)),
+        "four": search(folder / "four", bowl(4, **narrow(4)), population=200),
         "ten": search(folder / "ten", bowl(10), population=300),
         "wide": search(folder / "wide", bowl(1, 14)),
         "wide, two": search(folder / "wide two", bowl(2, 14)),
@@ -188,6 +196,19 @@ def test_before_the_end_the_newest_heldout_score_is_drawn(runs: dict[str, Path])
     assert "20 held-out episodes of the solution after generation 2" in text
 
 
+def test_the_confirming_batch_is_drawn(
+    runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first batch at the target is there because it was high: showing it flatters."""
+    run = load(runs["cut"])
+    first = run.evaluations
+    again = first.assign(call=1, episode_return=first["episode_return"] - 5)
+    run.__dict__["evaluations"] = pd.concat([again, first])
+    monkeypatch.setattr(context_plots, "load", lambda path: run)
+    points = draw_returns(runs["cut"]).axes[0].collections[0].get_offsets()
+    np.testing.assert_allclose(points[:, 1], again["episode_return"])
+
+
 def test_lines_are_the_upper_policys_means(runs: dict[str, Path]) -> None:
     """The parameters on the axis must be those that a deployment would use."""
     for name, k in (("one", 1), ("two", 2), ("custom", 2)):
@@ -236,8 +257,11 @@ def test_of_many_parameters_those_that_vary_most_are_shown(runs: dict[str, Path]
 @pytest.mark.parametrize(
     ("draw", "name"),
     [
-        *[(draw_returns, name) for name in ("one", "two", "three", "fragile", "cut", "cem")],
-        *[(draw_parameters, name) for name in ("one", "two", "three", "wide", "wide, two")],
+        *[
+            (draw_returns, name)
+            for name in ("one", "two", "three", "four", "fragile", "cut", "cem")
+        ],
+        *[(draw_parameters, name) for name in ("one", "two", "three", "four", "wide", "wide, two")],
     ],
 )
 def test_texts_are_legible(runs: dict[str, Path], draw: Any, name: str) -> None:
@@ -265,6 +289,7 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     ("context", [-1], "two", "component -1 is not one of the 2 of a context"),
     ("parameters", [0, 0], "two", "components 0,0 are not one or more, each once"),
     ("context", None, "ten", "a context has 10 components, and a figure shows at most 9"),
+    ("parameters", None, "ten", "a context has 10 components, and a figure shows at most 4"),
     ("context", None, "young", "young has no held-out score yet: there is nothing to draw"),
 ]
 

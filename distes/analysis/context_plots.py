@@ -15,12 +15,14 @@ from distes.analysis.figures import (
     GREY,
     STYLE,
     chosen_components,
+    columns_for,
     component_label,
     finish,
     image,
     matplotlib,
     save,
     thousands,
+    ticks,
     title,
 )
 from distes.errors import UsageError
@@ -40,7 +42,6 @@ FEW = 300
 """Episodes up to which each is a mark that stands out."""
 
 MAX_PANELS = 9
-COLUMNS = 3
 
 
 def plot_returns(
@@ -158,7 +159,7 @@ def _panels(scored: _Scored, shown: Sequence[int], size: int) -> Figure:
     """One panel for each component, all with the same vertical axis."""
     from matplotlib.figure import Figure
 
-    columns = min(COLUMNS, len(shown))
+    columns = columns_for(len(shown))
     rows = -(-len(shown) // columns)
     figure = Figure(figsize=(9, 4.6 if rows == 1 else 1.4 + 2.6 * rows))
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
@@ -167,6 +168,7 @@ def _panels(scored: _Scored, shown: Sequence[int], size: int) -> Figure:
         axes.remove()
     for axes, component in zip(panels, shown, strict=False):
         _over(axes, scored.contexts[:, component], scored.returns)
+        axes.xaxis.set_major_locator(ticks(columns))
         axes.set_xlabel(component_label(component, size))
     for axes in grid[:, 0]:
         axes.set_ylabel("episode return")
@@ -176,8 +178,6 @@ def _panels(scored: _Scored, shown: Sequence[int], size: int) -> Figure:
 
 def _over(axes: Axes, x: FloatArray, returns: FloatArray) -> None:
     """Draw episodes and their mean over one component."""
-    from matplotlib.ticker import MaxNLocator
-
     valid = np.isfinite(returns)
     axes.scatter(
         x[valid], returns[valid], s=14, color=COLOURS[0], alpha=0.45, linewidth=0, label="episodes"
@@ -188,7 +188,6 @@ def _over(axes: Axes, x: FloatArray, returns: FloatArray) -> None:
     centres = np.array([x[valid][placed == each].mean() for each in range(len(found))])
     _mean(axes, centres, found)
     _failed(axes, x[~valid], np.full(int((~valid).sum()), 0.02), axes.get_xaxis_transform())
-    axes.xaxis.set_major_locator(MaxNLocator(5))
     low, high = _range(x)
     axes.set_xlim(low - 0.03 * (high - low), high + 0.03 * (high - low))
 
@@ -232,7 +231,6 @@ def _failed(axes: Axes, x: FloatArray, y: FloatArray, transform: object) -> None
 def _cells(scored: _Scored, first: int, second: int) -> Figure:
     """Draw the mean return in cells of two components."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
     x, y = scored.contexts[:, first], scored.contexts[:, second]
     valid = np.isfinite(scored.returns)
@@ -260,8 +258,8 @@ def _cells(scored: _Scored, first: int, second: int) -> Figure:
     _failed(axes, x[~valid], y[~valid], axes.transData)
     axes.set_xlabel(component_label(first, scored.contexts.shape[1]))
     axes.set_ylabel(component_label(second, scored.contexts.shape[1]))
-    axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.yaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_locator(ticks(1))
+    axes.yaxis.set_major_locator(ticks(1))
     axes.margins(0)
     bar = figure.colorbar(mesh, label="mean episode return")
     bar.ax.yaxis.set_major_formatter(lambda value, _: thousands(value))

@@ -14,6 +14,7 @@ from distes.runs.reader import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Told apart with any colour vision (Okabe & Ito 2008)."""
@@ -132,6 +133,22 @@ def chosen_components(components: Sequence[int] | None, size: int) -> list[int]:
             f"components {','.join(map(str, components))} are not one or more, each once"
         )
     return list(components)
+
+
+def columns_for(panels: int) -> int:
+    """Columns in which panels of equal rank stand; three are legible side by side.
+
+    >>> [columns_for(panels) for panels in (1, 2, 3, 4, 5, 9)]
+    [1, 2, 3, 2, 3, 3]
+    """
+    return 2 if panels == 4 else min(panels, 3)
+
+
+def ticks(columns: int) -> MaxNLocator:
+    """Where ticks stand whose labels fit into a column of several."""
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(max(3, 6 // columns), steps=[1, 2, 4, 5, 10])
 
 
 def finish(figure: Figure, headings: Sequence[str]) -> None:

@@ -14,11 +14,13 @@ from distes.analysis.figures import (
     COLOURS,
     STYLE,
     chosen_components,
+    columns_for,
     component_label,
     finish,
     image,
     matplotlib,
     save,
+    ticks,
     title,
 )
 from distes.configuration import made
@@ -41,7 +43,7 @@ SAMPLED, SAMPLES = 13, 400
 drawn for that, which leaves it an error of 3.5%."""
 
 MAX_PANELS = 12
-COLUMNS = 3
+MAX_COLUMNS = 4
 
 
 def plot_parameters(
@@ -89,14 +91,14 @@ def draw_parameters(path: str | Path, components: Sequence[int] | None = None) -
     features.remember(vars(made("strategy", run.config["search"]["strategy"])).values())
     low, high = context_range(run)
     shown = chosen_components(components, len(low))
-    if len(shown) > MAX_PANELS:
+    if len(shown) > MAX_COLUMNS:
         raise UsageError(
-            f"a context has {len(low)} components, and a figure shows at most {MAX_PANELS}: "
+            f"a context has {len(low)} components, and a figure shows at most {MAX_COLUMNS}: "
             "choose components"
         )
     explored = _last_population(run)
     lines = [_line(solution, explored, low, high, component) for component in shown]
-    rows = most_varying([line.mean for line in lines], max(1, MAX_PANELS // len(shown)))
+    rows = most_varying([line.mean for line in lines], MAX_PANELS // len(shown))
     with matplotlib().rc_context(STYLE):
         return _draw(run, lines, rows)
 
@@ -172,7 +174,7 @@ def _draw(run: Run, lines: Sequence[_Line], shown: IntArray) -> Figure:
     """One panel for each parameter or, with several components, a row."""
     from matplotlib.figure import Figure
 
-    columns = len(lines) if len(lines) > 1 else 2 if len(shown) == 4 else min(COLUMNS, len(shown))
+    columns = len(lines) if len(lines) > 1 else columns_for(len(shown))
     rows = len(shown) if len(lines) > 1 else -(-len(shown) // columns)
     figure = Figure(figsize=(9, 4.2 if rows == 1 else 1.4 + 1.9 * rows))
     grid = figure.subplots(rows, columns, sharex="col", squeeze=False,
@@ -181,6 +183,7 @@ def _draw(run: Run, lines: Sequence[_Line], shown: IntArray) -> Figure:
     cells = [(line, parameter) for parameter in shown.tolist() for line in lines]
     for axes, (line, parameter) in zip(panels, cells, strict=False):
         _over(axes, line, parameter)
+        axes.xaxis.set_major_locator(ticks(columns))
     for axes in panels[len(cells) :]:
         axes.remove()
     for number, axes in enumerate(panels[: len(cells)]):
@@ -199,8 +202,6 @@ def _draw(run: Run, lines: Sequence[_Line], shown: IntArray) -> Figure:
 
 
 def _over(axes: Axes, line: _Line, parameter: int) -> None:
-    from matplotlib.ticker import MaxNLocator
-
     mean, std = line.mean[:, parameter], line.std[:, parameter]
     axes.plot(line.x, mean, color=COLOURS[0], label="mean of the upper policy")
     if np.isfinite(std).all():
@@ -213,6 +214,5 @@ def _over(axes: Axes, line: _Line, parameter: int) -> None:
             linewidth=0,
             label="±1 standard deviation of the last generation's exploration",
         )
-    axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.yaxis.set_major_locator(ticks(2))
     axes.ticklabel_format(axis="y", useOffset=False)
