@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from distes.search import Result as Result
     from distes.search import Search as Search
     from distes.search import evaluate as evaluate
+    from distes.search import load_parameters as load_parameters
     from distes.search import load_policy as load_policy
     from distes.task import FunctionTask as FunctionTask
     from distes.task import Task as Task
@@ -36,7 +37,7 @@ _HOMES = {
     "errors": ("RunFailed", "UsageError"),
     "population": ("Episodes", "Population"),
     "runs.reader": ("load",),
-    "search": ("Observer", "Result", "Search", "evaluate", "load_policy"),
+    "search": ("Observer", "Result", "Search", "evaluate", "load_parameters", "load_policy"),
     "task": ("FunctionTask", "Task"),
 }
 _HOME_OF = {name: home for home, found in _HOMES.items() for name in found}

@@ -87,7 +87,7 @@ def from_config(config: Mapping[str, Any]) -> Search:
         UsageError: a key is unknown, or a value is not what its setting accepts.
     """
     given = dict(config)
-    chosen = {table: _chosen(table, given.pop(table)) for table in ROOMS if table in given}
+    chosen = {table: made(table, given.pop(table)) for table in ROOMS if table in given}
     task_class: type[AnyTask] = FunctionTask if "function" in given else Task
     task_settings, own_settings = settings_of(task_class), search_settings()
     for key in given:
@@ -184,8 +184,16 @@ def _table(table: str, chosen: Any) -> Config:
     return {"name": name_of(ROOMS[table][0], cls), **_written(chosen, settings_of(cls))}
 
 
-def _chosen(table: str, given: Any) -> Any:
-    """Make the strategy or policy that a table (or a bare name) describes."""
+def made(table: str, given: Any) -> Any:
+    """Make the strategy or policy that a table (or a bare name) describes.
+
+    Args:
+        table: ``strategy`` or ``policy``.
+        given: what is in it.
+
+    Raises:
+        UsageError: it describes none.
+    """
     if not isinstance(given, str | Mapping):
         raise UsageError(f"{table} {given!r} is neither a name nor a table")
     values = table_of(given)
@@ -226,7 +234,7 @@ def _read(settings: Mapping[str, Setting], given: Mapping[str, Any], prefix: str
         if key in given:
             table = nested_table(setting)
             values[key] = (
-                _chosen(table, given[key])
+                made(table, given[key])
                 if table is not None
                 else checked(setting, given[key], prefix + key)
             )

@@ -26,6 +26,10 @@ ContextChoice = str | ContextSampler
 NAMES = ("observation", "observation:INDICES", "info", "uniform")
 
 
+class NotFiniteError(UsageError):
+    """A context holds NaN or infinity: one episode's fault, where others are fine."""
+
+
 @dataclass(frozen=True)
 class ContextSource:
     """What a task says of its contexts.
@@ -70,6 +74,13 @@ class ContextSource:
                 raise UsageError(
                     f"context_low {list(self.low)} is not below context_high {list(self.high)}"
                 )
+
+    @property
+    def name(self) -> str:
+        """The choice, or the sampler's name."""
+        if callable(self.choice):
+            return getattr(self.choice, "__name__", "a sampler")
+        return str(self.choice)
 
     @property
     def sampled(self) -> bool:
@@ -119,6 +130,38 @@ class ContextSource:
             )
         return checked(observation[list(indices)], size)
 
+    def settle(
+        self,
+        name: str,
+        see: Callable[[Any], FloatArray],
+        reset: tuple[Any, Any],
+        asked: Array | None,
+        size: int | None,
+    ) -> FloatArray:
+        """Settle an episode's context once it is reset.
+
+        Args:
+            name: of the environment.
+            see: from `encoder`.
+            reset: the observation and the info that it gave.
+            asked: the context that it was asked for, if any was.
+            size: k where it is known.
+
+        Raises:
+            UsageError: as `read`; or the environment shows another context than it was
+                asked for.
+        """
+        observation, info = reset
+        if self.choice is None or self.sampled:
+            assert asked is not None  # noqa: S101 - drawn or imposed, or there is none to note
+            if "context" in info:
+                _refuse_deaf(name, checked(info["context"], len(asked)), asked)
+            return asked
+        shown = self.read(see(observation), info, size)
+        if asked is not None:
+            _refuse_deaf(name, shown, asked)
+        return shown
+
     def _indices(self) -> tuple[int, ...] | None:
         """Components of the observation; None for all."""
         assert isinstance(self.choice, str)  # noqa: S101 - samplers read nothing
@@ -152,10 +195,44 @@ def checked(context: Any, size: int | None) -> FloatArray:
         due = "(k,)" if size is None else f"({size},)"
         raise UsageError(f"a context has shape {row.shape}, {due} is due")
     if not np.isfinite(row).all():
-        raise UsageError(f"the context {row.tolist()} is not finite")
+        raise NotFiniteError(f"the context {row.tolist()} is not finite")
     return row
 
 
-def agrees(shown: Array, asked: Array) -> bool:
-    """Whether an environment took up the context it was asked for, up to float32."""
-    return bool(np.allclose(shown, asked, rtol=1e-5, atol=1e-6))
+def given(contexts: Any, size: int, name: str) -> FloatArray:
+    """Take contexts that a user imposes, (k,) or (m, k) -> (m, k).
+
+    Args:
+        contexts: of one episode, or of several.
+        size: k.
+        name: of the task.
+
+    Raises:
+        UsageError: they have another shape, are not finite, or the task has no contexts.
+    """
+    if size == 0:
+        raise UsageError(f"{name} has no contexts: leave out the context that is given")
+    try:
+        rows: FloatArray = np.atleast_1d(np.array(contexts, dtype=np.float64))
+    except (TypeError, ValueError):
+        shown = " ".join(repr(contexts).split())[:60]
+        raise UsageError(f"the context {shown} is not a vector of numbers") from None
+    if rows.ndim > 2 or rows.size == 0 or rows.shape[-1] != size:
+        raise UsageError(
+            f"a context of shape {rows.shape} is given, and a context of {name} has {size} "
+            f"number{'s' if size > 1 else ''}: ({size},) is due, or (m, {size}) for several"
+        )
+    rows = rows.reshape(-1, size)
+    bad = ~np.isfinite(rows).all(axis=1)
+    if bad.any():
+        raise UsageError(f"the context {rows[bad.argmax()].tolist()} is not finite")
+    return rows
+
+
+def _refuse_deaf(name: str, shown: Array, asked: Array) -> None:
+    """Refuse an environment that shows another context, beyond rounding to float32."""
+    if not np.allclose(shown, asked, rtol=1e-5, atol=1e-6):
+        raise UsageError(
+            f"{name} was asked for the context {asked.tolist()} and shows {shown.tolist()}: it "
+            'does not take up reset(options={"context": ...})'
+        )

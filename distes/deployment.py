@@ -1,55 +1,155 @@
-"""A run's solution in use: scored on fresh seeds, or made callable."""
+"""A run's solution in use: scored on fresh seeds, at chosen contexts, or made callable."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
+import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from distes.context import given
+from distes.distributions import Point
 from distes.errors import UsageError, require_at_least
 from distes.policies.base import Policy
 from distes.population import Population, Purpose, RunKey
 from distes.runs.reader import Run, load
 from distes.statistics import Score, score
+from distes.task import AnyTask
+from distes.types import FloatArray
+
+MAX_CONTEXTS = 10_000
+"""Most contexts of a grid: each costs several episodes."""
+
+SEEN = (0.025, 0.975)
+"""Quantiles of a run's contexts between which its context space lies, where nothing else
+says what it is."""
+
+
+@overload
+def evaluate(
+    path: str | Path,
+    *,
+    episodes: int | None = None,
+    seed: int = 0,
+    workers: int | Literal["auto"] = 0,
+    context: None = None,
+    grid: None = None,
+) -> Score: ...
+
+
+@overload
+def evaluate(
+    path: str | Path,
+    *,
+    episodes: int | None = None,
+    seed: int = 0,
+    workers: int | Literal["auto"] = 0,
+    context: Any,
+    grid: None = None,
+) -> pd.DataFrame: ...
+
+
+@overload
+def evaluate(
+    path: str | Path,
+    *,
+    episodes: int | None = None,
+    seed: int = 0,
+    workers: int | Literal["auto"] = 0,
+    context: None = None,
+    grid: int,
+) -> pd.DataFrame: ...
+
+
+@overload
+def evaluate(
+    path: str | Path,
+    *,
+    episodes: int | None = None,
+    seed: int = 0,
+    workers: int | Literal["auto"] = 0,
+    context: Any = None,
+    grid: int | None = None,
+) -> Score | pd.DataFrame: ...
 
 
 def evaluate(
-    path: str | Path, *, episodes: int = 100, seed: int = 0, workers: int | Literal["auto"] = 0
-) -> Score:
+    path: str | Path,
+    *,
+    episodes: int | None = None,
+    seed: int = 0,
+    workers: int | Literal["auto"] = 0,
+    context: Any = None,
+    grid: int | None = None,
+) -> Score | pd.DataFrame:
     """Score a run's solution on fresh seeds; a run in progress gives its newest.
+
+    The solution of a contextual run meets fresh contexts, or chosen ones, which the
+    environment must take up: ``reset(options={"context": ...})``.
 
     Args:
         path: run directory.
-        episodes: how many.
+        episodes: how many; None is 100, or 20 for each of several contexts.
         seed: another seed gives other episodes; none was ever searched on.
         workers: as in `Search`.
+        context: (k,) or (m, k) contexts to impose, all on the same episode seeds.
+        grid: the same at so many points along each component of the context space: from
+            ``context_low`` to ``context_high``, or over the middle 95% of the contexts that
+            the search saw.
+
+    Returns:
+        A score; with ``context`` or ``grid`` a table of one for each context, whose columns
+        are ``context_0`` ... and the score's.
 
     Raises:
-        UsageError: there is no such run, or nothing to evaluate yet.
+        UsageError: there is no such run, nothing to evaluate yet, the contexts do not fit
+            the task, or the environment does not take them up.
     """
     from distes.configuration import from_config
     from distes.search import make_evaluator
 
-    require_at_least("episodes", episodes, 1)
+    if episodes is not None:
+        require_at_least("episodes", episodes, 1)
     require_at_least("seed", seed, 0)
+    if context is not None and grid is not None:
+        raise UsageError("context and grid both say where to evaluate: give one")
     run = load(path)
     search = from_config(run.config["search"])
-    solution = replace(solution_of(run), episodes=episodes, purpose=Purpose.TEST)
+    task = search._task
+    solution = solution_of(run)
+    contexts = None
+    if context is not None:
+        contexts = given(context, task.num_contexts, task.name)
+    if grid is not None:
+        contexts = _grid(run, task, grid)
+    if contexts is not None:
+        solution = _at(solution, contexts)
+    count = episodes or (100 if contexts is None or len(contexts) == 1 else 20)
+    solution = replace(solution, episodes=count, purpose=Purpose.TEST)
     evaluator = make_evaluator(search, workers)
     try:
         with threadpool_limits(1):
             answer = evaluator.submit(solution, RunKey(seed, 0)).result()
     finally:
         evaluator.close()
-    return score(answer.episodes.episode_return)
+    returns = answer.episodes.episode_return
+    if contexts is None:
+        return score(returns)
+    columns = {f"context_{number}": column for number, column in enumerate(contexts.T)}
+    scores = [vars(score(each)) for each in returns.reshape(len(contexts), count)]
+    return pd.concat([pd.DataFrame(columns), pd.DataFrame(scores)], axis=1)
 
 
 def load_policy(
-    path: str | Path, *, generation: int | None = None, candidate: int | None = None
+    path: str | Path,
+    *,
+    generation: int | None = None,
+    candidate: int | None = None,
+    context: Any = None,
 ) -> Callable[[Any], Any]:
     """Make a run's policy callable: environment observation -> action.
 
@@ -57,24 +157,41 @@ def load_policy(
         path: run directory.
         generation: of a logged candidate; None takes the solution.
         candidate: its number within the generation.
+        context: (k,) for which a contextual run's upper policy chooses the parameters; None
+            takes that in which a logged candidate was tried.
 
     Raises:
-        UsageError: there is no such run, generation or candidate.
+        UsageError: there is no such run, generation or candidate, or the context does not
+            fit.
     """
     from distes.configuration import from_config
 
     run = load(path)
-    policy = from_config(run.config["search"]).built_policy()
-    if generation is None and candidate is None:
-        return bound_policy(policy, solution_of(run))
-    if generation is None or candidate is None:
-        raise UsageError("a logged candidate is named by generation and candidate, both")
-    population = run.population(generation)
-    if not 0 <= candidate < population.size:
-        raise UsageError(
-            f"candidate {candidate} is not one of the {population.size} of generation {generation}"
-        )
-    return bound_policy(policy, population, candidate)
+    search = from_config(run.config["search"])
+    population, number = _named(run, generation, candidate)
+    if context is None and population.distribution.uses_context and generation is not None:
+        context = _logged_context(run, generation, number)
+    parameters = parameters_at(population, search._task, context, number)
+    return bound_policy(search.built_policy(), population, parameters)
+
+
+def load_parameters(path: str | Path, *, context: Any = None) -> FloatArray:
+    """Read the parameters of a run's solution.
+
+    Args:
+        path: run directory.
+        context: (k,) or (m, k) for which a contextual run's upper policy chooses them.
+
+    Returns:
+        (d,), or (m, d).
+
+    Raises:
+        UsageError: there is no such run, nothing in it yet, or the context does not fit.
+    """
+    from distes.configuration import from_config
+
+    run = load(path)
+    return parameters_at(solution_of(run), from_config(run.config["search"])._task, context)
 
 
 def solution_of(run: Run) -> Population:
@@ -90,14 +207,124 @@ def solution_of(run: Run) -> Population:
     return solution
 
 
-def bound_policy(policy: Policy, solution: Population, candidate: int = 0) -> Callable[[Any], Any]:
-    """Bind a policy to a solution, or to a candidate: environment observation -> action."""
-    act = policy.bind(solution.distribution.draw(np.array([candidate]))[0])
-    mean = solution.frozen.get("observation_mean")
-    std = solution.frozen.get("observation_std")
+def parameters_at(
+    population: Population, task: AnyTask, context: Any, candidate: int = 0
+) -> FloatArray:
+    """Draw a candidate's parameters, for a context where they depend on one.
+
+    Args:
+        population: a solution, for example.
+        task: whose contexts they are.
+        context: (k,), (m, k), or None.
+        candidate: its number.
+
+    Returns:
+        (d,), or (m, d).
+
+    Raises:
+        UsageError: there is a context too many or too few, or it does not fit.
+    """
+    distribution = population.distribution
+    if context is None:
+        if distribution.uses_context:
+            size = task.num_contexts
+            raise UsageError(
+                "the parameters of a contextual run depend on the context: give context, "
+                f"{size} number{'s' if size > 1 else ''}"
+            )
+        one: FloatArray = distribution.draw(np.array([candidate]))[0]
+        return one
+    contexts = given(context, task.num_contexts, task.name)
+    drawn = distribution.draw(np.full(len(contexts), candidate), contexts)
+    return drawn if np.ndim(context) == 2 else drawn[0]
+
+
+def bound_policy(
+    policy: Policy, population: Population, parameters: FloatArray
+) -> Callable[[Any], Any]:
+    """Bind a policy, with its population's statistics: environment observation -> action.
+
+    Raises:
+        UsageError: the parameters are not one vector.
+    """
+    if parameters.ndim != 1:
+        raise UsageError(f"a policy acts in one context, and {len(parameters)} are given")
+    act = policy.bind(parameters)
+    mean = population.frozen.get("observation_mean")
+    std = population.frozen.get("observation_std")
 
     def policy_function(observation: Any) -> Any:
         seen = policy.encode(observation)
         return act(seen if mean is None or std is None else (seen - mean) / std, None)
 
     return policy_function
+
+
+def context_range(run: Run) -> tuple[FloatArray, FloatArray]:
+    """Where a run's contexts lie: its settings' bounds, or the middle of what it saw.
+
+    Returns:
+        Two (k,) arrays, least and greatest.
+
+    Raises:
+        UsageError: the run has no contexts.
+    """
+    settings = run.config["search"]
+    low, high = settings.get("context_low"), settings.get("context_high")
+    if isinstance(low, list) and isinstance(high, list):
+        return np.array(low, dtype=np.float64), np.array(high, dtype=np.float64)
+    seen = run.contexts()
+    if seen is None or not len(seen):
+        raise UsageError(f"{run.path} has no contexts")
+    ends = np.quantile(seen, SEEN, axis=0)
+    return ends[0], ends[1]
+
+
+def _named(run: Run, generation: int | None, candidate: int | None) -> tuple[Population, int]:
+    """Find the solution, or a logged candidate."""
+    if generation is None and candidate is None:
+        return solution_of(run), 0
+    if generation is None or candidate is None:
+        raise UsageError("a logged candidate is named by generation and candidate, both")
+    population = run.population(generation)
+    if not 0 <= candidate < population.size:
+        raise UsageError(
+            f"candidate {candidate} is not one of the {population.size} of generation {generation}"
+        )
+    return population, candidate
+
+
+def _logged_context(run: Run, generation: int, candidate: int) -> FloatArray | None:
+    """The context in which a candidate was tried; None if there is not just one."""
+    rows = run.episodes
+    rows = rows[(rows["generation"] == generation) & (rows["candidate"] == candidate)]
+    return np.asarray(rows["context"].iloc[0]) if len(rows) == 1 else None
+
+
+def _grid(run: Run, task: AnyTask, points: int) -> FloatArray:
+    """Contexts on a grid, (m, k); a component that does not vary has one point."""
+    require_at_least("grid", points, 1)
+    if task.context is None:
+        raise UsageError(f"{task.name} has no contexts: there is no grid of them")
+    low, high = context_range(run)
+    if points == 1:
+        low = high = (low + high) / 2
+    count = points ** int((low < high).sum())
+    if count > MAX_CONTEXTS:
+        raise UsageError(
+            f"grid {points} is {count:,} contexts of {len(low)} components, more than "
+            f"{MAX_CONTEXTS:,}: give fewer points, or single contexts"
+        )
+    axes = [np.unique(np.linspace(*ends, points)) for ends in zip(low, high, strict=True)]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(low))
+
+
+def _at(solution: Population, contexts: FloatArray) -> Population:
+    """Impose contexts on a solution, one candidate each, on the same episode seeds."""
+    distribution = solution.distribution
+    if not distribution.uses_context:
+        distribution = Point(distribution.draw(np.zeros(1, dtype=np.int64))[0])
+    count = len(contexts)
+    return replace(
+        solution, distribution=distribution, size=count, seed_group=count, contexts=contexts
+    )

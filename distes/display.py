@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
+from pandas import DataFrame
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -18,7 +19,7 @@ from distes.registry import name_of
 from distes.runs.location import Location
 from distes.search import Observer, Result, Search
 from distes.statistics import Score
-from distes.task import FunctionTask, Task
+from distes.task import AnyTask, FunctionTask, Task
 
 SPARKS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 40
@@ -113,6 +114,8 @@ class Display(Observer):
         self._print(f"run: {result.path}")
         path = shlex.quote(str(result.path))
         self._print(f"next: distes plot {path} --out curve.png")
+        if isinstance(result.search.task, AnyTask) and result.search.task.context is not None:
+            self._print(f"      distes plot {path} --over context --out context.png")
         self._print(f"      distes evaluate {path} --episodes 1000 --seed 1")
 
     def close(self) -> None:
@@ -197,6 +200,32 @@ def interval(score: Score) -> str:
     )
 
 
+def table_of_contexts(scores: DataFrame) -> str:
+    """Lay out the scores at several contexts, as `distes.evaluate` gives them.
+
+    >>> scores = DataFrame({"context_0": [-1.0, 0.5], "mean": [9.0, 10.25],
+    ...     "low": [8.0, 9.0], "high": [9.9, 11.5], "episodes": [20, 19], "failed": [0, 1]})
+    >>> print(table_of_contexts(scores))
+    context 0  mean  95% confidence interval  episodes  failed
+           -1     9                 8 to 9.9        20       0
+          0.5  10.2                9 to 11.5        19       1
+    """
+    names = [str(name) for name in scores if str(name).startswith("context_")]
+    columns = {name.replace("_", " "): scores[name].map(_short).tolist() for name in names}
+    columns["mean"] = scores["mean"].map(_number).tolist()
+    ends = zip(scores["low"].map(_number), scores["high"].map(_number), strict=True)
+    columns["95% confidence interval"] = [" to ".join(pair) for pair in ends]
+    columns["episodes"] = scores["episodes"].map(str).tolist()
+    if scores["failed"].any():
+        columns["failed"] = scores["failed"].map(str).tolist()
+    widths = [max(map(len, [name, *cells])) for name, cells in columns.items()]
+    rows = [list(columns), *zip(*columns.values(), strict=True)]
+    return "\n".join(
+        "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    )
+
+
 def sparkline(values: Sequence[float], low: float, high: float) -> str:
     """Draw values as bars between two bounds; a gap where a value is NaN.
 
@@ -217,11 +246,18 @@ def _title(search: Search) -> str:
     parts = [task.name, name_of("strategies", type(search.strategy))]
     if not isinstance(task, FunctionTask):
         parts.append(name_of("policies", type(search.policy)))
+    contexts = task.num_contexts
+    if contexts:
+        parts.append(f"context of {contexts} from {task.contexts.name}")
     size = search.built_policy().num_parameters
     target = task.reward_threshold if search.target is None else search.target
     if target is not None:
         parts.append(f"target {target:g}")
     return f"{', '.join(parts)}, {size} parameters, seed {search.seed}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.6g}"
 
 
 def _mean(row: Mapping[str, Any]) -> float:

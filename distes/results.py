@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from distes.deployment import bound_policy
+from distes.deployment import bound_policy, parameters_at
+from distes.errors import UsageError
 from distes.population import Population
 from distes.runs.location import Location
 from distes.runs.reader import Run, load
@@ -82,21 +81,44 @@ class Result:
 
     @property
     def parameters(self) -> FloatArray:
-        """The solution's parameters, (d,)."""
-        found: FloatArray = self.solution.distribution.draw(np.zeros(1, dtype=np.int64))[0]
-        return found
+        """The solution's parameters, (d,).
+
+        Raises:
+            UsageError: they depend on the context.
+        """
+        if self.solution.distribution.uses_context:
+            raise UsageError(
+                "the parameters of a contextual run depend on the context: use "
+                "parameters_for(context)"
+            )
+        return parameters_at(self.solution, self.search._task, None)
+
+    def parameters_for(self, context: Any) -> FloatArray:
+        """The solution's parameters for a context, (k,) -> (d,) or (m, k) -> (m, d).
+
+        Raises:
+            UsageError: the task has no contexts, or this is none of them.
+        """
+        return parameters_at(self.solution, self.search._task, context)
 
     @property
     def run(self) -> Run:
         """The run's log as data frames."""
         return load(self.path)
 
-    def policy(self) -> Callable[[Any], Any]:
+    def policy(self, context: Any = None) -> Callable[[Any], Any]:
         """Make the solution callable: environment observation -> action.
 
         For a stateful policy, make one per episode.
+
+        Args:
+            context: (k,) of the episode, for a contextual run.
+
+        Raises:
+            UsageError: there is a context too many or too few, or it does not fit.
         """
-        return bound_policy(self.search.built_policy(), self.solution)
+        parameters = parameters_at(self.solution, self.search._task, context)
+        return bound_policy(self.search.built_policy(), self.solution, parameters)
 
 
 def finished(search: Search, run: Run) -> Result | None:

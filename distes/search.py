@@ -17,11 +17,12 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from distes import rollouts
-from distes.deployment import evaluate, load_policy, solution_of
+from distes.deployment import evaluate, load_parameters, load_policy, solution_of
 from distes.errors import Notice, UsageError, require_at_least
 from distes.evaluators.base import Evaluator
 from distes.evaluators.fingerprint import fingerprint
 from distes.evaluators.serial import SerialEvaluator
+from distes.numerics import features
 from distes.policies.base import Policy, PolicySpec
 from distes.problem import SearchProblem
 from distes.provenance import provenance
@@ -42,7 +43,15 @@ from distes.strategies.normalized import Normalized
 from distes.task import AnyTask, FunctionTask, Task
 from distes.types import FloatArray
 
-__all__ = ["Observer", "Reevaluation", "Result", "Search", "evaluate", "load_policy"]
+__all__ = [
+    "Observer",
+    "Reevaluation",
+    "Result",
+    "Search",
+    "evaluate",
+    "load_parameters",
+    "load_policy",
+]
 
 _MAY_CHANGE = {"workers", "min_workers", "cpus_per_worker", "address", "strict"} | {
     "episode_timeout_s",
@@ -160,6 +169,7 @@ class Search:
         if not 0 <= self.max_failed_fraction <= 1:
             raise UsageError(f"max_failed_fraction {self.max_failed_fraction} is not in [0, 1]")
         rollouts.resolve(self.engine, self._task)
+        features.remember(vars(self.strategy).values())
 
     @property
     def _task(self) -> AnyTask:
@@ -392,6 +402,7 @@ class Search:
             "search": to_config(self),
             "engine": rollouts.resolve(self.engine, self._task),
             "num_parameters": self.built_policy().num_parameters,
+            "num_contexts": self._task.num_contexts,
             "fingerprint": fingerprint(),
             **provenance(),
         }
@@ -447,6 +458,12 @@ def _start_from(path: Location, num_parameters: int) -> tuple[FloatArray, Mappin
             raise UsageError(f"start_from {path} is not an array of numbers") from None
     else:
         solution = solution_of(load(path))
+        if solution.distribution.uses_context:
+            raise UsageError(
+                f"start_from {path} is a contextual run, and a search starts at one vector of "
+                "parameters: save those for a context, numpy.save('start.npy', "
+                f"distes.load_parameters({str(path)!r}, context=...)), and start from that file"
+            )
         parameters = solution.distribution.draw(np.zeros(1, dtype=np.int64))[0]
         frozen = solution.frozen
     if len(parameters) != num_parameters:

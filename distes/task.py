@@ -92,15 +92,28 @@ class AnyTask(ABC):
         """
         if self.context is None:
             return 0
-        if self.context_low is not None:
-            return len(self.context_low)
+        asked = None
         if self.contexts.sampled:
-            return int(self.contexts.sample(np.zeros(1, dtype=np.int64)).shape[1])
-        return len(self._shown_context())
+            asked = self.contexts.sample(np.zeros(1, dtype=np.int64))[0]
+        size = len(self._shown_context(asked))
+        bound = None if self.context_low is None else len(self.context_low)
+        if bound not in (None, size):
+            raise UsageError(
+                f"context_low has {bound} number{'s' if bound != 1 else ''}, and a context of "
+                f"{self.name} {size}"
+            )
+        return size
 
     @abstractmethod
-    def _shown_context(self) -> FloatArray:
-        """Read one context, to see its length."""
+    def _shown_context(self, asked: FloatArray | None) -> FloatArray:
+        """Try one reset, and give its context.
+
+        Args:
+            asked: a context to ask for, if contexts are sampled.
+
+        Raises:
+            UsageError: there is none, or it is not the one that was asked for.
+        """
 
     @property
     def reward_threshold(self) -> float | None:
@@ -260,14 +273,24 @@ class Task(AnyTask):
         entry = environment_spec(self.env).entry_point
         return isinstance(entry, str) and entry.startswith("gymnasium.envs.")
 
-    def _shown_context(self) -> FloatArray:
+    def _shown_context(self, asked: FloatArray | None) -> FloatArray:
         env = self.make_env()
         try:
-            observation, info = env.reset(seed=0)
-            encoded = self.contexts.encoder(env.observation_space)(observation)
-            return self.contexts.read(encoded, info, None)
+            reset = env.reset(seed=0) if asked is None else self._asked(env, asked)
+            see = self.contexts.encoder(env.observation_space)
+            return self.contexts.settle(self.name, see, reset, asked, None)
         finally:
             env.close()
+
+    def _asked(self, env: gym.Env[Any, Any], context: FloatArray) -> tuple[Any, dict[str, Any]]:
+        """Reset with a context; what goes wrong then is the context's fault."""
+        try:
+            return env.reset(seed=0, options={"context": context.copy()})
+        except Exception as error:
+            raise UsageError(
+                f"{self.name} can't be reset with the context {context.tolist()}: "
+                f"{type(error).__name__}: {' '.join(str(error).split())}"
+            ) from error
 
     def build_policy(self, spec: PolicySpec | None) -> Policy:
         """Build the policy for the environment's spaces."""
@@ -328,8 +351,9 @@ class FunctionTask(AnyTask):
         """As given."""
         return self.threshold
 
-    def _shown_context(self) -> FloatArray:
-        raise AssertionError  # refused when made
+    def _shown_context(self, asked: FloatArray | None) -> FloatArray:
+        assert asked is not None  # noqa: S101 - others are refused when made
+        return asked
 
     def build_policy(self, spec: PolicySpec | None) -> Policy:
         """Use the parameters themselves."""

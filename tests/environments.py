@@ -193,3 +193,157 @@ class Paced(Walk):
 
 def paced(pace: str) -> gym.Env[Any, Any]:
     return Paced(pace)
+
+
+class Windy(Walk):
+    """A walk whose context is its goal and a wind, drawn at reset or as it is asked for.
+
+    It shows the context in its observation and in its info.
+    """
+
+    def __init__(self, fail_above: float = np.inf) -> None:
+        super().__init__(fail_above)
+        self.observation_space = Box(-np.inf, np.inf, (3,))
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        gym.Env.reset(self, seed=seed)
+        self.position = float(self.np_random.normal())
+        drawn = self.np_random.uniform(-1.0, 1.0, 2)
+        self.goal, self.wind = drawn if options is None else options["context"]
+        self.t = 0
+        return self._observation(), {"context": [self.goal, self.wind]}
+
+    def step(self, action: Any) -> Any:
+        self.position += 0.1 * self.wind
+        return super().step(action)
+
+    def _observation(self) -> Any:
+        return np.array([self.position, self.goal, self.wind], dtype=np.float32)
+
+
+class Mute(Windy):
+    """Heeds contexts without showing them in its info."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        observation, _ = super().reset(seed=seed, options=options)
+        return observation, {}
+
+
+class Deaf(Windy):
+    """Draws its context itself, whatever it is asked for."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return super().reset(seed=seed)
+
+
+class DeafMute(Mute):
+    """Neither heeds nor shows."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return super().reset(seed=seed)
+
+
+class Lost(Windy):
+    """Its context is not a number."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        observation, _ = super().reset(seed=seed, options=options)
+        return observation, {"context": [np.nan, 0.0]}
+
+
+class SlowlyLost(Windy):
+    """Its context is not a number in some episodes."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        observation, info = super().reset(seed=seed, options=options)
+        lost = seed is not None and seed % 7 == 3
+        return observation, {"context": [np.nan, 0.0]} if lost else info
+
+
+class Stale(Windy):
+    """Keeps the context of the first episode that an instance ran."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.kept = getattr(self, "kept", options)
+        return super().reset(seed=seed, options=self.kept)
+
+
+def windy(**kwargs: Any) -> gym.Env[Any, Any]:
+    return Windy(**kwargs)
+
+
+def mute() -> gym.Env[Any, Any]:
+    return Mute()
+
+
+def deaf() -> gym.Env[Any, Any]:
+    return Deaf()
+
+
+def deaf_mute() -> gym.Env[Any, Any]:
+    return DeafMute()
+
+
+def lost() -> gym.Env[Any, Any]:
+    return Lost()
+
+
+def slowly_lost() -> gym.Env[Any, Any]:
+    return SlowlyLost()
+
+
+def near_zero(generator: Any) -> Any:
+    """A sampler of contexts."""
+    return 0.1 * generator.standard_normal(2)
+
+
+def short_sampler(generator: Any) -> Any:
+    return [0.5]
+
+
+def nan_sampler(generator: Any) -> Any:
+    return [0.5, np.nan]
+
+
+def bumps(contexts: Any) -> Any:
+    """Features of contexts: a constant, their squares and themselves."""
+    return np.hstack([np.ones((len(contexts), 1)), contexts**2, contexts])
+
+
+def target(context: Any) -> Any:
+    """The best parameters of `bowl`."""
+    return np.array([context[0] + 0.5, context[-1] ** 2, -context[0]])
+
+
+def bowl(parameters: Any, context: Any) -> float:
+    return -float(np.sum((parameters - target(context)) ** 2))
+
+
+def noisy_bowl(parameters: Any, context: Any, seed: int) -> float:
+    return bowl(parameters, context) + 0.1 * float(np.random.default_rng(seed).standard_normal())
+
+
+def fragile_bowl(parameters: Any, context: Any) -> float:
+    """Fails where the context is above a half."""
+    if context[0] > 0.5:
+        raise RuntimeError("the bowl is broken")
+    return bowl(parameters, context)
+
+
+class StaleMute(Stale):
+    """Keeps its first context, and does not show it."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        observation, _ = super().reset(seed=seed, options=options)
+        return observation[:1], {}
+
+    def _observation(self) -> Any:
+        return np.array([self.position, 0.0, 0.0], dtype=np.float32)
+
+
+class Unseeded(Windy):
+    """Its info's context is drawn from nowhere, and has no other effect."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        observation, _ = super().reset(seed=seed, options=options)
+        return observation, {"context": [time.perf_counter(), 0.0]}

@@ -107,7 +107,10 @@ BAD = [
         "run CartPole-v1 --strategy random_search --strategy.elite-fraction 0.2",
         "belongs to strategy cem and icem, and this run's is random_search",
     ),
-    ("run CartPole-v1 --policy.hidden 8", "mlp, sampled, sigmoid and softmax, and this run's is linear"),
+    (
+        "run CartPole-v1 --policy.hidden 8",
+        "mlp, sampled, sigmoid and softmax, and this run's is linear",
+    ),
     ("run CartPole-v1 --population 2", "a population of 2"),
     ("run CartPole-v1 --population 0", "population 0 is not at least 1"),
     ("run CartPole-v1 --seed x", "--seed 'x' is not a whole number"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from distes.analysis import scores
+from distes.analysis.figures import COLOURS, GREY, STYLE, image, matplotlib, save, thousands, title
 from distes.errors import UsageError, unknown
-from distes.runs.location import URI, locate
 from distes.runs.reader import Run, load
 from distes.types import FloatArray
 
@@ -23,28 +22,7 @@ if TYPE_CHECKING:
 
 Axis = Literal["episodes", "env_steps", "seconds"]
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Told apart with any colour vision (Okabe & Ito 2008)."""
-
-GREY = "#666666"
-FORMATS = ("pdf", "png", "svg")
 GRID_POINTS = 400
-
-_STYLE = {
-    "font.size": 11,
-    "axes.titlesize": 12,
-    "axes.titlelocation": "left",
-    "axes.titlepad": 12.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.xmargin": 0.0,
-    "axes.grid": True,
-    "grid.color": "#E5E5E5",
-    "grid.linewidth": 0.8,
-    "axes.axisbelow": True,
-    "lines.linewidth": 1.8,
-    "figure.constrained_layout.use": True,
-}
 
 _NOT_COMPARED = (
     {"seed", "workers", "cpus_per_worker", "address", "out", "reuse_env", "log_info"}
@@ -71,18 +49,8 @@ def plot(runs: Sequence[str | Path], out: str | Path, x: Axis = "episodes") -> N
     Raises:
         UsageError: as `draw`, or the format is unknown.
     """
-    out = locate(out)
-    if isinstance(out, URI):
-        raise UsageError(f"'{out}' is a URI: an image is written to a local path")
-    suffix = out.suffix.removeprefix(".").lower()
-    if suffix not in FORMATS:
-        raise unknown("image format", out.suffix or out.name, [f".{name}" for name in FORMATS])
-    figure = draw(runs, x)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # The same runs give the same file.
-    dates: Mapping[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    with _matplotlib().rc_context({"svg.hashsalt": "distes"}):
-        figure.savefig(out, dpi=150, metadata=dates.get(suffix))
+    place = image(out)
+    save(draw(runs, x), place)
 
 
 def draw(runs: Sequence[str | Path], x: Axis = "episodes") -> Figure:
@@ -108,18 +76,9 @@ def draw(runs: Sequence[str | Path], x: Axis = "episodes") -> Figure:
         raise unknown("horizontal axis", x, _AXES)
     if not runs:
         raise UsageError("no run is given: name at least one run directory")
-    with _matplotlib().rc_context(_STYLE):
+    with matplotlib().rc_context(STYLE):
         curves = [_curves(load(path), x) for path in runs]
         return _one(curves[0]) if len(curves) == 1 else _several(curves)
-
-
-def _matplotlib() -> Any:
-    try:
-        return importlib.import_module("matplotlib")
-    except ModuleNotFoundError:
-        raise UsageError(
-            "plots need matplotlib, which is not installed: pip install 'distes[plot]'"
-        ) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +165,7 @@ def _one(curves: _Curves) -> Figure:
         labels.add("held-out score\n(95% interval)", curves.heldout_x, mean, green)
     _target(top, scores.target(curves.run.config))
     top.set_ylabel("episode return")
-    top.set_title(_title(curves.run))
+    top.set_title(title(curves.run))
     drawn = [labels]
     if widths:
         drawn.append(_width_panel(panels[1], x, columns, widths))
@@ -363,16 +322,6 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
         elif key not in _NOT_COMPARED:
             flat[key] = value
     return flat
-
-
-def _title(run: Run) -> str:
-    settings = run.config["search"]
-    parts = [
-        scores.task_name(run.config),
-        *(settings[table]["name"] for table in ("strategy", "policy") if table in settings),
-        f"seed {settings.get('seed', 0)}",
-    ]
-    return " · ".join(parts)
 
 
 def _panels(heights: Sequence[int]) -> tuple[Figure, list[Axes]]:
@@ -546,18 +495,3 @@ def _finish(figure: Figure, panels: Sequence[Axes], label: str, labels: Sequence
     figure.draw_without_rendering()
     for each in labels:
         each.spread()
-
-
-def thousands(value: float) -> str:
-    """Write a number for an axis: thousands with commas, millions with M.
-
-    >>> [thousands(v) for v in (0.5, 1500, -20_000, 2_500_000, 0)]
-    ['0.5', '1,500', '−20,000', '2.5M', '0']
-    """
-    if abs(value) >= 1e6:
-        text = f"{value / 1e6:,.6g}M"
-    elif value == round(value):
-        text = f"{value:,.0f}"
-    else:
-        text = f"{value:.6g}"
-    return text.replace("-", "−")

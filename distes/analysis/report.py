@@ -24,7 +24,11 @@ from distes.task import FunctionTask, Task
 WIDTH = 100
 _WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 
-_SAID = {"env", "function", "seed", "target", "threshold", "engine", "out"}
+_SAID = {"env", "function", "seed", "target", "threshold", "engine", "out"} | {
+    "context",
+    "context_low",
+    "context_high",
+}
 """Settings that have a line of their own, or none."""
 
 _MILESTONES = {"finished", "failed", "resumed"}
@@ -75,6 +79,8 @@ def _identity(run: Run) -> Iterator[tuple[str, str]]:
             yield table, _chosen(table, settings[table])
     if "num_parameters" in config:
         yield "parameters", str(config["num_parameters"])
+    if scores.has_contexts(config):
+        yield "context", _context(config)
     changed = _changed(settings, {**settings_of(task_class), **search_settings()})
     if changed:
         yield "settings", changed
@@ -89,6 +95,22 @@ def _identity(run: Run) -> Iterator[tuple[str, str]]:
         yield "versions", ", ".join(known)
     if config.get("git_revision"):
         yield "revision", config["git_revision"]
+
+
+def _context(config: Mapping[str, Any]) -> str:
+    """Say where contexts come from, how long they are, and which features are learnt from."""
+    settings = config["search"]
+    size = config.get("num_contexts", 0)
+    said = [f"{size} number{'s' if size > 1 else ''}", f"from {settings['context']}"]
+    ends = [settings.get("context_low"), settings.get("context_high")]
+    if all(isinstance(end, list) for end in ends):
+        said.append(" to ".join(",".join(map(_number, end)) for end in ends))
+    said += [
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in settings.get("strategy", {}).items()
+        if name.endswith("_features")
+    ]
+    return ", ".join(said)
 
 
 def _chosen(table: str, settings: Mapping[str, Any]) -> str:
@@ -255,7 +277,10 @@ def _next(run: Run) -> Iterator[tuple[str, str]]:
         name = ""
     if not rows.empty:
         yield name, f"distes evaluate {path}"
-        yield "", f"distes plot {path} --out {shlex.quote(run.path.name + '.png')}"
+        image = shlex.quote(run.path.name + ".png")
+        yield "", f"distes plot {path} --out {image}"
+        if scores.has_contexts(run.config):
+            yield "", f"distes plot {path} --over context --out {image}"
     elif name:
         yield name, f"distes info {path}, once a generation is written"
 

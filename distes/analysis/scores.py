@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 
 from distes.runs.reader import Run
+from distes.settings import NONE
 from distes.statistics import Score, score
 
 
@@ -57,6 +58,15 @@ def target(config: dict[str, Any]) -> float | None:
     # An environment that is not registered here (a user's module) is not imported for this.
     spec = gym.registry.get(settings["env"].rpartition(":")[2])
     return None if spec is None else spec.reward_threshold
+
+
+def has_contexts(config: dict[str, Any]) -> bool:
+    """Whether a run's episodes have contexts.
+
+    Args:
+        config: the run's.
+    """
+    return bool(config["search"].get("context", NONE) != NONE)
 
 
 def task_name(config: dict[str, Any]) -> str:

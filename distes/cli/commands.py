@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+from click.core import ParameterSource
 
 from distes.cli.interrupts import Interrupted, interruptible, listen
 from distes.cli.options import SettingOption
@@ -181,22 +182,47 @@ def resume(run: Location, **flags: str | None) -> None:
 
 @distes.command()
 @RUN
-@click.option("--episodes", type=click.IntRange(1), default=100, show_default=True)
+@click.option("--episodes", type=click.IntRange(1), help="100; 20 each for several contexts")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--workers", type=click.IntRange(0), default=0, help="0, the default: in-process")
-@click.option("--json", "as_json", is_flag=True, help="print one JSON object")
-def evaluate(run: Location, episodes: int, seed: int, workers: int, *, as_json: bool) -> None:
-    """Score a run's solution on episodes that no search has seen."""
-    from distes.display import interval
-    from distes.search import evaluate as evaluate_run
+@click.option("--context", multiple=True, metavar="X,X,...", help="to impose; may be repeated")
+@click.option("--grid", type=click.IntRange(1), help="points along each component of the context")
+@click.option("--json", "as_json", is_flag=True, help="print JSON: an object, or one per context")
+def evaluate(
+    run: Location,
+    episodes: int | None,
+    seed: int,
+    workers: int,
+    context: tuple[str, ...],
+    grid: int | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Score a run's solution on episodes that no search has seen.
 
-    score = evaluate_run(run, episodes=episodes, seed=seed, workers=workers)
-    if as_json:
-        # JSON has no NaN: a figure that does not exist is null.
-        figures = {k: None if v != v else v for k, v in asdict(score).items()}  # noqa: PLR0124
-        click.echo(json.dumps(figures))
+    With --context or --grid: at these contexts, all on the same episode seeds. The
+    environment must take them up: reset(options={"context": ...}).
+    """
+    from distes.display import interval, table_of_contexts
+    from distes.search import evaluate as evaluate_run
+    from distes.statistics import Score
+
+    found = evaluate_run(
+        run,
+        episodes=episodes,
+        seed=seed,
+        workers=workers,
+        context=_contexts(context) if context else None,
+        grid=grid,
+    )
+    if isinstance(found, Score):
+        text = f"{interval(found)}, standard deviation {found.std:.6g}"
+        click.echo(_json(asdict(found)) if as_json else text)
+    elif as_json:
+        rows = found.to_dict("records")
+        click.echo("[" + ",\n ".join(_json(row) for row in rows) + "]")
     else:
-        click.echo(f"{interval(score)}, standard deviation {score.std:.6g}")
+        click.echo(table_of_contexts(found))
 
 
 @distes.command()
@@ -210,13 +236,40 @@ def evaluate(run: Location, episodes: int, seed: int, workers: int, *, as_json: 
     metavar="AXIS",
     help="episodes, env_steps or seconds",
 )
+@click.option(
+    "--over",
+    type=Among(["context", "parameters"]),
+    metavar="WHAT",
+    help="context: returns over the context; parameters: what the upper policy chooses over it",
+)
+@click.option("--components", metavar="N,N,...", help="of the context, with --over (all)")
+@click.pass_context
 def plot(
-    runs: tuple[Location, ...], out: Location, x: Literal["episodes", "env_steps", "seconds"]
+    ctx: click.Context,
+    /,
+    runs: tuple[Location, ...],
+    out: Location,
+    x: Literal["episodes", "env_steps", "seconds"],
+    over: str | None,
+    components: str | None,
 ) -> None:
-    """Draw learning curves of one or more runs."""
-    from distes.analysis.plots import plot as draw
+    """Draw learning curves of one or more runs; with --over, a contextual run's solution."""
+    if over is None:
+        from distes.analysis.plots import plot as draw
 
-    draw(list(runs), out, x)
+        if components is not None:
+            raise UsageError("--components are those of a context: give --over, too")
+        draw(list(runs), out, x)
+    else:
+        from distes.analysis.context_plots import plot_returns
+        from distes.analysis.parameter_plots import plot_parameters
+
+        if len(runs) > 1:
+            raise UsageError(f"--over {over} draws one run, and {len(runs)} are given")
+        if ctx.get_parameter_source("x") is not ParameterSource.DEFAULT:
+            raise UsageError(f"--x is an axis of learning curves: leave it out with --over {over}")
+        chosen = None if components is None else _whole_numbers(components)
+        (plot_returns if over == "context" else plot_parameters)(runs[0], out, chosen)
     click.echo(out)
 
 
@@ -241,25 +294,34 @@ def info(run: Location, *, follow: bool) -> None:
 @distes.command()
 @click.argument("env")
 @click.option("--env-kwargs", metavar="JSON", help="passed to the environment")
+@click.option("--context", metavar="TEXT", help="where contexts come from, as in distes run")
+@click.option("--context-low", metavar="X,X,...", help="least contexts")
+@click.option("--context-high", metavar="X,X,...", help="greatest contexts")
 @click.option("--episodes", type=click.IntRange(1), default=10, show_default=True)
 @click.option("--histories", type=click.IntRange(1), default=20, show_default=True)
 @click.pass_context
 def check(
-    ctx: click.Context, env: str, env_kwargs: str | None, *, episodes: int, histories: int
+    ctx: click.Context, /, env: str, *, episodes: int, histories: int, **flags: str | None
 ) -> None:
     """Try whether an environment leaks from one episode into the next.
 
-    Exit code 0 if runs of it are reproducible, 1 if they are not.
+    With --context, contexts are compared, too, and whether an environment heeds those that
+    are sampled for it. Exit code 0 if runs of it are reproducible, 1 if they are not.
     """
     from distes.configuration import environment
     from distes.policies.linear import Linear
-    from distes.settings import checked, settings_of
+    from distes.settings import settings_of
     from distes.task import Task
     from distes.testing.purity import check as check_purity
 
-    setting = settings_of(Task)["env_kwargs"]
-    kwargs = {} if env_kwargs is None else checked(setting, env_kwargs, "--env-kwargs")
-    task = Task(env=environment(env), env_kwargs=kwargs)
+    known = settings_of(Task)
+    settings = {
+        name: SettingOption(known[name]).read(value)
+        for name, value in flags.items()
+        if value is not None
+    }
+    task = Task(env=environment(env), **settings)
+    _ = task.num_contexts
     report = check_purity(task, histories=histories, episodes=episodes)
     click.echo(str(report))
     try:
@@ -283,6 +345,34 @@ def list_names(what: str) -> None:
     for name in found:
         about = (find(what, name, base).__doc__ or "").partition("\n")[0]
         click.echo(f"{name:{width}}  {about}")
+
+
+def _contexts(texts: tuple[str, ...]) -> list[list[float]]:
+    """Read contexts, one a flag."""
+    found = []
+    for text in texts:
+        try:
+            found.append([float(part) for part in text.split(",")])
+        except ValueError:
+            raise UsageError(f"--context '{text}' is not numbers separated by commas") from None
+    if len({len(each) for each in found}) > 1:
+        raise UsageError(f"--context {' and '.join(texts)} are of different lengths")
+    return found
+
+
+def _whole_numbers(text: str) -> list[int]:
+    """Read the components of a context."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(
+            f"--components '{text}' is not whole numbers separated by commas"
+        ) from None
+
+
+def _json(figures: Mapping[Any, Any]) -> str:
+    """Write figures; JSON has no NaN: one that does not exist is null."""
+    return json.dumps({k: None if v != v else v for k, v in figures.items()})  # noqa: PLR0124
 
 
 def _watched(start: Callable[[Display], Result]) -> None:

@@ -5,7 +5,7 @@ A row's features depend on that row alone, to the last bit, so that driver and w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations_with_replacement
@@ -209,7 +209,9 @@ class Custom:
         Raises:
             UsageError: features have another shape, or are not finite.
         """
-        function = _FUNCTIONS[self.name]
+        function = _FUNCTIONS.get(self.name)
+        if function is None:
+            raise UsageError(f"features {self.name} are of a function that is not loaded here")
         out = np.full((len(contexts), self.num_features), np.nan)
         for row in np.flatnonzero(np.isfinite(contexts).all(axis=1)):
             out[row] = _called(function, self.name, contexts[row : row + 1], self.num_features)
@@ -247,12 +249,27 @@ def make(choice: FeatureChoice, num_contexts: int, label: str = "features") -> F
     return Polynomial(num_contexts, DEGREES[choice], bias=choice != "linear")
 
 
-def _custom(function: FeatureFunction, num_contexts: int, label: str) -> Custom:
+def remember(settings: Iterable[object]) -> None:
+    """Know users' functions again, for records that name them.
+
+    Args:
+        settings: of a strategy; those that are no functions are passed over.
+    """
+    for each in settings:
+        if callable(each) and "<" not in (name := _name(each)):
+            _FUNCTIONS[name] = each
+
+
+def _name(function: object) -> str:
     module = getattr(function, "__module__", None)
-    path = getattr(function, "__qualname__", "<unnamed>")
-    if "<" in path:
+    return f"{module}:{getattr(function, '__qualname__', '<unnamed>')}"
+
+
+def _custom(function: FeatureFunction, num_contexts: int, label: str) -> Custom:
+    name = _name(function)
+    if "<" in name:
+        path = name.partition(":")[2]
         raise UsageError(f"{label} {path} has no name of its own: use a function of a module")
-    name = f"{module}:{path}"
     _FUNCTIONS[name] = function
     row = _called(function, name, np.ones((1, num_contexts)), None)
     return Custom(name, num_contexts, len(row))

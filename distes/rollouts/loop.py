@@ -14,7 +14,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.random import Generator
 
-from distes.context import agrees, checked
+from distes.context import NotFiniteError
 from distes.errors import UsageError
 from distes.policies.base import Act, Policy, Sampler
 from distes.population import Contextual, Distribution, Population, RunKey, Status, Trace
@@ -97,7 +97,13 @@ class LoopEngine:
                 asked = None if given is None else given[i]
                 observation, shown = episode.reset(self._env, starts[i], asked)
                 if contexts is not None:
-                    contexts[i] = self._context(self._env, observation, shown, asked)
+                    contexts[i] = self._task.contexts.settle(
+                        self._task.name,
+                        self._see,
+                        (observation, shown),
+                        asked,
+                        contexts.shape[1],
+                    )
                 theta = draw(i) if parameters is None else parameters[number - first]
                 last = episode.run(self._env, theta, seed, observation, shown)
                 for name, column in info.items():
@@ -107,9 +113,9 @@ class LoopEngine:
                     trace = episode.trace(theta)
                     if population.probes and outcome[-1] is Status.OK:
                         _report(population, self._policy, trace, leaves, i, size)
-            except UsageError:
-                raise
-            except Exception:  # noqa: BLE001 - the user's environment may raise anything
+            except Exception as error:
+                if isinstance(error, UsageError) and not isinstance(error, NotFiniteError):
+                    raise
                 outcome = (np.nan, 0, False, False, Status.ERROR)
                 if len(faults) < MAX_FAULTS:
                     faults.append((start + i, traceback.format_exc()))
@@ -133,22 +139,12 @@ class LoopEngine:
             traces=PackedTraces.of(traces) if population.records else None,
         )
 
-    def _context(
-        self, env: gym.Env[Any, Any], observation: Any, info: dict[str, Any], asked: Array | None
-    ) -> FloatArray:
-        """Read what the reset shows; it must be what was asked for, if anything was."""
-        source = self._task.contexts
-        if source.choice is None or source.sampled:
-            assert asked is not None  # noqa: S101 - drawn or imposed, or there is none to note
-            if "context" in info:
-                _refuse_deaf(self._task.name, checked(info["context"], len(asked)), asked)
-            return asked
+    def _see(self, observation: Any) -> FloatArray:
+        """Make an observation flat for the context to be read from it."""
         if self._encode is None:
-            self._encode = source.encoder(env.observation_space)
-        shown = source.read(self._encode(observation), info, self._task.num_contexts)
-        if asked is not None:
-            _refuse_deaf(self._task.name, shown, asked)
-        return shown
+            assert self._env is not None  # noqa: S101 - it gave the observation
+            self._encode = self._task.contexts.encoder(self._env.observation_space)
+        return self._encode(observation)
 
     def _discard(self) -> None:
         """Drop an environment that is not used again, whatever closing it does."""
@@ -298,14 +294,6 @@ def _drawer(
         given = distribution.given(candidate)
         return lambda i: given(i, contexts[i])
     return lambda i: distribution.draw(candidate[i : i + 1], contexts[i : i + 1])[0]
-
-
-def _refuse_deaf(name: str, shown: Array, asked: Array) -> None:
-    if not agrees(shown, asked):
-        raise UsageError(
-            f"{name} was asked for the context {asked.tolist()} and shows {shown.tolist()}: it "
-            'does not take up reset(options={"context": ...})'
-        )
 
 
 def _normaliser(population: Population) -> See | None:

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,6 +40,7 @@ from distes.runs.schema import (
 )
 from distes.runs.storage import Folder, open_folder
 from distes.strategies.base import Strategy
+from distes.types import FloatArray
 
 QUIET_S = 600.0
 """Seconds without a commit after which a run that cannot be locked counts as left."""
@@ -145,6 +147,24 @@ class Run:
             ).column("status")
             counts.update({e["values"]: e["counts"] for e in column.value_counts().to_pylist()})
         return dict(counts)
+
+    def contexts(self) -> FloatArray | None:
+        """Read the contexts of the search's episodes, (m, k), without the rest of them.
+
+        Returns:
+            Those that are known; None for a run without contexts.
+        """
+        found = []
+        for name in _parts(self._folder, EPISODES):
+            table = pq.read_table(pa.BufferReader(self._folder.read(name)), columns=["context"])
+            column = table.column("context").combine_chunks().drop_null()
+            if len(column):
+                found.append(column.flatten().to_numpy().reshape(len(column), -1))
+        if not found:
+            return None
+        rows = np.concatenate(found)
+        known: FloatArray = rows[np.isfinite(rows).all(axis=1)]
+        return known
 
     def is_written(self) -> bool:
         """Whether a search is writing the run.

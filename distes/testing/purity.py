@@ -24,6 +24,7 @@ from distes.errors import UsageError
 from distes.policies.base import PolicySpec
 from distes.randomness import policy_generator
 from distes.task import AnyTask, Task
+from distes.types import FloatArray
 
 MAX_STEPS = 1000
 """Episodes are cut here at the latest: some environments never end."""
@@ -65,6 +66,8 @@ class PurityReport:
         new_instance: the same episodes again, each in a new instance.
         other_process: in new instances in another process; None if not asked for.
         reuses_env: whether distes keeps instances of it as the task stands.
+        other_context: in new instances with another context, which is to change them; None
+            where contexts are not sampled.
     """
 
     name: str
@@ -73,6 +76,7 @@ class PurityReport:
     new_instance: Finding
     other_process: Finding | None
     reuses_env: bool
+    other_context: Finding | None = None
 
     @property
     def reproducible(self) -> bool:
@@ -97,6 +101,8 @@ class PurityReport:
         for finding in findings:
             over = f" over {self.histories} histories" if finding is self.reuse else ""
             lines += [f"  {line}" for line in _describe(finding, over)]
+        if self.other_context is not None:
+            lines.append(f"  {_heard(self.other_context)}")
         return "\n".join([*lines, self._consequences()])
 
     def _consequences(self) -> str:
@@ -145,7 +151,8 @@ def check(
     Probe episodes, given by their seeds, run each in a new instance: the reference. Then
     they run on one instance that keeps running other episodes in between (whole, broken
     off, and reset only), again each in a new instance, and in another process.
-    Observations, rewards, flags and logged info of every step are compared.
+    Observations, rewards, flags and logged info of every step are compared, and the context
+    of the reset. Where contexts are sampled, each episode is told its own.
 
     Args:
         task: a task, a Gymnasium id, or a function that makes an environment.
@@ -190,6 +197,7 @@ def check(
         new_instance=_compare("new instance", reference, again),
         other_process=_other_process(task, policy, reference) if processes else None,
         reuses_env=task.reuses_env,
+        other_context=_other_context(task, policy, reference) if task.contexts.sampled else None,
     )
 
 
@@ -247,27 +255,52 @@ class _Runner:
         if env is not None:
             env.close()
 
-    def episode(self, seed: int, max_steps: int | None = None) -> _Record:
-        """Run the episode of a seed, or break it off after some steps."""
+    def episode(
+        self, seed: int, max_steps: int | None = None, context_of: int | None = None
+    ) -> _Record:
+        """Run the episode of a seed, or break it off after some steps.
+
+        Args:
+            seed: of the episode.
+            max_steps: after which to break it off.
+            context_of: an episode whose context is sampled for this one.
+        """
         if self._env is None:
             self._env = self._task.make_env()
         limit = self._limit if max_steps is None else min(max_steps, self._limit)
         steps: list[bytes] = []
         total = 0.0
         try:
-            for digest, reward in self._play(self._env, seed, limit):
+            context = self._sampled(seed if context_of is None else context_of)
+            for digest, reward in self._play(self._env, seed, context, limit):
                 steps.append(digest)
                 total += reward
+        except UsageError:
+            raise
         except Exception as error:  # noqa: BLE001 - the user's environment may raise anything
             self._env = None  # like the engines: its state is unknown
             said = f"{type(error).__name__}: {error}"
             return _Record((*steps, type(error).__name__.encode()), np.nan, said)
         return _Record(tuple(steps), total)
 
-    def _play(self, env: gym.Env[Any, Any], seed: int, limit: int) -> Iterator[tuple[bytes, float]]:
+    def _sampled(self, seed: int) -> FloatArray | None:
+        """The context that the engines would ask for."""
+        contexts = self._task.contexts
+        return contexts.sample(np.array([seed]))[0] if contexts.sampled else None
+
+    def _play(
+        self, env: gym.Env[Any, Any], seed: int, asked: FloatArray | None, limit: int
+    ) -> Iterator[tuple[bytes, float]]:
         act = self._actions(env, seed)
-        observation, info = env.reset(seed=seed)
-        yield self._digest(observation, info), 0.0
+        options = None if asked is None else {"context": asked.copy()}
+        observation, info = env.reset(seed=seed, options=options)
+        shown = None
+        contexts = self._task.contexts
+        if contexts.choice is not None:
+            see = contexts.encoder(env.observation_space)
+            name, size = self._task.name, self._task.num_contexts
+            shown = contexts.settle(name, see, (observation, info), asked, size)
+        yield self._digest(observation if asked is not None else (observation, shown), info), 0.0
         for _ in range(limit):
             observation, reward, terminated, truncated, info = env.step(act(observation))
             flags = (bool(terminated), bool(truncated))
@@ -301,6 +334,28 @@ def _in_new_instances(task: Task, policy: PolicySpec | None, seeds: Sequence[int
         records.append(runner.episode(seed))
         runner.close()
     return records
+
+
+def _other_context(task: Task, policy: PolicySpec | None, reference: dict[int, _Record]) -> Finding:
+    """Run each episode with the context of another seed."""
+    runner = _Runner(task, policy)
+    found = []
+    for seed in reference:
+        found.append((seed, runner.episode(seed, context_of=seed ^ 1)))
+        runner.close()
+    return _compare("other context", reference, found)
+
+
+def _heard(finding: Finding) -> str:
+    """Say whether the environment takes up contexts."""
+    if finding.count:
+        return (
+            f"other context: changes {finding.count} of {finding.episodes} episodes, as it should"
+        )
+    return (
+        f"other context: changes none of {finding.episodes} episodes: does the environment take "
+        'up reset(options={"context": ...})?'
+    )
 
 
 def _history(
