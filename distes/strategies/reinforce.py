@@ -78,7 +78,7 @@ class Reinforce(Strategy[ReinforceState]):
 
     default_policy: ClassVar[str] = "softmax"
 
-    learning_rate: float = 0.02
+    learning_rate: float = 0.05
     optimiser: Literal["adam", "sgd"] = "adam"
     discount: float = 0.99
     baseline: Literal["none", "batch_mean", "per_time_step", "variance_optimal", "value"] = (
