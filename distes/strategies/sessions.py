@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
 import numpy as np
 
-from distes.errors import UsageError, unknown
+from distes.errors import Notice, UsageError, unknown
 from distes.population import Distribution, Episodes, Population
 from distes.strategies.base import Problem, Strategy
 from distes.types import FloatArray, IntArray
@@ -60,6 +61,13 @@ def elite_sessions(
     threshold = np.percentile(valid, percentile)
     good = fitness >= threshold if elites_are == "at_least" else fitness > threshold
     chosen = np.flatnonzero(good)
+    if not len(chosen):
+        warnings.warn(
+            f"none of {len(fitness)} sessions is above the {percentile:g}th percentile, "
+            f"{threshold:g}: nothing is learnt of them (elites_are 'at_least' takes those that tie)",
+            Notice,
+            stacklevel=2,
+        )
     return chosen[np.argsort(-fitness[chosen], kind="stable")]
 
 
