@@ -35,6 +35,12 @@ EXPLAINED = 1e-10
 CLOSE = 1e-8
 """Gradient at which a minimum counts as found."""
 
+ROUNDING = 1e-15
+"""Of advantages times η, below which no gradient tells anything."""
+
+LEVEL = 1e-10
+"""Rise of KL as η is halved below which the limit of the best alone counts as reached."""
+
 LEAST_ETA = 1e-9
 """In standard deviations of the return: the limit of ever greater weight on the best."""
 
@@ -120,7 +126,7 @@ class Dual:
         for _ in range(MAX_STEPS):
             gradient, hessian = at.gradient[first:], at.hessian[first:, first:]
             size = float(np.abs(gradient).max(initial=0.0))
-            if size <= TOLERANCE or at.eta <= LEAST_ETA:
+            if size <= max(TOLERANCE, ROUNDING / at.eta) or at.eta <= LEAST_ETA:
                 break
             damping = 1e-13 * max(float(np.trace(hessian)), 1e-300) / len(hessian)
             step = np.zeros(len(at.gradient))
@@ -149,11 +155,12 @@ class Dual:
                 break
             # The best λ grows with η where there are targets to be reached.
             at = self._descended(self(2 * at.eta, 2 * at.multipliers), free_eta=False)
-        factor = 0.5
-        while factor < 1 - 1e-9 and at.eta > LEAST_ETA:
+        factor, level = 0.5, 0
+        while factor < 1 - 1e-9 and at.eta > LEAST_ETA and level < 5:
             tried = self._descended(self(factor * at.eta, at.multipliers), free_eta=False)
             matched = float(np.abs(tried.gradient[1:]).max(initial=0.0)) <= CLOSE
             if matched and tried.kl <= self.epsilon:
+                level = level + 1 if tried.kl - at.kl < LEVEL and factor == 0.5 else 0
                 at = tried
             else:
                 factor = math.sqrt(factor)

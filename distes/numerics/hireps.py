@@ -31,7 +31,7 @@ NEGLIGIBLE = 1e-6
 """Overlap in nats below which options count as apart."""
 
 EXPLAINED = 1e-6
-"""Share of the surprise's spread below which what features leave of it is rounding."""
+"""Share of the surprise below which what constant and features leave of it is rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +130,7 @@ def weigh(
     shared = white.T @ (base * centred)
     own = centred - white @ shared
     spread = math.sqrt(float(base @ own**2))
-    possible = spread > EXPLAINED * math.sqrt(float(base @ centred**2))
+    possible = spread > EXPLAINED * math.sqrt(float(base @ surprise**2))
     if not possible or unbounded.surprise <= bound:
         return unbounded
     at = Dual(
