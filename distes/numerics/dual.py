@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -88,11 +89,18 @@ class Dual:
     targets: FloatArray
     epsilon: float
 
+    @cached_property
+    def _log_prior(self) -> FloatArray:
+        with np.errstate(divide="ignore"):
+            logs: FloatArray = np.log(self.prior)
+        return logs
+
     def __call__(self, eta: float, multipliers: FloatArray) -> Point:
         """Evaluate at η > 0 and λ (r,)."""
         advantage = (self.rest - self.columns @ multipliers) / eta
-        top = float(advantage.max())
-        weights = self.prior * np.exp(advantage - top)
+        logs = advantage + self._log_prior
+        top = float(logs.max())
+        weights = np.exp(logs - top)
         total = float(weights.sum())
         weights = weights / total
         log_mean = top + math.log(total)

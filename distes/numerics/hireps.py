@@ -30,6 +30,9 @@ from distes.types import FloatArray
 NEGLIGIBLE = 1e-6
 """Overlap in nats below which options count as apart."""
 
+LEAST_SHARE = 1e-20
+"""Responsibility below which an option's part in a sample is rounding."""
+
 EXPLAINED = 1e-6
 """Share of the surprise below which what constant and features leave of it is rounding."""
 
@@ -48,6 +51,7 @@ class OptionWeighting:
         kl: KL(w ‖ p̃/N), at most ε.
         ess: effective samples, 1/Σ_i (Σ_o w_io)².
         feature_error: ‖Σ w φ − φ̄‖ in standard deviations of the features.
+        entropy: mean over the samples of −Σ_o p̃ log p̃, in nats: how far options overlap.
         surprise: −Σ w log p̃, in nats.
         bound: κ, as it was kept; infinite without.
     """
@@ -60,6 +64,7 @@ class OptionWeighting:
     kl: float
     ess: float
     feature_error: float
+    entropy: float
     surprise: float
     bound: float
 
@@ -90,7 +95,7 @@ def weigh(
 
     >>> shares = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]])
     >>> weigh(np.array([1.0, 2.0, 3.0]), shares, 0.2).weights.sum(axis=1).round(4)
-    array([0.1283, 0.2786, 0.5931])
+    array([0.1151, 0.2667, 0.6182])
     """
     if not np.isfinite(responsibilities).all():
         raise ValueError("responsibilities must be finite")
@@ -98,7 +103,7 @@ def weigh(
     shares = responsibilities / responsibilities.sum(axis=1, keepdims=True)
     plain = reps.weigh(returns, epsilon, features)
     # Pairs of a sample and an option that has some part in it.
-    rows, options = np.nonzero(shares)
+    rows, options = np.nonzero(shares > LEAST_SHARE)
     base = shares[rows, options] / count
     base = base / base.sum()
     surprise = -np.log(shares[rows, options])
@@ -113,6 +118,7 @@ def weigh(
         kl=plain.kl,
         ess=plain.ess,
         feature_error=plain.feature_error,
+        entropy=mean,
         surprise=float(base * count * plain.weights[rows] @ surprise),
         bound=bound,
     )
@@ -154,6 +160,7 @@ def weigh(
         kl=max(at.kl, 0.0),
         ess=1.0 / float(samples @ samples),
         feature_error=float(np.linalg.norm(samples @ standard.white)),
+        entropy=mean,
         surprise=float(at.weights @ surprise),
         bound=bound,
     )

@@ -268,7 +268,7 @@ class HiREPS(Refitting[OptionsState]):
                 kl_gaussian=float(np.mean([divergence for _, divergence in refits])),
                 ess=weighting.ess,
                 feature_error=weighting.feature_error,
-                overlap=_mean_entropy(responsibilities),
+                overlap=weighting.entropy,
                 samples=len(samples),
             ),
         )
@@ -363,9 +363,3 @@ def _reach(responsibilities: FloatArray) -> FloatArray | None:
         return None
     reach: FloatArray = responsibilities / responsibilities.sum()
     return reach
-
-
-def _mean_entropy(responsibilities: FloatArray) -> float:
-    """Mean over the samples of −Σ_o p̃ log p̃, in nats."""
-    logs = np.log(np.where(responsibilities > 0, responsibilities, 1.0))
-    return -float((responsibilities * logs).sum(axis=1).mean())

@@ -279,6 +279,20 @@ def test_a_wide_bound(width):
     assert found.surprise <= found.bound + 0.05
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_responsibilities_down_to_underflow(seed):
+    """Options far away have parts of 1e-300 in a sample, and surprises of 700 nats."""
+    generator = np.random.default_rng(seed)
+    logits = 200 * generator.normal(size=(500, 6))
+    logits[:100] /= 300
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    found = weigh(generator.normal(size=500), shares, 0.8, generator.normal(size=(500, 2)), 0.7)
+    assert np.isfinite(found.weights).all()
+    assert found.surprise <= found.bound + 1e-8
+    assert found.kl == pytest.approx(0.8, abs=1e-9)
+
+
 def test_an_option_without_part_in_a_sample_gets_none_of_it():
     returns, shares, features = case(5)
     shares = np.column_stack([shares[:, :2] / shares[:, :2].sum(axis=1)[:, None], np.zeros(200)])
