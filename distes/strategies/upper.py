@@ -158,9 +158,16 @@ def gaussian(
         features: ψ.
         at: the generation.
     """
-    diagonal = not (covariance - np.diag(np.diag(covariance))).any()
-    scale = np.sqrt(np.diag(covariance)) if diagonal else root(covariance)
+    scale = scales(covariance[None])[0]
     return LinearGaussian(weights, scale, features, noise_key(problem.seed, at))
+
+
+def scales(covariances: FloatArray) -> FloatArray:
+    """Standard deviations (O, d) of covariances (O, d, d), factors where one is not diagonal."""
+    variances = np.diagonal(covariances, axis1=1, axis2=2)
+    if np.count_nonzero(covariances) == np.count_nonzero(variances):
+        return np.sqrt(variances)
+    return np.stack([root(covariance) for covariance in covariances])
 
 
 def root(covariance: FloatArray) -> FloatArray:

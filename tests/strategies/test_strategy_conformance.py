@@ -6,6 +6,7 @@ import pytest
 from distes import registry
 from distes.strategies import CEM, CREPS, ICEM, External, Normalized, RandomSearch
 from distes.strategies.base import Strategy
+from distes.strategies.hireps import HiREPS
 from distes.testing.strategies import StrategyConformance
 
 
@@ -44,6 +45,11 @@ VARIANTS = {
     "creps ml": CREPS(update="ml"),
     "creps diagonal, reuse, floor": CREPS(covariance="diagonal", reuse=2, min_std=0.01),
     "creps entropy": CREPS(entropy_loss=0.2, epsilon=1.0),
+    "hireps ml": HiREPS(update="ml", num_options=2),
+    "hireps diagonal, floor, pruned": HiREPS(
+        covariance="diagonal", min_std=0.01, overlap=None, prune_below=0.2
+    ),
+    "hireps one option": HiREPS(num_options=1),
     "normalized cem": Normalized(CEM()),
     "normalized external": Normalized(External(hopping)),
 }
