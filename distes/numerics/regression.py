@@ -109,7 +109,7 @@ def constrained_fit(
     """
     size = parameters.shape[1]
     # In features Q with QᵀQ/N = I all that depends on η is small matrices.
-    basis, back = _orthonormal(features)
+    basis, back = orthonormal(features)
     rest = parameters - features @ old
     weighted = (basis.T * weights).T
     curvature, axes = np.linalg.eigh(basis.T @ weighted)
@@ -149,7 +149,7 @@ def constrained_fit(
     return Fit(old + back @ (axes @ change), covariance)
 
 
-def _orthonormal(features: FloatArray) -> tuple[FloatArray, FloatArray]:
+def orthonormal(features: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Find Q = S T with QᵀQ/N = I.
 
     Returns:

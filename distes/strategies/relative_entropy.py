@@ -20,7 +20,7 @@ import numpy as np
 
 from distes.errors import UsageError, unknown
 from distes.numerics import gaussians
-from distes.numerics.features import Features, RadialBasis
+from distes.numerics.features import Features
 from distes.numerics.regression import Fit, constrained_fit, weighted_fit
 from distes.numerics.reps import Weighting, weigh
 from distes.population import Episodes, Population
@@ -28,12 +28,6 @@ from distes.strategies import upper
 from distes.strategies.base import Problem, Strategy
 from distes.strategies.upper import Samples
 from distes.types import FloatArray
-
-SHRUNK = 1e-12
-"""Share of the coefficients below which a standard deviation is rounding."""
-
-TINY = 1e-150
-"""Below, variances underflow."""
 
 _CHOICES = {
     "update": ("constrained", "ml"),
@@ -189,7 +183,7 @@ class RelativeEntropy(Strategy[UpperState]):
 
     def _needed(self, problem: Problem) -> int:
         """Fewest effective samples: columns and, without a trust region, free parameters."""
-        columns = _full_size(self.policy_basis(problem))
+        columns = upper.full_size(self.policy_basis(problem))
         if self.update == "constrained":
             return columns + 1
         free = int((upper.start_std(problem, self.initial_std) > 0).sum())
@@ -244,7 +238,7 @@ class RelativeEntropy(Strategy[UpperState]):
             np.concatenate([each.samples.returns for each in used]),
             self.epsilon,
             dual_features(np.concatenate([each.samples.contexts for each in used])),
-            _importance(state, used),
+            importance(used),
         )
         weights, covariance, divergence = self._refit(state, used, weighting)
         return replace(
@@ -301,7 +295,7 @@ class RelativeEntropy(Strategy[UpperState]):
             covariance = (
                 share * self.scatter(fit, rows, targets, weighting) + (1 - share) * old_covariance
             )
-        if not _usable(coefficients, covariance):
+        if not upper.usable(coefficients, covariance):
             return state.weights, state.covariance, 0.0
         divergence = gaussians.kl(rows @ old, old_covariance, rows @ coefficients, covariance)
         weights = state.weights.copy()
@@ -320,8 +314,6 @@ class RelativeEntropy(Strategy[UpperState]):
 
     def metrics(self, state: UpperState) -> dict[str, float]:
         """Diagnostics of the update, and the width of the policy."""
-        free = np.diag(state.covariance) > 0
-        std = np.sqrt(np.diag(state.covariance)[free])
         figures = state.figures
         return {
             "eta": figures.eta,
@@ -330,29 +322,23 @@ class RelativeEntropy(Strategy[UpperState]):
             "ess": figures.ess,
             "feature_error": figures.feature_error,
             "samples": figures.samples,
-            "entropy": gaussians.entropy(state.covariance[np.ix_(free, free)]),
-            "std_mean": float(std.mean()),
-            "std_min": float(std.min()),
-            "std_max": float(std.max()),
+            **upper.width(state.covariance),
         }
 
     def stop(self, state: UpperState) -> str | None:
         """Stop when all candidates of a context would be the same."""
-        std = np.sqrt(np.diag(state.covariance))
-        if np.all(std <= SHRUNK * np.abs(state.weights).max(axis=0)) or std.max() < TINY:
-            return "the upper policy has shrunk to a point"
-        return None
+        return upper.shrunk(state.weights, state.covariance)
 
 
-def _importance(state: UpperState, used: tuple[Generation, ...]) -> FloatArray | None:
-    """Weights that make samples of several policies stand for the present one's, (N,).
+def importance(used: tuple[Generation, ...]) -> FloatArray | None:
+    """Weights that make samples of several policies stand for the first one's, (N,).
 
     π/Σ n_g π_g/N: the mixture of all that drew them bounds each weight (the balance
     heuristic; Veach and Guibas 1995).
     """
     if len(used) == 1:
         return None
-    free = np.diag(state.covariance) > 0
+    free = np.diag(used[0].covariance) > 0
     parameters = np.concatenate([each.samples.parameters for each in used])[:, free]
     contexts = np.concatenate([each.samples.contexts for each in used])
     logs = np.stack(
@@ -369,17 +355,3 @@ def _importance(state: UpperState, used: tuple[Generation, ...]) -> FloatArray |
     mixture = np.logaddexp.reduce(logs + shares[:, None], axis=0)
     weights: FloatArray = np.exp(logs[0] - mixture)
     return weights
-
-
-def _usable(coefficients: FloatArray, covariance: FloatArray) -> bool:
-    """Whether an update can be sampled from: finite, and not singular to rounding."""
-    if not (np.isfinite(coefficients).all() and np.isfinite(covariance).all()):
-        return False
-    return math.isfinite(gaussians.log_determinant(covariance)) and bool(
-        (np.diag(covariance) > 0).all()
-    )
-
-
-def _full_size(features: Features) -> int:
-    """Columns that features have once they are fitted."""
-    return 1 + features.count if isinstance(features, RadialBasis) else features.num_features
