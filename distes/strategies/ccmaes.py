@@ -26,7 +26,7 @@ import numpy as np
 from distes.errors import UsageError
 from distes.numerics.features import FeatureChoice, Features, make
 from distes.numerics.regression import orthonormal, weighted_fit
-from distes.numerics.surrogate import ridge
+from distes.numerics.surrogate import EXPLAINED, ridge
 from distes.population import Episodes, Population
 from distes.strategies import upper
 from distes.strategies.base import Problem, Strategy
@@ -277,10 +277,13 @@ def _ranked(samples: Samples, baseline: Features) -> tuple[IntArray | None, floa
     if not baseline.uses_context or not np.ptp(samples.contexts, axis=0).any():
         order = np.argsort(-returns, kind="stable")
         return (order if np.ptp(returns) > 0 else None), 0.0
-    uniform = np.full(len(returns), 1.0 / len(returns))
     columns = baseline(samples.contexts)
     columns, _ = orthonormal(columns - columns.mean(axis=0))
-    found = ridge(columns, np.ones((len(returns), 1)), returns, uniform)
+    centred = returns - returns.mean()
+    beyond = centred - columns @ (columns.T @ centred) / len(returns)
+    if len(returns) > columns.shape[1] + 1 and not beyond.std() > EXPLAINED * centred.std():
+        return None, 1.0
+    found = ridge(columns, np.ones((len(returns), 1)), returns, np.ones(len(returns)))
     if found is None:
         return None, 0.0
     return np.argsort(-found.residuals, kind="stable"), found.r2
@@ -307,7 +310,8 @@ def _updated(state: CCMAESState, samples: Samples, order: IntArray) -> CCMAESSta
     pushed = math.sqrt(rate * (1 + kept) * constants.effective)
     path_step = kept * state.path_step[free] + pushed * white
     length = float(np.linalg.norm(path_step))
-    typical = math.sqrt(size) * (1 - 1 / (4 * size) + 1 / (21 * size**2))
+    # χ_n, the mean length of n standard normals.
+    typical = math.sqrt(2) * math.exp(math.lgamma((size + 1) / 2) - math.lgamma(size / 2))
     log_step = rate / constants.step_damping * (length / typical - 1)
 
     begun = 1 - kept ** (2 * state.generation)
