@@ -25,6 +25,9 @@ from distes.types import FloatArray
 RANK_TOLERANCE = 1e-9
 """Share of the largest singular value below which columns depend on others."""
 
+GRAM_TOLERANCE = 1e-13
+"""The same of squared singular values, which are known to that share of the largest."""
+
 EXPLAINED = 1e-12
 """Share of the returns' spread below which what is left of them is rounding."""
 
@@ -35,6 +38,13 @@ PENALTIES = np.logspace(-10, 3, 53)
 """Candidates for the penalty, per sample, in units of a feature's variance."""
 
 
+CURVED = (1.0, 0.3, 0.1, 0.0)
+"""How large the quadratic terms may be expected beside the linear ones; 0 is a linear model."""
+
+SPARE = 2
+"""Samples for each term from which on there is nothing to be chosen."""
+
+
 @dataclass(frozen=True, eq=False)
 class Ridge:
     """A ridge regression.
@@ -43,13 +53,15 @@ class Ridge:
         coefficients: (c,) of the penalised columns.
         residuals: (N,) of the targets.
         penalty: that was chosen, per sample.
+        score: of the cross-validation, lower is better.
         r2: share of the variance, beyond the free columns, that leaving each sample out
-            predicts; 0 at least where nothing is learnt, 1 where everything is.
+            predicts; 0 or less where nothing is learnt, 1 where everything is.
     """
 
     coefficients: FloatArray
     residuals: FloatArray
     penalty: float
+    score: float
     r2: float
 
 
@@ -87,27 +99,37 @@ def ridge(
         return None
     rows = root * columns
     rows = rows - basis @ (basis.T @ rows)
-    left, sizes, right = np.linalg.svd(rows, full_matrices=False)
-    kept = sizes > RANK_TOLERANCE * sizes.max(initial=0.0)
-    left, sizes, right = left[:, kept], sizes[kept], right[kept]
+    left, squares = _directions(rows)
     along = left.T @ rest
     beyond = max(float(rest @ rest) - float(along @ along), 0.0)
     # (penalties, rank): what each direction keeps of the targets.
-    shares = sizes**2 / (sizes**2 + count * PENALTIES[:, None])
+    shares = squares / (squares + count * PENALTIES[:, None])
     misfit = (((1 - shares) * along) ** 2).sum(axis=1) + beyond
     freedom = count - basis.shape[1] - shares.sum(axis=1)
     usable = freedom > 0.5
     score = np.where(usable, misfit / np.where(usable, freedom, 1.0) ** 2, np.inf)
     best = int(np.argmin(score))
-    share = shares[best] if usable[best] else np.zeros(len(sizes))
-    coefficients = right.T @ (share * along / np.where(sizes > 0, sizes, 1.0))
+    share = shares[best] if usable[best] else np.zeros(len(squares))
+    coefficients = rows.T @ (left @ (share * along / squares))
     remaining = rest - left @ (share * along)
     leverage = (basis**2).sum(axis=1) + (left**2) @ share
     before = rest / np.maximum(1 - (basis**2).sum(axis=1), 1e-9)
     left_out = remaining / np.maximum(1 - leverage, 1e-9)
     r2 = 1 - float(left_out @ left_out) / float(before @ before)
     nonzero = np.where(root[:, 0] > 0, root[:, 0], 1.0)
-    return Ridge(coefficients, remaining / nonzero, float(PENALTIES[best]), r2)
+    return Ridge(coefficients, remaining / nonzero, float(PENALTIES[best]), float(score[best]), r2)
+
+
+def _directions(rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Find left singular vectors, and squares of singular values that are not rounding."""
+    if len(rows) < rows.shape[1]:
+        # An eigenproblem of that size takes a fraction of the decomposition's time.
+        squares, left = np.linalg.eigh(rows @ rows.T)
+        kept = squares > GRAM_TOLERANCE * squares.max(initial=0.0)
+        return left[:, kept], squares[kept]
+    left, sizes, _ = np.linalg.svd(rows, full_matrices=False)
+    kept = sizes > RANK_TOLERANCE * sizes.max(initial=0.0)
+    return left[:, kept], sizes[kept] ** 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,15 +176,22 @@ def fit(
     products = whitened[:, first] * whitened[:, second]
     square = first == second
     products[:, square] = (products[:, square] - 1) / math.sqrt(2)
-    found = ridge(np.hstack([linear, products]), baseline, returns, weights)
-    if found is None:
-        return None
-    slopes, curvature = np.split(found.coefficients, [linear.shape[1]])
+    best, share = None, 1.0
+    # With samples to spare all terms are penalised alike.
+    shares = CURVED if count < SPARE * (linear.shape[1] + products.shape[1]) else CURVED[:1]
+    for tried in shares:
+        found = ridge(np.hstack([linear, tried * products]), baseline, returns, weights)
+        if found is None:
+            return None
+        if best is None or found.score < best.score:
+            best, share = found, tried
+    assert best is not None  # noqa: S101 - there is one share at least
+    slopes, curvature = np.split(best.coefficients, [linear.shape[1]])
     # A cross term stands for two entries of the matrix: each gets half of it.
     matrix = np.zeros((size, size))
-    matrix[first, second] = curvature * np.where(square, 1 / math.sqrt(2), 0.5)
+    matrix[first, second] = share * curvature * np.where(square, 1 / math.sqrt(2), 0.5)
     matrix[second, first] = matrix[first, second]
-    return Surrogate(concave(matrix), back @ slopes.reshape(-1, size), found.r2, found.penalty)
+    return Surrogate(concave(matrix), back @ slopes.reshape(-1, size), best.r2, best.penalty)
 
 
 def concave(matrix: FloatArray) -> FloatArray:
