@@ -40,7 +40,8 @@ class Figures:
         omega: multiplier of the entropy bound, likewise.
         kl_gaussian: mean over the contexts of KL(new ‖ old).
         surrogate_r2: share of the returns' variance, beyond what contexts explain, that the
-            model predicts for samples left out; not above 0 where it has learnt nothing.
+            model predicts for samples left out; not above 0 where it has learnt nothing,
+            and then the policy stays.
         penalty: of the model's regression, per sample.
         ess: effective samples that the model was fitted to.
         samples: that the update used.
@@ -84,7 +85,8 @@ class MOREState:
 class MORE(Strategy[MOREState]):
     """Fits a quadratic model of the return, and maximises it within a KL bound.
 
-    Abdolmaleki et al. 2015, and with contexts Tangkaratt et al. 2017.
+    Abdolmaleki et al. 2015, and with contexts Tangkaratt et al. 2017. A model that predicts
+    nothing of samples left out is not followed.
 
     Attributes:
         epsilon: bound on the KL divergence of an update, in nats, > 0.
@@ -217,6 +219,10 @@ class MORE(Strategy[MOREState]):
         )
         if model is None:
             return replace(state, figures=figures)
+        figures = replace(figures, surrogate_r2=model.r2, penalty=model.penalty)
+        if model.r2 <= 0:
+            # Noise: a bound of ε would be spent on it all the same, in a random direction.
+            return replace(state, figures=figures)
         entropy = gaussians.entropy(state.covariance[np.ix_(free, free)])
         new = more.update(
             model.quadratic,
@@ -235,14 +241,7 @@ class MORE(Strategy[MOREState]):
             state,
             weights=coefficients,
             covariance=upper.floored(covariance, self.min_std),
-            figures=replace(
-                figures,
-                eta=new.eta,
-                omega=new.omega,
-                kl_gaussian=new.kl,
-                surrogate_r2=model.r2,
-                penalty=model.penalty,
-            ),
+            figures=replace(figures, eta=new.eta, omega=new.omega, kl_gaussian=new.kl),
         )
 
     def solution(self, problem: Problem, state: MOREState) -> Population:

@@ -6,6 +6,8 @@ import pytest
 from distes import registry
 from distes.strategies import CEM, CREPS, ICEM, External, Normalized, RandomSearch
 from distes.strategies.base import Strategy
+from distes.strategies.ccmaes import CCMAES
+from distes.strategies.more import MORE
 from distes.testing.strategies import StrategyConformance
 
 
@@ -44,6 +46,9 @@ VARIANTS = {
     "creps ml": CREPS(update="ml"),
     "creps diagonal, reuse, floor": CREPS(covariance="diagonal", reuse=2, min_std=0.01),
     "creps entropy": CREPS(entropy_loss=0.2, epsilon=1.0),
+    "more fresh, floor": MORE(reuse=0, min_std=0.01, epsilon=1.0),
+    "more fast": MORE(entropy_rate=0.9, min_entropy=-20.0),
+    "ccmaes floor": CCMAES(min_std=0.01),
     "normalized cem": Normalized(CEM()),
     "normalized external": Normalized(External(hopping)),
 }
