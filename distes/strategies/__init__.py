@@ -1,11 +1,25 @@
 """Search strategies, one file each."""
 
+from distes.strategies.ccmaes import CCMAES
 from distes.strategies.cem import CEM
 from distes.strategies.creps import CREPS
 from distes.strategies.external import External
+from distes.strategies.hireps import HiREPS
 from distes.strategies.icem import ICEM
+from distes.strategies.more import MORE
 from distes.strategies.normalized import Normalized
 from distes.strategies.random_search import RandomSearch
 from distes.strategies.reps import REPS
 
-__all__ = ["CEM", "CREPS", "ICEM", "REPS", "External", "Normalized", "RandomSearch"]
+__all__ = [
+    "CCMAES",
+    "CEM",
+    "CREPS",
+    "ICEM",
+    "MORE",
+    "REPS",
+    "External",
+    "HiREPS",
+    "Normalized",
+    "RandomSearch",
+]

@@ -28,7 +28,7 @@ from distes.population import Episodes, Population
 from distes.randomness import noise_key, strategy_generator
 from distes.strategies import upper
 from distes.strategies.base import Problem
-from distes.strategies.refitting import Refitting, free_entropy, shrunk, widths
+from distes.strategies.refitting import Refitting
 from distes.strategies.upper import Samples
 from distes.types import FloatArray
 
@@ -281,8 +281,8 @@ class HiREPS(Refitting[OptionsState]):
 
     def metrics(self, state: OptionsState) -> dict[str, float]:
         """Diagnostics of the update; entropy and widths of the options."""
-        std = np.concatenate([widths(each) for each in state.covariances])
-        entropies = np.array([free_entropy(each) for each in state.covariances])
+        std = np.concatenate([upper.free_std(each) for each in state.covariances])
+        entropies = np.array([upper.free_entropy(each) for each in state.covariances])
         figures = state.figures
         return {
             "eta": figures.eta,
@@ -302,7 +302,7 @@ class HiREPS(Refitting[OptionsState]):
 
     def stop(self, state: OptionsState) -> str | None:
         """Stop when no option leaves anything to search."""
-        if all(shrunk(option) for option in state.options):
+        if all(upper.shrunk(each.coefficients, each.covariance) for each in state.options):
             return "all options have shrunk to a point"
         return None
 

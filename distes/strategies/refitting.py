@@ -19,7 +19,7 @@ import numpy as np
 
 from distes.errors import UsageError, unknown
 from distes.numerics import gaussians
-from distes.numerics.features import Features, RadialBasis
+from distes.numerics.features import Features
 from distes.numerics.moments import effective_size
 from distes.numerics.regression import Fit, constrained_fit, weighted_fit
 from distes.strategies import upper
@@ -27,12 +27,6 @@ from distes.strategies.base import Problem, Strategy
 from distes.types import FloatArray
 
 S = TypeVar("S")
-
-SHRUNK = 1e-12
-"""Share of the coefficients below which a standard deviation is rounding."""
-
-TINY = 1e-150
-"""Below, variances underflow."""
 
 _CHOICES = {
     "update": ("constrained", "ml"),
@@ -88,7 +82,7 @@ class Refitting(Strategy[S]):
 
     def needed(self, problem: Problem, features: Features) -> int:
         """Fewest effective samples: columns and, without a trust region, free parameters."""
-        columns = _full_size(features)
+        columns = upper.full_size(features)
         if self.update == "constrained":
             return columns + 1
         free = int((upper.start_std(problem, self.initial_std) > 0).sum())
@@ -148,7 +142,7 @@ class Refitting(Strategy[S]):
             share = min(1.0, effective_size(weights) / unknowns)
             scatter = self.scatter(plain, targets, weights)
             fit = Fit(plain.coefficients, share * scatter + (1 - share) * part.covariance)
-        if not _usable(fit):
+        if not upper.usable(fit.coefficients, fit.covariance):
             return old, 0.0
         moved = gaussians.kl(
             rows @ part.coefficients,
@@ -165,38 +159,3 @@ class Refitting(Strategy[S]):
     def scatter(self, fit: Fit, targets: FloatArray, weights: FloatArray) -> FloatArray:
         """Σ of a weighted maximum-likelihood update, (d, d) of the free parameters."""
         return fit.covariance
-
-
-def widths(covariance: FloatArray) -> FloatArray:
-    """Standard deviations of what is not frozen."""
-    variances = np.diag(covariance)
-    return np.sqrt(variances[variances > 0])
-
-
-def free_entropy(covariance: FloatArray) -> float:
-    """Differential entropy of what is not frozen, in nats."""
-    free = np.diag(covariance) > 0
-    return gaussians.entropy(covariance[np.ix_(free, free)])
-
-
-def shrunk(fit: Fit) -> bool:
-    """Whether all candidates of a context would be the same."""
-    std = np.sqrt(np.diag(fit.covariance))
-    least = SHRUNK * np.abs(fit.coefficients).max(axis=0)
-    return bool(np.all(std <= least) or std.max() < TINY)
-
-
-def _usable(fit: Fit) -> bool:
-    """Whether an update can be sampled from: finite, and not singular to rounding."""
-    if not (np.isfinite(fit.coefficients).all() and np.isfinite(fit.covariance).all()):
-        return False
-    try:
-        np.linalg.cholesky(fit.covariance)
-    except np.linalg.LinAlgError:
-        return False
-    return math.isfinite(gaussians.log_determinant(fit.covariance))
-
-
-def _full_size(features: Features) -> int:
-    """Columns that features have once they are fitted."""
-    return 1 + features.count if isinstance(features, RadialBasis) else features.num_features

@@ -25,7 +25,7 @@ from distes.numerics.reps import weigh
 from distes.population import Episodes, Population
 from distes.strategies import upper
 from distes.strategies.base import Problem
-from distes.strategies.refitting import Refitting, free_entropy, shrunk, widths
+from distes.strategies.refitting import Refitting
 from distes.strategies.upper import Samples
 from distes.types import FloatArray
 
@@ -196,7 +196,7 @@ class RelativeEntropy(Refitting[UpperState]):
             np.concatenate([each.samples.returns for each in used]),
             self.epsilon,
             dual_features(np.concatenate([each.samples.contexts for each in used])),
-            _importance(state, used),
+            importance(used),
         )
         fit, divergence = self.refit(
             features(np.concatenate([each.samples.contexts for each in used])),
@@ -225,7 +225,6 @@ class RelativeEntropy(Refitting[UpperState]):
 
     def metrics(self, state: UpperState) -> dict[str, float]:
         """Diagnostics of the update, and the width of the policy."""
-        std = widths(state.covariance)
         figures = state.figures
         return {
             "eta": figures.eta,
@@ -234,28 +233,23 @@ class RelativeEntropy(Refitting[UpperState]):
             "ess": figures.ess,
             "feature_error": figures.feature_error,
             "samples": figures.samples,
-            "entropy": free_entropy(state.covariance),
-            "std_mean": float(std.mean()),
-            "std_min": float(std.min()),
-            "std_max": float(std.max()),
+            **upper.width(state.covariance),
         }
 
     def stop(self, state: UpperState) -> str | None:
         """Stop when all candidates of a context would be the same."""
-        if shrunk(Fit(state.weights, state.covariance)):
-            return "the upper policy has shrunk to a point"
-        return None
+        return upper.shrunk(state.weights, state.covariance)
 
 
-def _importance(state: UpperState, used: tuple[Generation, ...]) -> FloatArray | None:
-    """Weights that make samples of several policies stand for the present one's, (N,).
+def importance(used: tuple[Generation, ...]) -> FloatArray | None:
+    """Weights that make samples of several policies stand for the first one's, (N,).
 
     π/Σ n_g π_g/N: the mixture of all that drew them bounds each weight (the balance
     heuristic; Veach and Guibas 1995).
     """
     if len(used) == 1:
         return None
-    free = np.diag(state.covariance) > 0
+    free = np.diag(used[0].covariance) > 0
     parameters = np.concatenate([each.samples.parameters for each in used])[:, free]
     contexts = np.concatenate([each.samples.contexts for each in used])
     logs = np.stack(

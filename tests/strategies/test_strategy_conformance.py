@@ -6,7 +6,9 @@ import pytest
 from distes import registry
 from distes.strategies import CEM, CREPS, ICEM, External, Normalized, RandomSearch
 from distes.strategies.base import Strategy
+from distes.strategies.ccmaes import CCMAES
 from distes.strategies.hireps import HiREPS
+from distes.strategies.more import MORE
 from distes.testing.strategies import StrategyConformance
 
 
@@ -50,6 +52,9 @@ VARIANTS = {
         covariance="diagonal", min_std=0.01, overlap=None, prune_below=0.2
     ),
     "hireps one option": HiREPS(num_options=1),
+    "more fresh, floor": MORE(reuse=0, min_std=0.01, epsilon=1.0),
+    "more fast": MORE(entropy_rate=0.9, min_entropy=-20.0),
+    "ccmaes floor": CCMAES(min_std=0.01),
     "normalized cem": Normalized(CEM()),
     "normalized external": Normalized(External(hopping)),
 }
