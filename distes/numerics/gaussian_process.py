@@ -83,16 +83,15 @@ class GaussianProcess:
         standard = (rows - self.center) / self.spread
         means = np.empty((len(rows), len(self.solvers)))
         variances = np.empty_like(means)
-        for o, solver in enumerate(self.solvers):
-            signal, noise = self.signal_variance[o], self.noise_variance[o]
-            found = arithmetic.product(
-                _kernel(standard, self.inputs, self.length_scales[o], signal), solver
-            )
+        kernels = _kernels(standard, self.inputs, self.length_scales, self.signal_variance)
+        for o, (kernel, solver) in enumerate(zip(kernels, self.solvers, strict=True)):
+            found = arithmetic.product(kernel, solver)
             apart = np.ascontiguousarray(found[:, 1:])
             ones = arithmetic.weights(np.ones((apart.shape[1], 1)))
             explained = arithmetic.product(apart * apart, ones)[:, 0]
             means[:, o] = found[:, 0]
-            variances[:, o] = np.maximum(signal - explained, 0.0) + noise
+            variances[:, o] = np.maximum(self.signal_variance[o] - explained, 0.0)
+        variances += self.noise_variance
         return (
             self.target_center + self.target_spread * means,
             self.target_spread**2 * variances,
@@ -179,26 +178,27 @@ def _standard(columns: FloatArray) -> tuple[FloatArray, FloatArray]:
     return center, np.where(varies, spread, 1.0)
 
 
-def _kernel(
-    rows: FloatArray, inputs: FloatArray, length_scales: FloatArray, signal: float
+def _kernels(
+    rows: FloatArray, inputs: FloatArray, length_scales: FloatArray, signals: FloatArray
 ) -> FloatArray:
-    """σ_f² exp(−½ Σ ((a − b)/ℓ)²), (m, n); summed input by input, in order."""
-    squared = np.zeros((len(rows), len(inputs)))
+    """σ_f² exp(−½ Σ ((a − b)/ℓ)²), (o, m, n); summed input by input, in order."""
+    squared = np.zeros((len(signals), len(rows), len(inputs)))
     apart = np.empty_like(squared)
-    for j, scale in enumerate(length_scales):
-        np.subtract(rows[:, j, None] / scale, inputs[:, j] / scale, out=apart)
+    for j, scales in enumerate(length_scales.T[:, :, None]):
+        ours, known = rows[:, j] / scales, inputs[:, j] / scales
+        np.subtract(ours[:, :, None], known[:, None, :], out=apart)
         apart *= apart
         squared += apart
     squared *= -0.5
     np.exp(squared, out=squared)
-    squared *= signal
+    squared *= signals[:, None, None]
     return squared
 
 
 def _solver(inputs: FloatArray, output: FloatArray, chosen: FloatArray) -> FloatArray:
     """α and F side by side, (n, 1 + r)."""
-    signal, *length_scales, noise = chosen
-    kernel = _kernel(inputs, inputs, np.array(length_scales), signal)
+    signals, length_scales, noise = chosen[:1], chosen[None, 1:-1], chosen[-1]
+    kernel = _kernels(inputs, inputs, length_scales, signals)[0]
     values, axes = np.linalg.eigh(kernel)
     values = np.maximum(values, 0.0)
     weights = (axes / (values + noise)) @ (axes.T @ output)
