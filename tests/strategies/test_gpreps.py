@@ -249,6 +249,7 @@ def search(out: Path, **changes: Any) -> Search:
         initial_std=0.1**0.5,
         horizon=30,
         samples=40,
+        updates=2,
         max_steps=25,
         epsilon=0.4,
         policy_features="constant",
