@@ -187,7 +187,14 @@ def learning(size: int, parameters: int) -> dict[str, Any]:
     """Time ask, tell and log of one large generation, per episode."""
     task = distes.FunctionTask(value, parameters, noisy=True)
     problem = SearchProblem(
-        task.build_policy(None), np.zeros(parameters), 0, size, episodes=1, common_seeds=False
+        task=task,
+        engine="function",
+        policy=task.build_policy(None),
+        start=np.zeros(parameters),
+        seed=0,
+        population_size=size,
+        episodes=1,
+        common_seeds=False,
     )
     strategy = CEM()
     state = strategy.init(problem)

@@ -85,19 +85,22 @@ class Contextual(Distribution, Protocol):
 
 @dataclass(frozen=True)
 class Trace:
-    """What an engine recorded of one episode, for probes.
+    """What an engine recorded of one episode.
 
     Attributes:
         parameters: (d,) the episode's.
         observations: (T, k) encoded observations before normalisation.
-        actions: (T, ...) actions; empty unless a probe asked for them.
-        rewards: (T,) rewards; empty unless a probe asked for them.
+        actions: (T, ...) actions; empty unless they were asked for.
+        rewards: (T,) rewards; empty unless they were asked for.
+        last_observation: (k,) after the last step, encoded; None unless actions were
+            asked for.
     """
 
     parameters: FloatArray
     observations: FloatArray
     actions: Array
     rewards: FloatArray
+    last_observation: FloatArray | None = None
 
 
 @runtime_checkable

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from distes.evaluators.base import Evaluator
 from distes.policies.base import Policy
-from distes.population import Distribution, Episodes, Evaluated, Population, Purpose, RunKey
-from distes.types import FloatArray
+from distes.population import (
+    Distribution,
+    Episodes,
+    Evaluated,
+    Population,
+    Purpose,
+    RunKey,
+    Status,
+    Trace,
+)
+from distes.rollouts import Engines
+from distes.rollouts.base import empty_trace
+from distes.task import AnyTask, FunctionTask
+from distes.types import FloatArray, IntArray
 
 
 @dataclass
@@ -16,6 +31,8 @@ class SearchProblem:
     """Implements `strategies.base.Problem` over an evaluator.
 
     Attributes:
+        task: what is to be solved.
+        engine: the name of the engine that runs it.
         policy: built for the task.
         start: (d,) where to start.
         start_statistics: observation statistics that belong to it, or nothing.
@@ -23,12 +40,13 @@ class SearchProblem:
         population_size: as the user asked, or None.
         episodes: per candidate of a search population.
         common_seeds: whether all candidates of a generation share episode seeds.
-        num_contexts: the task's.
         evaluator: None before the search starts; then `run` is refused.
         generation: the current one.
         on_run: told of every further evaluation.
     """
 
+    task: AnyTask
+    engine: str
     policy: Policy
     start: FloatArray
     seed: int
@@ -36,7 +54,6 @@ class SearchProblem:
     episodes: int
     common_seeds: bool
     start_statistics: Mapping[str, FloatArray] = field(default_factory=dict)
-    num_contexts: int = 0
     evaluator: Evaluator | None = None
     generation: int = 0
     on_run: Callable[[RunKey, Population, Evaluated], None] | None = None
@@ -46,6 +63,19 @@ class SearchProblem:
     def num_parameters(self) -> int:
         """Length d of a parameter vector."""
         return self.policy.num_parameters
+
+    @property
+    def num_contexts(self) -> int:
+        """Length k of a context."""
+        return self.task.num_contexts
+
+    @property
+    def context_range(self) -> tuple[FloatArray, FloatArray] | None:
+        """Least and greatest contexts, (k,) each, where the task says so."""
+        low, high = self.task.context_low, self.task.context_high
+        if low is None or high is None:
+            return None
+        return np.array(low, dtype=np.float64), np.array(high, dtype=np.float64)
 
     def population(self, distribution: Distribution, size: int) -> Population:
         """Make a search population with the run's episodes and seeds."""
@@ -77,3 +107,25 @@ class SearchProblem:
         if self.on_run is not None:
             self.on_run(key, population, evaluated)
         return evaluated.episodes
+
+    @property
+    def has_trajectories(self) -> bool:
+        """Whether episodes have observations and actions."""
+        return not isinstance(self.task, FunctionTask)
+
+    def trajectories(
+        self, population: Population, episodes: Episodes, rows: IntArray
+    ) -> list[Trace]:
+        """Give all that was seen and done in chosen episodes.
+
+        They are run again here, from their seeds: an episode is the same whoever runs it.
+        Neither the log nor a budget counts that. Those that failed are not tried again.
+        """
+        traces = [empty_trace(self.policy) for _ in rows]
+        whole = np.flatnonzero(episodes.status[rows] == Status.OK)
+        chosen = np.asarray(rows)[whole]
+        with closing(Engines(self.engine, self.task, self.policy)) as engines:
+            found = engines.record(population, episodes.candidate[chosen], episodes.seed[chosen])
+        for i, trace in zip(whole.tolist(), found, strict=True):
+            traces[i] = trace
+        return traces

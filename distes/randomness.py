@@ -39,6 +39,7 @@ class _Domain(IntEnum):
     POLICY = 3
     STRATEGY = 4
     CONTEXT = 5
+    MODEL = 6
 
 
 class RunKey(NamedTuple):
@@ -117,6 +118,11 @@ def policy_generator(episode_seed: int) -> Generator:
 def context_generator(episode_seed: int) -> Generator:
     """Make the generator from which a context sampler draws an episode's context."""
     return Generator(Philox(key=_key(int(episode_seed), _Domain.CONTEXT)))
+
+
+def model_generator(episode_seed: int) -> Generator:
+    """Make the generator from which a learnt model draws the states of one rollout."""
+    return Generator(Philox(key=_key(int(episode_seed), _Domain.MODEL)))
 
 
 def context_uniform(seeds: IntArray, size: int) -> FloatArray:

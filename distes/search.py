@@ -241,6 +241,8 @@ class Search:
         else:
             start = policy.initial(strategy_generator(self.seed, _INITIAL_PARAMETERS))
         return SearchProblem(
+            task=self._task,
+            engine=rollouts.resolve(self.engine, self._task),
             policy=policy,
             start=start,
             start_statistics=frozen,
@@ -248,7 +250,6 @@ class Search:
             population_size=self.population,
             episodes=self.episodes,
             common_seeds=self.common_seeds,
-            num_contexts=self._task.num_contexts,
         )
 
     def run(self, *, resume_if_exists: bool = False) -> Result:

@@ -7,9 +7,10 @@ import pkgutil
 
 from distes.errors import unknown
 from distes.policies.base import Policy
-from distes.population import Population, RunKey
+from distes.population import Population, RunKey, Trace
 from distes.rollouts.base import Chunk, Engine, assemble
 from distes.task import AnyTask, FunctionTask
+from distes.types import IntArray
 
 __all__ = ["Chunk", "Engine", "Engines", "assemble", "make", "names", "resolve"]
 
@@ -53,6 +54,10 @@ class Engines:
     def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
         """Run the flat episodes ``start .. stop`` of a population."""
         return self._engine(population.task).run(population, key, start, stop)
+
+    def record(self, population: Population, candidates: IntArray, seeds: IntArray) -> list[Trace]:
+        """Run episodes of a population again, and give all that was seen and done."""
+        return self._engine(population.task).record(population, candidates, seeds)
 
     def close(self) -> None:
         """Release all environments."""

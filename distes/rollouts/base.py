@@ -69,6 +69,21 @@ class Engine(Protocol):
     def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
         """Run the flat episodes ``start .. stop``."""
 
+    def record(self, population: Population, candidates: IntArray, seeds: IntArray) -> list[Trace]:
+        """Run episodes of a population again, and give all that was seen and done.
+
+        Args:
+            population: that the episodes belong to.
+            candidates: (m,) of each episode.
+            seeds: (m,) of each episode.
+
+        Returns:
+            One trace for each; an episode that fails gives one without steps.
+
+        Raises:
+            UsageError: the task has no observations and actions.
+        """
+
     def close(self) -> None:
         """Release environments."""
 
@@ -99,6 +114,12 @@ def drawn_contexts(
             f"{task.num_contexts}"
         )
     return imposed
+
+
+def empty_trace(policy: Policy) -> Trace:
+    """No step at all: what is left of an episode that failed."""
+    width = policy.observation_size
+    return Trace(np.zeros(policy.num_parameters), np.empty((0, width)), np.empty(0), np.empty(0))
 
 
 def joined(chunks: Sequence[Chunk]) -> Chunk:
@@ -154,12 +175,7 @@ def lost_episode(
         contexts = population.contexts[population.locate(flat, flat + 1)[0]]
     elif own.num_contexts:
         contexts = np.full((1, own.num_contexts), np.nan)
-    nothing = Trace(
-        np.zeros(policy.num_parameters),
-        np.empty((0, policy.observation_size)),
-        np.empty(0),
-        np.empty(0),
-    )
+    nothing = empty_trace(policy)
     leaves = {
         name: np.asarray(value)[np.newaxis]
         for probe in (population.probes if isinstance(own, Task) else ())

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from distes.errors import UsageError
 from distes.policies.base import Policy
-from distes.population import Population, RunKey, Status
+from distes.population import Population, RunKey, Status, Trace
 from distes.rollouts.base import MAX_FAULTS, ROW, Chunk, drawn_contexts
 from distes.task import FunctionTask
-from distes.types import Array, FloatArray
+from distes.types import Array, FloatArray, IntArray
 
 
 def make(task: FunctionTask, policy: Policy) -> FunctionEngine:  # noqa: ARG001 - as any engine
@@ -55,6 +56,10 @@ class FunctionEngine:
         bad = ~failed & ~np.isfinite(rows["episode_return"])
         rows["status"][bad] = Status.NAN
         return Chunk(start, stop, rows, contexts=contexts, faults=faults[:MAX_FAULTS])
+
+    def record(self, population: Population, candidates: IntArray, seeds: IntArray) -> list[Trace]:
+        """Refuse: an evaluation has no observations and actions."""
+        raise UsageError(f"{self._task.name} is a function of the parameters: it has no trajectory")
 
     def _all_at_once(self, rows: Array, given: Sequence[Array]) -> bool:
         """Call a vectorised function; whether that worked."""

@@ -20,11 +20,13 @@ from distes.policies.base import Act, Policy
 from distes.population import Contextual, Distribution, Population, RunKey, Status, Trace
 from distes.probes import fold_chunk
 from distes.randomness import policy_generator
-from distes.rollouts.base import MAX_FAULTS, ROW, Chunk, drawn_contexts
+from distes.rollouts.base import MAX_FAULTS, ROW, Chunk, drawn_contexts, empty_trace
 from distes.task import Task
 from distes.types import Array, FloatArray, IntArray
 
 See = Callable[[Any], FloatArray]
+
+_EVERYTHING = frozenset({"observations", "actions", "rewards"})
 
 
 def make(task: Task, policy: Policy) -> LoopEngine:
@@ -77,7 +79,8 @@ class LoopEngine:
         info = {name: np.full(size, np.nan) for name in self._task.log_info}
         leaves: dict[str, FloatArray] = {}
         faults: list[tuple[int, str]] = []
-        episode = _Episode(self._policy, population, self._limit)
+        records = frozenset[str]().union(*(probe.records for probe in population.probes))
+        episode = _Episode(self._policy, population, self._limit, records)
         reuses = self._task.reuses_env
         # Tuples of plain numbers, made an array once: writing fields one by one is slow.
         lines: list[tuple[Any, ...]] = []
@@ -116,7 +119,7 @@ class LoopEngine:
                     self._discard()
             lines.append((*outcome, started_at, time.perf_counter() - began))
         if population.probes and not leaves:
-            _report(population, episode.empty_trace(), leaves, 0, size)
+            _report(population, empty_trace(self._policy), leaves, 0, size)
         return Chunk(
             start=start,
             stop=stop,
@@ -126,6 +129,36 @@ class LoopEngine:
             info=info,
             faults=faults,
         )
+
+    def record(self, population: Population, candidates: IntArray, seeds: IntArray) -> list[Trace]:
+        """Run episodes again one by one, and give all that was seen and done."""
+        episode = _Episode(self._policy, population, self._limit, _EVERYTHING)
+        given = drawn_contexts(population, self._task, candidates, seeds)
+        traces = []
+        for i, seed in enumerate(seeds.tolist()):
+            try:
+                if self._env is None:
+                    self._env = self._task.make_env()
+                asked = None if given is None else given[i]
+                observation, shown = episode.reset(self._env, seed, asked)
+                context = None
+                if asked is not None or self._task.num_contexts:
+                    size = self._task.num_contexts if asked is None else len(asked)
+                    context = self._task.contexts.settle(
+                        self._task.name, self._see, (observation, shown), asked, size
+                    )[np.newaxis]
+                theta = population.distribution.draw(candidates[i : i + 1], context)[0]
+                episode.run(self._env, theta, seed, observation, shown)
+                traces.append(episode.trace(theta))
+            except Exception as error:
+                if isinstance(error, UsageError) and not isinstance(error, NotFiniteError):
+                    raise
+                traces.append(empty_trace(self._policy))
+                self._discard()
+            else:
+                if not self._task.reuses_env:
+                    self._discard()
+        return traces
 
     def _see(self, observation: Any) -> FloatArray:
         """Make an observation flat for the context to be read from it."""
@@ -147,7 +180,13 @@ class _Episode:
 
     outcome: tuple[float, int, bool, bool, Status]
 
-    def __init__(self, policy: Policy, population: Population, limit: int | None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        population: Population,
+        limit: int | None,
+        records: frozenset[str],
+    ) -> None:
         self._policy = policy
         limits = [n for n in (limit, population.max_steps) if n is not None]
         self._limit = min(limits) if limits else None
@@ -156,8 +195,9 @@ class _Episode:
         self._see = (
             encode if normalise is None else lambda observation: normalise(encode(observation))
         )
-        self._records = frozenset[str]().union(*(p.records for p in population.probes))
+        self._records = records
         self._observations: list[FloatArray] = []
+        self._last: FloatArray | None = None
         self._actions: list[Any] = []
         self._rewards: list[float] = []
 
@@ -221,6 +261,7 @@ class _Episode:
             if terminated or truncated:
                 break
         self._observations, self._actions, self._rewards = observations, actions, rewards
+        self._last = self._encode(observation).copy() if keeps_actions else None
         self._finish(total, steps, terminated, truncated)
         return info
 
@@ -245,13 +286,7 @@ class _Episode:
             np.array(self._observations, dtype=np.float64),
             np.array(self._actions),
             np.array(self._rewards, dtype=np.float64),
-        )
-
-    def empty_trace(self) -> Trace:
-        """No step at all: gives a failed episode's sums their shape."""
-        width = self._policy.observation_size
-        return Trace(
-            np.zeros(self._policy.num_parameters), np.empty((0, width)), np.empty(0), np.empty(0)
+            self._last,
         )
 
 

@@ -4,6 +4,7 @@ from distes.strategies.ccmaes import CCMAES
 from distes.strategies.cem import CEM
 from distes.strategies.creps import CREPS
 from distes.strategies.external import External
+from distes.strategies.gpreps import GPREPS
 from distes.strategies.hireps import HiREPS
 from distes.strategies.icem import ICEM
 from distes.strategies.more import MORE
@@ -15,6 +16,7 @@ __all__ = [
     "CCMAES",
     "CEM",
     "CREPS",
+    "GPREPS",
     "ICEM",
     "MORE",
     "REPS",

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from distes.policies.base import Policy
-from distes.population import Distribution, Episodes, Population
-from distes.types import FloatArray
+from distes.population import Distribution, Episodes, Population, Trace
+from distes.types import FloatArray, IntArray
 
 S = TypeVar("S")
 
@@ -28,6 +28,10 @@ class Problem(Protocol):
     @property
     def num_contexts(self) -> int:
         """Length k of a context; 0 without contexts."""
+
+    @property
+    def context_range(self) -> tuple[FloatArray, FloatArray] | None:
+        """Least and greatest contexts, (k,) each, where the task says so."""
 
     @property
     def start(self) -> FloatArray:
@@ -50,6 +54,27 @@ class Problem(Protocol):
 
     def run(self, population: Population) -> Episodes:
         """Evaluate a further population within the current generation."""
+
+    @property
+    def has_trajectories(self) -> bool:
+        """Whether episodes have observations and actions; a function's have none."""
+
+    def trajectories(
+        self, population: Population, episodes: Episodes, rows: IntArray
+    ) -> list[Trace]:
+        """Give all that was seen and done in chosen episodes.
+
+        Args:
+            population: that was evaluated.
+            episodes: what happened.
+            rows: (r,) which of them, counted from 0.
+
+        Returns:
+            One trace for each row; that of a failed episode has no steps.
+
+        Raises:
+            UsageError: the task has no trajectories.
+        """
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from distes.errors import UsageError
 from distes.policies.direct import DirectPolicy
 from distes.population import Distribution, Episodes, Population, RunKey, Status, Trace
 from distes.probes import fold, fold_chunk
@@ -31,7 +32,8 @@ def sphere(parameters: FloatArray, _seeds: IntArray) -> FloatArray:
 class FunctionProblem:
     """Implements `strategies.base.Problem` over a function of parameters and seeds.
 
-    For observation probes, an episode makes a few observations from its seed.
+    For observation probes, an episode makes a few observations from its seed; there are no
+    trajectories.
 
     Attributes:
         objective: what is searched for its greatest value.
@@ -70,6 +72,23 @@ class FunctionProblem:
     def num_contexts(self) -> int:
         """Length k of a context."""
         return 0 if self.moved is None else len(self.moved)
+
+    @property
+    def context_range(self) -> tuple[FloatArray, FloatArray] | None:
+        """From -1 to 1 in each component."""
+        ones = np.ones(self.num_contexts)
+        return (-ones, ones) if self.num_contexts else None
+
+    @property
+    def has_trajectories(self) -> bool:
+        """Never."""
+        return False
+
+    def trajectories(
+        self, population: Population, episodes: Episodes, rows: IntArray
+    ) -> list[Trace]:
+        """Refuse: an episode is one call of a function."""
+        raise UsageError("a problem made of a function has no trajectories")
 
     def population(self, distribution: Distribution, size: int) -> Population:
         """Make a search population."""

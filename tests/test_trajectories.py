@@ -1,0 +1,145 @@
+"""Trajectories of chosen episodes: run again, they are what was evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import environments
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from distes.contextual import LinearGaussian
+from distes.distributions import Gaussian
+from distes.errors import UsageError
+from distes.evaluators.serial import SerialEvaluator
+from distes.numerics.features import make
+from distes.policies import MLP, Linear
+from distes.population import Population, Purpose, RunKey
+from distes.problem import SearchProblem
+from distes.randomness import noise_key
+from distes.task import FunctionTask, Task
+from distes.testing.problems import FunctionProblem, sphere
+from distes.types import FloatArray
+
+
+def problem_for(task: Any, policy: Any) -> SearchProblem:
+    built = task.build_policy(policy)
+    return SearchProblem(
+        task=task,
+        engine="function" if isinstance(task, FunctionTask) else "loop",
+        policy=built,
+        start=np.zeros(built.num_parameters),
+        seed=3,
+        population_size=None,
+        episodes=1,
+        common_seeds=False,
+        evaluator=SerialEvaluator(task, built, "loop") if isinstance(task, Task) else None,
+    )
+
+
+def evaluate(problem: SearchProblem, population: Population) -> Any:
+    assert problem.evaluator is not None
+    return problem.evaluator.submit(population, RunKey(3, 5)).result().episodes
+
+
+def gaussian(problem: SearchProblem, size: int, **changes: Any) -> Population:
+    d = problem.num_parameters
+    return Population(Gaussian(np.zeros(d), np.ones(d), noise_key(1, 0)), size, **changes)
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
+def test_they_are_the_episodes_that_were_evaluated(env_id: str) -> None:
+    """Returns, lengths and parameters agree; replayed actions give the same observations."""
+    problem = problem_for(Task(env_id), MLP((4,)))
+    population = gaussian(problem, 6, episodes=2)
+    episodes = evaluate(problem, population)
+    rows = np.array([7, 0, 11])
+    traces = problem.trajectories(population, episodes, rows)
+    for row, trace in zip(rows.tolist(), traces, strict=True):
+        assert sum(trace.rewards.tolist()) == episodes.episode_return[row]
+        for column in (trace.observations, trace.actions, trace.rewards):
+            assert len(column) == episodes.episode_length[row]
+        drawn = population.distribution.draw(episodes.candidate[row : row + 1])[0]
+        assert np.array_equal(trace.parameters, drawn)
+        env = gym.make(env_id)
+        observation, _ = env.reset(seed=int(episodes.seed[row]))
+        for seen, action in zip(trace.observations, trace.actions, strict=True):
+            assert np.array_equal(seen, observation)
+            observation = env.step(action)[0]
+        assert trace.last_observation is not None
+        assert np.array_equal(trace.last_observation, observation)
+
+
+def test_frozen_statistics_contexts_and_further_populations() -> None:
+    """What changes an episode changes its trajectory: statistics, contexts, purpose, limit."""
+    task = Task("CartPole-v1", context="observation:2,3")
+    problem = problem_for(task, Linear())
+    features = make("affine", 2)
+    weights = np.random.default_rng(0).normal(size=(features.num_features, 10))
+    upper = LinearGaussian(weights, np.full(10, 0.5), features, noise_key(1, 0))
+    statistics = {"observation_mean": np.full(4, 0.1), "observation_std": np.full(4, 0.4)}
+    population = Population(upper, 8, frozen=statistics, max_steps=30, purpose=Purpose.REEVALUATION)
+    episodes = problem.run(population)
+    for row, trace in enumerate(problem.trajectories(population, episodes, np.arange(8))):
+        assert trace.rewards.sum() == episodes.episode_return[row]
+        assert episodes.contexts is not None
+        assert np.array_equal(trace.observations[0, 2:], episodes.contexts[row])
+    plain = replace(population, frozen={})
+    returns = [t.rewards.sum() for t in problem.trajectories(plain, episodes, np.arange(8))]
+    assert returns != episodes.episode_return.tolist(), "statistics were not applied"
+
+
+def test_imposed_contexts() -> None:
+    problem = problem_for(
+        Task(environments.Walk, context="uniform", context_low=(0.0,), context_high=(2.0,)),
+        Linear(),
+    )
+    for imposed in (None, np.array([[0.5], [1.5], [1.0]])):
+        population = gaussian(problem, 3, contexts=imposed)
+        episodes = evaluate(problem, population)
+        traces = problem.trajectories(population, episodes, np.arange(3))
+        for row, trace in enumerate(traces):
+            assert sum(trace.rewards.tolist()) == episodes.episode_return[row]
+            assert trace.observations[0, 1] == pytest.approx(episodes.contexts[row, 0])
+
+
+def test_failed_episodes_have_no_steps_and_are_not_tried_again() -> None:
+    """Trying again what killed a worker would kill the driver."""
+    problem = problem_for(Task(environments.Walk, env_kwargs={"fail_above": 1.0}), Linear())
+    population = gaussian(problem, 30)
+    episodes = evaluate(problem, population)
+    failed = np.flatnonzero(episodes.status != 0)
+    assert 0 < len(failed) < 30
+    traces = problem.trajectories(population, episodes, np.arange(30))
+    assert [len(t.observations) == 0 for t in traces] == (episodes.status != 0).tolist()
+    assert all(len(traces[i].rewards) == 0 for i in failed)
+    assert problem.trajectories(population, episodes, failed[:0]) == []
+
+
+def test_they_are_neither_logged_nor_counted() -> None:
+    problem = problem_for(Task("CartPole-v1"), Linear())
+    logged: list[Any] = []
+    problem.on_run = lambda *given: logged.append(given)
+    population = gaussian(problem, 3)
+    problem.begin(2)
+    problem.trajectories(population, evaluate(problem, population), np.arange(3))
+    assert logged == []
+    problem.run(population)
+    assert logged[0][0] == RunKey(3, 2, 1), "a trajectory took a number"
+
+
+def value(parameters: FloatArray) -> float:
+    return -float((parameters**2).sum())
+
+
+def test_functions_have_none() -> None:
+    problem = problem_for(FunctionTask(value, 2), None)
+    assert not problem.has_trajectories
+    assert problem_for(Task("CartPole-v1"), Linear()).has_trajectories
+    made_up = FunctionProblem(sphere, np.zeros(2))
+    episodes = made_up.evaluate(gaussian(problem, 2))
+    for each in (problem, made_up):
+        with pytest.raises(UsageError, match="no trajector"):
+            each.trajectories(gaussian(problem, 2), episodes, np.arange(2))
