@@ -1,0 +1,121 @@
+"""Threshold policies: one output, cut into the actions of a Discrete space."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Discrete
+from numpy.random import Generator
+
+from distes.errors import UsageError
+from distes.numerics import arithmetic
+from distes.policies.base import Act, PolicySpec
+from distes.policies.spaces import ObservationEncoder, describe, encoder
+from distes.types import FloatArray
+
+
+@dataclass(frozen=True)
+class Threshold(PolicySpec):
+    """The number of thresholds that o·w + b reaches is the number of the action.
+
+    Parameters are [w (observation); b]: 4 on CartPole, 6 on Acrobot without b. They start
+    at zero.
+
+    Attributes:
+        bias: add b.
+        thresholds: increasing, one fewer than there are actions; none stands for 0 with two
+            actions, -1 and 1 with three, -2, 0 and 2 with four, and so on.
+        scale_observations: map finite bounds of observations to -1 and 1.
+    """
+
+    bias: bool = False
+    thresholds: tuple[float, ...] | None = None
+    scale_observations: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse thresholds that do not increase."""
+        given = self.thresholds or ()
+        if not all(math.isfinite(value) for value in given) or any(
+            low >= high for low, high in zip(given[:-1], given[1:], strict=True)
+        ):
+            raise UsageError(f"thresholds {list(given)} are not finite and increasing")
+
+    def build(
+        self, observation_space: gym.Space[Any], action_space: gym.Space[Any]
+    ) -> ThresholdPolicy:
+        """Build the policy for an environment.
+
+        Raises:
+            UsageError: a space is not supported; the sentence names it.
+        """
+        seen = encoder(observation_space, self.scale_observations)
+        if not isinstance(action_space, Discrete):
+            raise UsageError(
+                f"action space {describe(action_space)} is not supported by threshold: "
+                "accepted is Discrete"
+            )
+        needed = int(action_space.n) - 1
+        # Two apart, and 0 in their middle.
+        thresholds = self.thresholds
+        if thresholds is None:
+            thresholds = tuple(2.0 * i - (needed - 1) for i in range(needed))
+        if len(thresholds) != needed:
+            raise UsageError(
+                f"{len(thresholds)} thresholds for {describe(action_space)}: {needed} are due"
+            )
+        return ThresholdPolicy(seen, int(action_space.start), thresholds, self.bias)
+
+
+@dataclass(frozen=True, eq=False)
+class ThresholdPolicy:
+    """A threshold policy built for given spaces.
+
+    Attributes:
+        encoder: environment observation -> (k,).
+        first: action below all thresholds.
+        thresholds: increasing.
+        bias: whether the last parameter is b.
+    """
+
+    encoder: ObservationEncoder
+    first: int
+    thresholds: tuple[float, ...]
+    bias: bool
+    stochastic: bool = False
+
+    @property
+    def num_parameters(self) -> int:
+        """Length d of a parameter vector."""
+        return self.encoder.size + self.bias
+
+    @property
+    def observation_size(self) -> int:
+        """Length k of an encoded observation."""
+        return self.encoder.size
+
+    @property
+    def encode(self) -> Callable[[Any], FloatArray]:
+        """Environment observation -> (k,) float64 array."""
+        return self.encoder.encode
+
+    def initial(self, generator: Generator) -> FloatArray:
+        """Zeros, (d,)."""
+        return np.zeros(self.num_parameters)
+
+    def bind(self, parameters: FloatArray) -> Act:
+        """Make the acting function for given parameters, (d,), of which it keeps a copy."""
+        kept = np.array(parameters, np.float64)
+        weights = arithmetic.weights(kept[: self.encoder.size, None])
+        offset = float(kept[-1]) if self.bias else 0.0
+        first, thresholds, einsum = self.first, self.thresholds, np.einsum
+
+        def act(observation: FloatArray, _generator: Generator | None) -> int:
+            output = float(einsum("i,io->o", observation, weights)[0]) + offset
+            return first + sum(output >= threshold for threshold in thresholds)
+
+        return act
