@@ -46,7 +46,8 @@ class ContextualAcrobot(AcrobotEnv):
         """
         imposed = CONTEXTS.imposed(options)
         observation, info = super().reset(seed=seed, options=options)
+        state: Any = self.state
         if imposed is not None:
-            self.state[2:] = imposed
+            state[2:] = imposed
             observation[4:] = imposed
-        return observation, {**info, "context": np.array(self.state[2:], dtype=np.float64)}
+        return observation, {**info, "context": np.array(state[2:], dtype=np.float64)}

@@ -188,16 +188,33 @@ class WallFollow(gym.Env[FloatArray, FloatArray]):
     episode of 300 steps at most 300. Where two readings show no line, distance and angle
     are 0. ``info`` holds the context at reset; then, for logs, ``collisions`` (steps that
     ended at the wall), ``wall_reached`` (1 once d was 10 mm or less), ``time_to_target`` (s
-    until then, NaN before) and ``overshoot`` (mm below 10 since then, at most).
+    until then, absent before) and ``overshoot`` (mm below 10 since then, at most).
 
     The scenario is that of PyCREPS.
 
     Args:
         noise: add U(−2, 2) mm to each reading of the wall.
         render_mode: ``human``, ``rgb_array`` or None.
+
+    Attributes:
+        wall: of this episode.
+        pose: of the robot.
+        range: what the sensor last read, mm.
+        trace: where the robot has been, (x, y) in mm, if it is drawn.
+        shown: distance, angle and reward of the last step, if it is drawn.
     """
 
     metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 30}  # noqa: RUF012
+
+    wall: Wall
+    pose: Pose
+    range: float
+    trace: list[tuple[float, float]]
+    shown: tuple[float, float, float]
+    _steps: int
+    _collisions: int
+    _time_to_target: float | None
+    _overshoot: float
 
     def __init__(self, noise: bool = False, render_mode: str | None = None) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
@@ -211,7 +228,7 @@ class WallFollow(gym.Env[FloatArray, FloatArray]):
             np.array([0.0, -math.pi / 2]), np.array([np.inf, math.pi / 2]), dtype=np.float64
         )
         self._view: Any = None
-        self._begin(np.array([175.0, math.pi / 4]))
+        self._begin(np.array([[each.low, each.high] for each in CONTEXTS.components]).mean(1))
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -243,7 +260,7 @@ class WallFollow(gym.Env[FloatArray, FloatArray]):
         self._steps += 1
         self._collisions += met
         if seen is not None and distance <= TARGET_MM:
-            if math.isnan(self._time_to_target):
+            if self._time_to_target is None:
                 self._time_to_target = self._steps * STEP_S
             self._overshoot = max(self._overshoot, TARGET_MM - distance)
         if self.render_mode is not None:
@@ -251,12 +268,13 @@ class WallFollow(gym.Env[FloatArray, FloatArray]):
             self.shown = distance, angle, reward
             if self.render_mode == "human":
                 self.render()
-        info = {
+        info: dict[str, Any] = {
             "collisions": self._collisions,
-            "wall_reached": int(not math.isnan(self._time_to_target)),
-            "time_to_target": self._time_to_target,
+            "wall_reached": int(self._time_to_target is not None),
             "overshoot": self._overshoot,
         }
+        if self._time_to_target is not None:
+            info["time_to_target"] = self._time_to_target
         return np.array((distance, angle)), reward, False, False, info
 
     def render(self) -> Any:
@@ -286,14 +304,15 @@ class WallFollow(gym.Env[FloatArray, FloatArray]):
 
     def _begin(self, context: FloatArray) -> None:
         """Forget the last episode."""
-        self.range, angle = (float(number) for number in context)
-        self.wall = Wall.at(self.range, angle)
+        reading, angle = float(context[0]), float(context[1])
+        self.wall = Wall.at(reading, angle)
         self.pose = Pose(0.0, 0.0, math.pi / 2)
+        self.range = reading
         self.trace = [(0.0, 0.0)]
-        self.shown = self.range, angle, 0.0
+        self.shown = reading, angle, 0.0
         self._steps = 0
         self._collisions = 0
-        self._time_to_target = math.nan
+        self._time_to_target = None
         self._overshoot = 0.0
 
     def _reading(self) -> float:
