@@ -21,8 +21,7 @@ from distes.configuration import from_config, merge, read_toml
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 PLAIN = {"name": "creps", "epsilon": 1.0, "entropy_loss": "none"}
-ML = {**PLAIN, "update": "ml"}
-COMPAT = {**ML, "dual_features": "linear", "pycreps_compat": True}
+COMPAT = {**PLAIN, "update": "ml", "dual_features": "linear", "pycreps_compat": True}
 
 
 class Scenario(NamedTuple):
@@ -35,9 +34,9 @@ class Scenario(NamedTuple):
 
 SCENARIOS = {
     "wall_robot": Scenario(
-        "wall_robot_creps", 235.0, {"no entropy bound": PLAIN, "ml": ML, "pycreps_compat": COMPAT}
+        "wall_robot_creps", 235.0, {"pycreps_compat": COMPAT, "no entropy bound": PLAIN}
     ),
-    "cartpole": Scenario("cartpole_creps", 195.0, {"ml": ML, "pycreps_compat": COMPAT}),
+    "cartpole": Scenario("cartpole_creps", 195.0, {"pycreps_compat": COMPAT}),
     "acrobot": Scenario("acrobot_creps", -100.0, {}),
     "pendulum": Scenario(
         "pendulum_physical_creps",
@@ -77,9 +76,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scenario", choices=SCENARIOS)
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--beside", type=int, help="other settings to measure; all if not given")
     given = parser.parse_args()
     scenario = SCENARIOS[given.scenario]
-    settings = {"example": {}, **scenario.beside}
+    settings = {"example": {}, **dict(list(scenario.beside.items())[: given.beside])}
     jobs = [
         (given.scenario, label, strategy, seed)
         for label, strategy in settings.items()

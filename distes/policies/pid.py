@@ -21,7 +21,6 @@ from gymnasium.spaces import Box
 from numpy.random import Generator
 
 from distes.errors import UsageError
-from distes.numerics import arithmetic
 from distes.policies.base import Act, PolicySpec
 from distes.policies.spaces import ActionHead, ObservationEncoder, action_head, describe, encoder
 from distes.types import FloatArray
@@ -125,29 +124,29 @@ class PidPolicy:
         """
         settings, size, outputs = self.settings, self.encoder.size, self.head.num_outputs
         gains = np.array(parameters, np.float64).reshape(3, outputs, size)
-        # Errors stand beside their derivatives, so that one product does for both.
-        direct = arithmetic.weights(np.concatenate([gains[0].T, gains[2].T]))
-        summing = arithmetic.weights(gains[1].T * settings.dt)
-        setpoint = np.zeros(size)
-        setpoint[: len(settings.setpoint)] = settings.setpoint
+        # Plain numbers: controllers are small, and sums are in the order of the indices.
+        rows = list(zip(*gains.tolist(), strict=True))
+        setpoint = [*settings.setpoint, *[0.0] * (size - len(settings.setpoint))]
         dt, log_error, offset = settings.dt, settings.log_error, settings.offset
-        most, limit = settings.integral_limit, settings.limit
-        decode, einsum, minimum, maximum = self.head.decode, np.einsum, np.minimum, np.maximum
-        errors = np.zeros(2 * size)
-        summed = np.zeros(summing.shape[1])
-        before: FloatArray | None = None
+        most, limit, decode = settings.integral_limit, settings.limit, self.head.decode
+        before: list[float] | None = None
+        summed = [0.0] * outputs
 
         def act(observation: FloatArray, _generator: Generator | None) -> Any:
-            nonlocal before, summed
-            error = setpoint - observation
+            nonlocal before
+            errors = [due - seen for due, seen in zip(setpoint, observation.tolist(), strict=True)]
             if log_error:
-                first = error[0]
-                error[0] = math.copysign(math.log1p(abs(first)), first)
-            summed = minimum(maximum(summed + einsum("i,io->o", error, summing), -most), most)
-            errors[:size] = error
-            errors[size:] = 0.0 if before is None else (error - before) / dt
-            before = error
-            action = einsum("i,io->o", errors, direct) + summed + offset
-            return decode(minimum(maximum(action, -limit), limit)[:outputs])
+                errors[0] = math.copysign(math.log1p(abs(errors[0])), errors[0])
+            earlier, before = before or errors, errors
+            actions = []
+            for i, (proportional, integral, derivative) in enumerate(rows):
+                action, total = offset, summed[i]
+                for j, error in enumerate(errors):
+                    total += integral[j] * error * dt
+                    rate = (error - earlier[j]) / dt
+                    action += proportional[j] * error + derivative[j] * rate
+                summed[i] = total = min(max(total, -most), most)
+                actions.append(min(max(action + total, -limit), limit))
+            return decode(np.array(actions))
 
         return act
