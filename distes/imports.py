@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from collections.abc import Callable, Sequence
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # at run time this module is to cost nothing
+    from collections.abc import Callable, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 
 def once_imported(name: str, then: Callable[[], object]) -> None:
@@ -21,8 +22,8 @@ def once_imported(name: str, then: Callable[[], object]) -> None:
         sys.meta_path.insert(0, _Watch(name, then))
 
 
-class _Watch(MetaPathFinder):
-    """Notices that a module is about to be imported, and leaves the import to others."""
+class _Watch:
+    """A finder that notices that a module is to be imported, and leaves it to the others."""
 
     def __init__(self, name: str, then: Callable[[], object]) -> None:
         self._name = name
@@ -34,8 +35,10 @@ class _Watch(MetaPathFinder):
         """Find the module as if this finder were not there, and have its loader report."""
         if fullname != self._name:
             return None
+        from importlib.util import find_spec
+
         sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        spec = find_spec(fullname)
         if spec is None or spec.loader is None:
             return spec
         loader, execute = spec.loader, spec.loader.exec_module

@@ -75,7 +75,7 @@ class WallView:
             f"step {env.steps}   distance {distance:.1f} mm   "
             f"angle {math.degrees(angle):.1f}°   reward {reward:.2f}"
         )
-        surface.blit(self._font.render(text, True, INK), (12, 10))
+        surface.blit(self._font.render(text, True, INK, PAPER), (12, 10))
         pygame.draw.line(surface, INK, (12, SIZE - 14), (12 + 100 * PIXELS_PER_MM, SIZE - 14), 3)
         surface.blit(self._font.render("100 mm", True, INK), (12, SIZE - 36))
         if not self.window:
