@@ -2,5 +2,7 @@
 
 from distes.policies.linear import Linear
 from distes.policies.mlp import MLP
+from distes.policies.pid import Pid
+from distes.policies.threshold import Threshold
 
-__all__ = ["MLP", "Linear"]
+__all__ = ["MLP", "Linear", "Pid", "Threshold"]
