@@ -6,13 +6,16 @@
 100
 
 Names are loaded when they are first used: a command that needs neither Ray nor
-Gymnasium does not wait for them.
+Gymnasium does not wait for them. Environments of distes are registered with Gymnasium as
+soon as both are imported, in whatever order.
 """
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from distes.imports import once_imported
 
 if TYPE_CHECKING:
     from distes import distributions as distributions
@@ -46,6 +49,9 @@ __all__ = [  # noqa: PLE0604 - the table above is the list
     *_HOME_OF,
     *_MODULES,
 ]
+
+
+once_imported("gymnasium", lambda: importlib.import_module("distes.envs"))
 
 
 def __getattr__(name: str) -> Any:

@@ -21,6 +21,7 @@ from gymnasium.wrappers import (
     TimeLimit,
 )
 
+from distes import envs
 from distes.context import ContextChoice, ContextSource
 from distes.errors import UsageError, unknown
 from distes.policies.base import Policy, PolicySpec
@@ -38,9 +39,10 @@ VERIFIED_PURE = frozenset(
     | {"Ant-v5", "HalfCheetah-v5", "Hopper-v5", "Humanoid-v5", "HumanoidStandup-v5"}
     | {"InvertedDoublePendulum-v5", "InvertedPendulum-v5", "Pusher-v5", "Reacher-v5"}
     | {"Swimmer-v5", "Walker2d-v5"}
+    | envs.ENVIRONMENTS.keys()
 )
-"""Gymnasium's own environments whose instances carry nothing from one episode to the
-next, bit for bit; the tests verify each. Others are built anew for every episode."""
+"""Environments of Gymnasium and of distes whose instances carry nothing from one episode to
+the next, bit for bit; the tests verify each. Others are built anew for every episode."""
 
 
 @dataclass(frozen=True)
@@ -271,7 +273,7 @@ class Task(AnyTask):
         if not isinstance(self.env, str) or self.env not in VERIFIED_PURE or self.env_kwargs:
             return False
         entry = environment_spec(self.env).entry_point
-        return isinstance(entry, str) and entry.startswith("gymnasium.envs.")
+        return isinstance(entry, str) and entry.startswith(("gymnasium.envs.", "distes.envs."))
 
     def _shown_context(self, asked: FloatArray | None) -> FloatArray:
         env = self.make_env()

@@ -16,7 +16,7 @@ ROOT = Path(distes.__file__).parent
 
 LAYERS = [
     {"types", "errors", "registry", "population", "randomness", "numerics", "statistics", "shield"}
-    | {"settings", "provenance", "project"},
+    | {"settings", "provenance", "project", "imports"},
     {"distributions", "contextual", "context", "probes", "score_sums", "policies", "task", "envs"},
     {"strategies", "rollouts"},
     {"evaluators", "runs"},

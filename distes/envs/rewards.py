@@ -12,7 +12,9 @@ CART_POLE_ANGLE = 12 * 2 * np.pi / 360
 
 
 def cart_pole(
-    observations: FloatArray, actions: Array, next_observations: FloatArray
+    observations: FloatArray,
+    actions: Array,  # noqa: ARG001 - as any reward
+    next_observations: FloatArray,
 ) -> tuple[FloatArray, Array]:
     """Rewards of CartPole: 1 for every step, the one that ends the episode included.
 

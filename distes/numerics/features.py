@@ -151,7 +151,7 @@ class RadialBasis:
 
     def fitted(self, contexts: FloatArray) -> RadialBasis:
         """Choose centres, unless that is done."""
-        if len(self.centers) or not len(contexts):
+        if len(self.centers) or not contexts.size:
             return self
         spread = contexts.std(axis=0)
         spread = np.where(spread > 0, spread, 1.0)

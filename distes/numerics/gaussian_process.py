@@ -27,6 +27,11 @@ NOISE_VARIANCES = (1e-6, 1e1)
 """Bounds, in units of the inputs' and targets' own spread. They keep the kernel matrix
 of noiseless data, which a long length scale makes nearly singular, well within doubles."""
 
+NEGLIGIBLE = 1e-3
+"""Share of the noise's variance below which an eigenvalue of the kernel matrix adds nothing
+to what the data explain: at a known input less than this share squared of the noise. Smooth
+functions leave a third of the columns or less, and predictions cost as much less."""
+
 STARTS = ((2.0, 1.0, 1e-2), (10.0, 100.0, 1e-4))
 """Where the evidence is climbed from: (length scales, signal variance, noise variance).
 Curved and noisy; nearly linear and nearly exact."""
@@ -52,8 +57,8 @@ class GaussianProcess:
         length_scales: ℓ, (o, i).
         signal_variance: σ_f², (o,).
         noise_variance: σ_n², (o,).
-        solvers: (o, n, n + 1): the weights α = (K + σ_n² I)⁻¹ y, and beside them L⁻ᵀ, where
-            L is the Cholesky factor of K + σ_n² I.
+        solvers: for each output (n, 1 + r): the weights α = (K + σ_n² I)⁻¹ y, and beside them
+            a factor F with F Fᵀ ≈ (K + σ_n² I)⁻¹ (see `NEGLIGIBLE`).
     """
 
     center: FloatArray
@@ -64,7 +69,7 @@ class GaussianProcess:
     length_scales: FloatArray
     signal_variance: FloatArray
     noise_variance: FloatArray
-    solvers: FloatArray
+    solvers: tuple[FloatArray, ...]
 
     def predict(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Predict new observations; Rasmussen and Williams 2006, eqs. 2.25 and 2.26.
@@ -78,16 +83,15 @@ class GaussianProcess:
         standard = (rows - self.center) / self.spread
         means = np.empty((len(rows), len(self.solvers)))
         variances = np.empty_like(means)
-        ones = arithmetic.weights(np.ones((len(self.inputs), 1)))
-        for o, solver in enumerate(self.solvers):
-            signal, noise = self.signal_variance[o], self.noise_variance[o]
-            found = arithmetic.product(
-                _kernel(standard, self.inputs, self.length_scales[o], signal), solver
-            )
+        kernels = _kernels(standard, self.inputs, self.length_scales, self.signal_variance)
+        for o, (kernel, solver) in enumerate(zip(kernels, self.solvers, strict=True)):
+            found = arithmetic.product(kernel, solver)
             apart = np.ascontiguousarray(found[:, 1:])
+            ones = arithmetic.weights(np.ones((apart.shape[1], 1)))
             explained = arithmetic.product(apart * apart, ones)[:, 0]
             means[:, o] = found[:, 0]
-            variances[:, o] = np.maximum(signal - explained, 0.0) + noise
+            variances[:, o] = np.maximum(self.signal_variance[o] - explained, 0.0)
+        variances += self.noise_variance
         return (
             self.target_center + self.target_spread * means,
             self.target_spread**2 * variances,
@@ -131,7 +135,7 @@ def fit(rows: FloatArray, targets: FloatArray) -> GaussianProcess:
             length_scales=np.ascontiguousarray(chosen[:, 1:-1]),
             signal_variance=chosen[:, 0].copy(),
             noise_variance=chosen[:, -1].copy(),
-            solvers=np.stack([_solver(inputs, outputs[:, o], row) for o, row in enumerate(chosen)]),
+            solvers=tuple(_solver(inputs, outputs[:, o], row) for o, row in enumerate(chosen)),
         )
 
 
@@ -174,26 +178,34 @@ def _standard(columns: FloatArray) -> tuple[FloatArray, FloatArray]:
     return center, np.where(varies, spread, 1.0)
 
 
-def _kernel(
-    rows: FloatArray, inputs: FloatArray, length_scales: FloatArray, signal: float
+def _kernels(
+    rows: FloatArray, inputs: FloatArray, length_scales: FloatArray, signals: FloatArray
 ) -> FloatArray:
-    """σ_f² exp(−½ Σ ((a − b)/ℓ)²), (m, n); summed input by input, in order."""
-    squared = np.zeros((len(rows), len(inputs)))
-    for j, scale in enumerate(length_scales):
-        apart = rows[:, j, None] / scale - inputs[:, j] / scale
-        squared += apart * apart
-    result: FloatArray = signal * np.exp(-0.5 * squared)
-    return result
+    """σ_f² exp(−½ Σ ((a − b)/ℓ)²), (o, m, n); summed input by input, in order."""
+    squared = np.zeros((len(signals), len(rows), len(inputs)))
+    apart = np.empty_like(squared)
+    for j, scales in enumerate(length_scales.T[:, :, None]):
+        ours, known = rows[:, j] / scales, inputs[:, j] / scales
+        np.subtract(ours[:, :, None], known[:, None, :], out=apart)
+        apart *= apart
+        squared += apart
+    squared *= -0.5
+    np.exp(squared, out=squared)
+    squared *= signals[:, None, None]
+    return squared
 
 
 def _solver(inputs: FloatArray, output: FloatArray, chosen: FloatArray) -> FloatArray:
-    """α and L⁻ᵀ side by side, (n, n + 1)."""
-    signal, *length_scales, noise = chosen
-    kernel = _kernel(inputs, inputs, np.array(length_scales), signal)
-    factor = np.linalg.cholesky(kernel + noise * np.eye(len(inputs)))
-    inverse = np.linalg.solve(factor, np.eye(len(inputs)))
+    """α and F side by side, (n, 1 + r)."""
+    signals, length_scales, noise = chosen[:1], chosen[None, 1:-1], chosen[-1]
+    kernel = _kernels(inputs, inputs, length_scales, signals)[0]
+    values, axes = np.linalg.eigh(kernel)
+    values = np.maximum(values, 0.0)
+    weights = (axes / (values + noise)) @ (axes.T @ output)
+    kept = values > NEGLIGIBLE * noise
+    factor = axes[:, kept] / np.sqrt(values[kept] + noise)
     # Row by row in memory: `arithmetic.product` sums in the order of what lies there.
-    return np.ascontiguousarray(np.column_stack([inverse.T @ (inverse @ output), inverse.T]))
+    return np.ascontiguousarray(np.column_stack([weights, factor]))
 
 
 def _likeliest(inputs: FloatArray, output: FloatArray) -> FloatArray:

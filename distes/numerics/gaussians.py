@@ -45,7 +45,11 @@ def entropy(covariance: FloatArray) -> float:
 
 
 def kl(
-    means: FloatArray, covariance: FloatArray, means_q: FloatArray, covariance_q: FloatArray
+    means: FloatArray,
+    covariance: FloatArray,
+    means_q: FloatArray,
+    covariance_q: FloatArray,
+    shares: FloatArray | None = None,
 ) -> float:
     """Mean over contexts of KL(N(μ, Σ) ‖ N(μ_q, Σ_q)), in nats.
 
@@ -54,6 +58,7 @@ def kl(
         covariance: (d, d) positive definite.
         means_q: (N, d).
         covariance_q: (d, d) positive definite.
+        shares: (N,) of the contexts in the mean, sum 1; None for all alike.
 
     >>> one = np.eye(1)
     >>> kl(np.zeros((1, 1)), one, np.ones((1, 1)), one)
@@ -64,7 +69,7 @@ def kl(
     apart = np.linalg.solve(factor, (means_q - means).T)
     log_ratio = 2.0 * float(np.log(np.diag(factor)).sum()) - log_determinant(covariance)
     size = len(covariance)
-    divergence = 0.5 * (
-        float(np.trace(spread)) + float((apart**2).sum()) / len(means) - size + log_ratio
-    )
+    distance = (apart**2).sum(axis=0)
+    moved = float(distance.mean() if shares is None else shares @ distance)
+    divergence = 0.5 * (float(np.trace(spread)) + moved - size + log_ratio)
     return max(divergence, 0.0)

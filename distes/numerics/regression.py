@@ -100,6 +100,7 @@ def constrained_fit(
     epsilon: float,
     entropy_loss: float | None = None,
     diagonal: bool = False,
+    reach: FloatArray | None = None,
 ) -> Fit:
     """Fit by weighted maximum likelihood within a trust region around the old Gaussian.
 
@@ -115,10 +116,12 @@ def constrained_fit(
         epsilon: ε > 0.
         entropy_loss: κ >= 0; None for no bound.
         diagonal: fit variances alone.
+        reach: (N,) how much each sample's context counts in the mean of the divergence,
+            sum 1; None for all alike.
     """
     size = parameters.shape[1]
     # In features Q with QᵀQ/N = I all that depends on η is small matrices.
-    basis, back = _orthonormal(features)
+    basis, back = orthonormal(features, reach)
     rest = parameters - features @ old
     weighted = (basis.T * weights).T
     curvature, axes = np.linalg.eigh(basis.T @ weighted)
@@ -158,19 +161,28 @@ def constrained_fit(
     return Fit(old + back @ (axes @ change), covariance)
 
 
-def _orthonormal(features: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Find Q = S T with QᵀQ/N = I.
+def orthonormal(
+    features: FloatArray, shares: FloatArray | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Find Q = S T with Qᵀ diag(shares) Q = I.
+
+    Args:
+        features: S, (N, p).
+        shares: (N,) >= 0, sum 1; None for all alike.
 
     Returns:
         Q (N, r) and T (p, r).
     """
-    count = len(features)
-    scale = np.sqrt((features**2).sum(axis=0))
+    root = np.full(len(features), len(features) ** -0.5) if shares is None else np.sqrt(shares)
+    rows = root[:, None] * features
+    scale = np.sqrt((rows**2).sum(axis=0))
     scale = np.where(scale > 0, scale, 1.0)
-    left, sizes, right = np.linalg.svd(features / scale, full_matrices=False)
+    left, sizes, right = np.linalg.svd(rows / scale, full_matrices=False)
     kept = sizes > RANK_TOLERANCE * sizes.max(initial=0.0)
-    root = math.sqrt(count)
-    return left[:, kept] * root, (right[kept].T / sizes[kept]) / scale[:, None] * root
+    back = (right[kept].T / sizes[kept]) / scale[:, None]
+    # Without shares the factor itself is exact; with some near 0 it could not be divided.
+    basis = left[:, kept] * len(features) ** 0.5 if shares is None else features @ back
+    return basis, back
 
 
 def _least_within(divergence: Callable[[float], float], epsilon: float) -> float | None:

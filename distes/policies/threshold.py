@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import gymnasium as gym
@@ -41,7 +42,7 @@ class Threshold(PolicySpec):
         """Refuse thresholds that do not increase."""
         given = self.thresholds or ()
         if not all(math.isfinite(value) for value in given) or any(
-            low >= high for low, high in zip(given[:-1], given[1:], strict=True)
+            low >= high for low, high in pairwise(given)
         ):
             raise UsageError(f"thresholds {list(given)} are not finite and increasing")
 

@@ -1,11 +1,33 @@
 """Search strategies, one file each."""
 
+from distes.strategies.ccmaes import CCMAES
 from distes.strategies.cem import CEM
 from distes.strategies.creps import CREPS
+from distes.strategies.deep_cem import DeepCEM
 from distes.strategies.external import External
+from distes.strategies.gpreps import GPREPS
+from distes.strategies.hireps import HiREPS
 from distes.strategies.icem import ICEM
+from distes.strategies.more import MORE
 from distes.strategies.normalized import Normalized
 from distes.strategies.random_search import RandomSearch
+from distes.strategies.reinforce import Reinforce
 from distes.strategies.reps import REPS
+from distes.strategies.tabular_cem import TabularCEM
 
-__all__ = ["CEM", "CREPS", "ICEM", "REPS", "External", "Normalized", "RandomSearch"]
+__all__ = [
+    "CCMAES",
+    "CEM",
+    "CREPS",
+    "GPREPS",
+    "ICEM",
+    "MORE",
+    "REPS",
+    "DeepCEM",
+    "External",
+    "HiREPS",
+    "Normalized",
+    "RandomSearch",
+    "Reinforce",
+    "TabularCEM",
+]

@@ -10,7 +10,6 @@ import numpy as np
 from distes.errors import Notice, UsageError
 from distes.numerics.features import FeatureChoice, Features, make
 from distes.numerics.regression import Fit
-from distes.numerics.reps import Weighting
 from distes.strategies.base import Problem
 from distes.strategies.relative_entropy import RelativeEntropy
 from distes.types import FloatArray
@@ -73,11 +72,9 @@ class CREPS(RelativeEntropy):
             return make("constant", 0)
         return make(self.dual_features, problem.num_contexts, "dual_features")
 
-    def scatter(
-        self, fit: Fit, rows: FloatArray, targets: FloatArray, weighting: Weighting
-    ) -> FloatArray:
+    def scatter(self, fit: Fit, targets: FloatArray, weights: FloatArray) -> FloatArray:
         """About the mean; with pycreps_compat about the intercept, without a normaliser."""
         if not self.pycreps_compat:
             return fit.covariance
         apart = targets - fit.coefficients[0]
-        return np.asarray((apart.T * weighting.weights) @ apart)
+        return np.asarray((apart.T * weights) @ apart)

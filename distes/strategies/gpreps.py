@@ -83,7 +83,9 @@ class GPREPS(Strategy[ModelBasedState]):
     """Contextual REPS in a model that Gaussian processes learn from few real episodes.
 
     A generation's ``population`` is its real episodes: one, unless asked otherwise. The
-    observation has to be the environment's state. Needs ``pip install 'distes[gp]'``.
+    observation has to be the environment's state. Artificial contexts come from the task's
+    own range (context_low, context_high) or, without one, from a Gaussian fitted to those
+    seen, which few episodes know poorly. Needs ``pip install 'distes[gp]'``.
 
     Attributes:
         reward: module:function of the reward, (observations (m, o), actions (m, ...), next
@@ -115,9 +117,9 @@ class GPREPS(Strategy[ModelBasedState]):
     reward: RewardModel = field(kw_only=True)
     first_observation: StartModel | None = None
     horizon: int = 200
-    samples: int = 200
-    trajectories: int = 2
-    updates: int = 2
+    samples: int = 300
+    trajectories: int = 1
+    updates: int = 3
     max_steps: int = 100
     epsilon: float = 0.5
     update: Literal["constrained", "ml"] = "constrained"

@@ -64,7 +64,7 @@ class Imagination:
         noise = [model_generator(int(seed)) for seed in own]
         samplers = [policy_generator(int(s)) if self.policy.stochastic else None for s in own]
         acts = [self.policy.bind(row) for row in parameters for _ in range(each)]
-        first = np.asarray(first_observations(self.first_observation, contexts))
+        first = first_observations(self.first_observation, contexts)
         observations = np.repeat(first, each, axis=0)
         returns = np.zeros(count * each)
         alive = np.arange(count * each)

@@ -14,32 +14,20 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 
-from distes.errors import UsageError, unknown
+from distes.errors import UsageError
 from distes.numerics import gaussians
-from distes.numerics.features import Features, RadialBasis
-from distes.numerics.regression import Fit, constrained_fit, weighted_fit
-from distes.numerics.reps import Weighting, weigh
+from distes.numerics.features import Features
+from distes.numerics.regression import Fit
+from distes.numerics.reps import weigh
 from distes.population import Episodes, Population
 from distes.strategies import upper
-from distes.strategies.base import Problem, Strategy
+from distes.strategies.base import Problem
+from distes.strategies.refitting import Refitting
 from distes.strategies.upper import Samples
 from distes.types import FloatArray
-
-SHRUNK = 1e-12
-"""Share of the coefficients below which a standard deviation is rounding."""
-
-TINY = 1e-150
-"""Below, variances underflow."""
-
-_CHOICES = {
-    "update": ("constrained", "ml"),
-    "normaliser": ("standard", "regression"),
-    "covariance": ("full", "diagonal"),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,53 +92,22 @@ class UpperState:
 
 
 @dataclass(frozen=True)
-class RelativeEntropy(Strategy[UpperState]):
+class RelativeEntropy(Refitting[UpperState]):
     """Reweights a generation's samples within a KL bound, and refits a linear Gaussian.
 
+    Settings besides those of `strategies.refitting.Refitting`:
+
     Attributes:
-        epsilon: bound on the KL divergence of an update, in nats, > 0.
-        update: ``constrained`` keeps the fitted Gaussian itself within the bound; ``ml`` is
-            plain weighted maximum likelihood, which may exceed it by far.
-        entropy_loss: with ``constrained``, most entropy that an update takes, in nats,
-            >= 0; none for no limit.
-        normaliser: of the covariance with ``ml``: ``standard``, or ``regression``, which
-            corrects for the coefficients, too.
-        covariance: ``full`` or ``diagonal``.
-        initial_mean: where to start, one number for each parameter; none is where the
-            policy starts.
-        initial_std: at the start, one number or one for each parameter; a parameter with 0
-            is frozen where it starts.
-        min_std: least standard deviation of what is not frozen, >= 0.
         reuse: earlier generations whose samples are used again, with importance weights.
     """
 
-    epsilon: float = 0.5
-    update: Literal["constrained", "ml"] = "constrained"
-    entropy_loss: float | None = None
-    normaliser: Literal["standard", "regression"] = "standard"
-    covariance: Literal["full", "diagonal"] = "full"
-    initial_mean: tuple[float, ...] | None = None
-    initial_std: float | tuple[float, ...] = 1.0
-    min_std: float = 0.0
     reuse: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse settings outside their ranges."""
-        for name in ("update", "normaliser", "covariance"):
-            given, accepted = getattr(self, name), _CHOICES[name]
-            if given not in accepted:
-                raise unknown(name, given, accepted)
-        if not 0 < self.epsilon < math.inf:
-            raise UsageError(f"epsilon {self.epsilon} is not a finite number > 0")
-        if self.entropy_loss is not None and not 0 <= self.entropy_loss < math.inf:
-            raise UsageError(f"entropy_loss {self.entropy_loss} is not a finite number >= 0")
-        if self.entropy_loss is not None and self.update != "constrained":
-            raise UsageError("entropy_loss is kept by update 'constrained' alone")
-        if not 0 <= self.min_std < math.inf:
-            raise UsageError(f"min_std {self.min_std} is not a finite number >= 0")
+        """Refuse a negative number of generations."""
+        super().__post_init__()
         if self.reuse < 0:
             raise UsageError(f"reuse {self.reuse} is not at least 0")
-        upper.refuse_bad_std(self.initial_std)
 
     @abstractmethod
     def contextual(self, problem: Problem) -> bool:
@@ -168,7 +125,7 @@ class RelativeEntropy(Strategy[UpperState]):
         """As asked, else ten times what a regression and a covariance need."""
         if problem.population_size is not None:
             return problem.population_size
-        return max(50, 10 * self._needed(problem))
+        return max(50, 10 * self.needed(problem, self.policy_basis(problem)))
 
     def check(self, problem: Problem) -> None:
         """Refuse a start that does not fit, and populations too small to learn from."""
@@ -177,7 +134,10 @@ class RelativeEntropy(Strategy[UpperState]):
         upper.initial_weights(self.policy_basis(problem), mean)
         if self.contextual(problem):
             upper.refuse_repeats(problem)
-        size, needed = self.population_size(problem), self._needed(problem)
+        size, needed = (
+            self.population_size(problem),
+            self.needed(problem, self.policy_basis(problem)),
+        )
         effective = size * (1 + self.reuse) * math.exp(-self.epsilon)
         if effective < needed:
             raise UsageError(
@@ -186,14 +146,6 @@ class RelativeEntropy(Strategy[UpperState]):
                 f"{math.ceil(needed * math.exp(self.epsilon) / (1 + self.reuse))}, a smaller "
                 "epsilon, fewer policy_features, or reuse"
             )
-
-    def _needed(self, problem: Problem) -> int:
-        """Fewest effective samples: columns and, without a trust region, free parameters."""
-        columns = _full_size(self.policy_basis(problem))
-        if self.update == "constrained":
-            return columns + 1
-        free = int((upper.start_std(problem, self.initial_std) > 0).sum())
-        return columns + (free if self.covariance == "full" else 1)
 
     def init(self, problem: Problem) -> UpperState:
         """Start with a mean that is the same for all contexts."""
@@ -244,13 +196,18 @@ class RelativeEntropy(Strategy[UpperState]):
             np.concatenate([each.samples.returns for each in used]),
             self.epsilon,
             dual_features(np.concatenate([each.samples.contexts for each in used])),
-            _importance(state, used),
+            importance(used),
         )
-        weights, covariance, divergence = self._refit(state, used, weighting)
+        fit, divergence = self.refit(
+            features(np.concatenate([each.samples.contexts for each in used])),
+            np.concatenate([each.samples.parameters for each in used]),
+            weighting.weights,
+            Fit(state.weights, state.covariance),
+        )
         return replace(
             state,
-            weights=weights,
-            covariance=upper.floored(covariance, self.min_std),
+            weights=fit.coefficients,
+            covariance=fit.covariance,
             memory=used[: self.reuse],
             figures=Figures(
                 eta=weighting.eta,
@@ -262,66 +219,12 @@ class RelativeEntropy(Strategy[UpperState]):
             ),
         )
 
-    def _refit(
-        self, state: UpperState, used: tuple[Generation, ...], weighting: Weighting
-    ) -> tuple[FloatArray, FloatArray, float]:
-        """Fit the free parameters; give the policy and how far it moved."""
-        free = np.diag(state.covariance) > 0
-        if not free.any():
-            return state.weights, state.covariance, 0.0
-        rows = state.features(np.concatenate([each.samples.contexts for each in used]))
-        targets = np.concatenate([each.samples.parameters for each in used])[:, free]
-        old, old_covariance = state.weights[:, free], state.covariance[np.ix_(free, free)]
-        diagonal = self.covariance == "diagonal"
-        if self.update == "constrained":
-            fit = constrained_fit(
-                rows,
-                targets,
-                weighting.weights,
-                old,
-                old_covariance,
-                epsilon=self.epsilon,
-                entropy_loss=self.entropy_loss,
-                diagonal=diagonal,
-            )
-            coefficients, covariance = fit.coefficients, fit.covariance
-        else:
-            fit = weighted_fit(
-                rows,
-                targets,
-                weighting.weights,
-                old,
-                normaliser=self.normaliser,
-                diagonal=diagonal,
-            )
-            coefficients = fit.coefficients
-            # With fewer effective samples than unknowns the rest stays with the old one.
-            needed = len(old) + (1 if diagonal else int(free.sum()))
-            share = min(1.0, weighting.ess / needed)
-            covariance = (
-                share * self.scatter(fit, rows, targets, weighting) + (1 - share) * old_covariance
-            )
-        if not _usable(coefficients, covariance):
-            return state.weights, state.covariance, 0.0
-        divergence = gaussians.kl(rows @ old, old_covariance, rows @ coefficients, covariance)
-        weights = state.weights.copy()
-        weights[:, free] = coefficients
-        return weights, upper.embedded(covariance, free), divergence
-
-    def scatter(
-        self, fit: Fit, rows: FloatArray, targets: FloatArray, weighting: Weighting
-    ) -> FloatArray:
-        """Σ of a weighted maximum-likelihood update, (d, d) of the free parameters."""
-        return fit.covariance
-
     def solution(self, problem: Problem, state: UpperState) -> Population:
         """Deploy the mean: a function of the context."""
         return upper.deployed(state.weights, state.features)
 
     def metrics(self, state: UpperState) -> dict[str, float]:
         """Diagnostics of the update, and the width of the policy."""
-        free = np.diag(state.covariance) > 0
-        std = np.sqrt(np.diag(state.covariance)[free])
         figures = state.figures
         return {
             "eta": figures.eta,
@@ -330,29 +233,23 @@ class RelativeEntropy(Strategy[UpperState]):
             "ess": figures.ess,
             "feature_error": figures.feature_error,
             "samples": figures.samples,
-            "entropy": gaussians.entropy(state.covariance[np.ix_(free, free)]),
-            "std_mean": float(std.mean()),
-            "std_min": float(std.min()),
-            "std_max": float(std.max()),
+            **upper.width(state.covariance),
         }
 
     def stop(self, state: UpperState) -> str | None:
         """Stop when all candidates of a context would be the same."""
-        std = np.sqrt(np.diag(state.covariance))
-        if np.all(std <= SHRUNK * np.abs(state.weights).max(axis=0)) or std.max() < TINY:
-            return "the upper policy has shrunk to a point"
-        return None
+        return upper.shrunk(state.weights, state.covariance)
 
 
-def _importance(state: UpperState, used: tuple[Generation, ...]) -> FloatArray | None:
-    """Weights that make samples of several policies stand for the present one's, (N,).
+def importance(used: tuple[Generation, ...]) -> FloatArray | None:
+    """Weights that make samples of several policies stand for the first one's, (N,).
 
     π/Σ n_g π_g/N: the mixture of all that drew them bounds each weight (the balance
     heuristic; Veach and Guibas 1995).
     """
     if len(used) == 1:
         return None
-    free = np.diag(state.covariance) > 0
+    free = np.diag(used[0].covariance) > 0
     parameters = np.concatenate([each.samples.parameters for each in used])[:, free]
     contexts = np.concatenate([each.samples.contexts for each in used])
     logs = np.stack(
@@ -369,17 +266,3 @@ def _importance(state: UpperState, used: tuple[Generation, ...]) -> FloatArray |
     mixture = np.logaddexp.reduce(logs + shares[:, None], axis=0)
     weights: FloatArray = np.exp(logs[0] - mixture)
     return weights
-
-
-def _usable(coefficients: FloatArray, covariance: FloatArray) -> bool:
-    """Whether an update can be sampled from: finite, and not singular to rounding."""
-    if not (np.isfinite(coefficients).all() and np.isfinite(covariance).all()):
-        return False
-    return math.isfinite(gaussians.log_determinant(covariance)) and bool(
-        (np.diag(covariance) > 0).all()
-    )
-
-
-def _full_size(features: Features) -> int:
-    """Columns that features have once they are fitted."""
-    return 1 + features.count if isinstance(features, RadialBasis) else features.num_features

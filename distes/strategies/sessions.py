@@ -64,7 +64,7 @@ def elite_sessions(
     if not len(chosen):
         warnings.warn(
             f"none of {len(fitness)} sessions is above the {percentile:g}th percentile, "
-            f"{threshold:g}: nothing is learnt of them (elites_are 'at_least' takes those that tie)",
+            f"{threshold:g}: nothing is learnt of them (elites_are 'at_least' takes ties, too)",
             Notice,
             stacklevel=2,
         )

@@ -11,7 +11,8 @@ import numpy as np
 from distes.contextual import LinearGaussian
 from distes.distributions import Point
 from distes.errors import UsageError
-from distes.numerics.features import Features
+from distes.numerics import gaussians
+from distes.numerics.features import Features, RadialBasis
 from distes.numerics.moments import symmetric_root
 from distes.population import Episodes, Population
 from distes.randomness import noise_key
@@ -20,6 +21,12 @@ from distes.types import Array, FloatArray
 
 NO_NOISE = (0, 0)
 """Key of a distribution that draws none."""
+
+SHRUNK = 1e-12
+"""Share of the coefficients below which a standard deviation is rounding."""
+
+TINY = 1e-150
+"""Below, variances underflow."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,9 +165,16 @@ def gaussian(
         features: ψ.
         at: the generation.
     """
-    diagonal = not (covariance - np.diag(np.diag(covariance))).any()
-    scale = np.sqrt(np.diag(covariance)) if diagonal else root(covariance)
+    scale = scales(covariance[None])[0]
     return LinearGaussian(weights, scale, features, noise_key(problem.seed, at))
+
+
+def scales(covariances: FloatArray) -> FloatArray:
+    """Standard deviations (O, d) of covariances (O, d, d), factors where one is not diagonal."""
+    variances = np.diagonal(covariances, axis1=1, axis2=2)
+    if np.count_nonzero(covariances) == np.count_nonzero(variances):
+        return np.sqrt(variances)
+    return np.stack([root(covariance) for covariance in covariances])
 
 
 def root(covariance: FloatArray) -> FloatArray:
@@ -206,6 +220,11 @@ def grown(weights: FloatArray, features: Features) -> FloatArray:
     return np.vstack([weights, np.zeros((added, weights.shape[1]))]) if added else weights
 
 
+def full_size(features: Features) -> int:
+    """Columns that features have once they are fitted."""
+    return 1 + features.count if isinstance(features, RadialBasis) else features.num_features
+
+
 def floored(covariance: FloatArray, min_std: float) -> FloatArray:
     """Raise the variance in every direction to a least one; frozen parameters stay so."""
     if min_std == 0:
@@ -213,6 +232,48 @@ def floored(covariance: FloatArray, min_std: float) -> FloatArray:
     free = np.diag(covariance) > 0
     values, axes = np.linalg.eigh(covariance[np.ix_(free, free)])
     return embedded((axes * np.maximum(values, min_std**2)) @ axes.T, free)
+
+
+def usable(coefficients: FloatArray, covariance: FloatArray) -> bool:
+    """Whether an update can be sampled from: finite, and not singular to rounding."""
+    if not (np.isfinite(coefficients).all() and np.isfinite(covariance).all()):
+        return False
+    try:
+        np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        return False
+    return math.isfinite(gaussians.log_determinant(covariance))
+
+
+def shrunk(weights: FloatArray, covariance: FloatArray) -> str | None:
+    """Give a reason to stop once all candidates of a context would be the same."""
+    std = np.sqrt(np.diag(covariance))
+    if np.all(std <= SHRUNK * np.abs(weights).max(axis=0)) or std.max() < TINY:
+        return "the upper policy has shrunk to a point"
+    return None
+
+
+def free_std(covariance: FloatArray) -> FloatArray:
+    """Standard deviations of what is not frozen."""
+    variances = np.diag(covariance)
+    return np.sqrt(variances[variances > 0])
+
+
+def free_entropy(covariance: FloatArray) -> float:
+    """Differential entropy of what is not frozen, in nats."""
+    free = np.diag(covariance) > 0
+    return gaussians.entropy(covariance[np.ix_(free, free)])
+
+
+def width(covariance: FloatArray) -> dict[str, float]:
+    """Name the width of an upper policy for the generations log: entropy in nats, std."""
+    std = free_std(covariance)
+    return {
+        "entropy": free_entropy(covariance),
+        "std_mean": float(std.mean()),
+        "std_min": float(std.min()),
+        "std_max": float(std.max()),
+    }
 
 
 def _shown(mean: FloatArray) -> list[Any]:

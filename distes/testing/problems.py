@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -114,15 +114,20 @@ class FunctionProblem:
         if contexts is None and self.num_contexts:
             contexts = 2 * context_uniform(seeds, self.num_contexts) - 1
         parameters = population.distribution.draw(candidate, contexts)
-        if contexts is not None and self.moved is not None:
-            parameters = parameters - contexts @ self.moved
-        returns = self.objective(parameters, seeds)
         return replace(
-            episodes_of(returns, candidate, episode),
+            episodes_of(self.returns(parameters, contexts, seeds), candidate, episode),
             seed=seeds,
             contexts=contexts,
             sums=self._sums(population, seeds),
         )
+
+    def returns(
+        self, parameters: FloatArray, contexts: FloatArray | None, seeds: IntArray
+    ) -> FloatArray:
+        """Evaluate parameters (m, d) in their contexts (m, k), (m,)."""
+        if contexts is not None and self.moved is not None:
+            parameters = parameters - contexts @ self.moved
+        return self.objective(parameters, seeds)
 
     def observations(self, seed: int) -> FloatArray:
         """Make an episode's observations, (3, k)."""
@@ -138,6 +143,54 @@ class FunctionProblem:
                     leaves.setdefault(name, []).append(value)
         stacked = {name: np.stack(rows) for name, rows in leaves.items()}
         return fold(fold_chunk(0, len(seeds), stacked), len(seeds)) if stacked else {}
+
+
+@dataclass(eq=False)
+class TwoSolutions(FunctionProblem):
+    """Two separate solutions, θ = m(s) and θ = −m(s): their average, 0, is worth nothing.
+
+    The value is the higher of two bumps, 1 at a solution; m(s) = 2 + s.
+
+    Attributes:
+        limit: in which contexts a solution counts: m(s) where s ≥ −limit, −m(s) where
+            s ≤ limit; from 1 on both count everywhere.
+    """
+
+    objective: Objective = sphere
+    start: FloatArray = field(default_factory=lambda: np.zeros(2))
+    moved: FloatArray | None = field(default_factory=lambda: np.ones((1, 2)))
+    limit: float = 1.0
+
+    def values(self, parameters: FloatArray, contexts: FloatArray) -> FloatArray:
+        """What parameters (m, d) are worth as each of the solutions, (m, 2)."""
+        signs = np.array([1.0, -1.0])
+        solutions = signs[:, None] * (2.0 + contexts)[:, None]
+        squared = ((parameters[:, None] - solutions) ** 2).sum(axis=2)
+        counts = signs * contexts >= -self.limit
+        values: FloatArray = np.exp(-squared) * counts
+        return values
+
+    def kept(self, options: Sequence[FloatArray], contexts: FloatArray) -> tuple[int, int]:
+        """Count solutions that some option is near, and options near a solution.
+
+        Near is a value above 0.8 on average over the contexts where the solution counts.
+
+        Args:
+            options: parameters (m, d) that each takes in the contexts.
+            contexts: (m, 1).
+        """
+        counts = np.array([1.0, -1.0]) * contexts >= -self.limit
+        values = [self.values(option, contexts).sum(axis=0) for option in options]
+        near = np.array(values) / counts.sum(axis=0) > 0.8
+        return int(near.any(axis=0).sum()), int(near.any(axis=1).sum())
+
+    def returns(
+        self, parameters: FloatArray, contexts: FloatArray | None, seeds: IntArray
+    ) -> FloatArray:
+        """Give the higher of the bumps."""
+        assert contexts is not None  # noqa: S101 - there always are some
+        best: FloatArray = self.values(parameters, contexts).max(axis=1)
+        return best
 
 
 def episodes_of(

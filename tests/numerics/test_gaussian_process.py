@@ -47,7 +47,9 @@ def test_predicts_as_scikit_learn_does(model):
         center, std = theirs.predict((new - model.center) / model.spread, return_std=True)
         scale = model.target_spread[o]
         assert mean[:, o] == pytest.approx(model.target_center[o] + scale * center, rel=1e-6)
-        assert variance[:, o] == pytest.approx((scale * std) ** 2, rel=1e-5)
+        exact = (scale * std) ** 2
+        assert variance[:, o] == pytest.approx(exact, rel=1e-3)
+        assert (variance[:, o] >= (1 - 1e-9) * exact).all(), "what is left out can only widen"
 
 
 def test_the_evidence_is_at_its_greatest(model):

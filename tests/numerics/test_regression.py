@@ -180,3 +180,38 @@ def test_divergence_by_sampling():
     ratio = gaussians.log_density(drawn, zeros, one) - gaussians.log_density(drawn, means, other)
     error = ratio.std() / np.sqrt(len(ratio))
     assert abs(gaussians.kl(zeros, one, means, other) - ratio.mean()) < 4 * error
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_reach_stands_for_repeated_contexts(diagonal):
+    """A context with twice the reach counts in the divergence as if it were there twice."""
+    features, parameters, weights, old, covariance = case(8)
+    if diagonal:
+        covariance = np.diag(np.diag(covariance))
+    times = np.random.default_rng(8).integers(1, 4, len(features))
+    whole = constrained_fit(
+        np.repeat(features, times, axis=0),
+        np.repeat(parameters, times, axis=0),
+        np.repeat(weights / times, times),
+        old,
+        covariance,
+        epsilon=0.1,
+        diagonal=diagonal,
+    )
+    reach = times / times.sum()
+    fit = constrained_fit(
+        features,
+        parameters,
+        weights,
+        old,
+        covariance,
+        epsilon=0.1,
+        diagonal=diagonal,
+        reach=reach,
+    )
+    assert fit.coefficients == pytest.approx(whole.coefficients, abs=1e-9)
+    assert fit.covariance == pytest.approx(whole.covariance, abs=1e-9)
+    moved = gaussians.kl(
+        features @ old, covariance, features @ fit.coefficients, fit.covariance, reach
+    )
+    assert moved == pytest.approx(0.1, rel=1e-6)

@@ -6,6 +6,9 @@ import pytest
 from distes import registry
 from distes.strategies import CEM, CREPS, ICEM, External, Normalized, RandomSearch
 from distes.strategies.base import Strategy
+from distes.strategies.ccmaes import CCMAES
+from distes.strategies.hireps import HiREPS
+from distes.strategies.more import MORE
 from distes.testing.strategies import StrategyConformance
 
 
@@ -31,7 +34,7 @@ def hopping(start, seed, population_size=12):
 NEED_SETTINGS = {"external": External(hopping)}
 """Strategies with a setting that has no default."""
 
-NEED_TRAJECTORIES = {"gpreps"}
+NEED_TRAJECTORIES = {"gpreps", "deep_cem", "tabular_cem", "reinforce"}
 """Strategies that refuse a problem made of a function; they are tested on environments."""
 
 VARIANTS = {
@@ -47,6 +50,14 @@ VARIANTS = {
     "creps ml": CREPS(update="ml"),
     "creps diagonal, reuse, floor": CREPS(covariance="diagonal", reuse=2, min_std=0.01),
     "creps entropy": CREPS(entropy_loss=0.2, epsilon=1.0),
+    "hireps ml": HiREPS(update="ml", num_options=2),
+    "hireps diagonal, floor, pruned": HiREPS(
+        covariance="diagonal", min_std=0.01, overlap=None, prune_below=0.2
+    ),
+    "hireps one option": HiREPS(num_options=1),
+    "more fresh, floor": MORE(reuse=0, min_std=0.01, epsilon=1.0),
+    "more fast": MORE(entropy_rate=0.9, min_entropy=-20.0),
+    "ccmaes floor": CCMAES(min_std=0.01),
     "normalized cem": Normalized(CEM()),
     "normalized external": Normalized(External(hopping)),
 }

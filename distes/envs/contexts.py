@@ -1,0 +1,79 @@
+"""What an environment's contexts are: drawn at reset, or imposed through its options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+
+from distes.errors import UsageError
+from distes.types import FloatArray
+
+
+@dataclass(frozen=True)
+class Component:
+    """One number of a context.
+
+    Attributes:
+        name: with its unit.
+        low: least that is drawn.
+        high: greatest that is drawn.
+        least: that may be imposed.
+        greatest: that may be imposed.
+    """
+
+    name: str
+    low: float
+    high: float
+    least: float
+    greatest: float
+
+
+@dataclass(frozen=True)
+class Contexts:
+    """All contexts of an environment.
+
+    Attributes:
+        env: its id.
+        components: of a context, in order.
+    """
+
+    env: str
+    components: tuple[Component, ...]
+
+    def draw(self, generator: Generator) -> FloatArray:
+        """Draw a context, uniform in each component, (k,)."""
+        low = np.array([each.low for each in self.components])
+        high = np.array([each.high for each in self.components])
+        return generator.uniform(low, high)
+
+    def imposed(self, options: Mapping[str, Any] | None) -> FloatArray | None:
+        """Take the context that ``reset`` was asked for, (k,); None if it was not.
+
+        Raises:
+            UsageError: it is no vector of k numbers, or one of them is out of range.
+        """
+        given = None if options is None else options.get("context")
+        if given is None:
+            return None
+        names = ", ".join(each.name for each in self.components)
+        try:
+            context: FloatArray = np.array(given, dtype=np.float64)
+        except (TypeError, ValueError):
+            shown = " ".join(repr(given).split())[:60]
+            raise UsageError(f"{self.env}: the context {shown} is not numbers ({names})") from None
+        if context.shape != (len(self.components),):
+            raise UsageError(
+                f"{self.env}: a context has shape {context.shape}, due are "
+                f"{len(self.components)} numbers ({names})"
+            )
+        for each, value in zip(self.components, context.tolist(), strict=True):
+            if not each.least <= value <= each.greatest:
+                raise UsageError(
+                    f"{self.env}: the context's {each.name} {value:g} is not from "
+                    f"{each.least:g} to {each.greatest:g}"
+                )
+        return context

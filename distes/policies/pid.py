@@ -1,0 +1,152 @@
+"""PID controllers: an output from an observation's error, its integral and its derivative.
+
+| name | in control |
+|---|---|
+| setpoint | r, what observations are to be |
+| error | e = r − o |
+| proportional, integral, derivative | K_p, K_i, K_d |
+| summed | I, the integral term |
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box
+from numpy.random import Generator
+
+from distes.errors import UsageError
+from distes.policies.base import Act, PolicySpec
+from distes.policies.spaces import ActionHead, ObservationEncoder, action_head, describe, encoder
+from distes.types import FloatArray
+
+
+@dataclass(frozen=True)
+class Pid(PolicySpec):
+    """K_p·e + I + K_d·ė + offset, where e = setpoint − o and I sums K_i·e·dt.
+
+    Parameters are [K_p; K_i; K_d], each (action, observation) row by row: 12 on the
+    wall-following robot, whose values are the defaults. They start at zero. Integral and
+    derivative begin anew with each episode.
+
+    Attributes:
+        setpoint: what observations are to be; components beyond those given are to be 0.
+        dt: seconds between actions, > 0.
+        log_error: take sign(e)·log(1 + |e|) of the first component's error.
+        integral_limit: greatest size of each component of I, >= 0.
+        offset: added to each action.
+        limit: greatest size of each component of an action, > 0; it is then clipped to the
+            action space, too.
+    """
+
+    setpoint: tuple[float, ...] = (10.0,)
+    dt: float = 0.1
+    log_error: bool = True
+    integral_limit: float = 30.0
+    offset: float = 150.0
+    limit: float = 324.0
+
+    def __post_init__(self) -> None:
+        """Refuse settings outside their ranges."""
+        if not all(math.isfinite(value) for value in self.setpoint):
+            raise UsageError(f"setpoint {list(self.setpoint)} is not finite")
+        for name, least_itself in (("dt", False), ("limit", False), ("integral_limit", True)):
+            value = getattr(self, name)
+            if not math.isfinite(value) or value < 0 or (value == 0 and not least_itself):
+                sign = ">= 0" if least_itself else "> 0"
+                raise UsageError(f"{name} {value} is not a finite number {sign}")
+        if not math.isfinite(self.offset):
+            raise UsageError(f"offset {self.offset} is not a finite number")
+
+    def build(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> PidPolicy:
+        """Build the policy for an environment.
+
+        Raises:
+            UsageError: a space is not Box, or the setpoint is longer than an observation.
+        """
+        for kind, space in (("observation", observation_space), ("action", action_space)):
+            if not isinstance(space, Box):
+                raise UsageError(
+                    f"{kind} space {describe(space)} is not supported by pid: accepted is Box"
+                )
+        seen = encoder(observation_space)
+        if len(self.setpoint) > seen.size:
+            raise UsageError(
+                f"setpoint has {len(self.setpoint)} numbers, an observation {seen.size}"
+            )
+        return PidPolicy(self, seen, action_head(action_space))
+
+
+@dataclass(frozen=True, eq=False)
+class PidPolicy:
+    """A PID controller built for given spaces.
+
+    Attributes:
+        settings: of the controller.
+        encoder: environment observation -> (k,).
+        head: (n,) -> action.
+    """
+
+    settings: Pid
+    encoder: ObservationEncoder
+    head: ActionHead
+    stochastic: bool = False
+
+    @property
+    def num_parameters(self) -> int:
+        """Length d of a parameter vector."""
+        return 3 * self.encoder.size * self.head.num_outputs
+
+    @property
+    def observation_size(self) -> int:
+        """Length k of an encoded observation."""
+        return self.encoder.size
+
+    @property
+    def encode(self) -> Callable[[Any], FloatArray]:
+        """Environment observation -> (k,) float64 array."""
+        return self.encoder.encode
+
+    def initial(self, generator: Generator) -> FloatArray:
+        """Zeros, (d,)."""
+        return np.zeros(self.num_parameters)
+
+    def bind(self, parameters: FloatArray) -> Act:
+        """Make the acting function of one episode, with an integral and an error of its own.
+
+        Args:
+            parameters: (d,).
+        """
+        settings, size, outputs = self.settings, self.encoder.size, self.head.num_outputs
+        gains = np.array(parameters, np.float64).reshape(3, outputs, size)
+        # Plain numbers: controllers are small, and sums are in the order of the indices.
+        rows = list(zip(*gains.tolist(), strict=True))
+        setpoint = [*settings.setpoint, *[0.0] * (size - len(settings.setpoint))]
+        dt, log_error, offset = settings.dt, settings.log_error, settings.offset
+        most, limit, decode = settings.integral_limit, settings.limit, self.head.decode
+        before: list[float] | None = None
+        summed = [0.0] * outputs
+
+        def act(observation: FloatArray, _generator: Generator | None) -> Any:
+            nonlocal before
+            errors = [due - seen for due, seen in zip(setpoint, observation.tolist(), strict=True)]
+            if log_error:
+                errors[0] = math.copysign(math.log1p(abs(errors[0])), errors[0])
+            earlier, before = before or errors, errors
+            actions = []
+            for i, (proportional, integral, derivative) in enumerate(rows):
+                action, total = offset, summed[i]
+                for j, error in enumerate(errors):
+                    total += integral[j] * error * dt
+                    rate = (error - earlier[j]) / dt
+                    action += proportional[j] * error + derivative[j] * rate
+                summed[i] = total = min(max(total, -most), most)
+                actions.append(min(max(action + total, -limit), limit))
+            return decode(np.array(actions))
+
+        return act
