@@ -34,7 +34,7 @@ def case(seed, size=3, count=60):
     """A state and samples of it."""
     generator = np.random.default_rng(seed)
     mean = generator.normal(size=size)
-    factor = np.tril(generator.normal(size=(size, size))) + 2 * np.eye(size)
+    factor = np.tril(generator.normal(size=(size, size))) / size**0.5 + 2 * np.eye(size)
     parameters = mean + generator.normal(size=(count, size)) @ factor.T
     returns = -((parameters - 1) ** 2).sum(axis=1) + generator.normal(size=count)
     return state_of(mean, factor @ factor.T), parameters, returns
