@@ -1,6 +1,7 @@
 """CREPS: reductions to REPS, the update of PyCREPS by hand, equivariance, reuse, bounds."""
 
 import re
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -200,7 +201,6 @@ def test_what_pycreps_does_not_do_is_refused(changed, said):
         CREPS(**{**COMPAT, **changed})
 
 
-@pytest.mark.xfail(strict=True, reason="both are accepted and have no effect")
 @pytest.mark.parametrize("changed", [{"covariance": "diagonal"}, {"normaliser": "regression"}])
 def test_what_pycreps_would_pass_over_is_refused(changed):
     """Its covariance is full and has no normaliser: another setting would have no effect."""
@@ -536,9 +536,10 @@ def test_populations_too_small_to_learn_from(given_settings, needed):
     with pytest.raises(UsageError) as refusal:
         strategy.check(contextual(2))
     said = str(refusal.value)
-    assert said.startswith("a population of 2 has at most ")
+    assert said.startswith("a population of 2 gives at most ")
     assert f"and the update needs {needed}: " in said
-    assert said.endswith("a smaller epsilon, fewer policy_features, or reuse")
+    assert "a smaller epsilon" in said
+    assert "fewer policy_features" in said
     suggested = int(re.search(r"give a population of (\d+)", said)[1])
     strategy.check(contextual(suggested))
     with pytest.raises(UsageError, match=f"give a population of {suggested},"):
@@ -566,14 +567,20 @@ def test_several_episodes_are_refused():
         CREPS().check(contextual(200, episodes=3))
 
 
-def test_dependent_policy_features_are_refused_once():
-    """Two components that are the same: A is not determined; later it stays as it was."""
+def test_dependent_policy_features_are_said_once():
+    """Two components that are the same: A is not determined, and stays as near as it can."""
     state, told = case(7)
     twice = replace(told, contexts=told.contexts[:, [0, 0]])
-    with pytest.raises(UsageError, match=r"policy_features are linearly dependent .* \(rank 2 of"):
-        CREPS().learn(state, twice)
-    after = CREPS().learn(replace(state, generation=1), twice)
-    assert divergence(state, after, twice.contexts) <= 0.5 * (1 + 1e-6)
+    with pytest.warns(Notice, match=r"policy_features are linearly dependent .* \(rank 2 of 3\)"):
+        after = CREPS().learn(state, twice)
+    assert divergence(state, after, twice.contexts) == pytest.approx(0.5, rel=1e-6)
+    # Only the sum of the two slopes matters: both change alike.
+    change = after.weights - state.weights
+    assert change[1] == pytest.approx(change[2], abs=1e-10)
+    assert np.abs(change[1]).max() > 1e-3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CREPS().learn(after, twice)
 
 
 def test_a_start_that_linear_features_cannot_give_is_refused():

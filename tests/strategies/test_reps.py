@@ -229,6 +229,14 @@ def test_no_direction_is_narrower_than_the_floor(update):
     assert least[-1] == pytest.approx(0.04), "the floor is never reached"
 
 
+def test_the_divergence_is_of_the_policy_with_its_floor():
+    """The figure is of what is drawn from; the floor goes before the bound."""
+    state, parameters, returns = case(5)
+    told = REPS(min_std=3.0, initial_std=3.0).learn(state, samples(parameters, returns))
+    assert np.linalg.eigvalsh(told.covariance).min() == pytest.approx(9.0)
+    assert told.figures.kl_gaussian == pytest.approx(divergence(state, told), rel=1e-9)
+
+
 @pytest.mark.parametrize("update", ["constrained", "ml"])
 def test_diagonal_stays_diagonal(update):
     strategy = REPS(update=update, covariance="diagonal", min_std=0.01)
@@ -414,7 +422,7 @@ def test_populations_too_small_to_learn_from(strategy, size, needed):
     said = str(refusal.value)
     effective = 2 * (1 + strategy.reuse) * math.exp(-strategy.epsilon)
     assert said.startswith(
-        f"a population of 2 has at most {effective:.1f} effective samples with epsilon "
+        f"a population of 2 gives at most {effective:.1f} effective samples with epsilon "
         f"{strategy.epsilon:g}, and the update needs {needed}: "
     )
     suggested = int(re.search(r"give a population of (\d+)", said)[1])
