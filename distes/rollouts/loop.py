@@ -71,7 +71,7 @@ class LoopEngine:
             else population.distribution.draw(np.arange(first, int(candidate[-1]) + 1))
         )
         seeds = population.seeds(key, start, stop)
-        given = drawn_contexts(population, self._task, candidate, seeds)
+        given, lost = drawn_contexts(population, self._task, candidate, seeds)
         contexts = given
         if given is None and self._task.num_contexts:
             contexts = np.full((size, self._task.num_contexts), np.nan)
@@ -88,6 +88,8 @@ class LoopEngine:
             started_at = time.time()
             began = time.perf_counter()
             try:
+                if i in lost:
+                    raise lost[i]
                 if self._env is None:
                     self._env = self._task.make_env()
                 asked = None if given is None else given[i]
@@ -133,10 +135,12 @@ class LoopEngine:
     def record(self, population: Population, candidates: IntArray, seeds: IntArray) -> list[Trace]:
         """Run episodes again one by one, and give all that was seen and done."""
         episode = _Episode(self._policy, population, self._limit, _EVERYTHING)
-        given = drawn_contexts(population, self._task, candidates, seeds)
+        given, lost = drawn_contexts(population, self._task, candidates, seeds)
         traces = []
         for i, seed in enumerate(seeds.tolist()):
             try:
+                if i in lost:
+                    raise lost[i]
                 if self._env is None:
                     self._env = self._task.make_env()
                 asked = None if given is None else given[i]
