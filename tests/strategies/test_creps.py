@@ -412,6 +412,56 @@ def test_the_policy_comes_to_follow_the_context(update):
     assert state.features(ends) @ state.weights == pytest.approx(1 + ends @ moved, abs=0.02)
 
 
+# The updates by their formulas.
+
+
+def weights_of(told, epsilon=0.5):
+    return weigh(told.returns, epsilon, make("quadratic", 2)(told.contexts)).weights
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("normaliser", ["standard", "regression"])
+def test_maximum_likelihood_by_its_formula(seed, normaliser):
+    state, told = case(seed)
+    after = CREPS(update="ml", normaliser=normaliser).learn(state, told)
+    p, rows = weights_of(told), np.column_stack([np.ones(80), told.contexts])
+    gram = (rows.T * p) @ rows
+    coefficients = np.linalg.solve(gram, (rows.T * p) @ told.parameters)
+    apart = told.parameters - rows @ coefficients
+    lost = np.trace(np.linalg.solve(gram, (rows.T * p**2) @ rows))
+    divisor = 1 - (lost if normaliser == "regression" else p @ p)
+    assert after.weights == pytest.approx(coefficients, abs=1e-9)
+    assert after.covariance == pytest.approx((apart.T * p) @ apart / divisor, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_constrained_update_by_its_formula(seed):
+    """The pull η to the old policy, found by halving until the bound is used up."""
+    state, told = case(seed)
+    # Narrower than what drew the samples, so that they pull beyond the bound.
+    state, epsilon = replace(state, covariance=state.covariance / 4), 0.1
+    after = CREPS(epsilon=epsilon).learn(state, told)
+    p, rows = weights_of(told, epsilon), np.column_stack([np.ones(80), told.contexts])
+
+    def pulled(eta):
+        both = (rows.T * (p + eta / 80)) @ rows
+        target = (rows.T * p) @ told.parameters + eta / 80 * rows.T @ rows @ state.weights
+        coefficients = np.linalg.solve(both, target)
+        apart = told.parameters - rows @ coefficients
+        moved = rows @ (coefficients - state.weights)
+        spread = (apart.T * p) @ apart + eta * (state.covariance + moved.T @ moved / 80)
+        return replace(state, weights=coefficients, covariance=spread / (1 + eta))
+
+    low, high = 1e-6, 1e6
+    for _ in range(100):
+        middle = np.sqrt(low * high)
+        beyond = divergence(state, pulled(middle), told.contexts) > epsilon
+        low, high = (middle, high) if beyond else (low, middle)
+    assert 1e-5 < high < 1e5, "the bound is not what decides"
+    assert after.weights == pytest.approx(pulled(high).weights, abs=1e-6)
+    assert after.covariance == pytest.approx(pulled(high).covariance, abs=1e-6)
+
+
 # Reuse.
 
 
