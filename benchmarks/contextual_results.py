@@ -13,7 +13,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-import numpy as np
 from common import keep
 
 from distes.configuration import from_config, merge, read_toml
@@ -28,7 +27,7 @@ class Scenario(NamedTuple):
     """An example, what it is to reach, and other settings measured beside it."""
 
     example: str
-    threshold: float
+    threshold: float | None
     beside: dict[str, dict[str, Any]]
 
 
@@ -40,7 +39,7 @@ SCENARIOS = {
     "acrobot": Scenario("acrobot_creps", -100.0, {}),
     "pendulum": Scenario(
         "pendulum_physical_creps",
-        np.nan,
+        None,
         {"one policy for all contexts": {"name": "creps", "policy_features": "constant"}},
     ),
 }
@@ -93,11 +92,11 @@ def main() -> None:
     keep(f"contextual_{given.scenario}", rows)
     for label in settings:
         scores = sorted(row["score"] for row in rows if row["settings"] == label)
-        reached = sum(score >= scenario.threshold for score in scores)
-        print(
-            f"{label}: {reached} of {len(scores)} seeds reach {scenario.threshold:g}; "
-            f"least {scores[0]:.1f}, median {median(scores):.1f}, greatest {scores[-1]:.1f}"
-        )
+        spread = f"least {scores[0]:.1f}, median {median(scores):.1f}, greatest {scores[-1]:.1f}"
+        print(f"{label}: {len(scores)} seeds, {spread}")
+        if scenario.threshold is not None:
+            reached = sum(score >= scenario.threshold for score in scores)
+            print(f"  {reached} of them reach {scenario.threshold:g}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
-from common import keep, seconds
+from common import keep
 
 from distes.strategies.base import Strategy
 from distes.strategies.ccmaes import CCMAES
@@ -65,15 +65,13 @@ def one(job: tuple[str, int, int]) -> dict[str, Any]:
     """Search once."""
     name, seed, generations = job
     strategy, problem = STRATEGIES[name], sphere(seed)
-    done: list[Any] = []
-    took = seconds(lambda: done.extend(search(strategy, problem, generations)))
+    done = search(strategy, problem, generations)
     regrets = [regret(strategy, problem, generation.after) for generation in done]
     below = [number for number, value in enumerate(regrets, start=1) if value < TARGET]
     return {
         "strategy": name,
         "regrets": regrets,
         "reached": below[0] if below else None,
-        "seconds": took,
     }
 
 
@@ -100,9 +98,6 @@ def main() -> None:
                 f"max@{given.generations}": float(table[:, -1].max()),
                 f"below {TARGET:g}": f"{(table[:, -1] < TARGET).sum()} of {len(runs)}",
                 "first below (median)": first[len(first) // 2] if first else None,
-                "ms/generation": 1000
-                * float(np.median([run["seconds"] for run in runs]))
-                / given.generations,
             }
         )
     keep("contextual_sphere", rows)

@@ -25,6 +25,9 @@ ContextChoice = str | ContextSampler
 
 NAMES = ("observation", "observation:INDICES", "info", "uniform")
 
+EXAMPLES = 8
+"""Contexts drawn to find one that a task can be tried with."""
+
 
 class NotFiniteError(UsageError):
     """A context holds NaN or infinity: one episode's fault, where others are fine."""
@@ -92,15 +95,65 @@ class ContextSource:
 
         Raises:
             UsageError: the sampler's contexts are not finite vectors of one length.
+            Exception: what the sampler raises.
         """
-        if callable(self.choice):
-            drawn = [self.choice(context_generator(int(seed))) for seed in seeds]
-            rows = [checked(each, None if self.low is None else len(self.low)) for each in drawn]
-            if len({len(row) for row in rows}) > 1:
-                raise UsageError("the context sampler gives contexts of different lengths")
-            return np.stack(rows)
-        low, high = np.array(self.low, dtype=np.float64), np.array(self.high, dtype=np.float64)
-        return low + (high - low) * context_uniform(seeds, len(low))
+        drawn, lost = self.tried(seeds, None)
+        for error in lost.values():
+            raise error
+        return drawn
+
+    def tried(self, seeds: IntArray, size: int | None) -> tuple[FloatArray, dict[int, Exception]]:
+        """Draw the contexts of episodes, some of which may be lost to a sampler's fault.
+
+        Args:
+            seeds: (m,).
+            size: k where it is known.
+
+        Returns:
+            Contexts (m, k), NaN in rows of lost episodes, and the faults by row.
+
+        Raises:
+            UsageError: the sampler's contexts are not vectors of one length.
+        """
+        if not callable(self.choice):
+            low, high = np.array(self.low, dtype=np.float64), np.array(self.high, dtype=np.float64)
+            return low + (high - low) * context_uniform(seeds, len(low)), {}
+        if size is None and self.low is not None:
+            size = len(self.low)
+        rows: dict[int, FloatArray] = {}
+        lost: dict[int, Exception] = {}
+        for i, seed in enumerate(seeds.tolist()):
+            try:
+                rows[i] = checked(self.choice(context_generator(seed)), size)
+            except Exception as error:
+                if isinstance(error, UsageError) and not isinstance(error, NotFiniteError):
+                    raise
+                lost[i] = error
+        sizes = {len(row) for row in rows.values()}
+        if len(sizes) > 1:
+            raise UsageError("the context sampler gives contexts of different lengths")
+        contexts = np.full((len(seeds), sizes.pop() if sizes else size or 0), np.nan)
+        for i, row in rows.items():
+            contexts[i] = row
+        return contexts, lost
+
+    def example(self) -> FloatArray:
+        """Draw a context to try a task with, (k,), though a sampler may fail now and then.
+
+        Raises:
+            UsageError: it always fails.
+        """
+        drawn, lost = self.tried(np.arange(EXAMPLES), None)
+        if len(lost) < len(drawn):
+            found: FloatArray = drawn[min(set(range(len(drawn))) - set(lost))]
+            return found
+        error = lost[0]
+        if isinstance(error, UsageError):
+            raise error
+        said = " ".join(str(error).split())
+        raise UsageError(
+            f"the context sampler {self.name} fails: {type(error).__name__}: {said}"
+        ) from error
 
     def read(self, observation: FloatArray, info: Any, size: int | None) -> FloatArray:
         """Read an episode's context from what its reset gave.
@@ -155,12 +208,24 @@ class ContextSource:
         if self.choice is None or self.sampled:
             assert asked is not None  # noqa: S101 - drawn or imposed, or there is none to note
             if "context" in info:
-                _refuse_deaf(name, checked(info["context"], len(asked)), asked)
+                self._refuse_deaf(name, checked(info["context"], len(asked)), asked)
             return asked
         shown = self.read(see(observation), info, size)
         if asked is not None:
-            _refuse_deaf(name, shown, asked)
+            self._refuse_deaf(name, shown, asked)
         return shown
+
+    def _refuse_deaf(self, name: str, shown: Array, asked: Array) -> None:
+        """Refuse an environment that shows another context, beyond rounding to float32."""
+        if self.low is not None and self.high is not None:
+            size = np.abs([self.low, self.high]).max(axis=0)
+        else:
+            size = np.abs(asked).max()
+        if not np.all(np.abs(shown - asked) <= 1e-6 * np.minimum(size, 1) + 1e-5 * np.abs(asked)):
+            raise UsageError(
+                f"{name} was asked for the context {asked.tolist()} and shows {shown.tolist()}: "
+                'it does not take up reset(options={"context": ...})'
+            )
 
     def _indices(self) -> tuple[int, ...] | None:
         """Components of the observation; None for all."""
@@ -227,12 +292,3 @@ def given(contexts: Any, size: int, name: str) -> FloatArray:
     if bad.any():
         raise UsageError(f"the context {rows[bad.argmax()].tolist()} is not finite")
     return rows
-
-
-def _refuse_deaf(name: str, shown: Array, asked: Array) -> None:
-    """Refuse an environment that shows another context, beyond rounding to float32."""
-    if not np.allclose(shown, asked, rtol=1e-5, atol=1e-6):
-        raise UsageError(
-            f"{name} was asked for the context {asked.tolist()} and shows {shown.tolist()}: it "
-            'does not take up reset(options={"context": ...})'
-        )

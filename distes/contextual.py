@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -114,13 +115,7 @@ class Mixture:
 
     def options(self, candidates: IntArray, contexts: Array | None = None) -> IntArray:
         """Which option each candidate draws, (m,)."""
-        probabilities = self.probabilities(contexts, len(candidates))
-        if self.greedy:
-            return np.asarray(probabilities.argmax(axis=1))
-        level = uniform(self.option_key, candidates)
-        ends = np.cumsum(probabilities, axis=1)[:, :-1]
-        chosen: IntArray = (level[:, None] >= ends).sum(axis=1)
-        return chosen
+        return self._chosen(self.probabilities(contexts, len(candidates)), self._levels(candidates))
 
     def draw(self, candidates: IntArray, contexts: Array | None = None) -> FloatArray:
         """Draw options, then parameters, (m, d)."""
@@ -129,11 +124,37 @@ class Mixture:
         for option in np.unique(chosen):
             rows = chosen == option
             seen = None if contexts is None else contexts[rows]
-            part = LinearGaussian(
-                self.weights[option], self.scales[option], self.features, self.key
-            )
-            out[rows] = part.draw(candidates[rows], seen)
+            out[rows] = self._part(option).draw(candidates[rows], seen)
         return out
+
+    def given(self, candidates: IntArray) -> Callable[[int, FloatArray], FloatArray]:
+        """Draw ahead what chooses an option, and each option's noise once it is needed."""
+        levels = self._levels(candidates)
+        part = cache(lambda option: self._part(option).given(candidates))
+
+        def drawn(index: int, context: FloatArray) -> FloatArray:
+            probabilities = self.probabilities(context[None], 1)
+            option = self._chosen(probabilities, levels[index : index + 1])[0]
+            parameters: FloatArray = part(int(option))(index, context)
+            return parameters
+
+        return drawn
+
+    def _levels(self, candidates: IntArray) -> FloatArray:
+        """Where in [0, 1) each candidate's choice falls, (m,); of no use to a greedy one."""
+        return np.zeros(len(candidates)) if self.greedy else uniform(self.option_key, candidates)
+
+    def _chosen(self, probabilities: FloatArray, levels: FloatArray) -> IntArray:
+        """Options from π(o | s) (m, O) and levels (m,)."""
+        if self.greedy:
+            return np.asarray(probabilities.argmax(axis=1))
+        ends = np.cumsum(probabilities, axis=1)[:, :-1]
+        chosen: IntArray = (levels[:, None] >= ends).sum(axis=1)
+        return chosen
+
+    def _part(self, option: int) -> LinearGaussian:
+        """The policy of one option."""
+        return LinearGaussian(self.weights[option], self.scales[option], self.features, self.key)
 
 
 def linear(

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from distes.context import given
 from distes.distributions import Point
 from distes.errors import UsageError, require_at_least
+from distes.numerics import features
 from distes.policies.base import Policy
 from distes.population import Population, Purpose, RunKey
 from distes.runs.reader import Run, load
@@ -171,7 +172,8 @@ def load_policy(
     population, number = _named(run, generation, candidate)
     if context is None and population.distribution.uses_context and generation is not None:
         context = _logged_context(run, generation, number)
-    parameters = parameters_at(population, search._task, context, number)
+    task = search._task
+    parameters = parameters_at(population, (task.num_contexts, task.name), context, number)
     return bound_policy(search.built_policy(), population, parameters)
 
 
@@ -188,10 +190,14 @@ def load_parameters(path: str | Path, *, context: Any = None) -> FloatArray:
     Raises:
         UsageError: there is no such run, nothing in it yet, or the context does not fit.
     """
-    from distes.configuration import from_config
+    from distes.configuration import made
 
     run = load(path)
-    return parameters_at(solution_of(run), from_config(run.config["search"])._task, context)
+    config = run.config["search"]
+    # Features of the user's are functions, which records name alone; the task is not needed.
+    features.remember(vars(made("strategy", config["strategy"])).values())
+    name = str(config.get("env", config.get("function")))
+    return parameters_at(solution_of(run), (run.config.get("num_contexts", 0), name), context)
 
 
 def solution_of(run: Run) -> Population:
@@ -208,13 +214,13 @@ def solution_of(run: Run) -> Population:
 
 
 def parameters_at(
-    population: Population, task: AnyTask, context: Any, candidate: int = 0
+    population: Population, expected: tuple[int, str], context: Any, candidate: int = 0
 ) -> FloatArray:
     """Draw a candidate's parameters, for a context where they depend on one.
 
     Args:
         population: a solution, for example.
-        task: whose contexts they are.
+        expected: length of the task's contexts, and its name.
         context: (k,), (m, k), or None.
         candidate: its number.
 
@@ -225,16 +231,16 @@ def parameters_at(
         UsageError: there is a context too many or too few, or it does not fit.
     """
     distribution = population.distribution
+    size, name = expected
     if context is None:
         if distribution.uses_context:
-            size = task.num_contexts
             raise UsageError(
                 "the parameters of a contextual run depend on the context: give context, "
                 f"{size} number{'s' if size > 1 else ''}"
             )
         one: FloatArray = distribution.draw(np.array([candidate]))[0]
         return one
-    contexts = given(context, task.num_contexts, task.name)
+    contexts = given(context, size, name)
     drawn = distribution.draw(np.full(len(contexts), candidate), contexts)
     return drawn if np.ndim(context) == 2 else drawn[0]
 

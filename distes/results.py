@@ -80,6 +80,10 @@ class Result:
     reevaluation: Reevaluation | None = None
 
     @property
+    def _expected(self) -> tuple[int, str]:
+        return self.search._task.num_contexts, self.search._task.name
+
+    @property
     def parameters(self) -> FloatArray:
         """The solution's parameters, (d,).
 
@@ -91,7 +95,7 @@ class Result:
                 "the parameters of a contextual run depend on the context: use "
                 "parameters_for(context)"
             )
-        return parameters_at(self.solution, self.search._task, None)
+        return parameters_at(self.solution, self._expected, None)
 
     def parameters_for(self, context: Any) -> FloatArray:
         """The solution's parameters for a context, (k,) -> (d,) or (m, k) -> (m, d).
@@ -99,7 +103,7 @@ class Result:
         Raises:
             UsageError: the task has no contexts, or this is none of them.
         """
-        return parameters_at(self.solution, self.search._task, context)
+        return parameters_at(self.solution, self._expected, context)
 
     @property
     def run(self) -> Run:
@@ -117,7 +121,7 @@ class Result:
         Raises:
             UsageError: there is a context too many or too few, or it does not fit.
         """
-        parameters = parameters_at(self.solution, self.search._task, context)
+        parameters = parameters_at(self.solution, self._expected, context)
         return bound_policy(self.search.built_policy(), self.solution, parameters)
 
 

@@ -205,6 +205,11 @@ class Search:
         self._refuse_unlimited()
         problem = self._problem()
         self._strategy.check(problem)
+        if not self._task.confirms_contexts:
+            _notice(
+                f"{self._task.name} shows no info['context'] at its reset, so that contexts which "
+                "it passes over go unnoticed: distes check tells whether it takes them up"
+            )
         return problem
 
     def _refuse_temporary_out(self) -> None:

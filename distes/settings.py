@@ -110,8 +110,8 @@ def checked(setting: Setting, given: Any, label: str) -> Any:
     lost = next((v for v in _leaves(given) if isinstance(v, str) and _LOST.fullmatch(v)), None)
     if lost is not None:
         raise UsageError(
-            f"{label} was set in Python to {lost}, which can't be found again by name; "
-            "resume or evaluate this run from Python"
+            f"{label} was set in Python to {lost}, which can't be found again by name: define it "
+            "in a module that can be imported, or go on in the script that made the run"
         )
     members = _members(setting.hint)
     if isinstance(given, str) and given.lower() == NONE and type(None) in members:

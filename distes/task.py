@@ -94,10 +94,7 @@ class AnyTask(ABC):
         """
         if self.context is None:
             return 0
-        asked = None
-        if self.contexts.sampled:
-            asked = self.contexts.sample(np.zeros(1, dtype=np.int64))[0]
-        size = len(self._shown_context(asked))
+        size = len(self._tried[0])
         bound = None if self.context_low is None else len(self.context_low)
         if bound not in (None, size):
             raise UsageError(
@@ -106,9 +103,23 @@ class AnyTask(ABC):
             )
         return size
 
+    @property
+    def confirms_contexts(self) -> bool:
+        """Whether nothing is asked for that the task may pass over without a word.
+
+        Raises:
+            UsageError: the task does not give the contexts it promises.
+        """
+        return not self.contexts.sampled or self._tried[1]
+
+    @cached_property
+    def _tried(self) -> tuple[FloatArray, bool]:
+        """The context of one reset, and whether the reset itself showed it."""
+        return self._shown_context(self.contexts.example() if self.contexts.sampled else None)
+
     @abstractmethod
-    def _shown_context(self, asked: FloatArray | None) -> FloatArray:
-        """Try one reset, and give its context.
+    def _shown_context(self, asked: FloatArray | None) -> tuple[FloatArray, bool]:
+        """Try one reset, and give its context, and whether the reset itself showed it.
 
         Args:
             asked: a context to ask for, if contexts are sampled.
@@ -275,12 +286,13 @@ class Task(AnyTask):
         entry = environment_spec(self.env).entry_point
         return isinstance(entry, str) and entry.startswith(("gymnasium.envs.", "distes.envs."))
 
-    def _shown_context(self, asked: FloatArray | None) -> FloatArray:
+    def _shown_context(self, asked: FloatArray | None) -> tuple[FloatArray, bool]:
         env = self.make_env()
         try:
             reset = env.reset(seed=0) if asked is None else self._asked(env, asked)
             see = self.contexts.encoder(env.observation_space)
-            return self.contexts.settle(self.name, see, reset, asked, None)
+            context = self.contexts.settle(self.name, see, reset, asked, None)
+            return context, asked is None or "context" in reset[1]
         finally:
             env.close()
 
@@ -353,9 +365,9 @@ class FunctionTask(AnyTask):
         """As given."""
         return self.threshold
 
-    def _shown_context(self, asked: FloatArray | None) -> FloatArray:
+    def _shown_context(self, asked: FloatArray | None) -> tuple[FloatArray, bool]:
         assert asked is not None  # noqa: S101 - others are refused when made
-        return asked
+        return asked, True  # as an argument
 
     def build_policy(self, spec: PolicySpec | None) -> Policy:
         """Use the parameters themselves."""

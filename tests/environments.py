@@ -319,6 +319,11 @@ def bowl(parameters: Any, context: Any) -> float:
     return -float(np.sum((parameters - target(context)) ** 2))
 
 
+def bowls(parameters: Any, contexts: Any) -> Any:
+    """`bowl` of many rows."""
+    return np.array([bowl(*each) for each in zip(parameters, contexts, strict=True)])
+
+
 def noisy_bowl(parameters: Any, context: Any, seed: int) -> float:
     return bowl(parameters, context) + 0.1 * float(np.random.default_rng(seed).standard_normal())
 

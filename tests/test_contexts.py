@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,11 @@ import distes
 from distes import rollouts
 from distes.cli import main
 from distes.contextual import LinearGaussian
-from distes.errors import RunFailed, UsageError
+from distes.errors import Notice, RunFailed, UsageError
 from distes.numerics.features import make
 from distes.policies.linear import Linear
 from distes.population import Population, RunKey, Status
-from distes.randomness import noise_key
+from distes.randomness import context_generator, noise_key
 from distes.search import Search
 from distes.strategies import CEM, CREPS
 from distes.task import FunctionTask, Task
@@ -150,6 +151,182 @@ def test_a_context_that_is_not_a_number_fails_its_episode_alone() -> None:
     np.testing.assert_array_equal(chunk.rows["status"] == Status.ERROR, lost)
     np.testing.assert_array_equal(np.isnan(chunk.contexts).any(axis=1), lost)
     assert "is not finite" in chunk.faults[0][1]
+
+
+def fragile_sampler(generator: Any) -> Any:
+    """A sampler that fails now and then, in two ways."""
+    drawn = environments.near_zero(generator)
+    if drawn[0] > 0.1:
+        raise ArithmeticError("this one can't be drawn")
+    return [np.nan, 0.0] if drawn[1] > 0.1 else drawn
+
+
+FRAGILE: dict[str, Any] = {
+    "environment": Task(environments.windy, context=fragile_sampler),
+    "function": FunctionTask(environments.noisy_bowl, 3, noisy=True, context=fragile_sampler),
+    "vectorised": FunctionTask(environments.bowls, 3, vectorised=True, context=fragile_sampler),
+}
+
+
+@pytest.mark.parametrize("name", FRAGILE)
+def test_a_sampler_that_fails_costs_its_episode_alone(name: str) -> None:
+    """A context that can't be drawn once in a thousand times must not end the run."""
+    task = FRAGILE[name]
+    engine, policy = engine_for(task)
+    population = upper(task, policy.num_parameters, 60)
+    chunk = engine.run(population, KEY, 0, 60)
+    seeds = population.seeds(KEY, 0, 60)
+    drawn = np.array([environments.near_zero(context_generator(seed)) for seed in seeds])
+    lost = (drawn > 0.1).any(axis=1)
+    assert 0 < lost.sum() < 30
+    np.testing.assert_array_equal(chunk.rows["status"] == Status.ERROR, lost)
+    np.testing.assert_array_equal(np.isnan(chunk.rows["episode_return"]), lost)
+    np.testing.assert_array_equal(chunk.contexts[~lost], drawn[~lost])
+    assert np.isnan(chunk.contexts[lost]).all()
+    said = dict(chunk.faults)
+    assert list(said) == np.flatnonzero(lost)[: len(said)].tolist()
+    for number, traceback in said.items():
+        expected = "can't be drawn" if drawn[number, 0] > 0.1 else "is not finite"
+        assert expected in traceback
+        assert "fragile_sampler" in traceback or expected == "is not finite"
+    # One alone, failed or not, is what it is among others.
+    for i in (int(np.flatnonzero(lost)[0]), int(np.flatnonzero(~lost)[0])):
+        alone = engine.run(population, KEY, i, i + 1)
+        np.testing.assert_array_equal(alone.contexts, chunk.contexts[i : i + 1])
+        for column in ("episode_return", "status"):
+            np.testing.assert_array_equal(alone.rows[column], chunk.rows[column][i : i + 1])
+
+
+def test_a_trajectory_without_a_context_has_no_steps() -> None:
+    task = FRAGILE["environment"]
+    engine, policy = engine_for(task)
+    population = upper(task, policy.num_parameters, 20)
+    chunk = engine.run(population, KEY, 0, 20)
+    traces = engine.record(population, np.arange(20), population.seeds(KEY, 0, 20))
+    steps = [len(trace.observations) for trace in traces]
+    np.testing.assert_array_equal(steps, chunk.rows["episode_length"])
+    assert 0 in steps
+
+
+def test_a_run_goes_on_without_a_samplers_faults(tmp_path: Path) -> None:
+    result = contextual(tmp_path / "run", task=FRAGILE["environment"]).run()
+    rows = result.run.episodes
+    assert 0 < (rows["status"] == "error").sum() < len(rows) / 2
+
+
+def test_a_sampler_that_always_fails_is_refused(tmp_path: Path) -> None:
+    def never(generator: Any) -> Any:
+        raise ArithmeticError("there are\nno contexts")
+
+    for task in (Task(environments.windy, context=never),
+                 FunctionTask(environments.bowl, 3, context=never)):  # fmt: skip
+        says = "the context sampler never fails: ArithmeticError: there are no contexts"
+        with pytest.raises(UsageError, match=says) as refusal:
+            contextual(tmp_path / "run", task=task).run()
+        assert "\n" not in str(refusal.value)
+        assert not (tmp_path / "run").exists()
+
+
+def spoiling(parameters: Any, context: Any, seed: Any) -> Any:
+    """Computes in place with all that it is given, and fails if it gets many rows."""
+    value = -np.sum((parameters - context[..., :1]) ** 2, axis=-1)
+    parameters *= 0
+    context += 100
+    if np.ndim(seed):
+        seed += 1
+    if len(np.atleast_2d(parameters)) == 5:
+        raise RuntimeError("too many")
+    return value
+
+
+@pytest.mark.parametrize("vectorised", [False, True])
+@pytest.mark.parametrize("size", [5, 6])
+def test_a_function_cannot_spoil_the_log(vectorised: bool, size: int) -> None:
+    """Contexts are logged after the calls, and a call that failed is made again in parts."""
+    task = FunctionTask(spoiling, 3, noisy=True, vectorised=vectorised, context="uniform", **BOUNDS)
+    engine, _ = engine_for(task)
+    for imposed in (None, np.random.default_rng(0).uniform(0, 1, (size, 2))):
+        population = upper(task, 3, size, contexts=imposed)
+        before = None if imposed is None else imposed.copy()
+        chunk = engine.run(population, KEY, 0, size)
+        contexts = task.contexts.sample(population.seeds(KEY, 0, size))
+        np.testing.assert_array_equal(chunk.contexts, contexts if before is None else before)
+        if before is not None:
+            np.testing.assert_array_equal(population.contexts, before)
+        drawn = population.distribution.draw(np.arange(size), chunk.contexts)
+        expected = -np.sum((drawn - chunk.contexts[:, :1]) ** 2, axis=1)
+        np.testing.assert_array_equal(chunk.rows["episode_return"], expected)
+
+
+def in_place(contexts: Any) -> Any:
+    """Features that are computed in the array of the contexts."""
+    contexts *= 2
+    return contexts
+
+
+def test_features_computed_in_place_leave_contexts_as_they_are() -> None:
+    """An upper policy of another context than the one that is logged learns nonsense."""
+    for task in (SOURCES["info"], SOURCES["uniform"]):
+        engine, policy = engine_for(task)
+        weights = np.random.default_rng(1).normal(size=(2, policy.num_parameters))
+        scale = np.ones(policy.num_parameters)
+        key = noise_key(KEY.seed, KEY.generation)
+        chunks = [
+            engine.run(
+                Population(LinearGaussian(factor * weights, scale, basis, key), 8), KEY, 0, 8
+            )
+            for basis, factor in ((make(in_place, 2), 1.0), (make("linear", 2), 2.0))
+        ]
+        np.testing.assert_array_equal(chunks[0].contexts, chunks[1].contexts)
+        returns = [chunk.rows["episode_return"] for chunk in chunks]
+        np.testing.assert_array_equal(*returns)
+
+
+@pytest.mark.parametrize("size", [1e-8, 1.0, 1e5])
+@pytest.mark.parametrize("bounded", [True, False])
+def test_another_context_is_another_at_any_size(size: float, bounded: bool) -> None:
+    """Contexts in metres and in micrometres must be looked at alike."""
+    bounds: Any = {"context_low": (0.0, -size), "context_high": (size, size)}
+    task = FunctionTask(
+        environments.bowl, 3, context=environments.near_zero, **(bounds if bounded else {})
+    )
+
+    def settle(asked: Any, shown: Any) -> Any:
+        shows = np.zeros(3), {"context": shown}
+        return task.contexts.settle("env", np.asarray, shows, np.array(asked), 2)
+
+    for asked in ([0.5 * size, 0.25 * size], [0.3 * size, 0.0]):
+        rounded = np.array(asked, dtype=np.float32)
+        np.testing.assert_array_equal(settle(asked, rounded), asked)
+        with pytest.raises(UsageError, match="does not take up"):
+            settle(asked, [0.4 * size, asked[1]])
+
+
+QUIET: dict[str, tuple[Any, int]] = {
+    "environment that shows none": (Task(environments.mute, context="uniform", **BOUNDS), 1),
+    "deaf and mute": (Task(environments.deaf_mute, context=environments.near_zero), 1),
+    "Gymnasium's own": (Task("CartPole-v1", context="uniform", **BOUNDS), 1),
+    "shown": (SOURCES["uniform"], 0),
+    "read": (SOURCES["observation"], 0),
+    "none": (Task(environments.mute), 0),
+    "function": (FunctionTask(environments.bowl, 3, context="uniform", **BOUNDS), 0),
+}
+
+
+@pytest.mark.parametrize("name", QUIET)
+def test_contexts_that_may_be_passed_over_are_told_of_once(tmp_path: Path, name: str) -> None:
+    """An environment without contexts accepts them all, and the run looks fine."""
+    task, times = QUIET[name]
+    strategy = CREPS() if task.context else CEM()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        contextual(tmp_path / "run", task=task, strategy=strategy, generations=2).run()
+    said = [str(each.message) for each in caught if issubclass(each.category, Notice)]
+    said = [each for each in said if "distes check" in each]
+    assert len(said) == times
+    for each in said:
+        assert task.name in each
+        assert "\n" not in each
 
 
 def contextual(out: Path, **changes: Any) -> Search:

@@ -1,5 +1,7 @@
 """Upper-level policies: what they draw, and that nothing but candidate and context matters."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from distes.contextual import LinearGaussian, Mixture, uniform
 from distes.distributions import Gaussian
 from distes.numerics.features import make
+from distes.population import Contextual
 from distes.randomness import noise_key
 
 KEY, OTHER = noise_key(3, 0), noise_key(3, 0, 1)
@@ -48,9 +51,8 @@ def test_a_candidate_is_the_same_in_any_batch(seed, full, mixed, size):
     assert np.array_equal(drawn_from.draw(chosen, contexts[chosen]), whole[chosen])
     one = chosen[:1]
     assert np.array_equal(drawn_from.draw(one, contexts[one]), whole[one])
-    if not mixed:
-        given = drawn_from.given(chosen)
-        assert np.array_equal([given(i, contexts[n]) for i, n in enumerate(chosen)], whole[chosen])
+    given = drawn_from.given(chosen)
+    assert np.array_equal([given(i, contexts[n]) for i, n in enumerate(chosen)], whole[chosen])
 
 
 def test_mean_and_noise():
@@ -108,6 +110,23 @@ def test_greedy_takes_the_likeliest():
     contexts = np.random.default_rng(1).normal(size=(30, 2))
     likeliest = drawn_from.probabilities(contexts, 30).argmax(axis=1)
     assert np.array_equal(drawn_from.options(np.arange(30), contexts), likeliest)
+
+
+@pytest.mark.parametrize("greedy", [False, True])
+@pytest.mark.parametrize("features", ["affine", "constant"])
+def test_options_can_be_drawn_one_by_one(greedy, features):
+    """Engines draw ahead what needs no context; it must be what the log draws again."""
+    drawn_from = replace(mixture(greedy=greedy), features=make(features, 2))
+    drawn_from = replace(
+        drawn_from, weights=drawn_from.weights[:, : drawn_from.features.num_features]
+    )
+    assert isinstance(drawn_from, Contextual)
+    contexts = np.random.default_rng(1).normal(size=(30, 2))
+    candidates = np.arange(30)
+    assert len(np.unique(drawn_from.options(candidates, contexts))) > 1
+    given = drawn_from.given(candidates)
+    one_by_one = [given(i, contexts[i]) for i in range(30)]
+    assert np.array_equal(one_by_one, drawn_from.draw(candidates, contexts))
 
 
 def test_uniform_numbers_are_uniform():

@@ -158,6 +158,8 @@ def _line(
 def most_varying(means: Sequence[FloatArray], count: int) -> IntArray:
     """Choose the parameters that change most along any line, in their order.
 
+    Those that do not change at all are left out.
+
     Args:
         means: (points, d) of each line.
         count: how many at most.
@@ -166,8 +168,9 @@ def most_varying(means: Sequence[FloatArray], count: int) -> IntArray:
     [0, 2]
     """
     ranges = np.max([np.ptp(each, axis=0) for each in means], axis=0)
-    best: IntArray = np.sort(np.argsort(-ranges, kind="stable")[:count])
-    return best
+    best = np.argsort(-ranges, kind="stable")[: min(count, int(np.count_nonzero(ranges)))]
+    chosen: IntArray = np.sort(best)
+    return chosen
 
 
 def _draw(run: Run, lines: Sequence[_Line], shown: IntArray) -> Figure:
@@ -184,6 +187,7 @@ def _draw(run: Run, lines: Sequence[_Line], shown: IntArray) -> Figure:
     for axes, (line, parameter) in zip(panels, cells, strict=False):
         _over(axes, line, parameter)
         axes.xaxis.set_major_locator(ticks(columns))
+        axes.yaxis.set_major_locator(ticks(2))
     for axes in panels[len(cells) :]:
         axes.remove()
     for number, axes in enumerate(panels[: len(cells)]):
@@ -194,7 +198,12 @@ def _draw(run: Run, lines: Sequence[_Line], shown: IntArray) -> Figure:
             axes.set_xlabel(line.label)
             axes.tick_params(labelbottom=True)
     total = lines[0].mean.shape[1]
-    notes = [f"the {len(shown)} of {total} parameters that vary most"] if len(shown) < total else []
+    same = total - int(np.count_nonzero(np.max([np.ptp(each.mean, axis=0) for each in lines], 0)))
+    notes = []
+    if len(shown) < total - same:
+        notes.append(f"the {len(shown)} of {total} parameters that vary most")
+    if same:
+        notes.append(f"{same} of {total} parameters are the same for all contexts")
     if len(lines[0].label) > len("context"):
         notes.append("other components of the context at their middle")
     finish(figure, [title(run), ", ".join(notes)])

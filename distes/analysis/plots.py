@@ -32,6 +32,9 @@ _NOT_COMPARED = (
 """Settings that don't make a run another configuration: seeds are its repetitions; where
 it ran, how long, and how it was scored do not change how it searches."""
 
+TITLE_WIDTH = 80
+"""Characters that fit above a figure."""
+
 LABEL_WIDTH = 20
 _NO_BREAK = "\u00a0"
 EARLY = 0.8
@@ -241,7 +244,9 @@ def _several(curves: Sequence[_Curves]) -> Figure:
         notes.append(f"mean and range over {over}")
     if held:
         notes.append("dashed: ended runs keep their last value")
-    panels[0].set_title(" · ".join(notes))
+    # Two lines where one would run out of the figure.
+    joint = "\n" if sum(map(len, notes)) > TITLE_WIDTH else " · "
+    panels[0].set_title(joint.join([" · ".join(notes[:-1]), notes[-1]]) if notes[1:] else notes[0])
     _finish(figure, panels, curves[0].label, drawn)
     return figure
 

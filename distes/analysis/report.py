@@ -277,9 +277,10 @@ def _next(run: Run) -> Iterator[tuple[str, str]]:
         name = ""
     if not rows.empty:
         yield name, f"distes evaluate {path}"
-        image = shlex.quote(run.path.name + ".png")
-        yield "", f"distes plot {path} --out {image}"
+        name = run.path.name
+        yield "", f"distes plot {path} --out {shlex.quote(name + '.png')}"
         if scores.has_contexts(run.config):
+            image = shlex.quote(f"{name}-context.png")
             yield "", f"distes plot {path} --over context --out {image}"
     elif name:
         yield name, f"distes info {path}, once a generation is written"

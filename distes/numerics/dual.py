@@ -217,7 +217,9 @@ def standardised(returns: FloatArray, features: FloatArray, prior: FloatArray) -
     white, unwhiten = whitened(features, prior)
     mean = float(prior @ returns)
     centred = returns - mean
-    spread = math.sqrt(float(prior @ centred**2))
+    top = float(np.abs(centred).max(initial=0.0))
+    # Scaled first: the squares of large and of small returns are no numbers any more.
+    spread = top * math.sqrt(float(prior @ (centred / top) ** 2)) if top > 0 else 0.0
     nothing = np.zeros(len(returns))
     if not spread > EXPLAINED * max(abs(mean), float(np.abs(centred).max(initial=0.0)), 1e-290):
         return Standardised(mean, np.zeros(features.shape[1]), 0.0, nothing, white, unwhiten)

@@ -5,6 +5,7 @@ A row's features depend on that row alone, to the last bit, so that driver and w
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from distes.errors import UsageError, unknown
+from distes.numerics import coverage
 from distes.types import FloatArray
 
 FeatureFunction = Callable[[FloatArray], Any]
@@ -24,6 +26,12 @@ FeatureChoice = str | FeatureFunction
 
 DEGREES = {"constant": 0, "linear": 1, "affine": 1, "quadratic": 2, "cubic": 3}
 NAMES = (*DEGREES, "rbf:COUNT")
+
+SAME = 1e-3
+"""Share of the contexts' spread below which two count as one, for bumps around them."""
+
+TRIED = (1.0, 0.0, 0.5, 2.0)
+"""Contexts, one after the other, that a user's function is asked for the shape of features."""
 
 
 @runtime_checkable
@@ -105,22 +113,27 @@ class Polynomial:
 
 @dataclass(frozen=True, eq=False)
 class RadialBasis:
-    """A constant, and Gaussian bumps around centres among the first contexts seen.
+    """A constant, and Gaussian bumps around centres among the contexts seen.
 
     Centres are chosen by farthest-point traversal (Gonzalez 1985), so that they cover the
-    contexts; a bump's width is the mean distance between a centre and its nearest.
+    contexts. A generation adds bumps until there are ``count``, at most as many as keep them
+    independent of each other and of the constant: one less than there are different contexts.
+
+    A bump stays as it was added, so that coefficients keep their meaning: its width is the
+    mean distance, over the bumps added together, to the nearest centre then. Those added
+    later, between the first, are narrower, and those beyond them wider.
 
     Attributes:
-        count: bumps, once fitted.
+        count: bumps, once enough contexts were seen.
         num_contexts: k.
         centers: (c, k); none before contexts were seen.
-        width: (k,) in the units of each component.
+        widths: (c, k) in the units of each component.
     """
 
     count: int
     num_contexts: int
     centers: FloatArray
-    width: FloatArray
+    widths: FloatArray
 
     @property
     def num_features(self) -> int:
@@ -140,33 +153,37 @@ class RadialBasis:
     def __call__(self, contexts: FloatArray) -> FloatArray:
         """Evaluate the bumps, (m, k) -> (m, p)."""
         out = np.ones((len(contexts), self.num_features))
-        for column, center in enumerate(self.centers, start=1):
-            distance = np.zeros(len(contexts))
-            for component in range(self.num_contexts):
-                distance += (
-                    (contexts[:, component] - center[component]) / self.width[component]
-                ) ** 2
-            out[:, column] = np.exp(-0.5 * distance)
+        distance = np.zeros((len(contexts), len(self.centers)))
+        for component in range(self.num_contexts):
+            apart = contexts[:, component, None] - self.centers[:, component]
+            apart /= self.widths[:, component]
+            apart *= apart
+            distance += apart
+        out[:, 1:] = np.exp(-0.5 * distance)
         return out
 
     def fitted(self, contexts: FloatArray) -> RadialBasis:
-        """Choose centres, unless that is done."""
-        if len(self.centers) or not contexts.size:
+        """Add bumps where contexts are far from those there are."""
+        before = len(self.centers)
+        if before >= self.count or not contexts.size:
             return self
-        spread = contexts.std(axis=0)
-        spread = np.where(spread > 0, spread, 1.0)
-        scaled = contexts / spread
-        first = int(np.argmin(((scaled - scaled.mean(axis=0)) ** 2).sum(axis=1)))
-        chosen = [first]
-        nearest = ((scaled - scaled[first]) ** 2).sum(axis=1)
-        while len(chosen) < self.count and nearest.max() > 0:
-            chosen.append(int(nearest.argmax()))
-            nearest = np.minimum(nearest, ((scaled - scaled[chosen[-1]]) ** 2).sum(axis=1))
-        centers = scaled[chosen]
-        apart = ((centers[:, None] - centers[None]) ** 2).sum(axis=2)
-        apart[np.arange(len(centers)), np.arange(len(centers))] = np.inf
-        typical = float(np.sqrt(apart.min(axis=1)).mean()) if len(centers) > 1 else 1.0
-        return replace(self, centers=contexts[chosen], width=spread * typical)
+        center, spread = coverage.standard(np.concatenate([self.centers, contexts]))
+        known, rows = (self.centers - center) / spread, (contexts - center) / spread
+        found = coverage.farthest(rows, self.count - before + 1, known, SAME)
+        # The last is left out: a bump for each context would add up to the constant.
+        added = found[:-1]
+        if not added:
+            return self
+        chosen = np.concatenate([known, rows[added]])
+        apart = ((chosen[before:, None] - chosen[None]) ** 2).sum(axis=2)
+        apart[np.arange(len(added)), before + np.arange(len(added))] = np.inf
+        typical = float(np.sqrt(apart.min(axis=1)).mean()) if len(chosen) > 1 else 1.0
+        widths = np.tile(spread * typical, (len(added), 1))
+        return replace(
+            self,
+            centers=np.concatenate([self.centers, contexts[added]]),
+            widths=np.concatenate([self.widths, widths]),
+        )
 
 
 _FUNCTIONS: dict[str, FeatureFunction] = {}
@@ -215,6 +232,10 @@ class Custom:
         out = np.full((len(contexts), self.num_features), np.nan)
         for row in np.flatnonzero(np.isfinite(contexts).all(axis=1)):
             out[row] = _called(function, self.name, contexts[row : row + 1], self.num_features)
+            if not np.isfinite(out[row]).all():
+                raise UsageError(
+                    f"features {self.name} are not finite for context {contexts[row].tolist()}"
+                )
         return out
 
     def fitted(self, contexts: FloatArray) -> Custom:
@@ -239,9 +260,8 @@ def make(choice: FeatureChoice, num_contexts: int, label: str = "features") -> F
     if name == "rbf":
         if not number.isdigit() or int(number) < 1:
             raise UsageError(f"{label} '{choice}' is not rbf:COUNT with a number of at least 1")
-        return RadialBasis(
-            int(number), num_contexts, np.empty((0, num_contexts)), np.ones(num_contexts)
-        )
+        none = np.empty((0, num_contexts))
+        return RadialBasis(int(number), num_contexts, none, none)
     if choice not in DEGREES:
         raise unknown(label, choice, NAMES)
     if choice == "linear" and num_contexts == 0:
@@ -256,8 +276,8 @@ def remember(settings: Iterable[object]) -> None:
         settings: of a strategy; those that are no functions are passed over.
     """
     for each in settings:
-        if callable(each) and "<" not in (name := _name(each)):
-            _FUNCTIONS[name] = each
+        if callable(each) and _by_name(each) is each:
+            _FUNCTIONS[_name(each)] = each
 
 
 def _name(function: object) -> str:
@@ -265,21 +285,53 @@ def _name(function: object) -> str:
     return f"{module}:{getattr(function, '__qualname__', '<unnamed>')}"
 
 
+def _by_name(function: object) -> object:
+    """What the function's module holds under its name: a record of it is read so."""
+    module, _, path = _name(function).partition(":")
+    found: object = sys.modules.get(module)
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
 def _custom(function: FeatureFunction, num_contexts: int, label: str) -> Custom:
     name = _name(function)
+    path = name.partition(":")[2]
     if "<" in name:
-        path = name.partition(":")[2]
         raise UsageError(f"{label} {path} has no name of its own: use a function of a module")
+    if _by_name(function) is not function:
+        raise UsageError(
+            f"{label} {path} is not what its module has under that name, a method of one object, "
+            "say: use a function of a module"
+        )
     _FUNCTIONS[name] = function
-    row = _called(function, name, np.ones((1, num_contexts)), None)
-    return Custom(name, num_contexts, len(row))
+    return Custom(name, num_contexts, _width(function, name, num_contexts))
+
+
+def _width(function: FeatureFunction, name: str, num_contexts: int) -> int:
+    """How many features a function gives; what they are, its own contexts will show."""
+    faults: list[Exception] = []
+    for value in TRIED:
+        context = np.full((1, num_contexts), value)
+        try:
+            with np.errstate(all="ignore"):
+                return len(_called(function, name, context, None))
+        except UsageError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the user's function may raise anything
+            faults.append(error)
+    said = " ".join(str(faults[0]).split())
+    raise UsageError(
+        f"features {name} of {TRIED[0]:g} fail: {type(faults[0]).__name__}: {said}"
+    ) from faults[0]
 
 
 def _called(
     function: FeatureFunction, name: str, context: FloatArray, expected: int | None
 ) -> FloatArray:
     """Features of one context, (1, k) -> (p,)."""
-    features: FloatArray = np.asarray(function(context), dtype=np.float64)
+    # A copy: it may be computed with in place, and is the episode's own.
+    features: FloatArray = np.asarray(function(context.copy()), dtype=np.float64)
     if features.ndim != 2 or len(features) != 1 or expected not in (None, features.shape[1]):
         due = "(1, p)" if expected is None else f"(1, {expected})"
         raise UsageError(
@@ -287,8 +339,6 @@ def _called(
             f"{context.shape}: {due} is due"
         )
     row: FloatArray = features[0]
-    if not np.isfinite(row).all():
-        raise UsageError(f"features {name} are not finite for context {context[0].tolist()}")
     return row
 
 

@@ -36,6 +36,9 @@ LARGEST = 42.0
 PRECISION = 1e-10
 """Relative, of a bound that is used up."""
 
+DEFINITE = 1e-14
+"""Share of the largest variance below which a direction has none."""
+
 TINY = 1e-13
 """Curvature below which weighted samples leave a direction open."""
 
@@ -140,8 +143,8 @@ def constrained_fit(
         moment = inside + eta * (old_covariance + moved)
         moment = np.diag(np.diag(moment)) if diagonal else (moment + moment.T) / 2
         divisor = 1.0 + eta
-        log_moment = gaussians.log_determinant(moment)
-        if not math.isfinite(log_moment):
+        log_moment = _definite_log(moment)
+        if log_moment is None:
             return change, old_covariance, math.inf
         if entropy_loss is not None:
             least = (log_moment - old_log + 2.0 * entropy_loss) / size
@@ -183,6 +186,20 @@ def orthonormal(
     # Without shares the factor itself is exact; with some near 0 it could not be divided.
     basis = left[:, kept] * len(features) ** 0.5 if shares is None else features @ back
     return basis, back
+
+
+def _definite_log(matrix: FloatArray) -> float | None:
+    """Log |M| of a matrix that is positive definite beyond rounding, else None.
+
+    A singular one can have any determinant, and a solution that looks small.
+    """
+    try:
+        diagonal = np.diag(np.linalg.cholesky(matrix))
+    except np.linalg.LinAlgError:
+        return None
+    if diagonal.min() ** 2 <= DEFINITE * diagonal.max() ** 2:
+        return None
+    return 2.0 * float(np.log(diagonal).sum())
 
 
 def _least_within(divergence: Callable[[float], float], epsilon: float) -> float | None:

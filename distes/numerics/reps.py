@@ -15,7 +15,7 @@ g = ηε + θᵀφ̄ + η log Σ q_i exp((R_i − φ_iᵀθ)/η), φ̄ = Σ q_i 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -79,6 +79,12 @@ def weigh(
     if not (np.isfinite(returns).all() and np.isfinite(features).all()):
         raise ValueError("returns and features must be finite")
     prior = np.full(count, 1.0 / count) if base is None else base / base.sum()
+    counted = prior > 0
+    if not counted.all():  # samples that stand for nothing have no say
+        found = weigh(returns[counted], epsilon, features[counted], prior[counted])
+        weights = np.zeros(count)
+        weights[counted] = found.weights
+        return replace(found, weights=weights)
     standard = standardised(returns, features, prior)
     if standard.unit == 0:
         ess = 1.0 / float(prior @ prior)

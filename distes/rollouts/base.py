@@ -131,7 +131,7 @@ class Engine(Protocol):
 
 def drawn_contexts(
     population: Population, task: AnyTask, candidate: IntArray, seeds: IntArray
-) -> FloatArray | None:
+) -> tuple[FloatArray | None, Mapping[int, Exception]]:
     """Contexts that are known before the reset, (m, k): imposed, or drawn from the seeds.
 
     Args:
@@ -141,20 +141,23 @@ def drawn_contexts(
         seeds: (m,).
 
     Returns:
-        None where there are none, or only the reset shows them.
+        The contexts, None where there are none or only the reset shows them; and by row the
+        faults of a sampler, for episodes that fail with it and whose context is NaN.
 
     Raises:
-        UsageError: imposed contexts have another length than the task's.
+        UsageError: contexts have another length than the task's.
     """
     if population.contexts is None:
-        return task.contexts.sample(seeds) if task.contexts.sampled else None
+        return (
+            task.contexts.tried(seeds, task.num_contexts) if task.contexts.sampled else (None, {})
+        )
     imposed: FloatArray = population.contexts[candidate]
     if task.context is not None and imposed.shape[1] != task.num_contexts:
         raise UsageError(
             f"a context has {imposed.shape[1]} components, those of {task.name} have "
             f"{task.num_contexts}"
         )
-    return imposed
+    return imposed, {}
 
 
 def empty_trace(policy: Policy) -> Trace:

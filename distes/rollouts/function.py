@@ -46,24 +46,31 @@ class FunctionEngine:
             )
         candidate, _ = population.locate(start, stop)
         seeds = population.seeds(key, start, stop)
-        contexts = drawn_contexts(population, self._task, candidate, seeds)
-        parameters = population.distribution.draw(candidate, contexts)
-        given: list[Array] = [parameters]
-        if contexts is not None and self._task.context is not None:
-            given.append(contexts)
-        if self._task.noisy:
-            given.append(seeds)
+        contexts, lost = drawn_contexts(population, self._task, candidate, seeds)
         rows = np.zeros(stop - start, dtype=ROW)
         rows["episode_length"] = 1
         rows["terminated"] = True
         rows["started_at"] = time.time()
-        faults: list[tuple[int, str]] = []
-        if not (self._task.vectorised and self._all_at_once(rows, given)):
-            self._one_by_one(rows, given, start, faults)
+        rows["status"][list(lost)] = Status.ERROR
+        rows["episode_return"][list(lost)] = np.nan
+        faults = [
+            (start + i, "".join(traceback.format_exception(error))) for i, error in lost.items()
+        ]
+        kept = np.flatnonzero(rows["status"] == Status.OK)
+        shown = None if contexts is None else contexts[kept]
+        given: list[Array] = [population.distribution.draw(candidate[kept], shown)]
+        if shown is not None and self._task.context is not None:
+            given.append(shown)
+        if self._task.noisy:
+            given.append(seeds[kept])
+        called = rows[kept]
+        if not (self._task.vectorised and self._all_at_once(called, given)):
+            faults += [(start + int(kept[i]), text) for i, text in self._one_by_one(called, given)]
+        rows[kept] = called
         failed = rows["status"] != Status.OK
         bad = ~failed & ~np.isfinite(rows["episode_return"])
         rows["status"][bad] = Status.NAN
-        return Chunk(start, stop, rows, contexts=contexts, faults=faults[:MAX_FAULTS])
+        return Chunk(start, stop, rows, contexts=contexts, faults=sorted(faults)[:MAX_FAULTS])
 
     def _all_at_once(self, rows: Array, given: Sequence[Array]) -> bool:
         """Call a vectorised function; whether that worked."""
@@ -72,16 +79,12 @@ class FunctionEngine:
             rows["episode_return"] = self._call(given)
         except Exception:  # noqa: BLE001 - which rows are at fault is found one by one
             return False
-        rows["duration_s"] = (time.perf_counter() - began) / len(rows)
+        rows["duration_s"] = (time.perf_counter() - began) / max(len(rows), 1)
         return True
 
-    def _one_by_one(
-        self,
-        rows: Array,
-        given: Sequence[Array],
-        start: int,
-        faults: list[tuple[int, str]],
-    ) -> None:
+    def _one_by_one(self, rows: Array, given: Sequence[Array]) -> list[tuple[int, str]]:
+        """Call the function for each row; the tracebacks of those that fail."""
+        faults: list[tuple[int, str]] = []
         for i, row in enumerate(rows):
             # A vectorised function gets arrays of one row.
             chosen: Any = slice(i, i + 1) if self._task.vectorised else i
@@ -91,15 +94,16 @@ class FunctionEngine:
             except Exception:  # noqa: BLE001 - the user's function may raise anything
                 row["status"] = Status.ERROR
                 row["episode_return"] = np.nan
-                faults.append((start + i, traceback.format_exc()))
+                faults.append((i, traceback.format_exc()))
             row["duration_s"] = time.perf_counter() - began
+        return faults
 
     def _call(self, given: Sequence[Any]) -> FloatArray:
-        parameters, *others = given
-        # A seed is a plain number for a function of one episode.
-        others = [int(each) if isinstance(each, np.integer) else each for each in others]
-        result: FloatArray = np.asarray(self._task.function(parameters, *others), dtype=np.float64)
-        expected = parameters.shape[:-1]
+        # A seed is a plain number for a function of one episode. Arrays are copies: what the
+        # function does to them must not reach the log, or another call.
+        arguments = [int(each) if isinstance(each, np.integer) else each.copy() for each in given]
+        result: FloatArray = np.asarray(self._task.function(*arguments), dtype=np.float64)
+        expected = given[0].shape[:-1]
         if result.shape != expected:
             raise ValueError(
                 f"{self._task.name} returned shape {result.shape} where {expected} is due"

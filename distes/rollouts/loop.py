@@ -71,8 +71,8 @@ class LoopEngine:
             else population.distribution.draw(np.arange(first, int(candidate[-1]) + 1))
         )
         seeds = population.seeds(key, start, stop)
-        starts = population.start_seeds(key, start, stop).tolist()
-        given = drawn_contexts(population, self._task, candidate, np.array(starts, dtype=np.int64))
+        starts = population.start_seeds(key, start, stop)
+        given, lost = drawn_contexts(population, self._task, candidate, starts)
         contexts = given
         if given is None and self._task.num_contexts:
             contexts = np.full((size, self._task.num_contexts), np.nan)
@@ -92,10 +92,12 @@ class LoopEngine:
             started_at = time.time()
             began = time.perf_counter()
             try:
+                if i in lost:
+                    raise lost[i]
                 if self._env is None:
                     self._env = self._task.make_env()
                 asked = None if given is None else given[i]
-                observation, shown = episode.reset(self._env, starts[i], asked)
+                observation, shown = episode.reset(self._env, int(starts[i]), asked)
                 if contexts is not None:
                     contexts[i] = self._task.contexts.settle(
                         self._task.name,

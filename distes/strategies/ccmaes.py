@@ -156,7 +156,7 @@ class CCMAES(Strategy[CCMAESState]):
         """Refuse settings outside their ranges."""
         if not 0 <= self.min_std < math.inf:
             raise UsageError(f"min_std {self.min_std} is not a finite number >= 0")
-        upper.refuse_bad_std(self.initial_std)
+        upper.refuse_bad_std(self.initial_std, self.min_std)
 
     def population_size(self, problem: Problem) -> int:
         """As asked, else 4 + ⌊3 ln n⌋ for each of the policy's features."""
@@ -215,7 +215,7 @@ class CCMAES(Strategy[CCMAESState]):
         if len(samples) < _least(features):
             return state
         if first:
-            upper.refuse_dependent(features, samples.contexts, "policy_features")
+            upper.tell_of_dependent(features, samples.contexts, "policy_features")
         state = replace(
             state,
             features=features,
@@ -253,7 +253,7 @@ class CCMAES(Strategy[CCMAESState]):
         """Stop when the distribution is degenerate."""
         if _condition(state.covariance) > WORST_CONDITION:
             return f"the condition of the covariance is beyond {WORST_CONDITION:g}"
-        return upper.shrunk(state.weights, state.step_size**2 * state.covariance)
+        return upper.shrunk(state.step_size**2 * state.covariance, self.initial_std)
 
     def _policy_basis(self, problem: Problem) -> Features:
         return make(self.policy_features, problem.num_contexts, "policy_features")

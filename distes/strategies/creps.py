@@ -42,6 +42,8 @@ class CREPS(RelativeEntropy):
             "update": (self.update, "ml"),
             "dual_features": (self.dual_features, "linear"),
             "policy_features": (self.policy_features, "affine"),
+            "covariance": (self.covariance, "full"),
+            "normaliser": (self.normaliser, "standard"),
         }
         for name, (value, due) in given.items():
             if self.pycreps_compat and value != due:

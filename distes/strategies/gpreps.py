@@ -172,7 +172,9 @@ class GPREPS(Strategy[ModelBasedState]):
                 "gpreps fits its model with scikit-learn, which is not installed: "
                 "pip install 'distes[gp]'"
             )
-        self._creps.check(self._imagining(problem))
+        imagining = self._imagining(problem)
+        self._creps.check_start(imagining)
+        self._creps.refuse_few(imagining, self.samples, "samples", "policy_features")
 
     def init(self, problem: Problem) -> ModelBasedState:
         """Start with CREPS's policy, and no model."""
@@ -185,7 +187,9 @@ class GPREPS(Strategy[ModelBasedState]):
     def ask(self, problem: Problem, state: ModelBasedState) -> Population:
         """Try the upper policy in the environment, a few times."""
         own = state.upper
-        drawn = upper.gaussian(problem, own.weights, own.covariance, own.features, own.generation)
+        # Keyed by the generation, not by updates: a failed try is not repeated as it was.
+        at = state.generation
+        drawn = upper.gaussian(problem, own.weights, own.covariance, own.features, at)
         return problem.population(drawn, problem.population_size or 1)
 
     def tell(

@@ -151,7 +151,7 @@ class HiREPS(Refitting[OptionsState]):
         """As asked, else ten times what the options' regressions need."""
         if problem.population_size is not None:
             return problem.population_size
-        return max(50, 10 * self._least(problem))
+        return upper.default_size(self._least(problem), self.epsilon)
 
     def check(self, problem: Problem) -> None:
         """Refuse a start that does not fit, and populations too small to learn from."""
@@ -159,6 +159,7 @@ class HiREPS(Refitting[OptionsState]):
         upper.start_std(problem, self.initial_std)
         upper.initial_weights(self._basis(problem, "policy_features"), mean)
         self._basis(problem, "gating_features")
+        self._basis(problem, "dual_features")
         if problem.num_contexts:
             upper.refuse_repeats(problem)
         size, needed = self.population_size(problem), self._least(problem)
@@ -230,8 +231,8 @@ class HiREPS(Refitting[OptionsState]):
             return state
         state = _fitted(state, samples.contexts)
         if first:
-            upper.refuse_dependent(state.features, samples.contexts, "policy_features")
-            upper.refuse_dependent(state.gating_features, samples.contexts, "gating_features")
+            upper.tell_of_dependent(state.features, samples.contexts, "policy_features")
+            upper.tell_of_dependent(state.gating_features, samples.contexts, "gating_features")
         responsibilities = _responsibilities(state, samples)
         weighting = weigh(
             samples.returns,
@@ -302,7 +303,7 @@ class HiREPS(Refitting[OptionsState]):
 
     def stop(self, state: OptionsState) -> str | None:
         """Stop when no option leaves anything to search."""
-        if all(upper.shrunk(each.coefficients, each.covariance) for each in state.options):
+        if all(upper.shrunk(each.covariance, self.initial_std) for each in state.options):
             return "all options have shrunk to a point"
         return None
 

@@ -24,7 +24,7 @@ from distes.numerics.features import FeatureChoice, Features, make
 from distes.population import Episodes, Population
 from distes.strategies import upper
 from distes.strategies.base import Problem, Strategy
-from distes.strategies.relative_entropy import Generation, importance
+from distes.strategies.reuse import Generation, importance
 from distes.types import FloatArray
 
 OWN_DEPTH = math.log(1e6)
@@ -127,7 +127,7 @@ class MORE(Strategy[MOREState]):
             raise UsageError(f"min_std {self.min_std} is not a finite number >= 0")
         if self.reuse < 0:
             raise UsageError(f"reuse {self.reuse} is not at least 0")
-        upper.refuse_bad_std(self.initial_std)
+        upper.refuse_bad_std(self.initial_std, self.min_std)
 
     def population_size(self, problem: Problem) -> int:
         """As asked, else twice the terms that are linear in the parameters."""
@@ -185,7 +185,7 @@ class MORE(Strategy[MOREState]):
             return state
         features = state.features.fitted(samples.contexts)
         if first:
-            upper.refuse_dependent(features, samples.contexts, "policy_features")
+            upper.tell_of_dependent(features, samples.contexts, "policy_features")
         state = replace(
             state,
             features=features,
@@ -237,11 +237,19 @@ class MORE(Strategy[MOREState]):
         if not upper.usable(coefficients, covariance):
             return replace(state, figures=figures)
         covariance = upper.embedded((covariance + covariance.T) / 2, free)
+        floored = upper.floored(covariance, self.min_std)
+        now = state.features(used[0].samples.contexts)
+        moved = gaussians.kl(
+            now @ coefficients[:, free],
+            floored[np.ix_(free, free)],
+            now @ state.weights[:, free],
+            state.covariance[np.ix_(free, free)],
+        )
         return replace(
             state,
             weights=coefficients,
-            covariance=upper.floored(covariance, self.min_std),
-            figures=replace(figures, eta=new.eta, omega=new.omega, kl_gaussian=new.kl),
+            covariance=floored,
+            figures=replace(figures, eta=new.eta, omega=new.omega, kl_gaussian=moved),
         )
 
     def solution(self, problem: Problem, state: MOREState) -> Population:
@@ -264,7 +272,7 @@ class MORE(Strategy[MOREState]):
 
     def stop(self, state: MOREState) -> str | None:
         """Stop when all candidates of a context would be the same."""
-        return upper.shrunk(state.weights, state.covariance)
+        return upper.shrunk(state.covariance, self.initial_std)
 
     def _columns(self, problem: Problem) -> int:
         return upper.full_size(self._policy_basis(problem))

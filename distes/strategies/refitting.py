@@ -52,7 +52,8 @@ class Refitting(Strategy[S]):
             policy starts.
         initial_std: at the start, one number or one for each parameter; a parameter with 0
             is frozen where it starts.
-        min_std: least standard deviation of what is not frozen, >= 0.
+        min_std: least standard deviation of what is not frozen, >= 0; it goes before the
+            bounds.
     """
 
     epsilon: float = 0.5
@@ -78,7 +79,9 @@ class Refitting(Strategy[S]):
             raise UsageError("entropy_loss is kept by update 'constrained' alone")
         if not 0 <= self.min_std < math.inf:
             raise UsageError(f"min_std {self.min_std} is not a finite number >= 0")
-        upper.refuse_bad_std(self.initial_std)
+        if self.normaliser != "standard" and self.update != "ml":
+            raise UsageError(f"normaliser '{self.normaliser}' is of update 'ml' alone")
+        upper.refuse_bad_std(self.initial_std, self.min_std)
 
     def needed(self, problem: Problem, features: Features) -> int:
         """Fewest effective samples: columns and, without a trust region, free parameters."""
@@ -144,16 +147,16 @@ class Refitting(Strategy[S]):
             fit = Fit(plain.coefficients, share * scatter + (1 - share) * part.covariance)
         if not upper.usable(fit.coefficients, fit.covariance):
             return old, 0.0
+        coefficients = old.coefficients.copy()
+        coefficients[:, free] = fit.coefficients
+        covariance = upper.floored(upper.embedded(fit.covariance, free), self.min_std)
         moved = gaussians.kl(
             rows @ part.coefficients,
             part.covariance,
             rows @ fit.coefficients,
-            fit.covariance,
+            covariance[np.ix_(free, free)],
             reach,
         )
-        coefficients = old.coefficients.copy()
-        coefficients[:, free] = fit.coefficients
-        covariance = upper.floored(upper.embedded(fit.covariance, free), self.min_std)
         return Fit(coefficients, covariance), moved
 
     def scatter(self, fit: Fit, targets: FloatArray, weights: FloatArray) -> FloatArray:

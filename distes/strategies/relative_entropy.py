@@ -18,7 +18,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from distes.errors import UsageError
-from distes.numerics import gaussians
 from distes.numerics.features import Features
 from distes.numerics.regression import Fit
 from distes.numerics.reps import weigh
@@ -26,25 +25,9 @@ from distes.population import Episodes, Population
 from distes.strategies import upper
 from distes.strategies.base import Problem
 from distes.strategies.refitting import Refitting
+from distes.strategies.reuse import Generation, importance
 from distes.strategies.upper import Samples
 from distes.types import FloatArray
-
-
-@dataclass(frozen=True, eq=False)
-class Generation:
-    """What one generation left behind, for the next ones to use again.
-
-    Attributes:
-        samples: its valid episodes.
-        weights: (p, d) of the policy that drew them.
-        covariance: (d, d) likewise.
-        features: ψ then.
-    """
-
-    samples: Samples
-    weights: FloatArray
-    covariance: FloatArray
-    features: Features
 
 
 @dataclass(frozen=True)
@@ -125,26 +108,40 @@ class RelativeEntropy(Refitting[UpperState]):
         """As asked, else ten times what a regression and a covariance need."""
         if problem.population_size is not None:
             return problem.population_size
-        return max(50, 10 * self.needed(problem, self.policy_basis(problem)))
+        return upper.default_size(self.needed(problem, self.policy_basis(problem)), self.epsilon)
 
     def check(self, problem: Problem) -> None:
         """Refuse a start that does not fit, and populations too small to learn from."""
+        self.check_start(problem)
+        size = self.population_size(problem)
+        self.refuse_few(problem, size, "a population of", "policy_features (or reuse samples)")
+
+    def check_start(self, problem: Problem) -> None:
+        """Refuse features, and a start, that do not fit the problem."""
         mean = upper.start_mean(problem, self.initial_mean)
         upper.start_std(problem, self.initial_std)
         upper.initial_weights(self.policy_basis(problem), mean)
+        self.dual_basis(problem)
         if self.contextual(problem):
             upper.refuse_repeats(problem)
-        size, needed = (
-            self.population_size(problem),
-            self.needed(problem, self.policy_basis(problem)),
-        )
+
+    def refuse_few(self, problem: Problem, size: int, what: str, others: str) -> None:
+        """Refuse samples that are too few for the features.
+
+        Args:
+            problem: whose policy is learnt.
+            size: samples of an update.
+            what: they are called.
+            others: what else may be given fewer, or more.
+        """
+        needed = self.needed(problem, self.policy_basis(problem))
         effective = size * (1 + self.reuse) * math.exp(-self.epsilon)
         if effective < needed:
             raise UsageError(
-                f"a population of {size} has at most {effective:.1f} effective samples with "
-                f"epsilon {self.epsilon:g}, and the update needs {needed}: give a population of "
+                f"{what} {size} gives at most {effective:.1f} effective samples with "
+                f"epsilon {self.epsilon:g}, and the update needs {needed}: give {what} "
                 f"{math.ceil(needed * math.exp(self.epsilon) / (1 + self.reuse))}, a smaller "
-                "epsilon, fewer policy_features, or reuse"
+                f"epsilon, or fewer {others}"
             )
 
     def init(self, problem: Problem) -> UpperState:
@@ -176,14 +173,13 @@ class RelativeEntropy(Refitting[UpperState]):
 
     def learn(self, state: UpperState, samples: Samples) -> UpperState:
         """Update from samples of the state's policy, wherever they come from."""
-        first = state.generation == 0
         state = replace(state, generation=state.generation + 1)
         if len(samples) < 2:
             return state
         features = state.features.fitted(samples.contexts)
         dual_features = state.dual_features.fitted(samples.contexts)
-        if first:
-            upper.refuse_dependent(features, samples.contexts, "policy_features")
+        if not state.figures.samples:  # of the first generation that is learnt from
+            upper.tell_of_dependent(features, samples.contexts, "policy_features")
         state = replace(
             state,
             features=features,
@@ -238,31 +234,4 @@ class RelativeEntropy(Refitting[UpperState]):
 
     def stop(self, state: UpperState) -> str | None:
         """Stop when all candidates of a context would be the same."""
-        return upper.shrunk(state.weights, state.covariance)
-
-
-def importance(used: tuple[Generation, ...]) -> FloatArray | None:
-    """Weights that make samples of several policies stand for the first one's, (N,).
-
-    π/Σ n_g π_g/N: the mixture of all that drew them bounds each weight (the balance
-    heuristic; Veach and Guibas 1995).
-    """
-    if len(used) == 1:
-        return None
-    free = np.diag(used[0].covariance) > 0
-    parameters = np.concatenate([each.samples.parameters for each in used])[:, free]
-    contexts = np.concatenate([each.samples.contexts for each in used])
-    logs = np.stack(
-        [
-            gaussians.log_density(
-                parameters,
-                each.features(contexts) @ each.weights[:, free],
-                each.covariance[np.ix_(free, free)],
-            )
-            for each in used
-        ]
-    )
-    shares = np.log([len(each.samples) / len(parameters) for each in used])
-    mixture = np.logaddexp.reduce(logs + shares[:, None], axis=0)
-    weights: FloatArray = np.exp(logs[0] - mixture)
-    return weights
+        return upper.shrunk(state.covariance, self.initial_std)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from distes.contextual import LinearGaussian
 from distes.distributions import Point
-from distes.errors import UsageError
+from distes.errors import Notice, UsageError
 from distes.numerics import gaussians
 from distes.numerics.features import Features, RadialBasis
 from distes.numerics.moments import symmetric_root
@@ -23,10 +24,7 @@ NO_NOISE = (0, 0)
 """Key of a distribution that draws none."""
 
 SHRUNK = 1e-12
-"""Share of the coefficients below which a standard deviation is rounding."""
-
-TINY = 1e-150
-"""Below, variances underflow."""
+"""Share of the standard deviation at the start below which nothing is left to search."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +71,12 @@ def start_mean(problem: Problem, initial_mean: tuple[float, ...] | None) -> Floa
     """Where to start, (d,).
 
     Raises:
-        UsageError: ``initial_mean`` has another length.
+        UsageError: ``initial_mean`` has another length, or is not finite.
     """
     if initial_mean is None:
         return np.array(problem.start, dtype=np.float64)
+    if not all(map(math.isfinite, initial_mean)):
+        raise UsageError(f"initial_mean {list(initial_mean)} is not finite")
     if len(initial_mean) != problem.num_parameters:
         raise UsageError(
             f"initial_mean has {len(initial_mean)} numbers, the policy has "
@@ -102,11 +102,11 @@ def start_std(problem: Problem, initial_std: float | tuple[float, ...]) -> Float
     return np.array(initial_std, dtype=np.float64)
 
 
-def refuse_bad_std(initial_std: float | tuple[float, ...]) -> None:
-    """Refuse standard deviations that leave nothing to search.
+def refuse_bad_std(initial_std: float | tuple[float, ...], min_std: float = 0.0) -> None:
+    """Refuse standard deviations that leave nothing to search, or are below the least.
 
     Raises:
-        UsageError: one is negative or not finite, or all are 0.
+        UsageError: one is negative or not finite, all are 0, or one is below ``min_std``.
     """
     values = initial_std if isinstance(initial_std, tuple) else (initial_std,)
     if not values or not all(0 <= value < math.inf for value in values) or not any(values):
@@ -114,15 +114,25 @@ def refuse_bad_std(initial_std: float | tuple[float, ...]) -> None:
         raise UsageError(
             f"initial_std {shown} is not finite numbers >= 0 with at least one above 0"
         )
+    least = min(value for value in values if value > 0)
+    if least < min_std:
+        raise UsageError(f"initial_std {least:g} is below min_std {min_std:g}")
 
 
 def refuse_repeats(problem: Problem) -> None:
-    """Refuse several episodes for each candidate where parameters depend on the context.
+    """Refuse what cannot be where parameters depend on the context.
 
     Raises:
-        UsageError: the run asks for them.
+        UsageError: the run asks for several episodes for each candidate, or for the same
+            seeds, and thereby the same context, for all.
     """
-    episodes = problem.population(Point(problem.start), 1).num_episodes
+    pair = problem.population(Point(problem.start), 2)
+    if pair.seed_group > 1:
+        raise UsageError(
+            "common_seeds gives all candidates of a generation the same context, from which no "
+            "rule over contexts can be learnt: leave it out"
+        )
+    episodes = pair.num_episodes // 2
     if episodes > 1:
         raise UsageError(
             f"episodes {episodes}: parameters are drawn for each episode's own context, so that "
@@ -130,13 +140,10 @@ def refuse_repeats(problem: Problem) -> None:
         )
 
 
-def refuse_dependent(features: Features, contexts: Array, label: str) -> None:
-    """Refuse features that depend on each other over a generation's contexts.
+def tell_of_dependent(features: Features, contexts: Array, label: str) -> None:
+    """Say so if features depend on each other over a generation's contexts.
 
-    Contexts that are all alike are no contexts: then nothing is refused.
-
-    Raises:
-        UsageError: a feature follows from the others.
+    Contexts that are all alike are no contexts: then nothing is said.
     """
     if len(contexts) <= features.num_features or not features.uses_context:
         return
@@ -146,10 +153,13 @@ def refuse_dependent(features: Features, contexts: Array, label: str) -> None:
     size = np.sqrt((rows**2).sum(axis=0))
     rank = int(np.linalg.matrix_rank(rows / np.where(size > 0, size, 1.0), tol=1e-10))
     if rank < features.num_features:
-        raise UsageError(
-            f"{label} are linearly dependent over the {len(contexts)} contexts of the first "
-            f"generation (rank {rank} of {features.num_features}): use fewer features, or leave "
-            "out components of the context that do not vary"
+        warnings.warn(
+            f"{label} are linearly dependent over the {len(contexts)} contexts of a generation "
+            f"(rank {rank} of {features.num_features}), and what follows from others is not "
+            "learnt: use fewer features, leave out components of the context that do not vary, "
+            "or shift and scale those that vary little about a large value",
+            Notice,
+            stacklevel=2,
         )
 
 
@@ -220,6 +230,11 @@ def grown(weights: FloatArray, features: Features) -> FloatArray:
     return np.vstack([weights, np.zeros((added, weights.shape[1]))]) if added else weights
 
 
+def default_size(needed: int, epsilon: float) -> int:
+    """A population with some times the effective samples that an update needs at least."""
+    return max(50, math.ceil(needed * max(10.0, 1.5 * math.exp(epsilon))))
+
+
 def full_size(features: Features) -> int:
     """Columns that features have once they are fitted."""
     return 1 + features.count if isinstance(features, RadialBasis) else features.num_features
@@ -245,10 +260,10 @@ def usable(coefficients: FloatArray, covariance: FloatArray) -> bool:
     return math.isfinite(gaussians.log_determinant(covariance))
 
 
-def shrunk(weights: FloatArray, covariance: FloatArray) -> str | None:
-    """Give a reason to stop once all candidates of a context would be the same."""
-    std = np.sqrt(np.diag(covariance))
-    if np.all(std <= SHRUNK * np.abs(weights).max(axis=0)) or std.max() < TINY:
+def shrunk(covariance: FloatArray, initial_std: float | tuple[float, ...]) -> str | None:
+    """Give a reason to stop once the policy is next to nothing of what it was at the start."""
+    std, first = np.sqrt(np.diag(covariance)), np.asarray(initial_std)
+    if np.all(std <= SHRUNK * first):
         return "the upper policy has shrunk to a point"
     return None
 

@@ -358,7 +358,7 @@ def test_contextual_sphere():
 
 @pytest.mark.slow
 def test_an_ill_conditioned_ellipsoid():
-    """Without contexts, axes 1 to 1000: below 1e-9 in 10 dimensions within 500 generations."""
+    """10 parameters, axes 1 to 1000: below 1e-9 after 700 generations on 20 of 20 seeds."""
     scales = 10.0 ** np.linspace(0, 6, 10)
 
     def ellipsoid(parameters, _seeds):
