@@ -281,6 +281,8 @@ def _next(run: Run) -> Iterator[tuple[str, str]]:
         yield "", f"distes plot {path} --out {image}"
         if scores.has_contexts(run.config):
             yield "", f"distes plot {path} --over context --out {image}"
+        if "env" in run.config["search"]:
+            yield "", f"distes replay {path} --out {shlex.quote(run.path.name + '.mp4')}"
     elif name:
         yield name, f"distes info {path}, once a generation is written"
 

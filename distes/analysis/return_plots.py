@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -143,18 +143,24 @@ def _heat(
     axes.grid(visible=False)
     # Generations are counted from 1 on an axis, as everywhere that people read.
     mesh = axes.pcolormesh(x + 1, y, shares.T, cmap=colours, norm=norm, rasterized=True)
+    axes.set_ylim(y[0], y[-1])
     bar = figure.colorbar(mesh, ax=axes, pad=0.02, aspect=30)
     bar.set_label("share of the generation's episodes")
     bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
 
 
 def _lines(axes: Axes, columns: Mapping[str, FloatArray], *, elites: bool) -> None:
+    from matplotlib import patheffects
+    from matplotlib.ticker import MaxNLocator
+
     x = columns["generation"] + 1
-    marker = "o" if len(x) == 1 else None
-    axes.plot(
-        x, columns["episode_return_mean"], color=COLOURS[6], label="mean return", marker=marker
-    )
+    style: dict[str, Any] = {
+        "marker": "o" if len(x) == 1 else None,
+        # Seen on dark cells, too.
+        "path_effects": [patheffects.withStroke(linewidth=4, foreground="white")],
+    }
+    axes.plot(x, columns["episode_return_mean"], color=COLOURS[6], label="mean return", **style)
     threshold = columns.get("elite_fitness_min")
     if elites and threshold is not None and np.isfinite(threshold).any():
         axes.plot(
@@ -163,8 +169,9 @@ def _lines(axes: Axes, columns: Mapping[str, FloatArray], *, elites: bool) -> No
             color=COLOURS[1],
             linewidth=2.4,
             label="elite threshold: least fitness of an elite",
-            marker=marker,
+            **style,
         )
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
 
 
 def _in_returns(run: Run) -> bool:

@@ -111,7 +111,8 @@ class Video:
         except OSError as fault:
             raise self._unwritable(fault) from fault
         finally:
-            self._part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._part.unlink(missing_ok=True)
 
     def add(self, frame: Array, caption: str, times: int = 1) -> bool:
         """Take a frame.
