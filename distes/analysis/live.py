@@ -22,7 +22,9 @@ SECONDS = 0.5
 MAX_POINTS = 300
 """Of a line; longer runs are thinned out."""
 
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM, RIGHT = 640, 260, 70, 44, 34, 96
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM, RIGHT = 760, 310, 70, 82, 34, 96
+HEADING = 115
+"""Letters of a line above the picture; longer ones lose their beginning."""
 
 Point = tuple[float, float]
 
@@ -36,7 +38,8 @@ class LiveCurve(Observer):
     def __init__(self) -> None:
         self._works = True
         self._handle: Any = None
-        self._title = ""
+        self._path = ""
+        self._end: list[str] = []
         self._target: float | None = None
         self._row: Mapping[str, Any] | None = None
         self._heldout: Score | None = None
@@ -46,7 +49,7 @@ class LiveCurve(Observer):
 
     def started(self, search: Search, path: Location, resumed_at: int | None) -> None:
         """Say where the run is written."""
-        self._title = str(path)
+        self._path = str(path)
         self._safely(self._show)
 
     def generation(self, row: Mapping[str, Any]) -> None:
@@ -60,7 +63,7 @@ class LiveCurve(Observer):
 
     def finished(self, result: Result) -> None:
         """Draw all of it, and say what came out."""
-        self._title = f"{self._title}: {result.stopped}; score {interval(result.score)}"
+        self._end = [f"stopped: {result.stopped}", f"score: {interval(result.score)}"]
         self._safely(self._show)
 
     def _add(self, row: Mapping[str, Any]) -> None:
@@ -78,11 +81,10 @@ class LiveCurve(Observer):
         from IPython.display import display
 
         line = "" if self._row is None else generation_line(self._row, self._heldout)
+        said = [each for each in (self._path, line, *self._end) if each]
         bundle = {
-            "image/svg+xml": svg(
-                self._curves, self._scores, [self._title, line], target=self._target
-            ),
-            "text/plain": f"{self._title}\n{line}",
+            "image/svg+xml": svg(self._curves, self._scores, said, self._target),
+            "text/plain": "\n".join(said),
         }
         if self._handle is None:
             self._handle = display(bundle, raw=True, display_id=True)
@@ -118,17 +120,22 @@ def svg(
     held = [p for p in scores if math.isfinite(p[1])]
     points = [*held, *(p for line in found.values() for p in line)]
     parts = [
-        f'<text x="6" y="{16 + 16 * i}" font-size="12">{escape(text)}</text>'
+        f'<text x="6" y="{16 + 16 * i}" font-size="12">{escape(_heading(text))}</text>'
         for i, text in enumerate(headings)
     ]
     if points:
         parts += _plot(found, held, points, target)
-    height = HEIGHT if points else TOP
+    height = HEIGHT if points else 10 + 16 * len(headings)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
         f'viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" fill="#222222">'
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>{"".join(parts)}</svg>'
     )
+
+
+def _heading(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= HEADING else "…" + words[1 - HEADING :]
 
 
 def _plot(

@@ -51,6 +51,10 @@ class Replay:
     cut: bool = False
     fault: str | None = None
 
+    def __str__(self) -> str:
+        """Say what was seen."""
+        return "\n".join(self.lines())
+
     def lines(self) -> list[str]:
         """Say each episode's return, and what was written."""
         said = []
