@@ -274,9 +274,9 @@ def test_notebooks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for now, before in zip(book.cells, kept.cells, strict=True):
         if now.cell_type == "code":
             assert [o.output_type for o in now.outputs] == [o.output_type for o in before.outputs]
-            streams = [[o.text for o in c.outputs if "text" in o] for c in (now, before)]
-            assert streams[0] == streams[1]
     shown = [o.data for c in book.cells for o in c.get("outputs", []) if "data" in o]
     html = "".join(data.get("text/html", "") for data in shown)
     assert embedded(html, "video/mp4")
+    said = "".join(o.text for c in book.cells for o in c.get("outputs", []) if "text" in o)
+    assert ", as logged, " in said
     assert (tmp_path / "runs").is_dir()
