@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from distes import distributions as distributions
     from distes import policies as policies
     from distes import strategies as strategies
+    from distes.analysis.replay import Replay as Replay
+    from distes.analysis.replay import replay as replay
     from distes.errors import RunFailed as RunFailed
     from distes.errors import UsageError as UsageError
     from distes.population import Episodes as Episodes
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 _MODULES = ("distributions", "policies", "strategies", "testing")
 _HOMES = {
+    "analysis.replay": ("Replay", "replay"),
     "errors": ("RunFailed", "UsageError"),
     "population": ("Episodes", "Population"),
     "runs.reader": ("load",),

@@ -128,7 +128,7 @@ def evaluate(
     if grid is not None:
         contexts = _grid(run, task, grid)
     if contexts is not None:
-        solution = _at(solution, contexts)
+        solution = at_contexts(solution, contexts)
     count = episodes or (100 if contexts is None or len(contexts) == 1 else 20)
     solution = replace(solution, episodes=count, purpose=Purpose.TEST)
     evaluator = make_evaluator(search, workers)
@@ -169,7 +169,10 @@ def load_policy(
 
     run = load(path)
     search = from_config(run.config["search"])
-    population, number = _named(run, generation, candidate)
+    if generation is None and candidate is None:
+        population, number = solution_of(run), 0
+    else:
+        population, number = logged_candidate(run, generation, candidate)
     if context is None and population.distribution.uses_context and generation is not None:
         context = _logged_context(run, generation, number)
     task = search._task
@@ -286,16 +289,26 @@ def context_range(run: Run) -> tuple[FloatArray, FloatArray]:
     return ends[0], ends[1]
 
 
-def _named(run: Run, generation: int | None, candidate: int | None) -> tuple[Population, int]:
-    """Find the solution, or a logged candidate."""
-    if generation is None and candidate is None:
-        return solution_of(run), 0
+def logged_candidate(
+    run: Run, generation: int | None, candidate: int | None
+) -> tuple[Population, int]:
+    """Find a logged candidate: its population, and its number there.
+
+    Raises:
+        UsageError: there is none, or only one of the two numbers that name it.
+    """
     if generation is None or candidate is None:
         raise UsageError("a logged candidate is named by generation and candidate, both")
+    known = run.generations["generation"]
+    if generation not in known.to_numpy():
+        raise UsageError(
+            f"generation {generation} is not one of the {len(known)} of {run.path}, counted from 0"
+        )
     population = run.population(generation)
     if not 0 <= candidate < population.size:
         raise UsageError(
-            f"candidate {candidate} is not one of the {population.size} of generation {generation}"
+            f"candidate {candidate} is not one of the {population.size} of generation "
+            f"{generation}, counted from 0"
         )
     return population, candidate
 
@@ -325,8 +338,8 @@ def _grid(run: Run, task: AnyTask, points: int) -> FloatArray:
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(low))
 
 
-def _at(solution: Population, contexts: FloatArray) -> Population:
-    """Impose contexts on a solution, one candidate each, on the same episode seeds."""
+def at_contexts(solution: Population, contexts: FloatArray) -> Population:
+    """Impose contexts (m, k) on a solution, one candidate each, on the same episode seeds."""
     distribution = solution.distribution
     if not distribution.uses_context:
         distribution = Point(distribution.draw(np.zeros(1, dtype=np.int64))[0])

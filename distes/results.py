@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from distes import inline
 from distes.deployment import bound_policy, parameters_at
 from distes.errors import UsageError
 from distes.population import Population
@@ -78,6 +79,10 @@ class Result:
     path: Location
     search: Search
     reevaluation: Reevaluation | None = None
+
+    def _repr_html_(self) -> str:
+        """Show a notebook what came out."""
+        return inline.html(self)
 
     @property
     def _expected(self) -> tuple[int, str]:

@@ -103,7 +103,7 @@ class Search:
         out: run directory, a path or a URI (s3://bucket/run); None makes a new one below
             ``runs/``.
         start_from: a run, or an .npy file of parameters, whose solution to start from.
-        observers: told how it goes.
+        observers: told how it goes; without any, a notebook shows a live curve.
     """
 
     task: AnyTask | str | Callable[..., gym.Env[Any, Any]]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from distes import inline
 from distes.distributions import Point, Table
 from distes.errors import Notice, RunFailed
 from distes.evaluators.base import Evaluator
@@ -47,7 +48,7 @@ class Session:
         self, search: Search, problem: SearchProblem, evaluator: Evaluator, log: RunLog
     ) -> None:
         self._search = search
-        self._observers = (*_metrics(search), *search.observers)
+        self._observers = (*_metrics(search), *(search.observers or _curve()))
         self._strategy = search._strategy
         self._problem = problem
         self._evaluator = evaluator
@@ -351,6 +352,11 @@ def _metrics(search: Search) -> Sequence[Observer]:
     from distes.metrics import Metrics
 
     return (Metrics(),)
+
+
+def _curve() -> Sequence[Observer]:
+    """Give what shows a notebook how a search goes, where nobody else is told."""
+    return (inline.live_curve(),) if inline.in_notebook() else ()
 
 
 def clearly_better(candidates: FloatArray, solution: FloatArray) -> int | None:

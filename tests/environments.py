@@ -352,3 +352,65 @@ class Unseeded(Windy):
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         observation, _ = super().reset(seed=seed, options=options)
         return observation, {"context": [time.perf_counter(), 0.0]}
+
+
+class Painted(Windy):
+    """Paints its position: a line that moves to the right."""
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
+
+    def __init__(self, render_mode: str | None = None, fail_above: float = np.inf) -> None:
+        super().__init__(fail_above)
+        self.render_mode = render_mode
+
+    def render(self) -> Any:
+        return painted_frame(self.position) if self.render_mode == "rgb_array" else None
+
+
+def painted_frame(position: float) -> Any:
+    frame = np.full((24, 40, 3), 255, np.uint8)
+    frame[:, int(np.clip(20 + 5 * position, 0, 39))] = 0
+    return frame
+
+
+def painted(render_mode: str | None = None, **kwargs: Any) -> gym.Env[Any, Any]:
+    return Painted(render_mode, **kwargs)
+
+
+def always_painted() -> gym.Env[Any, Any]:
+    """Renders without being asked to."""
+    return Painted("rgb_array")
+
+
+def never_painted() -> gym.Env[Any, Any]:
+    """Could render, and can't be asked to."""
+    return Painted()
+
+
+class Blank(Painted):
+    """Renders, it says."""
+
+    def render(self) -> Any:
+        return None
+
+
+class Smudged(Painted):
+    """Fails to render."""
+
+    def render(self) -> Any:
+        raise OSError("the canvas is wet")
+
+
+class Moody(Painted):
+    """Its rewards depend on what no seed settles."""
+
+    mood = 0.0
+
+    def step(self, action: Any) -> Any:
+        observation, reward, *rest = super().step(action)
+        return observation, reward + Moody.mood, *rest
+
+
+def ranked(table: Any) -> Any:
+    """A fitness rule that gives no return."""
+    return 1000.0 - table.mean(axis=1) ** 2

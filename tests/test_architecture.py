@@ -16,7 +16,7 @@ ROOT = Path(distes.__file__).parent
 
 LAYERS = [
     {"types", "errors", "registry", "population", "randomness", "numerics", "statistics", "shield"}
-    | {"settings", "provenance", "project", "imports"},
+    | {"settings", "provenance", "project", "imports", "inline"},
     {"distributions", "contextual", "context", "probes", "score_sums", "policies", "task", "envs"},
     {"strategies", "rollouts"},
     {"evaluators", "runs"},
@@ -33,6 +33,9 @@ ONLY_IN = {
     "ray": {"evaluators", "metrics", "jobs"},
     "pyarrow": {"runs"},
     "matplotlib": {"analysis"},
+    "PIL": {"analysis"},
+    "imageio_ffmpeg": {"analysis"},
+    "IPython": {"analysis"},
 }
 NEVER_IN_STRATEGIES = {"ray", "gymnasium", "pyarrow", "pandas"}
 

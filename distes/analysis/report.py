@@ -282,6 +282,8 @@ def _next(run: Run) -> Iterator[tuple[str, str]]:
         if scores.has_contexts(run.config):
             image = shlex.quote(f"{name}-context.png")
             yield "", f"distes plot {path} --over context --out {image}"
+        if "env" in run.config["search"]:
+            yield "", f"distes replay {path} --out {shlex.quote(run.path.name + '.mp4')}"
     elif name:
         yield name, f"distes info {path}, once a generation is written"
 

@@ -226,6 +226,54 @@ def evaluate(
 
 
 @distes.command()
+@RUN
+@click.option("--generation", type=int, help="of a logged candidate, counted from 0")
+@click.option("--candidate", type=int, help="its number within the generation, from 0")
+@click.option("--episodes", type=click.IntRange(1), help="1; of a candidate all, at most 10")
+@click.option("--out", type=RunPlace(), metavar="FILE", help="video to write, .mp4 or .gif")
+@click.option("--show", is_flag=True, help="open a window instead")
+@click.option("--context", metavar="X,X,...", help="to impose on the solution")
+@click.option("--seed", type=click.IntRange(0), help="gives the solution other episodes (0)")
+@click.pass_context
+def replay(
+    ctx: click.Context,
+    /,
+    run: Location,
+    generation: int | None,
+    candidate: int | None,
+    episodes: int | None,
+    out: Location | None,
+    *,
+    show: bool,
+    context: str | None,
+    seed: int | None,
+) -> None:
+    """Watch a run's policy: in a video, which needs no display, or in a window.
+
+    The solution is shown on episodes that no search has seen; a candidate, named by
+    --generation and --candidate, on its own, to the returns that were logged. Exit code 1 if
+    these differ.
+    """
+    from distes.analysis.replay import replay as watch
+
+    seen = watch(
+        run,
+        out=out,
+        show=show,
+        generation=generation,
+        candidate=candidate,
+        episodes=episodes,
+        context=None if context is None else _contexts((context,))[0],
+        seed=seed,
+    )
+    for line in seen.lines():
+        click.echo(line)
+    if seen.differences is not None:
+        click.echo(f"distes: {seen.differences}", err=True)
+        ctx.exit(1)
+
+
+@distes.command()
 @click.argument("runs", nargs=-1, required=True, type=RunPlace())
 @click.option("--out", required=True, type=RunPlace(), help="image to write")
 @click.option(
@@ -238,9 +286,10 @@ def evaluate(
 )
 @click.option(
     "--over",
-    type=Among(["context", "parameters"]),
+    type=Among(["context", "parameters", "returns"]),
     metavar="WHAT",
-    help="context: returns over the context; parameters: what the upper policy chooses over it",
+    help="context: returns over the context; parameters: what the upper policy chooses over "
+    "it; returns: how they are distributed in each generation",
 )
 @click.option("--components", metavar="N,N,...", help="of the context, with --over (all)")
 @click.pass_context
@@ -253,7 +302,7 @@ def plot(
     over: str | None,
     components: str | None,
 ) -> None:
-    """Draw learning curves of one or more runs; with --over, a contextual run's solution."""
+    """Draw learning curves of one or more runs; with --over, one run in another way."""
     if over is None:
         from distes.analysis.plots import plot as draw
 
@@ -263,13 +312,19 @@ def plot(
     else:
         from distes.analysis.context_plots import plot_returns
         from distes.analysis.parameter_plots import plot_parameters
+        from distes.analysis.return_plots import plot_distribution
 
         if len(runs) > 1:
             raise UsageError(f"--over {over} draws one run, and {len(runs)} are given")
         if ctx.get_parameter_source("x") is not ParameterSource.DEFAULT:
             raise UsageError(f"--x is an axis of learning curves: leave it out with --over {over}")
         chosen = None if components is None else _whole_numbers(components)
-        (plot_returns if over == "context" else plot_parameters)(runs[0], out, chosen)
+        if over == "returns":
+            if chosen is not None:
+                raise UsageError("--components are those of a context: leave them out here")
+            plot_distribution(runs[0], out)
+        else:
+            (plot_returns if over == "context" else plot_parameters)(runs[0], out, chosen)
     click.echo(out)
 
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import distes.distributions
 import distes.probes
 import distes.runs.snapshot  # noqa: F401
-from distes import registry
+from distes import inline, registry
 from distes.errors import UsageError, unknown
 from distes.population import Population
 from distes.runs import checkpoint, codec
@@ -40,7 +40,7 @@ from distes.runs.schema import (
 )
 from distes.runs.storage import Folder, open_folder
 from distes.strategies.base import Strategy
-from distes.types import FloatArray
+from distes.types import FloatArray, IntArray
 
 QUIET_S = 600.0
 """Seconds without a commit after which a run that cannot be locked counts as left."""
@@ -74,6 +74,10 @@ class Run:
     def __repr__(self) -> str:
         """Name the directory."""
         return f"Run({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        """Show a notebook what is known of the run."""
+        return inline.html(self)
 
     @cached_property
     def generations(self) -> pd.DataFrame:
@@ -137,6 +141,33 @@ class Run:
             return None
         registry.names("strategies", Strategy)  # imports ours, so that their states are known
         return checkpoint.read(self._folder, number)
+
+    def episodes_of(self, generation: int) -> pd.DataFrame:
+        """Read the rows of one generation's episodes, without the rest of them."""
+        parts = [
+            pq.read_table(
+                pa.BufferReader(self._folder.read(name)), filters=[("generation", "==", generation)]
+            )
+            for name in _parts(self._folder, EPISODES)
+        ]
+        table = pa.concat_tables(parts) if parts else empty_table(EPISODES)
+        frame: pd.DataFrame = table.to_pandas()
+        return frame
+
+    def returns(self) -> tuple[IntArray, FloatArray]:
+        """Read generations and returns of the search's episodes, without the rest of them.
+
+        Returns:
+            (m,) generations and (m,) returns; NaN = failed.
+        """
+        columns = ["generation", "episode_return"]
+        parts = [
+            pq.read_table(pa.BufferReader(self._folder.read(name)), columns=columns)
+            for name in _parts(self._folder, EPISODES)
+        ]
+        table = pa.concat_tables(parts) if parts else empty_table(EPISODES)
+        generation, episode_return = (table.column(name).to_numpy() for name in columns)
+        return generation, episode_return
 
     def statuses(self) -> dict[str, int]:
         """Count the search's episodes by status, without reading the rest of them."""
