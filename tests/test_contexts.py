@@ -28,7 +28,7 @@ from distes.policies.linear import Linear
 from distes.population import Population, RunKey, Status
 from distes.randomness import context_generator, noise_key
 from distes.search import Search
-from distes.strategies import CEM, CREPS
+from distes.strategies import CCMAES, CEM, CREPS, MORE, HiREPS
 from distes.task import FunctionTask, Task
 from distes.testing.purity import check
 
@@ -377,6 +377,36 @@ def test_strategies_without_contexts_run_on_contextual_tasks(tmp_path: Path) -> 
     result = contextual(tmp_path / "run", strategy=CEM(), episodes=3).run()
     assert vectors(result.run.episodes["context"]).shape == (4 * 40 * 3, 2)
     assert result.parameters.shape == (4,)
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        CREPS(policy_features="rbf:9", dual_features="rbf:6"),
+        HiREPS(policy_features="rbf:9", dual_features="rbf:6", gating_features="rbf:3"),
+        MORE(policy_features="rbf:9", baseline_features="rbf:6"),
+        CCMAES(policy_features="rbf:9", baseline_features="rbf:6"),
+    ],
+    ids=lambda strategy: type(strategy).__name__,
+)
+def test_a_bad_first_generation_does_not_fix_the_features(tmp_path: Path, strategy: Any) -> None:
+    """Three valid episodes once meant three bumps for the whole run."""
+    calls = itertools.count()
+
+    def poor_start(parameters: Any, context: Any) -> float:
+        if 3 <= next(calls) < 60:
+            raise ArithmeticError("not yet")
+        return environments.bowl(parameters, context)
+
+    task = FunctionTask(poor_start, 3, context="uniform", **BOUNDS)
+    settings: dict[str, Any] = {"task": task, "strategy": strategy, "max_failed_fraction": 1.0}
+    settings |= {"population": 60, "generations": 3, "heldout_every": 9}
+    run = contextual(tmp_path / "run", **settings).run().run
+    few, more = (run.population(generation).distribution.features for generation in (1, 2))
+    assert few.num_features <= 3  # some do not learn from three samples at all
+    assert more.num_features == 10
+    contexts = np.random.default_rng(0).uniform([-1, 0], [1, 2], (20, 2))
+    np.testing.assert_array_equal(more(contexts)[:, : few.num_features], few(contexts))
 
 
 @pytest.mark.parametrize("stop_after", [0, 1, 2])

@@ -9,7 +9,6 @@ alone, to the last bit: it can be saved, and evaluated by anyone in any batch.
 from __future__ import annotations
 
 import importlib.util
-import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from distes.errors import UsageError
-from distes.numerics import arithmetic
+from distes.numerics import arithmetic, coverage
 from distes.types import FloatArray
 
 LENGTH_SCALES = (5e-2, 1e2)
@@ -120,8 +119,8 @@ def fit(rows: FloatArray, targets: FloatArray) -> GaussianProcess:
             "Gaussian processes are fitted with scikit-learn, which is not installed: "
             "pip install 'distes[gp]'"
         )
-    center, spread = _standard(rows)
-    target_center, target_spread = _standard(targets)
+    center, spread = coverage.standard(rows)
+    target_center, target_spread = coverage.standard(targets)
     inputs = np.ascontiguousarray((rows - center) / spread)
     outputs = (targets - target_center) / target_spread
     with arithmetic.one_blas_thread():
@@ -148,8 +147,7 @@ def log_likelihood(mean: FloatArray, variance: FloatArray, values: FloatArray) -
 def spread_out(rows: FloatArray, count: int) -> list[int]:
     """Choose rows far from each other: each next is the farthest from all before.
 
-    Gonzalez (1985), "Clustering to minimize the maximum intercluster distance". Distances
-    are in units of the columns' spread.
+    Distances are in units of the columns' spread; see `coverage.farthest`.
 
     Args:
         rows: (n, i).
@@ -160,22 +158,8 @@ def spread_out(rows: FloatArray, count: int) -> list[int]:
     """
     if len(rows) <= count:
         return list(range(len(rows)))
-    center, spread = _standard(rows)
-    standard = (rows - center) / spread
-    chosen = [int((standard**2).sum(axis=1).argmin())]
-    nearest = np.full(len(rows), math.inf)
-    while len(chosen) < count:
-        nearest = np.minimum(nearest, ((standard - standard[chosen[-1]]) ** 2).sum(axis=1))
-        chosen.append(int(nearest.argmax()))
-    return sorted(set(chosen))
-
-
-def _standard(columns: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Mean and standard deviation of each column; 1 for one that does not vary."""
-    spread = columns.std(axis=0)
-    center = columns.mean(axis=0)
-    varies = spread > 1e-12 * np.abs(center)
-    return center, np.where(varies, spread, 1.0)
+    center, spread = coverage.standard(rows)
+    return sorted(coverage.farthest((rows - center) / spread, count))
 
 
 def _kernels(

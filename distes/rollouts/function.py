@@ -56,7 +56,7 @@ class FunctionEngine:
         faults = [
             (start + i, "".join(traceback.format_exception(error))) for i, error in lost.items()
         ]
-        kept = np.flatnonzero(rows["status"] == Status.OK)
+        kept: Any = np.flatnonzero(rows["status"] == Status.OK) if lost else slice(None)
         shown = None if contexts is None else contexts[kept]
         given: list[Array] = [population.distribution.draw(candidate[kept], shown)]
         if shown is not None and self._task.context is not None:
@@ -65,7 +65,8 @@ class FunctionEngine:
             given.append(seeds[kept])
         called = rows[kept]
         if not (self._task.vectorised and self._all_at_once(called, given)):
-            faults += [(start + int(kept[i]), text) for i, text in self._one_by_one(called, given)]
+            numbers = np.arange(start, stop)[kept].tolist()
+            faults += [(numbers[i], text) for i, text in self._one_by_one(called, given)]
         rows[kept] = called
         failed = rows["status"] != Status.OK
         bad = ~failed & ~np.isfinite(rows["episode_return"])
