@@ -30,7 +30,12 @@ class ScoredPolicy(Sampler, Protocol):
     """A policy that samples, and can say how its choices depend on its parameters."""
 
     def log_prob(
-        self, parameters: FloatArray, observations: FloatArray, choices: Array
+        self,
+        parameters: FloatArray,
+        observations: FloatArray,
+        choices: Array,
+        *,
+        exact: bool = True,
     ) -> FloatArray:
         """Log π(c_t | x_t), (T,).
 
@@ -38,6 +43,7 @@ class ScoredPolicy(Sampler, Protocol):
             parameters: (d,).
             observations: (T, k) encoded.
             choices: (T,) or (T, a).
+            exact: whether a row must have the bits that it has alone; if not, it is faster.
         """
 
     def log_prob_grad(
@@ -48,6 +54,7 @@ class ScoredPolicy(Sampler, Protocol):
         weights: FloatArray,
         *,
         entropy_weights: FloatArray | None = None,
+        exact: bool = True,
     ) -> FloatArray:
         """Σ_t w_t ∇ log π(c_t | x_t) + Σ_t v_t ∇ H(π(· | x_t)), (d,).
 
@@ -57,6 +64,7 @@ class ScoredPolicy(Sampler, Protocol):
             choices: (T,) or (T, a).
             weights: w, (T,).
             entropy_weights: v, (T,); None leaves the entropy out.
+            exact: as in `log_prob`.
         """
 
 
@@ -151,11 +159,16 @@ class NetworkScores(ABC):
         return lambda observation, generator: sample(outputs(observation, None), generator)
 
     def log_prob(
-        self, parameters: FloatArray, observations: FloatArray, choices: Array
+        self,
+        parameters: FloatArray,
+        observations: FloatArray,
+        choices: Array,
+        *,
+        exact: bool = True,
     ) -> FloatArray:
         """Log π(c_t | x_t), (T,)."""
-        values, _ = self.scores(self.forward(parameters, observations)[0], choices)
-        return values
+        outputs, _ = self.forward(parameters, observations, _product(exact))
+        return self.scores(outputs, choices)[0]
 
     def log_prob_grad(
         self,
@@ -165,9 +178,10 @@ class NetworkScores(ABC):
         weights: FloatArray,
         *,
         entropy_weights: FloatArray | None = None,
+        exact: bool = True,
     ) -> FloatArray:
         """Σ_t w_t ∇ log π(c_t | x_t) + Σ_t v_t ∇ H(π(· | x_t)), (d,)."""
-        outputs, inside = self.forward(parameters, observations)
+        outputs, inside = self.forward(parameters, observations, _product(exact))
         slopes = self.scores(outputs, choices)[1] * weights[:, None]
         if entropy_weights is not None:
             slopes = slopes + self.entropies(outputs)[1] * entropy_weights[:, None]
@@ -381,6 +395,10 @@ class GaussianPolicy(NetworkScores):
         count, size = outputs.shape
         value = size * (math.log(self.std) + 0.5 * math.log(2 * math.pi * math.e))
         return np.full(count, value), np.zeros((count, size))
+
+
+def _product(exact: bool) -> Product:
+    return arithmetic.product if exact else np.matmul
 
 
 def _log_softmax(outputs: FloatArray) -> FloatArray:

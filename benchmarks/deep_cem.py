@@ -1,0 +1,178 @@
+"""What Deep CEM costs, beside the same method with scikit-learn.
+
+- One fit to the same elites: `DeepCEM`'s Adam epoch against `MLPClassifier.partial_fit`.
+- CartPole until the mean return of a generation's sessions is above 190: this project in
+  one process, against a loop with scikit-learn's network as the policy, one session after
+  the other, as the method is usually listed.
+- Bytes from workers to driver: rows of all sessions, and the elites' trajectories.
+
+    python benchmarks/deep_cem.py
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from common import in_turn, keep, ratio
+from sklearn.neural_network import MLPClassifier
+from threadpoolctl import threadpool_limits
+
+import distes
+from distes.population import Again, RunKey
+from distes.rollouts import Engines
+from distes.search import make_evaluator
+from distes.strategies.deep_cem import DeepCEM, Pairs
+
+SESSIONS, PERCENTILE, SOLVED, MOST = 100, 70, 190.0, 100
+
+
+def network(seed: int) -> MLPClassifier:
+    """scikit-learn's network as the method uses it: 20-20 tanh, Adam, L2 1e-4."""
+    return MLPClassifier((20, 20), activation="tanh", random_state=seed)
+
+
+def fits(pairs: int) -> dict[str, Any]:
+    """One pass over the same elites."""
+    generator = np.random.default_rng(0)
+    observations = generator.standard_normal((6000, 4))
+    choices = (observations @ generator.standard_normal(4) > 0).astype(np.int64)
+    search = distes.Search("CartPole-v0", strategy=DeepCEM(), workers=0)
+    problem, strategy = search.check(), DeepCEM()
+    state = strategy.init(problem)
+    theirs = network(0)
+    theirs.partial_fit(observations, choices, classes=[0, 1])
+    used = (Pairs(observations, choices),)
+    with threadpool_limits(1):
+        timed = in_turn(
+            lambda: strategy._fit(problem, state, used),
+            lambda: theirs.partial_fit(observations, choices),
+            pairs,
+        )
+    return {
+        "measure": "one epoch over 6,000 pairs: seconds of scikit-learn / ours",
+        "value": ratio(timed)["ratio_median"],
+        "ours_s": float(np.median([a for a, _ in timed])),
+        "theirs_s": float(np.median([b for _, b in timed])),
+        "count": pairs,
+    }
+
+
+def ours(seed: int) -> tuple[float, int]:
+    """Seconds and generations until the sessions' mean return is above 190."""
+    strategy = DeepCEM()
+    search = distes.Search(
+        "CartPole-v0", strategy=strategy, population=SESSIONS, workers=0, seed=seed
+    )
+    began = time.perf_counter()
+    problem = search.check()
+    problem.evaluator = evaluator = make_evaluator(search, 0)
+    state = strategy.init(problem)
+    with threadpool_limits(1):
+        for generation in range(MOST):
+            problem.begin(generation)
+            population = strategy.ask(problem, state)
+            episodes = evaluator.submit(population, RunKey(seed, generation)).result().episodes
+            if episodes.episode_return.mean() > SOLVED:
+                break
+            state = strategy.tell(problem, state, population, episodes)
+    return time.perf_counter() - began, generation + 1
+
+
+def theirs(seed: int) -> tuple[float, int]:
+    """The same with scikit-learn's network, asked for one action at a time."""
+    began = time.perf_counter()
+    env, generator, agent = (
+        gym.make("CartPole-v0").unwrapped,
+        np.random.default_rng(seed),
+        network(seed),
+    )
+    agent.partial_fit([env.reset(seed=seed)[0]] * 2, [0, 1], classes=[0, 1])
+    with threadpool_limits(1):
+        for generation in range(MOST):  # noqa: B007 - the count is used after the loop
+            sessions = []
+            for _ in range(SESSIONS):
+                observation, _ = env.reset()
+                seen, done, total = [], [], 0.0
+                for _ in range(200):
+                    shares = agent.predict_proba([observation])[0]
+                    action = int(generator.choice(2, p=shares))
+                    seen.append(observation)
+                    done.append(action)
+                    observation, reward, terminated, _, _ = env.step(action)
+                    total += float(reward)
+                    if terminated:
+                        break
+                sessions.append((total, seen, done))
+            returns = np.array([total for total, _, _ in sessions])
+            if returns.mean() > SOLVED:
+                break
+            least = np.percentile(returns, PERCENTILE)
+            elite = [each for each in sessions if each[0] >= least]
+            agent.partial_fit(
+                np.concatenate([seen for _, seen, _ in elite]),
+                np.concatenate([done for _, _, done in elite]),
+            )
+    return time.perf_counter() - began, generation + 1
+
+
+def travels() -> dict[str, Any]:
+    """Bytes of one generation, against the elites' share of all trajectories."""
+    strategy = DeepCEM()
+    search = distes.Search("CartPole-v0", strategy=strategy, population=SESSIONS, workers=0)
+    problem = search.check()
+    population = strategy.ask(problem, strategy.init(problem))
+    engines, key = Engines("loop", problem.task, problem.policy), RunKey(0, 0)
+    evaluator = make_evaluator(search, 0)
+    episodes = evaluator.submit(population, key).result().episodes
+    least = np.percentile(episodes.fitness, PERCENTILE)
+    rows = np.flatnonzero(episodes.fitness >= least)
+    from dataclasses import replace
+
+    chunk = engines.run(population, key, 0, SESSIONS)
+    again = replace(population, again=Again.of(population, episodes, rows), records=True)
+    elites = engines.run(again, key, 0, len(rows))
+    assert elites.traces is not None
+    shipped = chunk.rows.nbytes + elites.rows.nbytes
+    shipped += sum(each.nbytes for each in vars(elites.traces).values())
+    steps = int(episodes.episode_length[rows].sum())
+    share = steps * 8 * (4 + 1 + 1)  # observation, choice, reward of each step
+    return {
+        "measure": "bytes an episode beyond the elites' trajectories",
+        "value": (shipped - share) / SESSIONS,
+        "ours_s": float("nan"),
+        "theirs_s": float("nan"),
+        "count": SESSIONS,
+    }
+
+
+def main() -> None:
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    rows = [fits(31), travels()]
+    runs = [(ours(seed), theirs(seed)) for seed in range(3)]
+    rows.append(
+        {
+            "measure": "CartPole-v0 until sessions return 190: seconds of scikit-learn / ours",
+            "value": float(np.median([b[0] / a[0] for a, b in runs])),
+            "ours_s": float(np.median([a[0] for a, _ in runs])),
+            "theirs_s": float(np.median([b[0] for _, b in runs])),
+            "count": len(runs),
+        }
+    )
+    rows.append(
+        {
+            "measure": "generations of 100 sessions until then: scikit-learn / ours",
+            "value": float(np.median([b[1] / a[1] for a, b in runs])),
+            "ours_s": float("nan"),
+            "theirs_s": float("nan"),
+            "count": len(runs),
+        }
+    )
+    keep("deep_cem", rows)
+
+
+if __name__ == "__main__":
+    main()
