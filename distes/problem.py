@@ -132,10 +132,10 @@ class SearchProblem:
         whole = np.flatnonzero(episodes.status[rows] == Status.OK)
         if isinstance(self.task, FunctionTask):
             raise UsageError(f"{self.task.name} is a function: it has no trajectories")
-        if self.evaluator is None:
-            raise RuntimeError("a strategy can see trajectories in tell, not before")
         if not len(whole):
             return traces
+        if self.evaluator is None:
+            raise RuntimeError("a strategy can see trajectories in tell, not before")
         order = whole[np.argsort(rows[whole], kind="stable")]
         again = Again.of(population, episodes, rows[order])
         recorded = replace(population, again=again, records=True, probes=())
