@@ -8,7 +8,7 @@ import shlex
 import signal
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -202,8 +202,8 @@ def test_a_trajectory_without_a_context_has_no_steps() -> None:
     engine, policy = engine_for(task)
     population = upper(task, policy.num_parameters, 20)
     chunk = engine.run(population, KEY, 0, 20)
-    traces = engine.record(population, np.arange(20), population.seeds(KEY, 0, 20))
-    steps = [len(trace.observations) for trace in traces]
+    recorded = engine.run(replace(population, records=True), KEY, 0, 20)
+    steps = recorded.traces.lengths
     np.testing.assert_array_equal(steps, chunk.rows["episode_length"])
     assert 0 in steps
 
