@@ -10,38 +10,28 @@ import gymnasium as gym
 from gymnasium.spaces import Box
 
 from distes.errors import UsageError
-from distes.policies.base import PolicySpec
-from distes.policies.network import Activation, NetworkPolicy, refuse_layers
-from distes.policies.scored import GaussianPolicy, Outputs
-from distes.policies.spaces import action_head, describe, encoder
+from distes.policies.scored import GaussianPolicy, ScoredSpec
+from distes.policies.spaces import action_head, describe
 
 
 @dataclass(frozen=True)
-class Gaussian(PolicySpec):
+class Gaussian(ScoredSpec):
     """Samples o·W + b, or a network's outputs, plus normal noise; clipped to the bounds.
 
     Parameters lie layer by layer, [W (in, out) row by row; b (out)]. Without hidden layers
     they start at zero, else Glorot-uniform.
 
     Attributes:
-        hidden: sizes of the hidden layers; none makes it linear.
-        activation: after each hidden layer.
-        bias: add b in each layer.
-        scale_observations: map finite bounds of observations to -1 and 1.
         rescale_actions: let outputs -1 and 1 mean the bounds of a Box.
         std: of the noise, in units of the outputs, > 0.
     """
 
-    hidden: tuple[int, ...] = ()
-    activation: Activation = "tanh"
-    bias: bool = True
-    scale_observations: bool = False
     rescale_actions: bool = False
     std: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse layers without units and unknown activations."""
-        refuse_layers(self.hidden, self.activation)
+        """Refuse layers without units, unknown activations, noise without a width."""
+        super().__post_init__()
         if not 0 < self.std < math.inf:
             raise UsageError(f"std {self.std} is not a finite number > 0")
 
@@ -59,11 +49,5 @@ class Gaussian(PolicySpec):
                 "takes Discrete"
             )
         head = action_head(action_space, self.rescale_actions)
-        network = NetworkPolicy(
-            encoder(observation_space, self.scale_observations),
-            Outputs(head.num_outputs),
-            hidden=tuple(self.hidden),
-            activation=self.activation,
-            bias=self.bias,
-        )
+        network = self.network(observation_space, head.num_outputs)
         return GaussianPolicy(network, head, float(self.std))

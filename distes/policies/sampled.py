@@ -8,32 +8,23 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.spaces import Box
 
-from distes.policies.base import PolicySpec
 from distes.policies.gaussian import Gaussian
-from distes.policies.network import Activation
-from distes.policies.scored import CategoricalPolicy, GaussianPolicy
+from distes.policies.scored import CategoricalPolicy, GaussianPolicy, ScoredSpec
 from distes.policies.softmax import Softmax
 
 
 @dataclass(frozen=True)
-class Sampled(PolicySpec):
+class Sampled(ScoredSpec):
     """A softmax over Discrete actions; for Box, normal noise about a mean.
 
     Parameters lie layer by layer, as those of softmax and gaussian.
 
     Attributes:
-        hidden: sizes of the hidden layers; none makes it linear.
-        activation: after each hidden layer.
-        bias: add b in each layer.
-        scale_observations: map finite bounds of observations to -1 and 1.
         rescale_actions: let outputs -1 and 1 mean the bounds of a Box.
         std: of the noise for Box, in units of the outputs, > 0.
     """
 
     hidden: tuple[int, ...] = (20, 20)
-    activation: Activation = "tanh"
-    bias: bool = True
-    scale_observations: bool = False
     rescale_actions: bool = False
     std: float = 0.5
 

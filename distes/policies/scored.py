@@ -13,13 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import gymnasium as gym
 import numpy as np
 from numpy.random import Generator
 
 from distes.numerics import arithmetic
-from distes.policies.base import Act, Choose, Sampler
-from distes.policies.network import NetworkPolicy
-from distes.policies.spaces import ActionHead
+from distes.policies.base import Act, Choose, PolicySpec, Sampler
+from distes.policies.network import Activation, NetworkPolicy, refuse_layers
+from distes.policies.spaces import ActionHead, encoder
 from distes.types import Array, FloatArray
 
 Product = Callable[[FloatArray, FloatArray], FloatArray]
@@ -87,6 +88,41 @@ class SquaredScores(ScoredPolicy, Protocol):
             choices: (T,) or (T, a).
             weights: w, (T,).
         """
+
+
+@dataclass(frozen=True)
+class ScoredSpec(PolicySpec):
+    """Settings that stochastic policies with a network share.
+
+    Attributes:
+        hidden: sizes of the hidden layers; none makes it linear.
+        activation: after each hidden layer.
+        bias: add b in each layer.
+        scale_observations: map finite bounds of observations to -1 and 1.
+    """
+
+    hidden: tuple[int, ...] = ()
+    activation: Activation = "tanh"
+    bias: bool = True
+    scale_observations: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse layers without units and unknown activations."""
+        refuse_layers(self.hidden, self.activation)
+
+    def network(self, observation_space: gym.Space[Any], num_outputs: int) -> NetworkPolicy:
+        """Build the network that gives so many outputs.
+
+        Raises:
+            UsageError: observations are not supported.
+        """
+        return NetworkPolicy(
+            encoder(observation_space, self.scale_observations),
+            Outputs(num_outputs),
+            hidden=tuple(self.hidden),
+            activation=self.activation,
+            bias=self.bias,
+        )
 
 
 class Outputs:
