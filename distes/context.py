@@ -215,6 +215,37 @@ class ContextSource:
             self._refuse_deaf(name, shown, asked)
         return shown
 
+    def settle_all(
+        self,
+        name: str,
+        observations: FloatArray,
+        shown: FloatArray,
+        asked: FloatArray | None,
+    ) -> FloatArray:
+        """Settle the contexts of many episodes at once; see `settle`.
+
+        Args:
+            name: of the environment.
+            observations: (m, k') first observations, flat.
+            shown: (m, c) contexts that resets show; c = 0 for none.
+            asked: (m, k) what was asked for, if anything was.
+
+        Raises:
+            UsageError: as `settle`.
+        """
+        told = shown.shape[1] > 0
+        first: Any = {"context": shown[0]} if len(shown) and told else {}
+        if len(observations):  # what is wrong with one is wrong with all
+            reset = (observations[0], first)
+            self.settle(name, lambda seen: seen, reset, None if asked is None else asked[0], None)
+        if self.choice is None or self.sampled:
+            assert asked is not None  # noqa: S101 - drawn or imposed, or there is none to note
+            return asked
+        if self.choice == "info":
+            return shown
+        indices = self._indices()
+        return observations if indices is None else observations[:, list(indices)]
+
     def _refuse_deaf(self, name: str, shown: Array, asked: Array) -> None:
         """Refuse an environment that shows another context, beyond rounding to float32."""
         if self.low is not None and self.high is not None:

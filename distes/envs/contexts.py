@@ -77,3 +77,20 @@ class Contexts:
                     f"{each.least:g} to {each.greatest:g}"
                 )
         return context
+
+    def check(self, contexts: FloatArray) -> None:
+        """Refuse contexts that `imposed` refuses.
+
+        Args:
+            contexts: (m, k') all to be imposed.
+
+        Raises:
+            UsageError: as `imposed` says it of the first at fault.
+        """
+        bad = np.ones(len(contexts), bool)
+        if contexts.shape[1] == len(self.components):
+            least = np.array([each.least for each in self.components])
+            greatest = np.array([each.greatest for each in self.components])
+            bad = ~((contexts >= least) & (contexts <= greatest)).all(axis=1)
+        for row in np.flatnonzero(bad)[:1]:
+            self.imposed({"context": contexts[row]})

@@ -154,17 +154,29 @@ def _encode(space: gym.Space[Any]) -> Callable[[Any], FloatArray]:
 
 
 def _encode_scaled(space: gym.Space[Any]) -> Callable[[Any], FloatArray]:
+    plain = _encode(space)
+    found = scaling(space)
+    if found is None:
+        return plain
+    center, factor = found
+    return lambda observation: (plain(observation) - center) * factor
+
+
+def scaling(space: gym.Space[Any]) -> tuple[FloatArray, FloatArray] | None:
+    """What maps finite bounds to -1 and 1: less a centre (k,), times a factor (k,).
+
+    None where no dimension has finite bounds.
+    """
     bounds = [_bounds(leaf) for leaf in _leaves(space, space)]
     low = np.concatenate([low for low, _ in bounds])
     high = np.concatenate([high for _, high in bounds])
     finite = np.isfinite(low) & np.isfinite(high) & (low < high)
-    plain = _encode(space)
     if not finite.any():
-        return plain
+        return None
     center, factor = np.zeros(len(low)), np.ones(len(low))
     center[finite] = (low[finite] + high[finite]) / 2.0
     factor[finite] = 2.0 / (high[finite] - low[finite])
-    return lambda observation: (plain(observation) - center) * factor
+    return center, factor
 
 
 def _bounds(space: gym.Space[Any]) -> tuple[FloatArray, FloatArray]:

@@ -1,0 +1,108 @@
+"""Kernels: environments and policies as machine code, for the compiled engine.
+
+`environments/` and `actors/` hold one file each for what the loop engine runs in Python; a
+user's environment gives its own as the class attribute ``kernel``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any
+
+from gymnasium.envs.registration import load_env_creator
+
+from distes.envs import ENVIRONMENTS  # noqa: F401 - registers them
+from distes.errors import UsageError
+from distes.policies.base import Policy
+from distes.task import Task, environment_spec
+
+INSTALL = "pip install 'distes[compiled]'"
+
+
+def installed() -> bool:
+    """Whether numba is there."""
+    return importlib.util.find_spec("numba") is not None
+
+
+def covers(task: Task) -> bool:
+    """Whether an environment has a kernel, without loading anything heavy."""
+    return _kernel_place(task) is not None
+
+
+def unfit(task: Task, policy: Policy) -> str | None:
+    """Why a task cannot be compiled with a policy, as the end of a sentence; None if it can."""
+    if _kernel_place(task) is None:
+        return f"{task.name} has no kernel"
+    if not installed():
+        return f"numba is not installed: {INSTALL}"
+    try:
+        kernel_of(task)
+    except UsageError as error:
+        return str(error)
+    if actor_of(policy) is None:
+        return f"its policy {type(policy).__name__} has no kernel for these spaces"
+    return None
+
+
+def kernel_of(task: Task) -> Any:
+    """Make the kernel of a task that `covers` says yes to.
+
+    Raises:
+        UsageError: it does not honour the environment's arguments.
+    """
+    place = _kernel_place(task)
+    assert place is not None  # noqa: S101 - the caller has asked
+    kernel = _load(*place) if isinstance(place, tuple) else place
+    arguments = {**_registered(task), **task.env_kwargs}
+    arguments.pop("render_mode", None)
+    try:
+        return kernel(**arguments)
+    except TypeError as error:
+        raise UsageError(
+            f"the kernel of {task.name} does not honour env_kwargs {arguments}: {error}"
+        ) from None
+
+
+def actor_of(policy: Policy) -> Any:
+    """Make the actor of a policy; None if it has none for its spaces."""
+    for cls in type(policy).__mro__:
+        name = cls.__module__.removeprefix("distes.policies.")
+        if name != cls.__module__ and _exists(f"{__name__}.actors.{name}"):
+            module: Any = importlib.import_module(f"{__name__}.actors.{name}")
+            actor = getattr(module, "actor", None)
+            return None if actor is None else actor(policy)
+    return None
+
+
+def _kernel_place(task: Task) -> tuple[str, str] | type | None:
+    """Module and entry point of a kernel of ours, or a user's class."""
+    if not isinstance(task.env, str):
+        return getattr(task.env, "kernel", None) if isinstance(task.env, type) else None
+    spec = environment_spec(task.env)
+    entry = spec.entry_point
+    if spec.additional_wrappers or entry is None:
+        return None
+    if isinstance(entry, str):
+        module = entry.partition(":")[0]
+        name = f"{__name__}.environments.{module.rpartition('.')[2]}"
+        if module.startswith(("gymnasium.envs.", "distes.envs.")):
+            return (name, entry) if _exists(name) else None
+        entry = load_env_creator(entry)
+    return getattr(entry, "kernel", None) if isinstance(entry, type) else None
+
+
+def _load(name: str, entry: str) -> type:
+    module = importlib.import_module(name)
+    for member in vars(module).values():
+        if isinstance(member, type) and getattr(member, "entry_point", None) == entry:
+            return member
+    raise UsageError(f"{entry} has no kernel")
+
+
+def _registered(task: Task) -> dict[str, Any]:
+    return dict(environment_spec(task.env).kwargs) if isinstance(task.env, str) else {}
+
+
+def _exists(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None

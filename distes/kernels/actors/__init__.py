@@ -1,0 +1,1 @@
+"""Policies as kernels: a file stands for the policy module of the same name."""

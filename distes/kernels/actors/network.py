@@ -1,0 +1,58 @@
+"""Linear policies and networks of layers."""
+
+from __future__ import annotations
+
+from gymnasium.spaces import Box, Discrete
+
+import numpy as np
+
+from distes.kernels.actors import layers
+from distes.kernels.actors.seeing import center_of, factor_of
+from distes.kernels.base import Actor
+from distes.kernels.jit import jit
+from distes.policies.network import NetworkPolicy
+from distes.policies.spaces import ActionHead
+from distes.types import Array
+
+
+@jit
+def choose(
+    parameters: Array,
+    observation: Array,
+    sizes: tuple[int, ...],
+    settings: Array,
+    memory: Array,
+    generator: Array,
+    choice: Array,
+) -> None:
+    """Give the outputs."""
+    layers.outputs(parameters, observation, sizes, memory, choice)
+
+
+def actor(policy: NetworkPolicy) -> Actor | None:
+    """The policy as a kernel, for Discrete and floating-point Box actions."""
+    head = policy.head
+    if not isinstance(head, ActionHead):
+        return None
+    space = head.space
+    if isinstance(space, Discrete):
+        decode, settings = layers.argmax, np.array([float(space.start)])
+        actions = 1
+    elif isinstance(space, Box):
+        decode, found = layers.box, layers.box_settings(head)
+        if found is None:
+            return None
+        settings, actions = found, head.num_outputs
+    else:
+        return None
+    return Actor(
+        choose,
+        decode,
+        sizes=layers.sizes_of(policy),
+        num_choices=head.num_outputs,
+        num_actions=actions,
+        settings=settings,
+        num_memory=layers.memory_of(policy),
+        center=center_of(policy.encoder),
+        factor=factor_of(policy.encoder),
+    )

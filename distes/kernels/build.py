@@ -1,0 +1,219 @@
+"""Compiling a kernel with an actor, once per machine.
+
+The text of `distes.kernels.rollout` becomes a module of its own for each pair, in a folder
+of the user's cache that is named after everything that went into it; numba keeps the machine
+code beside it. A changed kernel, another numba or Python makes another folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+import numba
+import numpy as np
+from filelock import FileLock
+from llvmlite import binding
+
+from distes.kernels import rollout_text
+from distes.kernels.base import Actor, Kernel
+from distes.kernels.random import ENVIRONMENT_WORDS
+
+KERNEL_FUNCTIONS = ("reset", "observe", "step", "show", "inform")
+ACTOR_FUNCTIONS = ("choose", "decode")
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """Compiled functions; see `distes.kernels.rollout`.
+
+    Attributes:
+        begin: resets episodes.
+        run: runs them.
+    """
+
+    begin: Callable[..., None]
+    run: Callable[..., None]
+
+
+def program(kernel: type[Kernel], actor: Actor) -> Program:
+    """Compile a pair, or load what this machine has compiled before.
+
+    Args:
+        kernel: of the environment.
+        actor: of the policy.
+    """
+    return _program(kernel, actor.choose, actor.decode, actor.sizes, actor.samples)
+
+
+def compiled_before(kernel: type[Kernel], actor: Actor) -> bool:
+    """Whether this machine need not compile a pair."""
+    text = _text(kernel, actor.choose, actor.decode, actor.sizes, actor.samples)
+    if text is None:
+        return False
+    folder = _folder(text, kernel, actor.choose, actor.decode)
+    return folder is not None and (folder / _mark()).exists()
+
+
+@lru_cache(maxsize=32)
+def _program(
+    kernel: type[Kernel],
+    choose: Callable[..., Any],
+    decode: Callable[..., Any],
+    sizes: tuple[int, ...],
+    samples: bool,
+) -> Program:
+    text = _text(kernel, choose, decode, sizes, samples)
+    folder = None if text is None else _folder(text, kernel, choose, decode)
+    if text is None or folder is None:
+        return _uncached(kernel, choose, decode, sizes, samples)
+    source = folder / "rollout.py"
+    with FileLock(folder / "lock"):
+        if not source.exists():
+            partial = folder / f"{os.getpid()}.partial"
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(source)
+        made = _warm(_loaded(source, folder.name))
+        (folder / _mark()).touch()
+    return made
+
+
+def _text(
+    kernel: type[Kernel],
+    choose: Callable[..., Any],
+    decode: Callable[..., Any],
+    sizes: tuple[int, ...],
+    samples: bool,
+) -> str | None:
+    """The module's text; None where the kernel cannot be imported by its name."""
+    found: Any = sys.modules.get(kernel.__module__)
+    if kernel.__module__ == "__main__" or getattr(found, kernel.__qualname__, None) is not kernel:
+        return None
+    lines = [
+        "from distes.kernels.jit import jit",
+        f"from {kernel.__module__} import {kernel.__qualname__} as Kernel",
+        f"from {_module(choose)} import {choose.__name__} as choose",
+        f"from {_module(decode)} import {decode.__name__} as decode",
+        *(f"{name} = jit(Kernel.{name})" for name in KERNEL_FUNCTIONS),
+        f"SIZES = {sizes!r}",
+        f"SAMPLES = {samples!r}",
+    ]
+    return "\n".join([rollout_text.head(), *lines, "", "", rollout_text.body(cached=True)])
+
+
+def _uncached(
+    kernel: type[Kernel],
+    choose: Callable[..., Any],
+    decode: Callable[..., Any],
+    sizes: tuple[int, ...],
+    samples: bool,
+) -> Program:
+    """Compile for this process alone: of a script's own kernel, or without a cache."""
+    from distes.kernels.jit import jit
+
+    module = ModuleType("distes_rollout")
+    names = vars(module)
+    names.update({name: jit(getattr(kernel, name)) for name in KERNEL_FUNCTIONS})
+    names.update(choose=choose, decode=decode, SIZES=sizes, SAMPLES=samples)
+    text = "\n".join([rollout_text.head(), rollout_text.body(cached=False)])
+    exec(compile(text, "<rollout>", "exec"), names)  # noqa: S102 - the project's own text
+    return _warm(module)
+
+
+def _loaded(source: Path, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"distes_rollout_{name}", source)
+    assert spec is not None and spec.loader is not None  # noqa: S101, PT018 - it is a .py file
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _warm(module: Any) -> Program:
+    """Compile by running no episode at all."""
+    none = np.zeros((0, 0))
+    seeds, flags = np.zeros(0, np.int64), np.zeros(0, bool)
+    words = np.zeros((0, ENVIRONMENT_WORDS), np.uint64)
+    numbers = np.zeros(0)
+    module.begin(seeds, none, numbers, none, words, none, none)
+    module.run(
+        *(none, words, none, seeds, none, seeds, numbers, numbers, none, none, none, 0),
+        *(np.zeros(3, np.int64), numbers, seeds.copy(), flags, none, none, seeds),
+        *(none, none, numbers),
+    )
+    return Program(module.begin, module.run)
+
+
+def _folder(
+    text: str, kernel: type[Kernel], choose: Callable[..., Any], decode: Callable[..., Any]
+) -> Path | None:
+    """Where a pair's machine code lies; None where nothing can be kept."""
+    digest = hashlib.sha256(text.encode())
+    for part in (numba.__version__, np.__version__, platform.python_version()):
+        digest.update(part.encode())
+    for file in sorted(_files([kernel, choose, decode])):
+        digest.update(Path(file).read_bytes())
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base) / "distes" / "kernels" / digest.hexdigest()[:16]
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def _files(parts: list[Any]) -> set[str]:
+    """Files of all modules whose functions or numbers a kernel reaches."""
+    found: set[str] = set()
+    todo: list[Any] = []
+    for part in parts:
+        if isinstance(part, type):
+            todo += [getattr(part, name) for name in KERNEL_FUNCTIONS]
+            found |= {f for c in part.__mro__ if (f := _file(sys.modules.get(c.__module__)))}
+        else:
+            todo.append(part)
+    seen: set[int] = set()
+    while todo:
+        function = getattr(todo[-1], "py_func", todo.pop())
+        if id(function) in seen or not isinstance(function, FunctionType):
+            continue
+        seen.add(id(function))
+        found |= {f for f in [_file(sys.modules.get(function.__module__))] if f}
+        for name in function.__code__.co_names:
+            value = function.__globals__.get(name)
+            if isinstance(value, ModuleType):
+                todo += [
+                    inner
+                    for other in function.__code__.co_names
+                    if (inner := getattr(value, other, None)) is not None
+                ]
+                found |= {f for f in [_file(value)] if f}
+            else:
+                todo.append(value)
+    return found
+
+
+def _file(module: ModuleType | None) -> str | None:
+    """A module's source, unless it is a library's whose version is known."""
+    name = "" if module is None else module.__name__.partition(".")[0]
+    file = getattr(module, "__file__", None)
+    if name in ("numpy", "numba") or name in sys.stdlib_module_names or file is None:
+        return None
+    return str(file)
+
+
+def _module(function: Callable[..., Any]) -> str:
+    return getattr(function, "py_func", function).__module__
+
+
+def _mark() -> str:
+    return f"compiled-{binding.get_host_cpu_name()}"
+

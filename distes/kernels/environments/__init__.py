@@ -1,0 +1,1 @@
+"""Environments as kernels: a file stands for the environment module of the same name."""

@@ -1,0 +1,259 @@
+"""The engine for environments with a kernel: whole episodes in machine code.
+
+It agrees with the loop engine episode by episode: to the last bit for actions that are
+numbers of a Discrete space and policies without transcendental functions, else to rounding.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Discrete
+
+from distes import kernels
+from distes.kernels.base import Actor, Kernel
+from distes.kernels.batch import Batches, Conditions, Outcomes, Records
+from distes.policies.base import Policy, Sampler
+from distes.population import Population, RunKey, Status, Trace
+from distes.probes import ObservationMoments, fold_chunk
+from distes.rollouts.base import MAX_FAULTS, ROW, Chunk, PackedTraces, drawn_contexts, empty_trace
+from distes.task import Task
+from distes.types import Array, FloatArray, IntArray
+
+SLICE = 1024
+"""Episodes of one call: a signal waits for its end."""
+
+
+def make(task: Task, policy: Policy) -> CompiledEngine:
+    """Make the engine; its machine code is loaded when it is needed."""
+    return CompiledEngine(task, policy)
+
+
+class CompiledEngine:
+    """Runs a policy's kernel in an environment's."""
+
+    def __init__(self, task: Task, policy: Policy) -> None:
+        self._task = task
+        self._policy = policy
+        self._limit = task.step_limit()
+        self._kernel: Kernel = kernels.kernel_of(task)
+        self._actor: Actor = kernels.actor_of(policy)
+        self._batches: Batches | None = None
+
+    def close(self) -> None:
+        """There is nothing to release."""
+
+    def prepare(self) -> None:
+        """Load the machine code, or compile it."""
+        self._ready()
+
+    def _ready(self) -> Batches:
+        if self._batches is None:
+            from distes.kernels.build import program
+
+            made = program(type(self._kernel), self._actor)
+            width = self._policy.observation_size
+            self._batches = Batches(made, self._kernel, self._actor, width)
+        return self._batches
+
+    def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
+        """Run the flat episodes ``start .. stop``."""
+        answer = _Answer(self._task, self._policy, population, key, start, stop)
+        batches, conditions = self._ready(), self._conditions(population)
+        if answer.given is not None and self._kernel.num_contexts:
+            self._kernel.check_contexts(answer.given[answer.sound])
+        for chosen in answer.slices():
+            began_at, began = time.time(), time.perf_counter()
+            given = None if answer.given is None else answer.given[chosen]
+            seeds = answer.seeds[chosen]
+            resets = batches.reset(
+                answer.starts[chosen], given if self._kernel.num_contexts else None
+            )
+            answer.settle(chosen, resets.observations, resets.contexts)
+            parameters, rows = answer.drawn(chosen)
+            asked = (resets, seeds, parameters, rows, conditions)
+            outcomes = batches.run(*asked)
+            if answer.records:
+                records = batches.record(*asked, outcomes.lengths)
+                answer.keep(chosen, outcomes, self._traces(records, parameters, rows))
+            answer.take(chosen, outcomes, self._kernel.info_names)
+            answer.timed(chosen, outcomes.lengths, began_at, time.perf_counter() - began)
+        return answer.chunk()
+
+    def _conditions(self, population: Population) -> Conditions:
+        none = np.zeros((0, self._policy.observation_size))
+        mean = population.frozen.get("observation_mean")
+        std = population.frozen.get("observation_std")
+        centers = [p.center for p in population.probes if isinstance(p, ObservationMoments)]
+        limits = [n for n in (self._limit, population.max_steps) if n is not None]
+        return Conditions(
+            normal=none if mean is None or std is None else np.array([mean, std]),
+            about=np.array(centers[:1]) if centers else none,
+            limit=min(limits, default=0),
+        )
+
+    def _traces(self, records: Records, parameters: FloatArray, rows: IntArray) -> list[Trace]:
+        """Take records apart, with the types that the loop engine gives them."""
+        choices: Array = records.choices
+        discrete = self._actor.num_choices == 1 and isinstance(self._policy, Sampler)
+        head = getattr(self._policy, "head", None)
+        space = getattr(head, "space", None)
+        if discrete or isinstance(space, Discrete) or space is None:
+            choices = choices[:, 0].astype(np.int64)
+        else:
+            choices = choices.astype(space.dtype)
+        starts = np.concatenate([[0], records.ends[:-1]])
+        return [
+            Trace(
+                parameters[row],
+                records.observations[first:end],
+                choices[first:end],
+                records.rewards[first:end],
+                last,
+            )
+            for row, first, end, last in zip(
+                rows, starts, records.ends, records.last_observations, strict=True
+            )
+        ]
+
+
+class _Answer:
+    """A chunk on its way: what is asked of its episodes, and what is known of them."""
+
+    def __init__(
+        self,
+        task: Task,
+        policy: Policy,
+        population: Population,
+        key: RunKey,
+        start: int,
+        stop: int,
+    ) -> None:
+        self._task, self._policy, self._population = task, policy, population
+        self._start, self._stop = start, stop
+        self._candidate, _ = population.locate(start, stop)
+        self.seeds = population.seeds(key, start, stop)
+        self.starts = population.start_seeds(key, start, stop)
+        size = stop - start
+        self.given, self._lost = drawn_contexts(population, task, self._candidate, self.starts)
+        self._contexts = self.given
+        if self.given is None and task.num_contexts:
+            self._contexts = np.full((size, task.num_contexts), np.nan)
+        self.sound = np.ones(size, bool)
+        self.sound[list(self._lost)] = False
+        self._rows = np.zeros(size, ROW)
+        self._info = {name: np.full(size, np.nan) for name in task.log_info}
+        self._leaves: dict[str, FloatArray] = {}
+        self._traces: dict[int, Trace] = {}
+        self._others = [p for p in population.probes if not isinstance(p, ObservationMoments)]
+        self.records = population.records or bool(self._others)
+        distribution = population.distribution
+        self._drawn_before: FloatArray | None = None
+        if not distribution.uses_context:
+            first = int(self._candidate[0])
+            numbers = np.arange(first, int(self._candidate[-1]) + 1)
+            self._drawn_before = distribution.draw(numbers)
+
+    def slices(self) -> Sequence[IntArray]:
+        """Rows that are run together."""
+        sound = np.flatnonzero(self.sound)
+        return [sound[at : at + SLICE] for at in range(0, len(sound), SLICE)]
+
+    def settle(self, chosen: IntArray, observations: FloatArray, shown: FloatArray) -> None:
+        """Note the contexts of episodes that are reset."""
+        if self._contexts is None:
+            return
+        asked = None if self.given is None else self.given[chosen]
+        self._contexts[chosen] = self._task.contexts.settle_all(
+            self._task.name, observations, shown, asked
+        )
+
+    def drawn(self, chosen: IntArray) -> tuple[FloatArray, IntArray]:
+        """Parameters (p, d), and which of them each episode has, (m,)."""
+        candidate = self._candidate[chosen]
+        if self._drawn_before is not None:
+            return self._drawn_before, candidate - self._candidate[0]
+        contexts = None if self._contexts is None else self._contexts[chosen]
+        parameters = self._population.distribution.draw(candidate, contexts)
+        return parameters, np.arange(len(chosen))
+
+    def take(self, chosen: IntArray, outcomes: Outcomes, names: tuple[str, ...]) -> None:
+        """Note how episodes went."""
+        rows = self._rows
+        rows["episode_return"][chosen] = outcomes.returns
+        rows["episode_length"][chosen] = outcomes.lengths
+        rows["terminated"][chosen] = outcomes.terminated
+        rows["truncated"][chosen] = ~outcomes.terminated
+        finite = np.isfinite(outcomes.returns)
+        rows["status"][chosen[~finite]] = Status.NAN
+        for name, column in self._info.items():
+            if name in names:
+                column[chosen] = outcomes.info[:, names.index(name)]
+        width = outcomes.moments.shape[1] // 2
+        if width:
+            kept = chosen[finite]
+            lengths, moments = outcomes.lengths[finite], outcomes.moments[finite]
+            self._leaf("observation_count", (1,))[kept, 0] = lengths
+            self._leaf("observation_sum", (width,))[kept] = moments[:, :width]
+            self._leaf("observation_square_sum", (width,))[kept] = moments[:, width:]
+
+    def keep(self, chosen: IntArray, outcomes: Outcomes, traces: Sequence[Trace]) -> None:
+        """Note what was recorded, and let probes reduce it."""
+        finite = np.isfinite(outcomes.returns)
+        for i, trace, sound in zip(chosen.tolist(), traces, finite, strict=True):
+            if not sound:
+                continue
+            if self._population.records:
+                self._traces[i] = trace
+            self._reduce(i, trace)
+
+    def timed(self, chosen: IntArray, lengths: IntArray, began_at: float, spent: float) -> None:
+        """Share a batch's time out, step by step."""
+        share = lengths / max(int(lengths.sum()), 1) * spent
+        self._rows["started_at"][chosen] = began_at + np.cumsum(share) - share
+        self._rows["duration_s"][chosen] = share
+
+    def chunk(self) -> Chunk:
+        """The whole answer."""
+        lost = list(self._lost)
+        self._rows["episode_return"][lost] = np.nan
+        self._rows["status"][lost] = Status.ERROR
+        self._rows["started_at"][lost] = time.time()
+        faults = [
+            (self._start + i, "".join(traceback.format_exception(error)))
+            for i, error in self._lost.items()
+        ]
+        nothing = empty_trace(self._policy)
+        if self._population.probes and not self._leaves:
+            self._reduce(0, nothing)
+        size = self._stop - self._start
+        leaves = self._leaves
+        return Chunk(
+            start=self._start,
+            stop=self._stop,
+            rows=self._rows,
+            nodes=fold_chunk(self._start, self._stop, leaves) if leaves else [],
+            contexts=self._contexts,
+            info=self._info,
+            faults=faults[:MAX_FAULTS],
+            traces=PackedTraces.of([self._traces.get(i, nothing) for i in range(size)])
+            if self._population.records
+            else None,
+        )
+
+    def _reduce(self, row: int, trace: Trace) -> None:
+        """Let probes reduce an episode that was recorded."""
+        moments_too = len(trace.rewards) == 0
+        for probe in self._population.probes if moments_too else self._others:
+            sums: Any = probe.sums(trace, self._policy, self._population.frozen)
+            for name, value in sums.items():
+                self._leaf(name, value.shape)[row] = value
+
+    def _leaf(self, name: str, shape: tuple[int, ...]) -> FloatArray:
+        if name not in self._leaves:
+            self._leaves[name] = np.zeros((self._stop - self._start, *shape))
+        return self._leaves[name]
