@@ -56,9 +56,14 @@ class RunKey(NamedTuple):
     call: int = 0
 
 
+def _words(seed: int, *words: int) -> Array:
+    state: Array = SeedSequence(seed, spawn_key=words).generate_state(2, np.uint64)
+    return state
+
+
 def _key(seed: int, *words: int) -> NoiseKey:
-    state = SeedSequence(seed, spawn_key=words).generate_state(2, np.uint64)
-    return int(state[0]), int(state[1])
+    first, second = _words(seed, *words).tolist()
+    return first, second
 
 
 def episode_seeds(key: RunKey, purpose: Purpose, group: IntArray, episode: IntArray) -> IntArray:
@@ -78,9 +83,7 @@ def episode_seeds(key: RunKey, purpose: Purpose, group: IntArray, episode: IntAr
     """
     if len(group) == 0:
         return np.empty(0, dtype=np.int64)
-    philox_key = np.array(
-        _key(key.seed, _Domain.EPISODES, purpose, key.generation, key.call), dtype=np.uint64
-    )
+    philox_key = _words(key.seed, _Domain.EPISODES, purpose, key.generation, key.call)
     # The group's word starts a SplitMix64 stream, in which the episode is the position.
     block = int(group.min()) // 4
     count = int(group.max()) - 4 * block + 1
@@ -112,17 +115,17 @@ def splitmix(state: Array, position: Array) -> Array:
 
 def policy_generator(episode_seed: int) -> Generator:
     """Make the generator from which a stochastic policy samples within one episode."""
-    return Generator(Philox(key=_key(int(episode_seed), _Domain.POLICY)))
+    return Generator(Philox(key=_words(int(episode_seed), _Domain.POLICY)))
 
 
 def context_generator(episode_seed: int) -> Generator:
     """Make the generator from which a context sampler draws an episode's context."""
-    return Generator(Philox(key=_key(int(episode_seed), _Domain.CONTEXT)))
+    return Generator(Philox(key=_words(int(episode_seed), _Domain.CONTEXT)))
 
 
 def model_generator(episode_seed: int) -> Generator:
     """Make the generator from which a learnt model draws the states of one rollout."""
-    return Generator(Philox(key=_key(int(episode_seed), _Domain.MODEL)))
+    return Generator(Philox(key=_words(int(episode_seed), _Domain.MODEL)))
 
 
 def context_uniform(seeds: IntArray, size: int) -> FloatArray:
@@ -136,7 +139,7 @@ def context_uniform(seeds: IntArray, size: int) -> FloatArray:
 
 def strategy_generator(seed: int, *words: int) -> Generator:
     """Make a generator for a strategy's own choices, keyed by what they are for."""
-    return Generator(Philox(key=_key(seed, _Domain.STRATEGY, *words)))
+    return Generator(Philox(key=_words(seed, _Domain.STRATEGY, *words)))
 
 
 def noise_key(seed: int, generation: int, stream: int = 0) -> NoiseKey:

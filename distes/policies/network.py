@@ -49,6 +49,7 @@ class NetworkPolicy:
         hidden: sizes of the hidden layers; none makes the policy linear.
         activation: after each hidden layer.
         bias: whether layers have one.
+        output_gain: factor on the last of several layers' initial weights.
     """
 
     encoder: ObservationEncoder
@@ -56,6 +57,7 @@ class NetworkPolicy:
     hidden: tuple[int, ...] = ()
     activation: Activation = "tanh"
     bias: bool = True
+    output_gain: float = 1.0
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -93,6 +95,7 @@ class NetworkPolicy:
             for weights, _ in self.layers(parameters):
                 limit = np.sqrt(6.0 / sum(weights.shape))
                 weights[:] = generator.uniform(-limit, limit, weights.shape)
+            weights *= self.output_gain
         return parameters
 
     def layers(self, parameters: FloatArray) -> list[tuple[FloatArray, FloatArray | None]]:

@@ -38,6 +38,7 @@ class Sampled(ScoredSpec):
             self.activation,
             self.bias,
             self.scale_observations,
+            self.output_gain,
             self.rescale_actions,
             self.std,
         )
@@ -53,5 +54,7 @@ class Sampled(ScoredSpec):
         """
         if isinstance(action_space, Box):
             return self._gaussian().build(observation_space, action_space)
-        spec = Softmax(self.hidden, self.activation, self.bias, self.scale_observations)
+        spec = Softmax(
+            self.hidden, self.activation, self.bias, self.scale_observations, self.output_gain
+        )
         return spec.build(observation_space, action_space)

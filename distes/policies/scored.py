@@ -17,6 +17,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.random import Generator
 
+from distes.errors import UsageError
 from distes.numerics import arithmetic
 from distes.policies.base import Act, Choose, PolicySpec, Sampler
 from distes.policies.network import Activation, NetworkPolicy, refuse_layers
@@ -99,16 +100,21 @@ class ScoredSpec(PolicySpec):
         activation: after each hidden layer.
         bias: add b in each layer.
         scale_observations: map finite bounds of observations to -1 and 1.
+        output_gain: factor on the last of several layers' initial weights, >= 0; with 0 all
+            actions begin alike, which explores more where nothing is known yet.
     """
 
     hidden: tuple[int, ...] = ()
     activation: Activation = "tanh"
     bias: bool = True
     scale_observations: bool = False
+    output_gain: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse layers without units and unknown activations."""
+        """Refuse layers without units, unknown activations, a gain that is none."""
         refuse_layers(self.hidden, self.activation)
+        if not 0 <= self.output_gain < math.inf:
+            raise UsageError(f"output_gain {self.output_gain} is not a finite number >= 0")
 
     def network(self, observation_space: gym.Space[Any], num_outputs: int) -> NetworkPolicy:
         """Build the network that gives so many outputs.
@@ -122,6 +128,7 @@ class ScoredSpec(PolicySpec):
             hidden=tuple(self.hidden),
             activation=self.activation,
             bias=self.bias,
+            output_gain=float(self.output_gain),
         )
 
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from distes.distributions import Point
-from distes.errors import UsageError
+from distes.errors import UsageError, unknown
 from distes.policies.tabular import TabularPolicy
 from distes.population import Episodes, Population
 from distes.strategies.base import Problem
@@ -50,6 +50,8 @@ class TabularCEM(Sessions[TabularCEMState]):
     Attributes:
         learning_rate: share of the new frequencies in the table, in (0, 1].
         pseudo_count: added to every action's count in a visited row, >= 0.
+        unvisited: rows that no elite was in move towards ``uniform``, or are ``kept``; what
+            was learnt of rare states is not forgotten then.
     """
 
     default_policy: ClassVar[str] = "tabular"
@@ -57,6 +59,7 @@ class TabularCEM(Sessions[TabularCEMState]):
     percentile: float = 50.0
     learning_rate: float = 0.5
     pseudo_count: float = 0.0
+    unvisited: Literal["uniform", "kept"] = "uniform"
 
     def __post_init__(self) -> None:
         """Refuse settings outside their ranges."""
@@ -65,6 +68,8 @@ class TabularCEM(Sessions[TabularCEMState]):
             raise UsageError(f"learning_rate {self.learning_rate} is not in (0, 1]")
         if not 0 <= self.pseudo_count < math.inf:
             raise UsageError(f"pseudo_count {self.pseudo_count} is not a finite number >= 0")
+        if self.unvisited not in ("uniform", "kept"):
+            raise unknown("unvisited", self.unvisited, ("uniform", "kept"))
 
     def check(self, problem: Problem) -> None:
         """Refuse policies that are no table."""
@@ -96,7 +101,7 @@ class TabularCEM(Sessions[TabularCEMState]):
         population: Population,
         episodes: Episodes,
     ) -> TabularCEMState:
-        """Count what the elites did; rows they were not in become uniform, smoothed."""
+        """Count what the elites did; rows they were not in become uniform, smoothed, or stay."""
         chosen = elite_sessions(episodes.fitness, self.percentile, self.elites_are)
         state = replace(
             state,
@@ -113,7 +118,7 @@ class TabularCEM(Sessions[TabularCEMState]):
         np.add.at(counts, (states, actions), 1.0)
         seen = counts.sum(axis=1) > 0
         counts[seen] += self.pseudo_count
-        counts[~seen] = 1.0
+        counts[~seen] = 1.0 if self.unvisited == "uniform" else state.table[~seen]
         new = counts / counts.sum(axis=1, keepdims=True)
         table = (1 - self.learning_rate) * state.table + self.learning_rate * new
         return replace(state, table=table, visited=float(seen.mean()))
