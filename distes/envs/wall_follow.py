@@ -151,7 +151,7 @@ def seen_wall(
     """
     side_x, side_y = math.sin(pose.heading), -math.cos(pose.heading)
     along_x, along_y = latest[0] - earlier[0], latest[1] - earlier[1]
-    length = math.hypot(along_x, along_y)
+    length = math.sqrt(along_x * along_x + along_y * along_y)
     if length < SAME_MM:
         return None
     crossing = (side_x * along_y - side_y * along_x) / length
@@ -163,7 +163,7 @@ def seen_wall(
     to_foot = to_x * side_x + to_y * side_y
     off = side_x * to_y - side_y * to_x
     apart = to_foot - to_cross
-    if min(apart**2, off**2) <= SMALLEST_SIDE:
+    if min(apart * apart, off * off) <= SMALLEST_SIDE:
         return abs(to_cross), 0.0
     angle = math.atan2(abs(apart), abs(off))
     return abs(to_cross), -angle if apart * side_x > 0.0 else angle

@@ -140,4 +140,4 @@ class Actor:
 @jit
 def rounded(value: float) -> float:
     """Round to float32, as an array of that type does."""
-    return float(np.float32(value))
+    return np.float64(np.float32(value))

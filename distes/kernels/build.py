@@ -133,6 +133,8 @@ def _loaded(source: Path, name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"distes_rollout_{name}", source)
     assert spec is not None and spec.loader is not None  # noqa: S101, PT018 - it is a .py file
     module = importlib.util.module_from_spec(spec)
+    # numba looks its functions' module up by name when it loads their machine code.
+    sys.modules[module.__name__] = module
     spec.loader.exec_module(module)
     return module
 

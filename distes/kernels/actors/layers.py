@@ -99,7 +99,7 @@ def box(choice: Array, settings: Array, action: Array) -> None:
         if settings[1] != 0.0:
             value = value * settings[2 + 3 * size + j] + settings[2 + 2 * size + j]
         value = min(max(value, settings[2 + j]), settings[2 + size + j])
-        action[j] = float(np.float32(value)) if single else value
+        action[j] = np.float64(np.float32(value)) if single else value
 
 
 def box_settings(head: ActionHead) -> FloatArray | None:

@@ -67,9 +67,9 @@ def swing(
     u = np.float32(torque)
     angle = (theta + math.pi) % (2 * math.pi) - math.pi
     effort = np.float32(np.float32(0.001) * np.float32(u ** np.float32(two)))
-    costs = angle**two + 0.1 * velocity**two + float(effort)
+    costs = angle**two + 0.1 * velocity**two + np.float64(effort)
     push = np.float32(np.float32(3.0 / (mass * length**two)) * u)
-    velocity = velocity + (3 * g / (2 * length) * math.sin(theta) + float(push)) * STEP_S
+    velocity = velocity + (3 * g / (2 * length) * math.sin(theta) + np.float64(push)) * STEP_S
     velocity = min(max(velocity, -MAX_SPEED), MAX_SPEED)
     state[0] = theta + velocity * STEP_S
     state[1] = velocity

@@ -141,7 +141,7 @@ def _seen_wall(state: Array, earlier_x: float, earlier_y: float) -> tuple[bool, 
     latest_x, latest_y = _ray_end(state)
     side_x, side_y = math.sin(state[HEADING]), -math.cos(state[HEADING])
     along_x, along_y = latest_x - earlier_x, latest_y - earlier_y
-    length = math.hypot(along_x, along_y)
+    length = math.sqrt(along_x * along_x + along_y * along_y)
     if length < SAME_MM:
         return False, 0.0, 0.0
     crossing = (side_x * along_y - side_y * along_x) / length
