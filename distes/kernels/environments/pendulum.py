@@ -14,63 +14,77 @@ from distes.types import Array
 MAX_SPEED = 8.0
 STEP_S = 0.05
 START = (math.pi, 1.0)
+TURN = 2 * math.pi
+
+ANGLE, VELOCITY, SIN, FALL, PUSH = 0, 1, 2, 3, 4
+"""Places in the state; fall and push are accelerations of gravity and of a unit torque."""
 
 
 class Pendulum(Kernel):
-    """State: angle, angular velocity.
+    """State: angle, angular velocity, and what follows from angle, mass and length.
 
     Args:
         g: gravity, m/s².
     """
 
     entry_point = "gymnasium.envs.classic_control.pendulum:PendulumEnv"
-    num_states = 2
+    num_states = 5
 
     def __init__(self, g: float = 10.0) -> None:
-        self.constants = np.array([g, 1.0, 1.0, 2.0])
+        # The exponent of squares comes last: see `swing`.
+        self.constants = np.array([g, 2.0])
 
     @staticmethod
     def reset(state: Array, generator: Array, context: Array, constants: Array) -> None:
-        state[0] = uniform(generator, -START[0], START[0])
-        state[1] = uniform(generator, -START[1], START[1])
+        hang(state, generator)
+        weigh(state, 1.0, 1.0, constants)
 
     @staticmethod
     def observe(state: Array, constants: Array, observation: Array) -> None:
-        observe_angle(state, observation)
+        observation[0] = rounded(math.cos(state[ANGLE]))
+        observation[1] = rounded(state[SIN])
+        observation[2] = rounded(state[VELOCITY])
 
     @staticmethod
     def step(
         state: Array, action: Array, generator: Array, constants: Array
     ) -> tuple[float, bool]:
-        return swing(state, action[0], constants[0], constants[1], constants[2], constants[3])
+        return swing(state, action[0], constants[1])
 
 
 @jit
-def observe_angle(state: Array, observation: Array) -> None:
-    """Write cosine and sine of the angle, and the velocity."""
-    observation[0] = rounded(math.cos(state[0]))
-    observation[1] = rounded(math.sin(state[0]))
-    observation[2] = rounded(state[1])
+def hang(state: Array, generator: Array) -> None:
+    """Draw where it starts."""
+    state[ANGLE] = uniform(generator, -START[0], START[0])
+    state[VELOCITY] = uniform(generator, -START[1], START[1])
+    state[SIN] = math.sin(state[ANGLE])
 
 
 @jit
-def swing(
-    state: Array, torque: float, g: float, mass: float, length: float, two: float
-) -> tuple[float, bool]:
+def weigh(state: Array, mass: float, length: float, constants: Array) -> None:
+    """Note what follows from mass in kg and length in m."""
+    state[FALL] = 3 * constants[0] / (2 * length)
+    state[PUSH] = rounded(3.0 / (mass * length ** constants[1]))
+
+
+@jit
+def swing(state: Array, torque: float, two: float) -> tuple[float, bool]:
     """Take a step of the pendulum's equations.
 
     Powers are the library's, which differ from products in the last bit now and then; their
     exponent ``two`` is not known to the compiler, which would make products of them.
     """
-    theta, velocity = state[0], state[1]
+    theta, velocity = state[ANGLE], state[VELOCITY]
     # Gymnasium's torque is a float32, and so is what it makes of the torque alone.
     u = np.float32(torque)
-    angle = (theta + math.pi) % (2 * math.pi) - math.pi
     effort = np.float32(np.float32(0.001) * np.float32(u ** np.float32(two)))
-    costs = angle**two + 0.1 * velocity**two + np.float64(effort)
-    push = np.float32(np.float32(3.0 / (mass * length**two)) * u)
-    velocity = velocity + (3 * g / (2 * length) * math.sin(theta) + np.float64(push)) * STEP_S
+    angle = theta + math.pi
+    if not 0.0 <= angle < TURN:  # the remainder takes long, and is seldom another number
+        angle = angle % TURN
+    costs = (angle - math.pi) ** two + 0.1 * velocity**two + np.float64(effort)
+    push = np.float32(np.float32(state[PUSH]) * u)
+    velocity = velocity + (state[FALL] * state[SIN] + np.float64(push)) * STEP_S
     velocity = min(max(velocity, -MAX_SPEED), MAX_SPEED)
-    state[0] = theta + velocity * STEP_S
-    state[1] = velocity
+    theta = theta + velocity * STEP_S
+    state[ANGLE], state[VELOCITY], state[SIN] = theta, velocity, math.sin(theta)
     return -costs, False
