@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ import gymnasium as gym
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from distes import rollouts
+from distes import kernels, rollouts
 from distes.deployment import evaluate, load_parameters, load_policy, solution_of
 from distes.errors import Notice, UsageError, require_at_least
 from distes.evaluators.base import Evaluator
@@ -135,6 +136,7 @@ class Search:
     start_from: str | Path | None = None
     observers: Sequence[Observer] = ()
     _policy: Policy | None = field(default=None, init=False, repr=False)
+    _engine: str | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Fill in what follows from the rest, and refuse what cannot be."""
@@ -168,7 +170,7 @@ class Search:
             raise UsageError(f"target {self.target} is not a finite number")
         if not 0 <= self.max_failed_fraction <= 1:
             raise UsageError(f"max_failed_fraction {self.max_failed_fraction} is not in [0, 1]")
-        rollouts.resolve(self.engine, self._task)
+        rollouts.accept(self.engine, self._task)
         features.remember(vars(self.strategy).values())
 
     @property
@@ -193,6 +195,16 @@ class Search:
             self._policy = self._task.build_policy(self.policy)
         return self._policy
 
+    def resolved_engine(self) -> str:
+        """Settle which engine runs it (once): a run that goes on keeps the one it began with.
+
+        Raises:
+            UsageError: the engine cannot run this task with this policy.
+        """
+        if self._engine is None:
+            self._engine = rollouts.resolve(self.engine, self._task, self.built_policy())
+        return self._engine
+
     def check(self) -> SearchProblem:
         """Refuse, before anything starts, whatever can be seen to fail.
 
@@ -210,6 +222,9 @@ class Search:
                 f"{self._task.name} shows no info['context'] at its reset, so that contexts which "
                 "it passes over go unnoticed: distes check tells whether it takes them up"
             )
+        hint = rollouts.hint(self.engine, self._task, self.built_policy())
+        if hint is not None:
+            _notice(hint)
         return problem
 
     def _refuse_temporary_out(self) -> None:
@@ -247,7 +262,7 @@ class Search:
             start = policy.initial(strategy_generator(self.seed, _INITIAL_PARAMETERS))
         return SearchProblem(
             task=self._task,
-            engine=rollouts.resolve(self.engine, self._task),
+            engine=self.resolved_engine(),
             policy=policy,
             start=start,
             start_statistics=frozen,
@@ -346,6 +361,7 @@ class Search:
         if snapshot is not None and snapshot.finished:
             raise UsageError(f"{self.out} is finished ({snapshot.stopped}): nothing to resume")
         self._refuse_unlimited()
+        self._engine = rollouts.resolve(run.config["engine"], self._task, self.built_policy())
         problem = self._problem(snapshot)
         # First, as it may have to wait until a killed search's lease is over.
         log, snapshot = RunLog.resume(self.out, say=_notice)
@@ -372,6 +388,7 @@ class Search:
     def _evaluator(self) -> Evaluator:
         for observer in self.observers:
             observer.starting(self)
+        compile_ahead(self)
         return make_evaluator(self, self.workers)
 
     def _refuse_other_settings(self, run: Run) -> None:
@@ -405,7 +422,7 @@ class Search:
 
         return {
             "search": to_config(self),
-            "engine": rollouts.resolve(self.engine, self._task),
+            "engine": self.resolved_engine(),
             "num_parameters": self.built_policy().num_parameters,
             "num_contexts": self._task.num_contexts,
             "fingerprint": fingerprint(),
@@ -418,6 +435,26 @@ def path_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", text)
 
 
+def compile_ahead(search: Search) -> float | None:
+    """Compile what a search's engine needs here, unless this machine has it already.
+
+    Workers on this machine then load it; those elsewhere compile once on each of theirs.
+
+    Returns:
+        Seconds that it took; None where there was nothing to do.
+    """
+    task, policy = search._task, search.built_policy()
+    if search.resolved_engine() != "compiled":
+        return None
+    assert isinstance(task, Task)  # noqa: S101 - no other has a kernel
+    if kernels.ready(task, policy):
+        return None
+    _notice(f"compiling {task.name} with its policy, once on this machine: it takes a few seconds")
+    began = time.perf_counter()
+    rollouts.make("compiled", task, policy).prepare()
+    return time.perf_counter() - began
+
+
 def make_evaluator(search: Search, workers: int | Literal["auto"]) -> Evaluator:
     """Make the evaluator that a search's settings ask for.
 
@@ -425,7 +462,7 @@ def make_evaluator(search: Search, workers: int | Literal["auto"]) -> Evaluator:
         UsageError: there is no room for a worker.
     """
     task = search._task
-    engine = rollouts.resolve(search.engine, task)
+    engine = search.resolved_engine()
     policy = search.built_policy()
     if workers == 0:
         return SerialEvaluator(task, policy, engine)

@@ -17,7 +17,17 @@ ROOT = Path(distes.__file__).parent
 LAYERS = [
     {"types", "errors", "registry", "population", "randomness", "numerics", "statistics", "shield"}
     | {"settings", "provenance", "project", "imports", "inline"},
-    {"distributions", "contextual", "context", "probes", "score_sums", "policies", "task", "envs"},
+    {
+        "distributions",
+        "contextual",
+        "context",
+        "probes",
+        "score_sums",
+        "policies",
+        "task",
+        "envs",
+        "kernels",
+    },
     {"strategies", "rollouts"},
     {"evaluators", "runs"},
     {"problem", "search", "session", "results", "deployment", "configuration"}
@@ -36,6 +46,9 @@ ONLY_IN = {
     "PIL": {"analysis"},
     "imageio_ffmpeg": {"analysis"},
     "IPython": {"analysis"},
+    "numba": {"kernels"},
+    "llvmlite": {"kernels"},
+    "filelock": {"kernels"},
 }
 NEVER_IN_STRATEGIES = {"ray", "gymnasium", "pyarrow", "pandas"}
 

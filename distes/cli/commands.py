@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from distes.cli.interrupts import Interrupted, interruptible, listen
 from distes.cli.options import SettingOption
-from distes.cli.run import RunCommand, configured
+from distes.cli.run import RunCommand, WarmupCommand, configured
 from distes.cli.submit import Submission, SubmitCommand
 from distes.cli.submit import submit as submit_job
 from distes.errors import UsageError, unknown
@@ -384,6 +384,39 @@ def check(
     except UsageError as refusal:
         click.echo(f"but no policy fits it: {refusal}")
     ctx.exit(0 if report.reproducible else 1)
+
+
+@distes.command(cls=WarmupCommand)
+@click.argument("target", metavar="[ENV|CONFIG.toml]", required=False)
+@click.option("--strategy", metavar="NAME", help="see distes list strategies (cem)")
+@click.option("--policy", metavar="NAME", help="see distes list policies (linear)")
+@click.pass_context
+def warmup(
+    ctx: click.Context,
+    /,
+    target: str | None,
+    strategy: str | None,  # noqa: ARG001 - read through the context, like all settings
+    policy: str | None,  # noqa: ARG001
+    **settings: Any,  # noqa: ARG001
+) -> None:
+    """Compile ahead what a run would compile when it starts, for images of machines.
+
+    Takes what distes run takes. Without an environment, all that have a kernel are compiled
+    with a linear policy.
+    """
+    from distes import configuration, kernels, rollouts
+    from distes.search import Search, compile_ahead
+
+    if target is not None:
+        searches = [configuration.from_config(configured(ctx, target))]
+    else:
+        searches = [Search(name) for name in kernels.environments()]
+    for search in searches:
+        task: Any = search.task
+        rollouts.resolve("compiled", task, search.built_policy())
+        spent = compile_ahead(search)
+        said = "compiled before" if spent is None else f"compiled in {spent:.1f} s"
+        click.echo(f"{task.name}: {said}")
 
 
 @distes.command("list")

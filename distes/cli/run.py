@@ -83,6 +83,12 @@ class RunCommand(click.Command):
         return str(unknown(f"flag of {table} {chosen}", flag, own))
 
 
+class WarmupCommand(RunCommand):
+    """A command that takes what ``run`` takes, and needs no environment."""
+
+    without = frozenset({"out"})
+
+
 _PATHS = ("--out", "--start-from", "--storage", "--name", "--job-id")
 """Flags whose value may be called anything, NAME.toml too."""
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.random import Generator
 
 from distes.errors import UsageError
-from distes.types import FloatArray
+from distes.types import Array, FloatArray
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,10 @@ class Contexts:
         Raises:
             UsageError: as `imposed` says it of the first at fault.
         """
-        bad = np.ones(len(contexts), bool)
+        bad: Array = np.ones(len(contexts), bool)
         if contexts.shape[1] == len(self.components):
             least = np.array([each.least for each in self.components])
             greatest = np.array([each.greatest for each in self.components])
-            bad = ~((contexts >= least) & (contexts <= greatest)).all(axis=1)
+            bad = ~np.all((contexts >= least) & (contexts <= greatest), axis=1)
         for row in np.flatnonzero(bad)[:1]:
             self.imposed({"context": contexts[row]})

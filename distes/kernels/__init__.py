@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 from typing import Any
 
+import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
 
 from distes.envs import ENVIRONMENTS  # noqa: F401 - registers them
@@ -23,6 +24,17 @@ INSTALL = "pip install 'distes[compiled]'"
 def installed() -> bool:
     """Whether numba is there."""
     return importlib.util.find_spec("numba") is not None
+
+
+def environments() -> list[str]:
+    """List the registered environments that have a kernel of ours."""
+    found = []
+    for name, spec in gym.registry.items():
+        place = spec.entry_point
+        ours = isinstance(place, str) and place.startswith(("gymnasium.envs.cl", "distes.envs."))
+        if ours and covers(Task(name)):
+            found.append(name)
+    return found
 
 
 def covers(task: Task) -> bool:
@@ -43,6 +55,13 @@ def unfit(task: Task, policy: Policy) -> str | None:
     if actor_of(policy) is None:
         return f"its policy {type(policy).__name__} has no kernel for these spaces"
     return None
+
+
+def ready(task: Task, policy: Policy) -> bool:
+    """Whether this machine has compiled a task and policy that fit before."""
+    from distes.kernels.build import compiled_before
+
+    return compiled_before(type(kernel_of(task)), actor_of(policy))
 
 
 def kernel_of(task: Task) -> Any:
@@ -80,7 +99,7 @@ def _kernel_place(task: Task) -> tuple[str, str] | type | None:
     if not isinstance(task.env, str):
         return getattr(task.env, "kernel", None) if isinstance(task.env, type) else None
     spec = environment_spec(task.env)
-    entry = spec.entry_point
+    entry: Any = spec.entry_point
     if spec.additional_wrappers or entry is None:
         return None
     if isinstance(entry, str):

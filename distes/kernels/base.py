@@ -64,9 +64,7 @@ class Kernel(ABC):
 
     @staticmethod
     @abstractmethod
-    def step(
-        state: Array, action: Array, generator: Array, constants: Array
-    ) -> tuple[float, bool]:
+    def step(state: Array, action: Array, generator: Array, constants: Array) -> tuple[float, bool]:
         """Take a step.
 
         Args:

@@ -218,4 +218,3 @@ def _module(function: Callable[..., Any]) -> str:
 
 def _mark() -> str:
     return f"compiled-{binding.get_host_cpu_name()}"
-

@@ -11,10 +11,14 @@ easy as 1, 2, 3" (Philox); O'Neill (2015), "Developing a seed_seq alternative".
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 
 from distes.kernels.jit import jit
 from distes.types import Array
+
+Word: TypeAlias = np.uint64
 
 ENVIRONMENT_WORDS = 4
 """Of a PCG64 generator: state and increment, each high word first."""
@@ -128,7 +132,7 @@ def seed_policy(generator: Array, seed: int) -> None:
 
 
 @jit
-def _hashed(value: int, constant: int) -> tuple[int, int]:
+def _hashed(value: Word, constant: Word) -> tuple[Word, Word]:
     value = (value ^ constant) & _LOW
     constant = (constant * _MULT_A) & _LOW
     value = (value * constant) & _LOW
@@ -136,13 +140,13 @@ def _hashed(value: int, constant: int) -> tuple[int, int]:
 
 
 @jit
-def _mixed(left: int, right: int) -> int:
+def _mixed(left: Word, right: Word) -> Word:
     value = (_MIX_L * left - _MIX_R * right) & _LOW
     return value ^ (value >> _SHIFT)
 
 
 @jit
-def _pool(pool: Array, seed: int) -> int:
+def _pool(pool: Array, seed: Word) -> Word:
     """Mix a seed into the entropy pool; the hash constant after it."""
     constant = _INIT_A
     for i in range(_POOL):
@@ -176,7 +180,7 @@ def _generate(pool: Array, words: Array) -> None:
 
 
 @jit
-def _high_product(left: int, right: int) -> int:
+def _high_product(left: Word, right: Word) -> Word:
     """Upper 64 of the 128 bits of a product."""
     left_high, left_low = left >> _HALF, left & _LOW
     right_high, right_low = right >> _HALF, right & _LOW

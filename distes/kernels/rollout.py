@@ -5,7 +5,7 @@ actor's functions (``reset``, ``observe``, ``step``, ``show``, ``inform``, ``cho
 ``decode``) and the policy's ``SIZES``; so this module is read rather than imported.
 """
 
-# ruff: noqa: F821 - the header defines what is missing here
+# The header defines what is missing here.
 # mypy: ignore-errors
 
 from __future__ import annotations

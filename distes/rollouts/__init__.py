@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from distes.errors import unknown
+from distes import kernels
+from distes.errors import UsageError, unknown
 from distes.policies.base import Policy
 from distes.population import Population, RunKey
 from distes.rollouts.base import Chunk, Engine, assemble
-from distes.task import AnyTask, FunctionTask
+from distes.task import AnyTask, FunctionTask, Task
 
-__all__ = ["Chunk", "Engine", "Engines", "assemble", "make", "names", "resolve"]
+__all__ = ["Chunk", "Engine", "Engines", "accept", "assemble", "hint", "make", "names", "resolve"]
+
+_OF_TASKS = ("loop", "compiled")
 
 
 def names() -> list[str]:
@@ -19,16 +22,45 @@ def names() -> list[str]:
     return [m.name for m in pkgutil.iter_modules(__path__) if m.name != "base"]
 
 
-def resolve(engine: str, task: AnyTask) -> str:
-    """Settle, once and on the driver, which engine runs a task.
+def accept(engine: str, task: AnyTask) -> None:
+    """Refuse a name that stands for no engine, or for none of this kind of task.
 
     Raises:
-        UsageError: the engine is unknown, or cannot run this kind of task.
+        UsageError: one sentence with what is accepted.
     """
-    natural = "function" if isinstance(task, FunctionTask) else "loop"
-    if engine in ("auto", natural):
-        return natural
-    raise unknown(f"engine for {task.name}", engine, ["auto", natural])
+    accepted = ["auto", "function"] if isinstance(task, FunctionTask) else ["auto", *_OF_TASKS]
+    if engine not in accepted:
+        raise unknown(f"engine for {task.name}", engine, accepted)
+
+
+def resolve(engine: str, task: AnyTask, policy: Policy) -> str:
+    """Settle, once and on the driver, which engine runs a task.
+
+    ``auto`` is the compiled engine where environment and policy have kernels and numba is
+    installed.
+
+    Raises:
+        UsageError: the engine is unknown, or cannot run this task with this policy.
+    """
+    accept(engine, task)
+    if not isinstance(task, Task):
+        return "function"
+    if engine == "auto":
+        return "loop" if kernels.unfit(task, policy) else "compiled"
+    if engine == "compiled":
+        reason = kernels.unfit(task, policy)
+        if reason is not None:
+            raise UsageError(f"engine 'compiled' can't run {task.name}: {reason}")
+    return engine
+
+
+def hint(engine: str, task: AnyTask, policy: Policy) -> str | None:
+    """What numba would bring where it is all that is missing, in a sentence."""
+    if engine != "auto" or not isinstance(task, Task) or kernels.installed():
+        return None
+    if not (kernels.covers(task) and kernels.actor_of(policy) is not None):
+        return None
+    return f"{task.name} can run as machine code, far faster: {kernels.INSTALL}"
 
 
 def make(engine: str, task: AnyTask, policy: Policy) -> Engine:
@@ -66,5 +98,6 @@ class Engines:
         if self._other is None or self._other[0] is not task:
             if self._other is not None:
                 self._other[1].close()
-            self._other = (task, make(resolve("auto", task), task, self._policy))
+            natural = "function" if isinstance(task, FunctionTask) else "loop"
+            self._other = (task, make(natural, task, self._policy))
         return self._other[1]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from gymnasium.spaces import Box, Discrete
-
 import numpy as np
+from gymnasium.spaces import Box, Discrete
 
 from distes.kernels.actors import layers
 from distes.kernels.actors.seeing import center_of, factor_of

@@ -45,9 +45,7 @@ class Acrobot(Kernel):
         observations[:, 1:4:2] = np.sin(angles)
 
     @staticmethod
-    def step(
-        state: Array, action: Array, generator: Array, constants: Array
-    ) -> tuple[float, bool]:
+    def step(state: Array, action: Array, generator: Array, constants: Array) -> tuple[float, bool]:
         return swing_up(state, action[0] - 1.0, constants[0])
 
 

@@ -47,9 +47,7 @@ class CartPole(Kernel):
             observation[i] = rounded(state[i])
 
     @staticmethod
-    def step(
-        state: Array, action: Array, generator: Array, constants: Array
-    ) -> tuple[float, bool]:
+    def step(state: Array, action: Array, generator: Array, constants: Array) -> tuple[float, bool]:
         force = FORCE if action[0] == 1.0 else -FORCE
         return balance(state, force, MASS_POLE, HALF_LENGTH, constants)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from distes.envs.contextual_acrobot import CONTEXTS
-from distes.kernels.environments.acrobot import START, Acrobot
 from distes.kernels.base import rounded
+from distes.kernels.environments.acrobot import START, Acrobot
 from distes.kernels.random import uniform
 from distes.types import Array, FloatArray
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from distes.envs.contextual_cartpole import CONTEXTS
 from distes.kernels.environments.cartpole import START, CartPole
 from distes.kernels.random import uniform

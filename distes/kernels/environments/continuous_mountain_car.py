@@ -23,9 +23,7 @@ class MountainCarContinuous(Kernel):
         goal_velocity: least velocity at the goal.
     """
 
-    entry_point = (
-        "gymnasium.envs.classic_control.continuous_mountain_car:Continuous_MountainCarEnv"
-    )
+    entry_point = "gymnasium.envs.classic_control.continuous_mountain_car:Continuous_MountainCarEnv"
     num_states = 3
 
     def __init__(self, goal_velocity: float = 0) -> None:
@@ -40,9 +38,7 @@ class MountainCarContinuous(Kernel):
         observation[0], observation[1] = rounded(state[0]), rounded(state[1])
 
     @staticmethod
-    def step(
-        state: Array, action: Array, generator: Array, constants: Array
-    ) -> tuple[float, bool]:
+    def step(state: Array, action: Array, generator: Array, constants: Array) -> tuple[float, bool]:
         push = rounded(rounded(POWER) * action[0])
         if state[2] == 0.0:
             # The start is in double precision, and what is drawn from it.

@@ -38,9 +38,7 @@ class MountainCar(Kernel):
         observation[0], observation[1] = rounded(state[0]), rounded(state[1])
 
     @staticmethod
-    def step(
-        state: Array, action: Array, generator: Array, constants: Array
-    ) -> tuple[float, bool]:
+    def step(state: Array, action: Array, generator: Array, constants: Array) -> tuple[float, bool]:
         position, velocity = state[0], state[1]
         velocity += (action[0] - 1.0) * FORCE + math.cos(3 * position) * (-GRAVITY)
         velocity = min(max(velocity, -MAX_SPEED), MAX_SPEED)

@@ -46,9 +46,7 @@ class Pendulum(Kernel):
         observation[2] = rounded(state[VELOCITY])
 
     @staticmethod
-    def step(
-        state: Array, action: Array, generator: Array, constants: Array
-    ) -> tuple[float, bool]:
+    def step(state: Array, action: Array, generator: Array, constants: Array) -> tuple[float, bool]:
         return swing(state, action[0], constants[1])
 
 

@@ -26,9 +26,7 @@ class PhysicalCartPole(CartPole):
             state[4 + i] = context[i] if len(context) else uniform(generator, LOW[i], HIGH[i])
 
     @staticmethod
-    def step(
-        state: Array, action: Array, generator: Array, constants: Array
-    ) -> tuple[float, bool]:
+    def step(state: Array, action: Array, generator: Array, constants: Array) -> tuple[float, bool]:
         force = FORCE if action[0] == 1.0 else -FORCE
         return balance(state, force, state[4], state[5] / 2, constants)
 

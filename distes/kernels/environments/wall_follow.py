@@ -59,9 +59,7 @@ class WallFollow(Kernel):
         observation[0], observation[1] = state[SEEN_1], state[SEEN_2]
 
     @staticmethod
-    def step(
-        state: Array, action: Array, generator: Array, constants: Array
-    ) -> tuple[float, bool]:
+    def step(state: Array, action: Array, generator: Array, constants: Array) -> tuple[float, bool]:
         earlier_x, earlier_y = _ray_end(state)
         _drive(state, action[0], action[1])
         _read(state, generator, constants[0] != 0.0)
@@ -99,7 +97,8 @@ def _ray_end(state: Array) -> tuple[float, float]:
 
 @jit
 def _wall_distance(state: Array, x: float, y: float) -> float:
-    return (state[WALL_X] - x) * state[WALL_COS] + (state[WALL_Y] - y) * state[WALL_SIN]
+    apart: float = (state[WALL_X] - x) * state[WALL_COS] + (state[WALL_Y] - y) * state[WALL_SIN]
+    return apart
 
 
 @jit
