@@ -97,7 +97,7 @@ def actor_of(policy: Policy) -> Any:
 def _kernel_place(task: Task) -> tuple[str, str] | type | None:
     """Module and entry point of a kernel of ours, or a user's class."""
     if not isinstance(task.env, str):
-        return getattr(task.env, "kernel", None) if isinstance(task.env, type) else None
+        return _own(task.env)
     spec = environment_spec(task.env)
     entry: Any = spec.entry_point
     if spec.additional_wrappers or entry is None:
@@ -108,7 +108,12 @@ def _kernel_place(task: Task) -> tuple[str, str] | type | None:
         if module.startswith(("gymnasium.envs.", "distes.envs.")):
             return (name, entry) if _exists(name) else None
         entry = load_env_creator(entry)
-    return getattr(entry, "kernel", None) if isinstance(entry, type) else None
+    return _own(entry)
+
+
+def _own(environment: Any) -> type | None:
+    """A class's kernel; not its parent's, whose steps it may have changed."""
+    return vars(environment).get("kernel") if isinstance(environment, type) else None
 
 
 def _load(name: str, entry: str) -> type:
