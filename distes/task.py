@@ -44,6 +44,9 @@ VERIFIED_PURE = frozenset(
 """Environments of Gymnasium and of distes whose instances carry nothing from one episode to
 the next, bit for bit; the tests verify each. Others are built anew for every episode."""
 
+LARGEST = 10_000_000
+"""Parameters of a policy that fits into what is sent with every generation."""
+
 
 @dataclass(frozen=True)
 class AnyTask(ABC):
@@ -312,9 +315,15 @@ class Task(AnyTask):
             raise UsageError(f"{self.name} needs a policy, for example distes.policies.Linear()")
         env = self.make_env()
         try:
-            return spec.build(env.observation_space, env.action_space)
+            policy = spec.build(env.observation_space, env.action_space)
         finally:
             env.close()
+        if policy.num_parameters > LARGEST:
+            raise UsageError(
+                f"the policy of {self.name} would have {policy.num_parameters:,} parameters, more "
+                f"than {LARGEST:,}: an observation has {policy.observation_size:,} numbers"
+            )
+        return policy
 
 
 @dataclass(frozen=True)
