@@ -31,7 +31,8 @@ from distes.evaluators.pool import Hand, Loss, Pool, lost_error
 from distes.evaluators.worker import Answer, Ready, Setup
 from distes.policies.base import Policy
 from distes.population import Evaluated, Population, RunKey, Status
-from distes.rollouts.base import ROW, lost_episode
+from distes.probes import report
+from distes.rollouts.base import ROW, empty_trace, lost_episode
 from distes.shield import shielded
 from distes.task import AnyTask, Task, environment_spec
 
@@ -180,7 +181,10 @@ class RayEvaluator:
             *(population.purpose, population.task is None, population.max_steps),
             population.records,
         )
-        cap = min(EPISODES_PER_CHUNK, max(1, INLINE_BYTES // self._bytes_per_episode(population)))
+        room = INLINE_BYTES - self._bytes_of_sums(population)
+        # Sums that do not travel inline by themselves do so least often from long chunks.
+        cap = (room if room > 0 else INLINE_BYTES) // self._bytes_per_episode(population)
+        cap = min(EPISODES_PER_CHUNK, max(1, cap))
         self._evaluations[evaluation.number] = evaluation
         self._dispatcher.submit(evaluation.number, evaluation.missing, kind, cap)
         if evaluation.missing:
@@ -464,6 +468,15 @@ class RayEvaluator:
         imposed = 0 if population.contexts is None else int(population.contexts.shape[1])
         info = len(task.log_info) if isinstance(task, Task) else 0
         return int(ROW.itemsize) + 8 * (max(imposed, task.num_contexts) + info)
+
+    def _bytes_of_sums(self, population: Population) -> int:
+        """Bytes of one node of sums: a chunk, being aligned, ships just one."""
+        task = self._task if population.task is None else population.task
+        if not isinstance(task, Task):
+            return 0
+        nothing = empty_trace(self._policy)
+        sums = report(population.probes, nothing, self._policy, population.frozen)
+        return sum(value.nbytes for value in sums.values())
 
 
 @dataclass(frozen=True)
