@@ -181,10 +181,8 @@ class RayEvaluator:
             *(population.purpose, population.task is None, population.max_steps),
             population.records,
         )
-        room = INLINE_BYTES - self._bytes_of_sums(population)
-        # Sums that do not travel inline by themselves do so least often from long chunks.
-        cap = (room if room > 0 else INLINE_BYTES) // self._bytes_per_episode(population)
-        cap = min(EPISODES_PER_CHUNK, max(1, cap))
+        own = self._task if population.task is None else population.task
+        cap = longest_chunk(population, own, self._policy)
         self._evaluations[evaluation.number] = evaluation
         self._dispatcher.submit(evaluation.number, evaluation.missing, kind, cap)
         if evaluation.missing:
@@ -463,21 +461,6 @@ class RayEvaluator:
         reference = self._references.pop((assignment.taken_from or 0, assignment.piece))
         del self._running[reference]
 
-    def _bytes_per_episode(self, population: Population) -> int:
-        task = self._task if population.task is None else population.task
-        imposed = 0 if population.contexts is None else int(population.contexts.shape[1])
-        info = len(task.log_info) if isinstance(task, Task) else 0
-        return int(ROW.itemsize) + 8 * (max(imposed, task.num_contexts) + info)
-
-    def _bytes_of_sums(self, population: Population) -> int:
-        """Bytes of one node of sums: a chunk, being aligned, ships just one."""
-        task = self._task if population.task is None else population.task
-        if not isinstance(task, Task):
-            return 0
-        nothing = empty_trace(self._policy)
-        sums = report(population.probes, nothing, self._policy, population.frozen)
-        return sum(value.nbytes for value in sums.values())
-
 
 @dataclass(frozen=True)
 class RayPending:
@@ -517,3 +500,26 @@ def _of_user(error: RayError) -> Exception:
         unwrapped: Exception = error.as_instanceof_cause()
         return unwrapped
     return RunFailed(f"a worker failed: {error}")
+
+
+def longest_chunk(population: Population, task: AnyTask, policy: Policy) -> int:
+    """Say how many episodes an answer that travels inline may hold.
+
+    Args:
+        population: what is evaluated.
+        task: on which.
+        policy: built for the task.
+    """
+    room, sums = INLINE_BYTES, 0
+    info: tuple[str, ...] = ()
+    if isinstance(task, Task):
+        nothing = report(population.probes, empty_trace(policy), policy, population.frozen)
+        # A chunk, being aligned, ships one node of sums.
+        sums = sum(value.nbytes for value in nothing.values())
+        info = task.log_info
+    if sums < INLINE_BYTES:
+        # Larger sums never travel inline; the fewer chunks the better.
+        room -= sums
+    imposed = 0 if population.contexts is None else int(population.contexts.shape[1])
+    each = int(ROW.itemsize) + 8 * (max(imposed, task.num_contexts) + len(info))
+    return min(EPISODES_PER_CHUNK, max(1, room // each))
