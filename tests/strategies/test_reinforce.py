@@ -306,6 +306,40 @@ def test_returns_that_are_all_alike_teach_nothing(baseline, base):
     assert likelier == 0.5
 
 
+ROUNDED = {
+    **SUMS,
+    "score_return": 0.1 * SUMS["score"] + 1e-17,
+    "score_square_return": 0.1 * SUMS["score_square"] + 1e-17,
+    "return_sum": np.array([1.0 - 1e-16]),
+    "return_square_sum": np.array([0.1 + 1e-16]),
+    "return_size": np.array([1.0]),
+}
+"""All returns 0.1, summed with rounding errors."""
+
+NEXT_TO_NOTHING = {
+    **SUMS,
+    "score_return": np.array([1e-17, -3e-17]),
+    "return_sum": np.array([1e-16]),
+    "return_square_sum": np.array([4e-33]),
+    "return_size": np.array([1.0]),
+}
+"""The same, less baselines that are right up to rounding."""
+
+
+@pytest.mark.parametrize(
+    ("sums", "settings"),
+    [
+        *((ROUNDED, {"baseline": baseline}) for baseline in BASELINES if baseline != "value"),
+        (ROUNDED, {"baseline": "batch_mean", "standardize": False}),
+        (ROUNDED, {"baseline": "variance_optimal", "standardize": False}),
+        (NEXT_TO_NOTHING, {}),
+        (NEXT_TO_NOTHING, {"standardize": False}),
+    ],
+)
+def test_rounding_errors_teach_nothing(sums, settings):
+    assert told(Reinforce(**settings), sums).parameters.tolist() == [1.0, 5.0]
+
+
 def test_returns_too_large_to_square_teach_nothing():
     with pytest.warns(Notice, match="leaves [0-9]+ of 20 episodes out"):
         likelier, _ = learnt({"better": 1e160}, generations=2)
