@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,14 @@ import pytest
 from test_search import StopAt, assert_same_run
 
 from distes import Search, Task
+from distes.distributions import Point
+from distes.evaluators.ray import EPISODES_PER_CHUNK, INLINE_BYTES, longest_chunk
 from distes.policies import Gaussian
-from distes.population import RunKey, Trace
+from distes.policies.softmax import Softmax
+from distes.population import Population, RunKey, Trace
 from distes.rollouts import Engines
-from distes.rollouts.base import PackedTraces
+from distes.rollouts.base import ROW, PackedTraces
+from distes.score_sums import ScoreSums
 from distes.strategies import DeepCEM, Reinforce, TabularCEM
 from distes.strategies.base import Strategy
 
@@ -119,6 +124,21 @@ def test_what_travels() -> None:
             value.nbytes for *_, sums in chunk.nodes for value in sums.values()
         )
     assert sizes[20] == sizes[60]
+
+
+def test_chunks_leave_room_for_sums() -> None:
+    """So that an answer travels inline with them; sums that never do shorten nothing."""
+    task, policy = Task("CartPole-v0"), Task("CartPole-v0").build_policy(Softmax())
+    plain = Population(Point(np.zeros(policy.num_parameters)), 5000)
+    assert longest_chunk(plain, task, policy) == EPISODES_PER_CHUNK
+    lengths = {}
+    for horizon in (1000, 4000, 100_000):
+        probed = replace(plain, probes=(ScoreSums(horizon=horizon),))
+        lengths[horizon] = longest_chunk(probed, task, policy)
+        sums = Engines("loop", task, policy).run(probed, RunKey(0, 0), 0, 1).nodes[0][2]
+        size = sum(value.nbytes for value in sums.values())
+        assert lengths[horizon] * ROW.itemsize + size <= INLINE_BYTES or size > INLINE_BYTES
+    assert 1 < lengths[4000] < lengths[1000] <= lengths[100_000]
 
 
 def test_traces_travel_as_their_numbers_alone() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from distes.errors import UsageError
 from distes.policies.base import Policy
 from distes.population import Episodes, Population, RunKey, Status, Trace
-from distes.probes import Node, fold, fold_chunk
+from distes.probes import Node, fold, fold_chunk, report
 from distes.task import AnyTask, Task
 from distes.types import Array, FloatArray, IntArray
 
@@ -175,12 +175,11 @@ def joined(chunks: Sequence[Chunk]) -> Chunk:
     first, last = chunks[0], chunks[-1]
     contexts = [chunk.contexts for chunk in chunks if chunk.contexts is not None]
     sums = [chunk.nodes[0][2] for chunk in chunks if chunk.nodes]
-    leaves = {name: np.stack([each[name] for each in sums]) for name in (sums[0] if sums else ())}
     return Chunk(
         start=first.start,
         stop=last.stop,
         rows=all_rows(chunks),
-        nodes=fold_chunk(first.start, last.stop, leaves) if leaves else [],
+        nodes=fold_chunk(first.start, sums),
         contexts=np.concatenate(contexts) if contexts else None,
         info={name: np.concatenate([chunk.info[name] for chunk in chunks]) for name in first.info},
         faults=[fault for chunk in chunks for fault in chunk.faults][:MAX_FAULTS],
@@ -245,16 +244,13 @@ def lost_episode(
     elif own.num_contexts:
         contexts = np.full((1, own.num_contexts), np.nan)
     nothing = empty_trace(policy)
-    leaves = {
-        name: np.asarray(value)[np.newaxis]
-        for probe in (population.probes if isinstance(own, Task) else ())
-        for name, value in probe.sums(nothing, policy, population.frozen).items()
-    }
+    probes = population.probes if isinstance(own, Task) else ()
+    sums = report(probes, nothing, policy, population.frozen)
     return Chunk(
         start=flat,
         stop=flat + 1,
         rows=rows,
-        nodes=fold_chunk(flat, flat + 1, leaves) if leaves else [],
+        nodes=fold_chunk(flat, [sums]) if sums else [],
         contexts=contexts,
         info={name: np.full(1, np.nan) for name in (own.log_info if isinstance(own, Task) else ())},
         traces=PackedTraces.of([nothing]) if population.records else None,

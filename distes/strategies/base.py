@@ -9,6 +9,7 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 
 from distes.policies.base import Policy
 from distes.population import Distribution, Episodes, Population, Trace
+from distes.task import AnyTask
 from distes.types import FloatArray, IntArray
 
 S = TypeVar("S")
@@ -16,6 +17,10 @@ S = TypeVar("S")
 
 class Problem(Protocol):
     """The services of a search to its strategy."""
+
+    @property
+    def task(self) -> AnyTask:
+        """What is to be solved."""
 
     @property
     def policy(self) -> Policy:

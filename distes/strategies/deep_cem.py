@@ -143,7 +143,7 @@ class DeepCEM(Sessions[DeepCEMState]):
         if count == 0:
             return state
         parameters, adam = state.parameters, state.adam
-        values = policy.log_prob(parameters, observations, choices, exact=False)
+        values = policy.log_prob(parameters, observations, choices)
         loss = -float(values.mean())
         shuffle = strategy_generator(problem.seed, _SHUFFLE, state.generation)
         for _ in range(self.epochs):
@@ -152,7 +152,7 @@ class DeepCEM(Sessions[DeepCEMState]):
                 batch = order[start : start + self.batch_size]
                 share = np.full(len(batch), 1.0 / len(batch))
                 gradient = policy.log_prob_grad(
-                    parameters, observations[batch], choices[batch], share, exact=False
+                    parameters, observations[batch], choices[batch], share
                 )
                 # As the usual fit has it: the penalty is divided by the batch, too.
                 gradient -= self.l2 * parameters / len(batch)
