@@ -9,12 +9,12 @@ import environments
 import numpy as np
 import pytest
 
+import distes
 from distes.analysis.return_plots import (
     MAX_COLUMNS,
     RETURN_BINS,
     draw_distribution,
     histograms,
-    plot_distribution,
 )
 from distes.cli import main
 from distes.errors import UsageError
@@ -168,4 +168,4 @@ def test_runs_without_returns_say_so(tmp_path: Path) -> None:
             observers=(AtOnce(),),
         )
     with pytest.raises(UsageError, match="no generation yet"):
-        plot_distribution(tmp_path / "young", tmp_path / "a.png")
+        distes.plot(tmp_path / "young", tmp_path / "a.png", over="returns")

@@ -12,9 +12,7 @@ from distes.analysis.figures import (
     COLOURS,
     STYLE,
     finish,
-    image,
     matplotlib,
-    save,
     thousands,
     title,
 )
@@ -34,20 +32,6 @@ OUTLIERS = 0.002
 """Share of the episodes at either end that may lie outside, if they would squeeze the rest."""
 
 
-def plot_distribution(path: str | Path, out: str | Path) -> None:
-    """Draw the distribution of returns into a file; see `draw_distribution`.
-
-    Args:
-        path: run directory.
-        out: image to write, ``.png``, ``.svg`` or ``.pdf``.
-
-    Raises:
-        UsageError: as `draw_distribution`, or the format is unknown.
-    """
-    place = image(out)
-    save(draw_distribution(path), place)
-
-
 def draw_distribution(path: str | Path) -> Figure:
     """Draw a histogram of episode returns for each generation, as a heat map.
 
@@ -61,7 +45,8 @@ def draw_distribution(path: str | Path) -> Figure:
         A matplotlib figure, 9 inches wide.
 
     Raises:
-        UsageError: matplotlib is missing, there is no generation yet, or all episodes failed.
+        UsageError: matplotlib is missing, there is no generation yet, there are no episodes,
+            or all failed.
     """
     from matplotlib.figure import Figure
 
@@ -69,6 +54,8 @@ def draw_distribution(path: str | Path) -> Figure:
     if run.generations.empty:
         raise UsageError(f"{run.path} has no generation yet: there is nothing to draw")
     generation, returns = run.returns()
+    if not len(returns):
+        raise UsageError(f"{run.path} holds no episodes: there is nothing to draw")
     valid = np.isfinite(returns)
     if not valid.any():
         raise UsageError(f"all {len(returns):,} episodes of {run.path} failed: there is no return")
