@@ -217,6 +217,7 @@ def test_bad_requests_are_refused(runs, tmp_path):
     for wrong, sentence in [
         (([one], tmp_path / "a.pgn"), r"'\.pgn': did you mean '\.png'"),
         (([one], tmp_path / "a"), r"unknown image format 'a'"),
+        (([one], tmp_path / ".png"), r"\.png' has no name before its format"),
         (([one], tmp_path / "a.png", "steps"), "did you mean 'env_steps'"),
         (([], tmp_path / "a.png"), "no run is given"),
         (([tmp_path / "none"], tmp_path / "a.png"), "there is no run directory"),

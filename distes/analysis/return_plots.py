@@ -28,6 +28,9 @@ MAX_COLUMNS = 150
 """Generations side by side; of longer runs neighbours share a column."""
 
 RETURN_BINS = 50
+MARGIN = 0.04
+"""Of the height, left free above and below the bins."""
+
 OUTLIERS = 0.002
 """Share of the episodes at either end that may lie outside, if they would squeeze the rest."""
 
@@ -130,7 +133,9 @@ def _heat(
     axes.grid(visible=False)
     # Generations are counted from 1 on an axis, as everywhere that people read.
     mesh = axes.pcolormesh(x + 1, y, shares.T, cmap=colours, norm=norm, rasterized=True)
-    axes.set_ylim(y[0], y[-1])
+    # Lines at the least and the greatest return are seen whole.
+    space = MARGIN * (y[-1] - y[0])
+    axes.set_ylim(y[0] - space, y[-1] + space)
     bar = figure.colorbar(mesh, ax=axes, pad=0.02, aspect=30)
     bar.set_label("share of the generation's episodes")
     bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
@@ -142,23 +147,41 @@ def _lines(axes: Axes, columns: Mapping[str, FloatArray], *, elites: bool) -> No
     from matplotlib.ticker import MaxNLocator
 
     x = columns["generation"] + 1
-    style: dict[str, Any] = {
-        "marker": "o" if len(x) == 1 else None,
-        # Seen on dark cells, too.
-        "path_effects": [patheffects.withStroke(linewidth=4, foreground="white")],
-    }
-    axes.plot(x, columns["episode_return_mean"], color=COLOURS[6], label="mean return", **style)
-    threshold = columns.get("elite_fitness_min")
-    if elites and threshold is not None and np.isfinite(threshold).any():
+    # Seen on dark cells, too.
+    stroke = [patheffects.withStroke(linewidth=4, foreground="white")]
+
+    def line(values: FloatArray, **more: Any) -> None:
+        alone = isolated(values)
         axes.plot(
             x,
-            threshold,
-            color=COLOURS[1],
-            linewidth=2.4,
-            label="elite threshold: least fitness of an elite",
-            **style,
+            values,
+            marker="o" if alone else None,
+            markersize=5,
+            markevery=alone,
+            path_effects=stroke,
+            **more,
         )
+
+    line(columns["episode_return_mean"], color=COLOURS[6], label="mean return")
+    threshold = columns.get("elite_fitness_min")
+    if elites and threshold is not None and np.isfinite(threshold).any():
+        label = "elite threshold: least fitness of an elite"
+        line(threshold, color=COLOURS[1], linewidth=2.4, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+
+
+def isolated(values: FloatArray) -> list[int]:
+    """Find the values without a neighbour, of which a line shows nothing.
+
+    Args:
+        values: (g,); NaN where there is none.
+
+    >>> isolated(np.array([1.0, np.nan, 2.0, 3.0, np.nan, 4.0]))
+    [0, 5]
+    """
+    there = np.concatenate([[False], np.isfinite(values), [False]])
+    found: list[int] = np.flatnonzero(there[1:-1] & ~there[:-2] & ~there[2:]).tolist()
+    return found
 
 
 def _in_returns(run: Run) -> bool:
