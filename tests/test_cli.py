@@ -335,7 +335,7 @@ def test_a_run_is_shown_line_by_line_and_can_be_evaluated(command: Command) -> N
 def test_replay_is_offered_where_there_is_something_to_see(command: Command) -> None:
     """And a function that makes environments is named as it was given."""
     code, out, _ = command(
-        "run cli_things:Base --workers 0 --population 4 --generations 1 --final-episodes 2"
+        "run cli_things:Base --workers 0 --population 20 --generations 1 --final-episodes 2"
     )
     assert code == 0
     assert "distes plot" in out

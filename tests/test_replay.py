@@ -90,11 +90,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             episodes=2,
             max_failed_fraction=1.0,
         ),
-        "hopeless": search(
-            folder / "hopeless",
-            Task(environments.painted, env_kwargs={"fail_above": -2.0}),
-            max_failed_fraction=1.0,
-        ),
         "moody": search(folder / "moody", Task(environments.Moody)),
         "function": search(folder / "function", FunctionTask(environments.sphere, 2)),
         "unseen": search(folder / "unseen", Task(environments.windy)),
@@ -348,7 +343,6 @@ def test_returns_that_differ_are_said(
         ("cartpole", "--out a.mp4 --best --candidate 1", "leave out candidate"),
         ("cartpole", "--out a.mp4 --best --generation 9", "no episodes of generation 9, counted"),
         ("cartpole", "--out a.mp4 --best --seed 3", "leave out seed"),
-        ("hopeless", "--out a.mp4 --best", "each candidate of"),
         ("emptied", "--out a.mp4 --generation 1 --candidate 1", "holds no episode of candidate 1"),
         ("emptied", "--out a.mp4 --best", "emptied holds no episodes"),
         ("cartpole", "--out s3://bucket/a.mp4", "is a URI: a video is written to a local path"),
@@ -456,6 +450,16 @@ def test_the_best_candidate_is_found(runs: dict[str, Path], tmp_path: Path) -> N
             assert seen.played.startswith(f"generation {best[0]} (")
             assert f"candidate {best[1]}, mean return {whole[best]:.10g} of " in seen.played
             assert seen.differences is None
+
+
+def test_there_is_no_best_of_those_that_failed(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = distes.load(runs["fragile"]).episodes
+    failed = rows[rows["status"] == "error"]
+    monkeypatch.setattr(distes.runs.reader.Run, "episodes", failed)
+    with pytest.raises(UsageError, match=r"each candidate of .*fragile has a failed episode"):
+        distes.replay(runs["fragile"], out=tmp_path / "a.mp4", best=True)
 
 
 def test_what_is_played_is_said_first(
