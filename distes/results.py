@@ -80,6 +80,13 @@ class Result:
     search: Search
     reevaluation: Reevaluation | None = None
 
+    def __repr__(self) -> str:
+        """Say what came out, without the parameters, which may be thousands."""
+        return (
+            f"Result(score={self.score.mean:.6g}, stopped={self.stopped!r}, "
+            f"path={str(self.path)!r})"
+        )
+
     def _repr_html_(self) -> str:
         """Show a notebook what came out."""
         return inline.html(self)

@@ -256,6 +256,12 @@ class Task(AnyTask):
         try:
             inspect.signature(make).bind(**self.env_kwargs)
         except TypeError as error:
+            if not self.env_kwargs:
+                raise UsageError(
+                    f"{self.name} makes no environment without arguments ({error}): give "
+                    "env_kwargs; a function of the parameters is searched from Python, as a "
+                    "distes.FunctionTask"
+                ) from None
             raise UsageError(
                 f"{self.name} does not accept env_kwargs {dict(self.env_kwargs)}: {error}"
             ) from None
