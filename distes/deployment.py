@@ -241,7 +241,7 @@ def parameters_at(
                 "the parameters of a contextual run depend on the context: give context, "
                 f"{size} number{'s' if size > 1 else ''}"
             )
-        one: FloatArray = distribution.draw(np.array([candidate]))[0]
+        one: FloatArray = distribution.draw(np.array([candidate]))[0].copy()
         return one
     contexts = given(context, size, name)
     drawn = distribution.draw(np.full(len(contexts), candidate), contexts)

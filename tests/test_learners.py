@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,15 @@ import pytest
 from test_search import StopAt, assert_same_run
 
 from distes import Search, Task
-from distes.policies import Gaussian
-from distes.population import RunKey, Trace
+from distes.distributions import Gaussian as Distributed
+from distes.evaluators.serial import SerialEvaluator
+from distes.evaluators.worker import Answer
+from distes.policies import Gaussian, Linear
+from distes.population import RECORDS, Population, RunKey, Trace
+from distes.probes import ObservationMoments
+from distes.randomness import noise_key
 from distes.rollouts import Engines
-from distes.rollouts.base import PackedTraces
+from distes.rollouts.base import Chunk, PackedTraces
 from distes.strategies import DeepCEM, Reinforce, TabularCEM
 from distes.strategies.base import Strategy
 
@@ -126,11 +133,84 @@ def test_traces_travel_as_their_numbers_alone() -> None:
         Trace(np.zeros(600), np.ones((t, 4)), np.ones(t, np.int64), np.ones(t), np.ones(4))
         for t in (3, 200, 17)
     ]
-    packed = PackedTraces.of(traces)
-    sizes = [each.nbytes for each in vars(packed).values()]
-    assert sum(sizes) == 220 * (4 + 1 + 1) * 8 + 3 * (8 + 32)
-    again = packed.unpacked(np.zeros((3, 600)))
-    for one, other in zip(traces, again, strict=True):
-        assert np.array_equal(one.observations, other.observations)
-        assert np.array_equal(one.actions, other.actions)
-        assert np.array_equal(one.last_observation, other.last_observation)
+    for records in (RECORDS, ("observations", "actions")):
+        packed = PackedTraces.of(traces, records)
+        sent = pickle.dumps(packed.bare(), 5)
+        each = 8 * (4 + 1 + 1) if records is RECORDS else 8 * (4 + 1)
+        last = 32 if records is RECORDS else 0
+        assert len(sent) <= 220 * each + 3 * (last + 8) + 120
+        arrived = PackedTraces.of_bare(pickle.loads(sent))  # noqa: S301 - made just now
+        again = arrived.unpacked(np.zeros((3, 600)))
+        for one, other in zip(traces, again, strict=True):
+            assert np.array_equal(one.observations, other.observations)
+            assert np.array_equal(one.actions, other.actions)
+            assert other.actions.dtype == np.int64
+            if records is RECORDS:
+                assert np.array_equal(one.rewards, other.rewards)
+                assert np.array_equal(one.last_observation, other.last_observation)
+            else:
+                assert len(other.rewards) == 0
+                assert other.last_observation is None
+
+
+def test_chunks_arrive_as_they_were() -> None:
+    """Bare or not, a chunk says the same: rows, sums, contexts, info, faults, traces."""
+    task = Task(
+        environments.Walk,
+        context="uniform",
+        context_low=(0.0,),
+        context_high=(2.0,),
+        env_kwargs={"fail_above": 1.0},
+        log_info=("distance",),
+    )
+    policy = task.build_policy(Linear())
+    population = Population(
+        Distributed(np.zeros(3), np.ones(3), noise_key(1, 0)),
+        11,
+        probes=(ObservationMoments(np.zeros(2)),),
+        records=RECORDS,
+    )
+    engine = Engines("loop", task, policy)
+    for start, stop in ((0, 11), (3, 4)):
+        chunk = engine.run(population, RunKey(0, 0), start, stop)
+        sent = pickle.dumps(chunk.bare(), 5)
+        again = Chunk.of_bare(pickle.loads(sent))  # noqa: S301 - made just now
+        assert again.rows.dtype == chunk.rows.dtype
+        assert again.rows.tobytes() == chunk.rows.tobytes()
+        assert (again.start, again.stop, again.faults) == (start, stop, chunk.faults)
+        assert np.array_equal(again.contexts, chunk.contexts)
+        assert np.array_equal(again.info["distance"], chunk.info["distance"], equal_nan=True)
+        for (level, index, sums), other in zip(chunk.nodes, again.nodes, strict=True):
+            assert (level, index, list(sums)) == (*other[:2], list(other[2]))
+            assert all(np.array_equal(sums[name], other[2][name]) for name in sums)
+        for field in fields(PackedTraces):
+            one, other = (getattr(each.traces, field.name) for each in (chunk, again))
+            assert one.dtype == other.dtype
+            assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("episodes_a_chunk", [6, 100])
+def test_deep_cem_sends_its_elites_and_64_bytes_an_episode(episodes_a_chunk: int) -> None:
+    """Observations and choices of elites, 40 bytes a step, are its share; pickled answers."""
+    strategy = DeepCEM()
+    problem = Search("CartPole-v0", strategy=strategy, workers=0).check()
+    population = strategy.ask(problem, strategy.init(problem))
+    engines, sent, shares = Engines("loop", problem.task, problem.policy), 0, 0
+    problem.evaluator = SerialEvaluator(problem.task, problem.policy, "loop")
+    submit = problem.evaluator.submit
+
+    def counted(population: Population, key: RunKey) -> Any:
+        nonlocal sent, shares
+        total = population.num_episodes
+        for start in range(0, total, episodes_a_chunk):
+            chunk = engines.run(population, key, start, min(start + episodes_a_chunk, total))
+            sent += len(pickle.dumps(Answer(chunk, 0.25).bare(), 5))
+            if chunk.traces is not None:
+                shares += 40 * int(chunk.rows["episode_length"].sum())
+        return submit(population, key)
+
+    problem.evaluator.submit = counted  # type: ignore[method-assign]
+    episodes = problem.evaluator.submit(population, RunKey(0, 0)).result().episodes
+    strategy.tell(problem, strategy.init(problem), population, episodes)
+    assert shares > 0
+    assert sent - shares <= 64 * 100

@@ -138,7 +138,7 @@ class LoopEngine:
             contexts=contexts,
             info=info,
             faults=faults,
-            traces=PackedTraces.of(traces) if population.records else None,
+            traces=PackedTraces.of(traces, population.records) if population.records else None,
         )
 
     def _see(self, observation: Any) -> FloatArray:
@@ -199,12 +199,11 @@ class _Episode:
         info: dict[str, Any],
     ) -> dict[str, Any]:
         """Run one episode after its reset; returns the final info."""
-        act = self._policy.bind(parameters)
         generator = policy_generator(seed) if self._policy.stochastic else None
+        parameters = parameters.copy()  # a policy may write into its own
         if self._records:
-            return self._recorded(
-                env, self._choosing(parameters, act), generator, observation, info
-            )
+            return self._recorded(env, self._choosing(parameters), generator, observation, info)
+        act = self._policy.bind(parameters)
         see, step = self._see, env.step
         total = 0.0
         terminated = truncated = False
@@ -218,11 +217,11 @@ class _Episode:
         self._finish(total, steps, terminated, truncated)
         return info
 
-    def _choosing(self, parameters: FloatArray, act: Act) -> tuple[Act, Callable[[Any], Any]]:
+    def _choosing(self, parameters: FloatArray) -> tuple[Act, Callable[[Any], Any]]:
         """What is recorded as an action, and what makes an action of it."""
         if isinstance(self._policy, Sampler):
             return cast("Act", self._policy.choose(parameters)), self._policy.decode
-        return act, lambda action: action
+        return self._policy.bind(parameters), lambda action: action
 
     def _recorded(
         self,
