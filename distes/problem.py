@@ -128,9 +128,9 @@ class SearchProblem:
         """Give what was seen and done in chosen episodes.
 
         They are run again by the workers, from their seeds: an episode is the same whoever
-        runs it. No budget counts that. Those that failed are not tried again, and give
-        traces without steps; so do those that went otherwise than before, of which a
-        Notice tells.
+        runs it. No budget counts that, and only its events are logged. Those that failed
+        are not tried again, and give traces without steps; so do those that went otherwise
+        than before, of which a Notice tells.
 
         Args:
             population: the generation's own.

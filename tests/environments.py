@@ -441,3 +441,19 @@ class Blinking(Walk):
         if self.blinks and self.t == 5:
             observation = np.full(2, np.inf, np.float32)
         return observation, *rest
+
+
+class Tiring(Walk):
+    """Fails at chosen resets of its process, counted from 1."""
+
+    resets = 0
+
+    def __init__(self, fails: tuple[int, ...]) -> None:
+        super().__init__()
+        self.fails = fails
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        Tiring.resets += 1
+        if Tiring.resets in self.fails:
+            raise RuntimeError(f"tired of reset {Tiring.resets}")
+        return super().reset(seed=seed, options=options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import signal
@@ -16,6 +17,7 @@ from test_search import StopAt, assert_same_run
 
 from distes import Search, Task
 from distes.distributions import Gaussian as Distributed
+from distes.errors import Notice
 from distes.evaluators.serial import SerialEvaluator
 from distes.evaluators.worker import Answer
 from distes.policies import Gaussian, Linear
@@ -24,6 +26,7 @@ from distes.probes import ObservationMoments
 from distes.randomness import noise_key
 from distes.rollouts import Engines
 from distes.rollouts.base import Chunk, PackedTraces
+from distes.runs.reader import load
 from distes.strategies import DeepCEM, Reinforce, TabularCEM
 from distes.strategies.base import Strategy
 
@@ -109,6 +112,24 @@ def test_a_killed_worker_does_not_change_what_is_learnt(
     run("ray", tmp_path / "once", 2)
     assert (tmp_path / "once").exists(), "no worker was killed"
     assert_same_run(tmp_path / "ray", tmp_path / "serial")
+
+
+def test_what_happens_to_elites_that_run_again_is_logged(tmp_path: Path) -> None:
+    """Faults of a second run are events of its generation; no episode is logged twice."""
+    environments.Tiring.resets = 0
+    task = Task(environments.Tiring, env_kwargs={"fails": (12,)})
+    strategy = DeepCEM(percentile=80.0)
+    settings: dict[str, Any] = {"population": 10, "generations": 1, "final_episodes": 3}
+    settings |= {"heldout_episodes": 2, "workers": 0, "out": tmp_path / "run"}
+    with pytest.warns(Notice, match="1 of 2 episodes went otherwise"):
+        Search(task, strategy=strategy, **settings).run()
+    run = load(tmp_path / "run")
+    assert (run.episodes["status"] == "ok").all()
+    assert len(run.episodes) == 10
+    lines = (tmp_path / "run" / "events.jsonl").read_text().splitlines()
+    faults = [event for event in map(json.loads, lines) if event["kind"] == "episode_error"]
+    assert [(each["generation"], each["purpose"]) for each in faults] == [(0, "search")]
+    assert "tired of reset 12" in faults[0]["traceback"]
 
 
 def test_what_travels() -> None:

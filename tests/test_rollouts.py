@@ -288,7 +288,7 @@ def test_a_policy_may_write_into_its_parameters() -> None:
             return built
 
     for records in ((), RECORDS):
-        point = Point(np.full(5, 0.3))
+        point = Point(np.random.default_rng(0).normal(size=10))
         population = Population(point, 2, episodes=2, records=records)
         chunks = [
             engine_for(Task("CartPole-v1"), policy)[0].run(population, KEY, 0, 4)
