@@ -32,7 +32,7 @@ from distes.evaluators.worker import Answer, Ready, Setup
 from distes.policies.base import Policy
 from distes.population import Evaluated, Population, RunKey, Status
 from distes.probes import report
-from distes.rollouts.base import ROW, empty_trace, lost_episode
+from distes.rollouts.base import ROW, Bare, empty_trace, lost_episode
 from distes.shield import shielded
 from distes.task import AnyTask, Task, environment_spec
 
@@ -268,19 +268,20 @@ class RayEvaluator:
             f"episode{'s' * (episodes != 1)} to run again, with the same seeds"
         )
 
-    def _received(self, reference: Any, value: Ready | Answer) -> None:
+    def _received(self, reference: Any, value: Ready | Bare) -> None:
         if isinstance(value, Ready):
             with self._closing_at_fault():
                 hand = self._workers.joined(reference, value)
             self._dispatcher.join(hand.number)
             return
+        chunk, seconds = Answer.of_bare(value)
         hand, piece = self._running.pop(reference)
         del self._references[hand.number, piece]
-        first = self._dispatcher.done(hand.number, piece, value.seconds, time.monotonic())
+        first = self._dispatcher.done(hand.number, piece, seconds, time.monotonic())
         evaluation = self._evaluations.get(piece.work)
         if first and evaluation is not None:
-            evaluation.busy_s += value.seconds
-            self._place(evaluation, PlacedChunk(value.chunk, piece.attempt, hand.number, hand.node))
+            evaluation.busy_s += seconds
+            self._place(evaluation, PlacedChunk(chunk, piece.attempt, hand.number, hand.node))
         if hand.number in self._retiring and self._dispatcher.resting(hand.number):
             self._leave(hand)
 

@@ -151,7 +151,7 @@ class LoopEngine:
             contexts=contexts,
             info=info,
             faults=faults,
-            traces=PackedTraces.of(traces) if population.records else None,
+            traces=PackedTraces.of(traces, population.records) if population.records else None,
         )
 
     def _see(self, observation: Any) -> FloatArray:
@@ -215,6 +215,7 @@ class _Episode:
     ) -> dict[str, Any]:
         """Run one episode after its reset; returns the final info."""
         generator = policy_generator(seed) if self._policy.stochastic else None
+        parameters = parameters.copy()  # a policy may write into its own
         if self._records:
             return self._recorded(env, self._choosing(parameters), generator, observation, info)
         act = self._policy.bind(parameters)

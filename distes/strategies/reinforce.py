@@ -83,7 +83,8 @@ class Reinforce(Strategy[ReinforceState]):
             ``per_time_step`` means and a linear ``value`` function of the generation
             before; ``variance_optimal`` makes each parameter's squared terms least, step by
             step.
-        standardize: subtract the mean of the returns and divide by their deviation.
+        standardize: divide by the deviation of the returns; with a baseline, subtract what
+            it leaves of their mean, too.
         entropy_bonus: weight of the policy's entropy in what is climbed, >= 0.
         horizon: time steps that the per_time_step baseline tells apart, at most as many as
             an episode may have.
@@ -218,7 +219,9 @@ class Reinforce(Strategy[ReinforceState]):
     def _gradient(self, sums: Mapping[str, FloatArray], returns: Returns) -> FloatArray:
         """Sum over the generation of scores times returns less the baseline, (d,)."""
         score, score_return = sums["score"], sums["score_return"]
-        centered = self.standardize or self.baseline in ("batch_mean", "variance_optimal")
+        centered = self.baseline in ("batch_mean", "variance_optimal") or (
+            self.standardize and self.baseline != "none"
+        )
         gradient: FloatArray
         if returns.spread(centered) <= returns.rounding:
             # Without this Adam would walk as far on rounding errors as on anything else.

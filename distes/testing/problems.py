@@ -10,7 +10,7 @@ import numpy as np
 
 from distes.errors import UsageError
 from distes.policies.direct import DirectPolicy
-from distes.population import Distribution, Episodes, Population, RunKey, Status, Trace
+from distes.population import RECORDS, Distribution, Episodes, Population, RunKey, Status, Trace
 from distes.probes import fold, fold_chunk, report
 from distes.randomness import context_uniform
 from distes.strategies.base import Strategy
@@ -91,7 +91,11 @@ class FunctionProblem:
         return False
 
     def trajectories(
-        self, population: Population, episodes: Episodes, rows: IntArray
+        self,
+        population: Population,
+        episodes: Episodes,
+        rows: IntArray,
+        records: tuple[str, ...] = RECORDS,
     ) -> list[Trace]:
         """Refuse: an episode is one call of a function."""
         raise UsageError("a problem made of a function has no trajectories")

@@ -17,7 +17,7 @@ from distes.policies.gaussian import Gaussian
 from distes.policies.sigmoid import Sigmoid
 from distes.policies.softmax import Softmax
 from distes.policies.tabular import Tabular
-from distes.population import Population, RunKey, Trace
+from distes.population import RECORDS, Population, RunKey, Trace
 from distes.score_sums import ScoreSums, returns_to_go, value_features
 from distes.strategies.reinforce import BASELINES, Reinforce, Returns
 from distes.testing.problems import episodes_of
@@ -28,7 +28,11 @@ KEY = RunKey(3, 0)
 
 def evaluated(policy, parameters, probe, size=7, frozen=None, records=False):
     population = Population(
-        Point(parameters), size, probes=(probe,), frozen=frozen or {}, records=records
+        Point(parameters),
+        size,
+        probes=(probe,),
+        frozen=frozen or {},
+        records=RECORDS if records else (),
     )
     return SerialEvaluator(TASK, policy, "loop").submit(population, KEY).result()
 
