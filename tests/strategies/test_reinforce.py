@@ -158,7 +158,8 @@ GRADIENTS = [
     ({"baseline": "batch_mean"}, [10.0 - 3 * 2, 4.0 + 3 * 1]),
     ({"baseline": "variance_optimal"}, [10.0 - 3 * 2, 4.0 + 2 * 1]),
     ({"baseline": "per_time_step"}, [10.0, 4.0]),
-    ({"baseline": "none", "standardize": True}, [(10.0 - 3 * 2) / 2, (4.0 + 3) / 2]),
+    ({"baseline": "none", "standardize": True}, [10.0 / 2, 4.0 / 2]),
+    ({"baseline": "batch_mean", "standardize": True}, [(10.0 - 3 * 2) / 2, (4.0 + 3) / 2]),
     ({"baseline": "none", "entropy_bonus": 2.0}, [11.0, 4.5]),
 ]
 
@@ -295,7 +296,10 @@ def test_the_better_arm_becomes_likelier(baseline, optimiser):
     assert likelier > 0.6
 
 
-@pytest.mark.parametrize("baseline", BASELINES)
+SOME_BASELINE = [baseline for baseline in BASELINES if baseline != "none"]
+
+
+@pytest.mark.parametrize("baseline", SOME_BASELINE)
 def test_a_large_offset_does_not_hide_the_difference(baseline):
     """From the second generation on sums are about the mean of the first."""
     likelier, _ = learnt({"base": 1e8}, baseline=baseline, learning_rate=0.2)
@@ -303,7 +307,7 @@ def test_a_large_offset_does_not_hide_the_difference(baseline):
 
 
 @pytest.mark.parametrize("base", [0.1, 1e8 + 0.1])
-@pytest.mark.parametrize("baseline", BASELINES)
+@pytest.mark.parametrize("baseline", SOME_BASELINE)
 def test_returns_that_are_all_alike_teach_nothing(baseline, base):
     """Otherwise Adam walks as far on their rounding errors as on anything else."""
     likelier, _ = learnt({"better": 0.0, "base": base}, baseline=baseline)
@@ -333,7 +337,7 @@ NEXT_TO_NOTHING = {
 @pytest.mark.parametrize(
     ("sums", "settings"),
     [
-        *((ROUNDED, {"baseline": baseline}) for baseline in BASELINES if baseline != "value"),
+        *((ROUNDED, {"baseline": baseline}) for baseline in SOME_BASELINE if baseline != "value"),
         (ROUNDED, {"baseline": "batch_mean", "standardize": False}),
         (ROUNDED, {"baseline": "variance_optimal", "standardize": False}),
         (NEXT_TO_NOTHING, {}),

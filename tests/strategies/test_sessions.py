@@ -35,6 +35,8 @@ def test_elites_from_the_percentile_on():
     tied = np.full(4, 200.0)
     assert elite_sessions(tied, 70, "at_least").tolist() == [0, 1, 2, 3]
     assert elite_sessions(tied, 70, "above").tolist() == []
+    # More than half are the best there is: these, then.
+    assert elite_sessions(np.array([0.0, 1, 1, 0, 1]), 50, "above").tolist() == [1, 2, 4]
     assert elite_sessions(np.full(3, np.nan), 70, "at_least").tolist() == []
 
 
@@ -285,7 +287,9 @@ def test_elites_that_are_all_are_told_of():
 @pytest.mark.parametrize("strategy", [DeepCEM(), TabularCEM()])
 def test_common_seeds_and_one_start_of_one_episode_are_refused(strategy):
     env = "FrozenLake-v1" if isinstance(strategy, TabularCEM) else "CartPole-v0"
-    with pytest.raises(UsageError, match=r"common_seeds makes all sessions of .*_cem the same"):
+    with pytest.raises(
+        UsageError, match=r"common_seeds gives all candidates .* and .*_cem tries one policy"
+    ):
         Search(env, strategy=strategy, common_seeds=True, workers=0).check()
     same = replace(strategy, same_start=True)
     with pytest.raises(UsageError, match="episodes is 1"):
