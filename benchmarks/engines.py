@@ -75,7 +75,7 @@ def engines(env: str, label: str) -> dict[str, Any]:
         return int(engine.run(population, KEY, 0, population.size).rows["episode_length"].sum())
 
     one, other = (engine.run(small, KEY, 0, 32).rows for engine in (slow, fast))
-    batches, conditions = fast._ready(), fast._conditions(large)
+    batches, conditions = fast._ready(), fast._conditions(large, None)
     seeds = large.seeds(KEY, 0, large.size)
     parameters, rows = large.distribution.draw(np.arange(large.size)), np.arange(large.size)
     resets = batches.reset(seeds, None)

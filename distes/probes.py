@@ -116,6 +116,35 @@ def fold_chunk(start: int, reports: Iterable[Sums]) -> list[Node]:
     return folding.nodes
 
 
+def fold_rows(start: int, leaves: Mapping[str, FloatArray]) -> list[Node]:
+    """Fold reports that lie in arrays, as `fold_chunk` folds them one by one.
+
+    >>> [node[:2] for node in fold_rows(3, {"count": np.ones((6, 1))})]
+    [(0, 3), (2, 1), (0, 8)]
+
+    Args:
+        start: flat number of the first episode.
+        leaves: by name, (m, ...): one row per episode.
+
+    Returns:
+        The nodes, in episode order.
+    """
+    nodes: list[Node] = []
+    at, stop = start, start + len(next(iter(leaves.values())))
+    while at < stop:
+        alignment = (at & -at).bit_length() - 1 if at else stop.bit_length()
+        level = min(alignment, (stop - at).bit_length() - 1)
+        sums = {}
+        for name, rows in leaves.items():
+            stack = rows[at - start : at - start + (1 << level)]
+            while len(stack) > 1:
+                stack = stack[0::2] + stack[1::2]
+            sums[name] = stack[0]
+        nodes.append((level, at >> level, sums))
+        at += 1 << level
+    return nodes
+
+
 def fold(nodes: Iterable[Node], num_episodes: int) -> dict[str, FloatArray]:
     """Add nodes that together cover all episodes, in the order of the tree.
 
