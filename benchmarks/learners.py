@@ -15,7 +15,7 @@ import json
 import multiprocessing
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,7 +25,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from common import RESULTS, keep
 
+from distes import Result, Search, Task
 from distes.configuration import from_config, read_toml
+from distes.evaluators.serial import SerialEvaluator
+from distes.population import Purpose, RunKey
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 BLUE, GREY = "#0072B2", "0.45"
@@ -75,6 +78,7 @@ def one(job: tuple[str, int]) -> dict[str, Any]:
             "score": result.score.mean,
             "low": result.score.low,
             "high": result.score.high,
+            "score_at_own_limit": at_own_limit(search, result),
             "best_mean": max(curve),
             "last_mean": curve[-1],
             "confirmed": AIMS[name].least if "confirmed" in result.stopped else None,
@@ -86,6 +90,17 @@ def one(job: tuple[str, int]) -> dict[str, Any]:
             "population": int(frame["episodes"].iloc[0]),
             "curve": curve,
         }
+
+
+def at_own_limit(search: Search, result: Result) -> float | None:
+    """Score where the environment's own step limit holds; None where it held anyway."""
+    task = search.task
+    if not isinstance(task, Task) or task.max_episode_steps is None:
+        return None
+    evaluator = SerialEvaluator(Task(task.env), search.built_policy(), "loop")
+    solution = replace(result.solution, episodes=100, purpose=Purpose.TEST)
+    returns = evaluator.submit(solution, RunKey(search.seed, 0)).result().episodes.episode_return
+    return float(returns.mean())
 
 
 def draw(axes: Any, aim: Aim, rows: list[dict[str, Any]]) -> None:
