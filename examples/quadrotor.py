@@ -2,6 +2,9 @@
 
 `distes run quadrotor:Quadrotor-v0` from this folder searches from the command line. The
 guide to kernels is docs/kernels.md.
+
+A controller with gains set by hand (place to angle to torque), which never crashes, gets 446
+of 500; rotors that always give the thrust of hovering are blown away.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ INERTIA_PER_KG = 0.02  # m²
 DRAG = 0.5  # of the air's velocity relative to the quadrotor, 1/s
 GUST_STEPS = 50
 ROOM_M = 4.0
+CRASH = 100.0
+EFFORT = 0.2
 
 X, Y, ANGLE, VX, VY, TURN, WIND_X, WIND_Y, STEPS = range(9)
 """Places in the state of the kernel."""
@@ -44,7 +49,7 @@ class Flight(Kernel):
 
     @staticmethod
     def reset(state: Array, generator: Array, context: Array, constants: Array) -> None:
-        state[X], state[Y] = uniform(generator, -2.0, 2.0), uniform(generator, -2.0, 2.0)
+        state[X], state[Y] = uniform(generator, -1.0, 1.0), uniform(generator, -1.0, 1.0)
         state[ANGLE] = uniform(generator, -0.5, 0.5)
         blow(state, generator, constants[0])
 
@@ -60,7 +65,8 @@ class Flight(Kernel):
         if state[STEPS] % GUST_STEPS == 0.0:
             blow(state, generator, constants[0])
         over = max(abs(state[X]), abs(state[Y])) > ROOM_M or abs(state[ANGLE]) > math.pi / 2
-        return 0.0 if over else 1.0 / (1.0 + square_distance(state)), over
+        effort = EFFORT * (action[0] * action[0] + action[1] * action[1])
+        return -CRASH if over else 1.0 / (1.0 + square_distance(state)) - effort, over
 
     @staticmethod
     def inform(state: Array, constants: Array, info: Array) -> None:
@@ -102,7 +108,8 @@ class Quadrotor(gym.Env[Any, Any]):
     The observation is the place relative to the goal (m), the angle (rad), and their
     velocities; the wind is felt, not seen. An action is what each rotor adds to the thrust
     that hovering takes, from -1 (off) to 1 (double). A step is worth 1/(1 + d²) at distance
-    d, and the flight is over where it leaves the room or tips over.
+    d, less what the actions cost; leaving the room or tipping over ends the flight and
+    costs 100.
 
     Args:
         wind: greatest horizontal velocity of a gust, m/s; a quarter of it vertically.
@@ -120,7 +127,7 @@ class Quadrotor(gym.Env[Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         super().reset(seed=seed)
-        self.x, self.y = self.np_random.uniform(-2.0, 2.0), self.np_random.uniform(-2.0, 2.0)
+        self.x, self.y = self.np_random.uniform(-1.0, 1.0), self.np_random.uniform(-1.0, 1.0)
         self.angle = self.np_random.uniform(-0.5, 0.5)
         self.vx = self.vy = self.turn = 0.0
         self.steps = 0
@@ -144,7 +151,8 @@ class Quadrotor(gym.Env[Any, Any]):
             self._blow()
         over = max(abs(self.x), abs(self.y)) > ROOM_M or abs(self.angle) > math.pi / 2
         squared = self.x * self.x + self.y * self.y
-        reward = 0.0 if over else 1.0 / (1.0 + squared)
+        effort = EFFORT * (left * left + right * right)
+        reward = -CRASH if over else 1.0 / (1.0 + squared) - effort
         return self._observation(), reward, over, False, {"distance": math.sqrt(squared)}
 
     def render(self) -> Any:
@@ -171,24 +179,29 @@ class Quadrotor(gym.Env[Any, Any]):
 
 
 if __name__ != "__main__" and "Quadrotor-v0" not in gym.registry:
-    gym.register("Quadrotor-v0", entry_point=f"{__name__}:Quadrotor", max_episode_steps=500)
+    gym.register(
+        "Quadrotor-v0",
+        entry_point=f"{__name__}:Quadrotor",
+        max_episode_steps=500,
+        reward_threshold=450,
+    )
 
 
-def main(generations: int = 60, workers: int | None = 0, out: Path | None = None) -> Any:
+def main(generations: int = 100, workers: int | None = 0, out: Path | None = None) -> Any:
     # By its name, under which other processes and the cache of machine code find it.
     env = "quadrotor:Quadrotor-v0"
     print(assert_kernel_matches(Flight, env, distes.policies.Linear(), episodes=200))
     result = distes.Search(
-        distes.Task(env, log_info=("distance",)),
+        distes.Task(env, fitness="cvar:0.25", log_info=("distance",)),
         strategy=distes.strategies.CEM(),
         population=200,
-        episodes=5,
-        normalize_observations=False,
+        episodes=20,
         generations=generations,
         workers=workers,
         out=out,
     ).run()
-    print(f"mean return {result.score} of 500 on unseen winds")
+    score = result.score
+    print(f"{result.stopped}: {score.mean:.1f} of 500 over {score.episodes} unseen flights")
     return result
 
 

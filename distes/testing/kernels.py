@@ -346,12 +346,12 @@ class _Pair:
     ) -> _Difference | None:
         """The first difference in what was seen, done and paid."""
         length = min(len(ours.rewards), len(theirs.rewards))
-        # Sorted by step, then in the order in which they come about.
+        # Sorted by step; within it what is seen goes before what is paid for it.
         found: list[tuple[int, int, _Difference]] = []
         compared = [
             ("action", _flat(ours.actions), _flat(theirs.actions), 1),
-            ("reward", _flat(ours.rewards), _flat(theirs.rewards), 1),
             ("observation", _seen(ours), _seen(theirs), 0),
+            ("reward", _flat(ours.rewards), _flat(theirs.rewards), 1),
         ]
         for order, (what, left, right, late) in enumerate(compared):
             count = length + 1 - late
