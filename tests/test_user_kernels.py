@@ -25,6 +25,7 @@ from distes.testing import assert_kernel_matches
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 LINEAR = policies.Linear()
+EDGE = 2.0
 
 
 class Slide(Kernel):
@@ -50,7 +51,7 @@ class Slide(Kernel):
         state[1] += 0.1 * (action[0] + wind)
         state[0] += 0.1 * state[1]
         state[2] += 1.0
-        return -abs(state[0]), abs(state[0]) > 2.0
+        return -abs(state[0]), abs(state[0]) > EDGE
 
     @staticmethod
     def inform(state: Array, constants: Array, info: Array) -> None:
@@ -76,7 +77,7 @@ class Sledge(gym.Env[Any, Any]):
         wind = self.np_random.uniform(-self.wind, self.wind)
         self.speed += 0.1 * (float(action[0]) + wind) / self.mass
         self.place += 0.1 * self.speed
-        over = abs(self.place) > 2.0
+        over = abs(self.place) > EDGE
         return self.seen(), -abs(self.place), over, False, {"place": self.place}
 
     def seen(self) -> Any:
@@ -304,7 +305,7 @@ def test_a_kernel_in_a_script_runs_uncached(tmp_path: Path) -> None:
         "from typing import Any\n"
         "import gymnasium as gym\nimport numpy as np\nimport distes\n"
         "from distes.kernels.base import Array, Kernel, rounded, uniform\n"
-        f"{body}\n"
+        f"EDGE = {EDGE}\n{body}\n"
         "task = distes.Task(Sledge, max_episode_steps=50)\n"
         "search = distes.Search(task, generations=2, workers=0, final_episodes=2, out='run')\n"
         "print(search.resolved_engine(), len(search.run().run.generations))\n",
@@ -327,6 +328,23 @@ def test_importing_distes_loads_no_numba() -> None:
     code = "import sys, distes, distes.testing, distes.kernels; print('numba' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_number_from_another_module_makes_other_machine_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If wrong: the machine code of the number that was goes on."""
+    from distes.kernels.build import compiled_before, program
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    task = distes.Task(Sledge, max_episode_steps=50)
+    actor = kernels.actor_of(task.build_policy(LINEAR))
+    assert not compiled_before(Slide, actor)
+    program.__globals__["_program"].cache_clear()
+    program(Slide, actor)
+    assert compiled_before(Slide, actor)
+    monkeypatch.setattr(sys.modules[__name__], "EDGE", 3.0)
+    assert not compiled_before(Slide, actor)
 
 
 def test_covers_is_a_cheap_question() -> None:
