@@ -161,8 +161,10 @@ def _folder(
     digest = hashlib.sha256(text.encode())
     for part in (numba.__version__, np.__version__, platform.python_version()):
         digest.update(part.encode())
-    for file in sorted(_files([kernel, choose, decode])):
+    files, numbers = _reached([kernel, choose, decode])
+    for file in sorted(files):
         digest.update(Path(file).read_bytes())
+    digest.update(repr(sorted(numbers)).encode())
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base) / "distes" / "kernels" / digest.hexdigest()[:16]
     try:
@@ -172,9 +174,13 @@ def _folder(
     return folder if os.access(folder, os.W_OK) else None
 
 
-def _files(parts: list[Any]) -> set[str]:
-    """Files of all modules whose functions or numbers a kernel reaches."""
+def _reached(parts: list[Any]) -> tuple[set[str], set[str]]:
+    """Files of all modules whose functions a kernel reaches, and numbers that it is made with.
+
+    A number may come from a module whose file is not among those.
+    """
     found: set[str] = set()
+    numbers: set[str] = set()
     todo: list[Any] = []
     for part in parts:
         if isinstance(part, type):
@@ -200,7 +206,9 @@ def _files(parts: list[Any]) -> set[str]:
                 found |= {f for f in [_file(value)] if f}
             else:
                 todo.append(value)
-    return found
+                if isinstance(value, int | float | tuple | np.generic | np.ndarray):
+                    numbers.add(f"{function.__module__}.{name} = {value!r}")
+    return found, numbers
 
 
 def _file(module: ModuleType | None) -> str | None:

@@ -34,13 +34,19 @@ def make(task: Task, policy: Policy) -> CompiledEngine:
 
 
 class CompiledEngine:
-    """Runs a policy's kernel in an environment's."""
+    """Runs a policy's kernel in an environment's.
 
-    def __init__(self, task: Task, policy: Policy) -> None:
+    Args:
+        task: what is to be solved.
+        policy: built for the task.
+        kernel: of the environment; None for the one that it has.
+    """
+
+    def __init__(self, task: Task, policy: Policy, kernel: Kernel | None = None) -> None:
         self._task = task
         self._policy = policy
         self._limit = task.step_limit()
-        self._kernel: Kernel = kernels.kernel_of(task)
+        self._kernel: Kernel = kernels.kernel_of(task) if kernel is None else kernel
         self._actor: Actor = kernels.actor_of(policy)
         self._batches: Batches | None = None
 
