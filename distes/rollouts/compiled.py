@@ -73,7 +73,11 @@ class CompiledEngine:
             resets = batches.reset(
                 answer.starts[chosen], given if self._kernel.num_contexts else None
             )
-            answer.settle(chosen, resets.observations, resets.contexts)
+            settled = answer.settle(chosen, resets.observations, resets.contexts)
+            if not settled.all():
+                chosen, seeds, resets = chosen[settled], seeds[settled], resets.only(settled)
+                if not len(chosen):
+                    continue
             parameters, rows = answer.drawn(chosen)
             asked = (resets, seeds, parameters, rows, conditions)
             outcomes = batches.run(*asked)
@@ -105,7 +109,7 @@ class CompiledEngine:
         if discrete or isinstance(space, Discrete) or space is None:
             choices = choices[:, 0].astype(np.int64)
         else:
-            choices = choices.astype(space.dtype)
+            choices = choices.astype(space.dtype).reshape(-1, *space.shape)
         starts = np.concatenate([[0], records.ends[:-1]])
         return [
             Trace(
@@ -139,7 +143,8 @@ class _Answer:
         self.seeds = population.seeds(key, start, stop)
         self.starts = population.start_seeds(key, start, stop)
         size = stop - start
-        self.given, self._lost = drawn_contexts(population, task, self._candidate, self.starts)
+        self.given, lost = drawn_contexts(population, task, self._candidate, self.starts)
+        self._lost = dict(lost)
         self._contexts = self.given
         if self.given is None and task.num_contexts:
             self._contexts = np.full((size, task.num_contexts), np.nan)
@@ -163,14 +168,18 @@ class _Answer:
         sound = np.flatnonzero(self.sound)
         return [sound[at : at + SLICE] for at in range(0, len(sound), SLICE)]
 
-    def settle(self, chosen: IntArray, observations: FloatArray, shown: FloatArray) -> None:
-        """Note the contexts of episodes that are reset."""
+    def settle(self, chosen: IntArray, observations: FloatArray, shown: FloatArray) -> Array:
+        """Note the contexts of episodes that are reset; which of them can go on, (m,) bool."""
+        good = np.ones(len(chosen), bool)
         if self._contexts is None:
-            return
+            return good
         asked = None if self.given is None else self.given[chosen]
-        self._contexts[chosen] = self._task.contexts.settle_all(
+        self._contexts[chosen], lost = self._task.contexts.settle_all(
             self._task.name, observations, shown, asked
         )
+        self._lost.update({int(chosen[i]): error for i, error in lost.items()})
+        good[list(lost)] = False
+        return good
 
     def drawn(self, chosen: IntArray) -> tuple[FloatArray, IntArray]:
         """Parameters (p, d), and which of them each episode has, (m,)."""
@@ -194,7 +203,7 @@ class _Answer:
             if name in names:
                 column[chosen] = outcomes.info[:, names.index(name)]
         width = outcomes.moments.shape[1] // 2
-        if width:
+        if width and finite.any():
             kept = chosen[finite]
             lengths, moments = outcomes.lengths[finite], outcomes.moments[finite]
             self._leaf("observation_count", (1,))[kept, 0] = lengths
@@ -224,8 +233,8 @@ class _Answer:
         self._rows["status"][lost] = Status.ERROR
         self._rows["started_at"][lost] = time.time()
         faults = [
-            (self._start + i, "".join(traceback.format_exception(error)))
-            for i, error in self._lost.items()
+            (self._start + i, "".join(traceback.format_exception(self._lost[i])))
+            for i in sorted(lost)[:MAX_FAULTS]
         ]
         nothing = empty_trace(self._policy)
         if self._population.probes and not self._leaves:
@@ -239,7 +248,7 @@ class _Answer:
             nodes=fold_chunk(self._start, self._stop, leaves) if leaves else [],
             contexts=self._contexts,
             info=self._info,
-            faults=faults[:MAX_FAULTS],
+            faults=faults,
             traces=PackedTraces.of([self._traces.get(i, nothing) for i in range(size)])
             if self._population.records
             else None,
