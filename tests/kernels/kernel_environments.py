@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from gymnasium.spaces import Box, Discrete
 
 from distes.kernels.base import Kernel
+from distes.kernels.environments.cartpole import CartPole
 from distes.kernels.random import random, uniform
 
 CELLS, FIRST_CELL = 7, 3
@@ -133,3 +138,27 @@ class Plate(gym.Env[Any, Any]):
         for each in self.at.tolist():
             reward -= each * each
         return self.at.reshape(2, 2).copy(), reward, reward < -100.0, False, {"last": reward}
+
+
+class DeadlyKernel(CartPole):
+    """CartPole's, which kills its process once."""
+
+    def __init__(self, once: str) -> None:
+        super().__init__()
+        self._once = Path(once)
+
+    def first(self, states: Any, observations: Any) -> None:
+        try:
+            self._once.touch(exist_ok=False)
+        except FileExistsError:
+            return
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DeadlyCartPole(CartPoleEnv):
+    """CartPole with that kernel."""
+
+    kernel: ClassVar[Any] = DeadlyKernel
+
+    def __init__(self, once: str) -> None:
+        super().__init__()

@@ -523,6 +523,24 @@ def test_parameters_that_are_no_numbers(name: str, spec: PolicySpec, probes: str
             assert_equal(found, expected, population, exact=False)
 
 
+class LastReward:
+    """A probe that is not ours."""
+
+    records = frozenset({"observations", "actions", "rewards"})
+
+    def sums(self, trace: Any, policy: Any, frozen: Any) -> Any:
+        return {"last_reward": trace.rewards[-1:].sum(keepdims=True)}
+
+
+@pytest.mark.parametrize("gravity", [np.nan, 10.0])
+def test_no_sum_is_missing_where_all_returns_are_nan(gravity: float) -> None:
+    """Chunks of such episodes must fold with the others'."""
+    probes = (LastReward(), ObservationMoments(np.zeros(3)))
+    task = Task("Pendulum-v1", max_episode_steps=5, env_kwargs={"g": gravity})
+    chunk = compare(task, Linear(), 4, exact=False, probes=probes)
+    assert {*chunk.nodes[0][2]} >= {"last_reward", "observation_sum"}
+
+
 @pytest.mark.parametrize("cuts", [[7, 20], [1, 2, 3], [16], list(range(1, 48))])
 def test_chunks_of_any_cut_agree(cuts: list[int]) -> None:
     """Where a population is cut must not show: rows, contexts, records and sums, all bits."""

@@ -67,14 +67,14 @@ def actor(policy: PidPolicy) -> Actor | None:
     if box is None or not plain(policy.encoder):
         return None
     setpoint = [*given.setpoint, *[0.0] * (size - len(given.setpoint))]
-    plain = [given.dt, float(given.log_error), given.offset, given.integral_limit, given.limit]
+    numbers = [given.dt, float(given.log_error), given.offset, given.integral_limit, given.limit]
     return Actor(
         choose,
         decode,
         sizes=(size, count),
         num_choices=count,
         num_actions=count,
-        settings=np.concatenate([plain, setpoint, box]),
+        settings=np.concatenate([numbers, setpoint, box]),
         num_memory=1 + 2 * size + count,
         center=center_of(policy.encoder),
         factor=factor_of(policy.encoder),
