@@ -221,7 +221,7 @@ class ContextSource:
         observations: FloatArray,
         shown: FloatArray,
         asked: FloatArray | None,
-    ) -> FloatArray:
+    ) -> tuple[FloatArray, dict[int, NotFiniteError]]:
         """Settle the contexts of many episodes at once; see `settle`.
 
         Args:
@@ -230,21 +230,35 @@ class ContextSource:
             shown: (m, c) contexts that resets show; c = 0 for none.
             asked: (m, k) what was asked for, if anything was.
 
+        Returns:
+            The contexts (m, k), and by row the faults of those that are not finite.
+
         Raises:
             UsageError: as `settle`.
         """
         told = shown.shape[1] > 0
-        first: Any = {"context": shown[0]} if len(shown) and told else {}
-        if len(observations):  # what is wrong with one is wrong with all
-            reset = (observations[0], first)
-            self.settle(name, lambda seen: seen, reset, None if asked is None else asked[0], None)
+        lost: dict[int, NotFiniteError] = {}
+        finite = np.isfinite(shown).all(axis=1) & np.isfinite(observations).all(axis=1)
+        # What else is wrong with one is wrong with all.
+        for i in [*np.flatnonzero(finite)[:1].tolist(), *np.flatnonzero(~finite).tolist()]:
+            reset: Any = (observations[i], {"context": shown[i]} if told else {})
+            row = None if asked is None else asked[i]
+            try:
+                self.settle(name, lambda seen: seen, reset, row, None)
+            except NotFiniteError as error:
+                lost[i] = error
         if self.choice is None or self.sampled:
             assert asked is not None  # noqa: S101 - drawn or imposed, or there is none to note
-            return asked
-        if self.choice == "info":
-            return shown
-        indices = self._indices()
-        return observations if indices is None else observations[:, list(indices)]
+            settled = asked
+        elif self.choice == "info":
+            settled = shown
+        else:
+            indices = self._indices()
+            settled = observations if indices is None else observations[:, list(indices)]
+        if lost and asked is None:
+            settled = settled.copy()
+            settled[list(lost)] = np.nan
+        return settled, lost
 
     def _refuse_deaf(self, name: str, shown: Array, asked: Array) -> None:
         """Refuse an environment that shows another context, beyond rounding to float32."""

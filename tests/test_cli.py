@@ -102,7 +102,7 @@ BAD = [
     ("run CartPole-v1 --strategy deepcem", "reinforce, reps, tabular_cem."),
     ("run cli_things:worst", "is searched from Python, as a distes.FunctionTask"),
     ("run CartPole-v1 --policy liner", "policy 'liner': did you mean 'linear'?"),
-    ("run CartPole-v1 --engine lop", "did you mean 'loop'? Accepted: auto, loop"),
+    ("run CartPole-v1 --engine lop", "did you mean 'loop'? Accepted: auto, compiled, loop"),
     ("run CartPole-v1 --sede 3", "flag '--sede': did you mean '--seed'?"),
     ("run CartPole-v1 --elite-fraction 0.2", "did you mean '--strategy.elite-fraction'?"),
     ("run CartPole-v1 --strategy.elite-fractoin 0.2", "did you mean '--strategy.elite-fraction'?"),

@@ -57,7 +57,8 @@ def upper(task: Any, num_parameters: int, size: int, **changes: Any) -> Populati
 
 def engine_for(task: Any) -> Any:
     policy = task.build_policy(None if isinstance(task, FunctionTask) else Linear())
-    return rollouts.make(rollouts.resolve("auto", task), task, policy), policy
+    engine = "function" if isinstance(task, FunctionTask) else "loop"
+    return rollouts.make(engine, task, policy), policy
 
 
 @pytest.mark.parametrize("name", SOURCES)

@@ -25,7 +25,8 @@ KEY = RunKey(seed=3, generation=2)
 
 def engine_for(task: Any, policy: Any = None) -> Any:
     built = task.build_policy(policy)
-    return rollouts.make(rollouts.resolve("auto", task), task, built), built
+    engine = "loop" if isinstance(task, Task) else "function"
+    return rollouts.make(engine, task, built), built
 
 
 def random_population(size: int, dimension: int, **changes: Any) -> Population:
@@ -233,7 +234,7 @@ def test_a_function_of_the_wrong_shape_is_an_error_row() -> None:
 
 def test_unknown_engine_is_refused() -> None:
     with pytest.raises(UsageError, match=r"'lop'.*did you mean 'loop'"):
-        rollouts.resolve("lop", Task("CartPole-v1"))
+        rollouts.accept("lop", Task("CartPole-v1"))
 
 
 def test_one_bad_row_of_a_vectorised_function_fails_alone() -> None:

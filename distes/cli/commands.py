@@ -12,7 +12,7 @@ import click
 
 from distes.cli.interrupts import Interrupted, interruptible, listen
 from distes.cli.options import SettingOption
-from distes.cli.run import RunCommand, WarmupCommand, configured
+from distes.cli.run import RunCommand, WarmupCommand, configured, given_flags
 from distes.cli.submit import Submission, SubmitCommand
 from distes.cli.submit import submit as submit_job
 from distes.errors import UsageError, unknown
@@ -396,6 +396,10 @@ def warmup(
 
     if target is not None:
         searches = [configuration.from_config(configured(ctx, target))]
+        if searches[0].engine not in ("auto", "compiled"):
+            raise UsageError(f"engine '{searches[0].engine}' compiles nothing ahead")
+    elif given_flags(ctx):
+        raise UsageError(f"warmup needs an environment for {' '.join(given_flags(ctx))}")
     else:
         searches = [Search(name) for name in kernels.environments()]
     for search in searches:

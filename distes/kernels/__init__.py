@@ -22,8 +22,10 @@ INSTALL = "pip install 'distes[compiled]'"
 
 
 def installed() -> bool:
-    """Whether numba is there."""
-    return importlib.util.find_spec("numba") is not None
+    """Whether numba is there, and loads beside this numpy."""
+    from distes.kernels import jit
+
+    return jit.numba is not None
 
 
 def environments() -> list[str]:
@@ -95,14 +97,17 @@ def made(kernel: type, task: Task) -> Any:
 
 
 def actor_of(policy: Policy) -> Any:
-    """Make the actor of a policy; None if it has none for its spaces."""
-    for cls in type(policy).__mro__:
-        name = cls.__module__.removeprefix("distes.policies.")
-        if name != cls.__module__ and _exists(f"{__name__}.actors.{name}"):
-            module: Any = importlib.import_module(f"{__name__}.actors.{name}")
-            actor = getattr(module, "actor", None)
-            return None if actor is None else actor(policy)
-    return None
+    """Make the actor of a policy; None if it has none for its spaces.
+
+    A class has no actor of its parent's, which it may act otherwise than.
+    """
+    place = type(policy).__module__
+    name = place.removeprefix("distes.policies.")
+    if name == place or not _exists(f"{__name__}.actors.{name}"):
+        return None
+    module: Any = importlib.import_module(f"{__name__}.actors.{name}")
+    actor = getattr(module, "actor", None)
+    return None if actor is None else actor(policy)
 
 
 def _kernel_place(task: Task) -> tuple[str, str] | type | None:

@@ -28,6 +28,11 @@ class Resets:
     observations: FloatArray
     contexts: FloatArray
 
+    def only(self, chosen: Array) -> Resets:
+        """Some of them, by a mask (m,)."""
+        parts = (self.states, self.generators, self.observations, self.contexts)
+        return Resets(*(part[chosen] for part in parts))
+
 
 @dataclass(frozen=True, eq=False)
 class Conditions:

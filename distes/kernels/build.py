@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import pickle
 import platform
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -77,13 +79,16 @@ def _program(
     if text is None or folder is None:
         return _uncached(kernel, choose, decode, sizes, samples)
     source = folder / "rollout.py"
-    with FileLock(folder / "lock"):
-        if not source.exists():
-            partial = folder / f"{os.getpid()}.partial"
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(source)
-        made = _warm(_loaded(source, folder.name))
-        (folder / _mark()).touch()
+    try:
+        with FileLock(folder / "lock"):
+            if not source.exists():
+                partial = folder / f"{os.getpid()}.partial"
+                partial.write_text(text, encoding="utf-8")
+                partial.replace(source)
+            made = _kept(source, folder)
+            (folder / _mark()).touch()
+    except OSError:  # a full disk, or no locks
+        return _uncached(kernel, choose, decode, sizes, samples)
     return made
 
 
@@ -129,6 +134,15 @@ def _uncached(
     return _warm(module)
 
 
+def _kept(source: Path, folder: Path) -> Program:
+    """Load what the cache has, or compile it; anew, if what it has is damaged."""
+    try:
+        return _warm(_loaded(source, folder.name))
+    except (EOFError, ValueError, pickle.UnpicklingError):
+        shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+        return _warm(_loaded(source, folder.name))
+
+
 def _loaded(source: Path, name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"distes_rollout_{name}", source)
     assert spec is not None and spec.loader is not None  # noqa: S101, PT018 - it is a .py file
@@ -161,10 +175,10 @@ def _folder(
     digest = hashlib.sha256(text.encode())
     for part in (numba.__version__, np.__version__, platform.python_version()):
         digest.update(part.encode())
-    files, numbers = _reached([kernel, choose, decode])
+    files, values = _reached([kernel, choose, decode])
     for file in sorted(files):
         digest.update(Path(file).read_bytes())
-    digest.update(repr(sorted(numbers)).encode())
+    digest.update("\n".join(sorted(values)).encode())
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base) / "distes" / "kernels" / digest.hexdigest()[:16]
     try:
@@ -175,17 +189,14 @@ def _folder(
 
 
 def _reached(parts: list[Any]) -> tuple[set[str], set[str]]:
-    """Files of all modules whose functions a kernel reaches, and numbers that it is made with.
-
-    A number may come from a module whose file is not among those.
-    """
-    found: set[str] = set()
-    numbers: set[str] = set()
+    """What machine code is made of: source files, and numbers, which may be from elsewhere."""
+    files: set[str] = set()
+    values: set[str] = set()
     todo: list[Any] = []
     for part in parts:
         if isinstance(part, type):
             todo += [getattr(part, name) for name in KERNEL_FUNCTIONS]
-            found |= {f for c in part.__mro__ if (f := _file(sys.modules.get(c.__module__)))}
+            files |= {f for c in part.__mro__ if (f := _file(sys.modules.get(c.__module__)))}
         else:
             todo.append(part)
     seen: set[int] = set()
@@ -194,21 +205,28 @@ def _reached(parts: list[Any]) -> tuple[set[str], set[str]]:
         if id(function) in seen or not isinstance(function, FunctionType):
             continue
         seen.add(id(function))
-        found |= {f for f in [_file(sys.modules.get(function.__module__))] if f}
-        for name in function.__code__.co_names:
-            value = function.__globals__.get(name)
+        files |= {f for f in [_file(sys.modules.get(function.__module__))] if f}
+        for name, value in _names(function):
             if isinstance(value, ModuleType):
-                todo += [
-                    inner
-                    for other in function.__code__.co_names
-                    if (inner := getattr(value, other, None)) is not None
-                ]
-                found |= {f for f in [_file(value)] if f}
+                files |= {f for f in [_file(value)] if f}
+            elif isinstance(value, np.ndarray):
+                values.add(f"{name} {value.dtype} {value.shape} {value.tobytes()!r}")
+            elif isinstance(value, bool | int | float | complex | str | tuple | np.generic):
+                values.add(f"{name} {value!r}")
             else:
                 todo.append(value)
-                if isinstance(value, int | float | tuple | np.generic | np.ndarray):
-                    numbers.add(f"{function.__module__}.{name} = {value!r}")
-    return found, numbers
+    return files, values
+
+
+def _names(function: FunctionType) -> list[tuple[str, Any]]:
+    """Names that a function reads beside its own, and what they stand for."""
+    names, place = function.__code__.co_names, function.__module__
+    found = [(f"{place}.{name}", function.__globals__.get(name)) for name in names]
+    for module in [value for _, value in found if isinstance(value, ModuleType)]:
+        found += [(f"{module.__name__}.{name}", getattr(module, name, None)) for name in names]
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        found.append((f"{place}.{function.__qualname__}.{name}", cell.cell_contents))
+    return found
 
 
 def _file(module: ModuleType | None) -> str | None:

@@ -94,6 +94,8 @@ def run(
     for i in range(len(seeds)):
         state, generator, seen = states[i], generators[i], observations[i]
         theta = parameters[rows[i]]
+        if len(scaling):
+            _scale(seen, scaling)
         memory[:] = 0.0
         if SAMPLES:
             seed_policy(policy_generator, seeds[i])
@@ -107,15 +109,10 @@ def run(
             if len(about):
                 _add_moments(seen, about[0], moments[i], steps == 0)
             shown = seen
-            if len(scaling) or len(normal):
+            if len(normal):
                 shown = features
                 for j in range(size):
-                    value = seen[j]
-                    if len(scaling):
-                        value = (value - scaling[0, j]) * scaling[1, j]
-                    if len(normal):
-                        value = (value - normal[0, j]) / normal[1, j]
-                    features[j] = value
+                    features[j] = (seen[j] - normal[0, j]) / normal[1, j]
             choose(theta, shown, SIZES, settings, memory, policy_generator, choice)
             decode(choice, settings, action)
             reward, over = step(state, action, generator, constants)
@@ -125,6 +122,8 @@ def run(
                 record_rewards[at + steps] = reward
             steps += 1
             observe(state, constants, seen)
+            if len(scaling):
+                _scale(seen, scaling)
             if over or steps == limit:
                 break
         returns[i] = total
@@ -132,6 +131,13 @@ def run(
         ended[i] = over
         if info.shape[1]:
             inform(state, constants, info[i])
+
+
+@njit(error_model="numpy", nogil=True)
+def _scale(seen, scaling):
+    """Encode an observation: this is what is recorded, and what moments are of."""
+    for j in range(len(seen)):
+        seen[j] = (seen[j] - scaling[0, j]) * scaling[1, j]
 
 
 @njit(error_model="numpy", nogil=True)

@@ -56,9 +56,9 @@ def resolve(engine: str, task: AnyTask, policy: Policy) -> str:
 
 def hint(engine: str, task: AnyTask, policy: Policy) -> str | None:
     """What numba would bring where it is all that is missing, in a sentence."""
-    if engine != "auto" or not isinstance(task, Task) or kernels.installed():
+    if engine != "auto" or not isinstance(task, Task) or not kernels.covers(task):
         return None
-    if not (kernels.covers(task) and kernels.actor_of(policy) is not None):
+    if kernels.installed() or kernels.actor_of(policy) is None:
         return None
     return f"{task.name} can run as machine code, far faster: {kernels.INSTALL}"
 

@@ -72,14 +72,19 @@ class CompiledEngine:
         batches, conditions = self._ready(), self._conditions(population, answer.about)
         if answer.given is not None and self._kernel.num_contexts:
             self._kernel.check_contexts(answer.given[answer.sound])
-        for chosen in answer.slices():
+        for sliced in answer.slices():
+            chosen = sliced
             began_at, began = time.time(), time.perf_counter()
             given = None if answer.given is None else answer.given[chosen]
             seeds = answer.seeds[chosen]
             resets = batches.reset(
                 answer.starts[chosen], given if self._kernel.num_contexts else None
             )
-            answer.settle(chosen, resets.observations, resets.contexts)
+            settled = answer.settle(chosen, resets.observations, resets.contexts)
+            if not settled.all():
+                chosen, seeds, resets = chosen[settled], seeds[settled], resets.only(settled)
+                if not len(chosen):
+                    continue
             parameters, rows = answer.drawn(chosen)
             asked = (resets, seeds, parameters, rows, conditions)
             outcomes = batches.run(*asked)
@@ -110,7 +115,7 @@ class CompiledEngine:
         if discrete or isinstance(space, Discrete) or space is None:
             choices = choices[:, 0].astype(np.int64)
         else:
-            choices = choices.astype(space.dtype)
+            choices = choices.astype(space.dtype).reshape(-1, *space.shape)
         starts = np.concatenate([[0], records.ends[:-1]])
         return [
             Trace(
@@ -144,7 +149,8 @@ class _Answer:
         self.seeds = population.seeds(key, start, stop)
         self.starts = population.start_seeds(key, start, stop)
         size = stop - start
-        self.given, self._lost = drawn_contexts(population, task, self._candidate, self.starts)
+        self.given, lost = drawn_contexts(population, task, self._candidate, self.starts)
+        self._lost = dict(lost)
         self._contexts = self.given
         if self.given is None and task.num_contexts:
             self._contexts = np.full((size, task.num_contexts), np.nan)
@@ -170,14 +176,18 @@ class _Answer:
         sound = np.flatnonzero(self.sound)
         return [sound[at : at + SLICE] for at in range(0, len(sound), SLICE)]
 
-    def settle(self, chosen: IntArray, observations: FloatArray, shown: FloatArray) -> None:
-        """Note the contexts of episodes that are reset."""
+    def settle(self, chosen: IntArray, observations: FloatArray, shown: FloatArray) -> Array:
+        """Note the contexts of episodes that are reset; which of them can go on, (m,) bool."""
+        good = np.ones(len(chosen), bool)
         if self._contexts is None:
-            return
+            return good
         asked = None if self.given is None else self.given[chosen]
-        self._contexts[chosen] = self._task.contexts.settle_all(
+        self._contexts[chosen], lost = self._task.contexts.settle_all(
             self._task.name, observations, shown, asked
         )
+        self._lost.update({int(chosen[i]): error for i, error in lost.items()})
+        good[list(lost)] = False
+        return good
 
     def drawn(self, chosen: IntArray) -> tuple[FloatArray, IntArray]:
         """Parameters (p, d), and which of them each episode has, (m,)."""
@@ -227,8 +237,8 @@ class _Answer:
         self._rows["status"][lost] = Status.ERROR
         self._rows["started_at"][lost] = time.time()
         faults = [
-            (self._start + i, "".join(traceback.format_exception(error)))
-            for i, error in self._lost.items()
+            (self._start + i, "".join(traceback.format_exception(self._lost[i])))
+            for i in sorted(lost)[:MAX_FAULTS]
         ]
         size = self._stop - self._start
         nothing = empty_trace(self._policy)
@@ -241,7 +251,7 @@ class _Answer:
             nodes=self._nodes(traces),
             contexts=self._contexts,
             info=self._info,
-            faults=faults[:MAX_FAULTS],
+            faults=faults,
             traces=PackedTraces.of(traces, asked) if asked else None,
         )
 

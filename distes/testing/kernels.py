@@ -20,7 +20,7 @@ from distes.errors import UsageError, require_at_least
 from distes.kernels.base import Actor, Kernel
 from distes.kernels.random import ENVIRONMENT_WORDS, seed_environment
 from distes.policies.base import Policy, PolicySpec
-from distes.population import Population, RunKey, Status, Trace
+from distes.population import RECORDS, Population, RunKey, Status, Trace
 from distes.rollouts.base import Chunk
 from distes.rollouts.compiled import CompiledEngine
 from distes.rollouts.loop import LoopEngine
@@ -260,7 +260,7 @@ class _Pair:
                 Table(self._candidates(generator, size)),
                 size,
                 contexts=None if imposed is None else imposed[:size],
-                records=True,
+                records=RECORDS,
             )
             key = RunKey(seed, batch)
             theirs = self._loop.run(population, key, 0, size)

@@ -287,9 +287,7 @@ def test_elites_that_are_all_are_told_of():
 @pytest.mark.parametrize("strategy", [DeepCEM(), TabularCEM()])
 def test_common_seeds_and_one_start_of_one_episode_are_refused(strategy):
     env = "FrozenLake-v1" if isinstance(strategy, TabularCEM) else "CartPole-v0"
-    with pytest.raises(
-        UsageError, match=r"common_seeds gives all .*_cem tries one policy"
-    ):
+    with pytest.raises(UsageError, match=r"common_seeds gives all .*_cem tries one policy"):
         Search(env, strategy=strategy, common_seeds=True, workers=0).check()
     same = replace(strategy, same_start=True)
     with pytest.raises(UsageError, match="episodes is 1"):

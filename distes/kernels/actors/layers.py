@@ -75,11 +75,14 @@ def outputs(
 
 @jit
 def argmax(choice: Array, settings: Array, action: Array) -> None:
-    """Take the first of the largest; settings begin with the number of the first action."""
-    best = 0
+    """Take the first of the largest; settings begin with the number of the first action.
+
+    As for numpy, NaN is the largest.
+    """
+    best, most = 0, choice[0]
     for j in range(1, len(choice)):
-        if choice[j] > choice[best]:
-            best = j
+        if not choice[j] <= most and not math.isnan(most):
+            best, most = j, choice[j]
     action[0] = settings[0] + best
 
 

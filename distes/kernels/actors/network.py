@@ -6,7 +6,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from distes.kernels.actors import layers
-from distes.kernels.actors.seeing import center_of, factor_of
+from distes.kernels.actors.seeing import center_of, factor_of, plain
 from distes.kernels.base import Actor
 from distes.kernels.jit import jit
 from distes.policies.network import NetworkPolicy
@@ -31,7 +31,9 @@ def choose(
 def actor(policy: NetworkPolicy) -> Actor | None:
     """The policy as a kernel, for Discrete and floating-point Box actions."""
     head = policy.head
-    if not isinstance(head, ActionHead):
+    if not isinstance(head, ActionHead) or type(head) is not ActionHead:
+        return None
+    if not plain(policy.encoder):
         return None
     space = head.space
     if isinstance(space, Discrete):

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from distes.kernels.actors import layers
-from distes.kernels.actors.seeing import center_of, factor_of
+from distes.kernels.actors.seeing import center_of, factor_of, plain
 from distes.kernels.base import Actor
 from distes.kernels.jit import jit
 from distes.policies.pid import PidPolicy
@@ -64,17 +64,17 @@ def actor(policy: PidPolicy) -> Actor | None:
     """The policy as a kernel."""
     given, size, count = policy.settings, policy.encoder.size, policy.head.num_outputs
     box = layers.box_settings(policy.head)
-    if box is None:
+    if box is None or not plain(policy.encoder):
         return None
     setpoint = [*given.setpoint, *[0.0] * (size - len(given.setpoint))]
-    plain = [given.dt, float(given.log_error), given.offset, given.integral_limit, given.limit]
+    numbers = [given.dt, float(given.log_error), given.offset, given.integral_limit, given.limit]
     return Actor(
         choose,
         decode,
         sizes=(size, count),
         num_choices=count,
         num_actions=count,
-        settings=np.concatenate([plain, setpoint, box]),
+        settings=np.concatenate([numbers, setpoint, box]),
         num_memory=1 + 2 * size + count,
         center=center_of(policy.encoder),
         factor=factor_of(policy.encoder),

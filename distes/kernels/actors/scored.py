@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from distes.kernels.actors import layers
-from distes.kernels.actors.seeing import center_of, factor_of
+from distes.kernels.actors.seeing import center_of, factor_of, plain
 from distes.kernels.base import Actor
 from distes.kernels.jit import jit
 from distes.kernels.random import policy_random
@@ -74,6 +74,8 @@ def actor(policy: NetworkScores) -> Actor | None:
     else:
         return None
     network = policy.network
+    if not plain(network.encoder):
+        return None
     return Actor(
         choose,
         layers.numbered,

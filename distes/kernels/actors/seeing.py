@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from gymnasium.spaces import Box, MultiBinary
+
 from distes.policies.spaces import ObservationEncoder, scaling
 from distes.types import FloatArray
+
+
+def plain(encoder: ObservationEncoder) -> bool:
+    """Whether observations are encoded as the numbers they consist of, and no otherwise."""
+    return type(encoder) is ObservationEncoder and isinstance(encoder.space, Box | MultiBinary)
 
 
 def center_of(encoder: ObservationEncoder) -> FloatArray | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from distes.kernels.actors import layers
-from distes.kernels.actors.seeing import center_of, factor_of
+from distes.kernels.actors.seeing import center_of, factor_of, plain
 from distes.kernels.base import Actor
 from distes.kernels.jit import jit
 from distes.policies.threshold import ThresholdPolicy
@@ -34,8 +34,10 @@ def choose(
     choice[0] = reached
 
 
-def actor(policy: ThresholdPolicy) -> Actor:
+def actor(policy: ThresholdPolicy) -> Actor | None:
     """The policy as a kernel."""
+    if not plain(policy.encoder):
+        return None
     return Actor(
         choose,
         layers.numbered,

@@ -1,0 +1,333 @@
+"""The machine's cache of compiled programs, warming it up, and a machine without numba."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+
+KERNEL = """
+import gymnasium as gym
+import numpy as np
+from distes.kernels.base import Kernel
+from distes.kernels.jit import jit
+from numbers_apart import GAIN
+from functions_apart import worth
+
+class SlideKernel(Kernel):
+    num_states = 1
+
+    @staticmethod
+    def reset(state, generator, context, constants):
+        state[0] = 1.0
+
+    @staticmethod
+    def observe(state, constants, observation):
+        observation[0] = state[0]
+
+    @staticmethod
+    def step(state, action, generator, constants):
+        state[0] += GAIN
+        return worth(state[0]), False
+
+class Slide(gym.Env):
+    kernel = SlideKernel
+
+    def __init__(self):
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
+        self.action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.at = 1.0
+        return np.array([self.at]), {}
+
+    def step(self, action):
+        self.at += GAIN
+        return np.array([self.at]), worth(self.at), False, False, {}
+"""
+
+NUMBERS = "GAIN = 0.5\n"
+FUNCTIONS = """
+from distes.kernels.jit import jit
+@jit
+def worth(value):
+    return 2.0 * value
+"""
+
+RUN = """
+import sys
+import numpy as np
+from distes import rollouts
+from distes.distributions import Point
+from distes.kernels.build import compiled_before
+from distes.policies import MLP, Linear
+from distes.population import Population, RunKey
+from distes.task import Task
+
+env, hidden = sys.argv[1], tuple(map(int, sys.argv[2].split(","))) if sys.argv[2] else ()
+if env == "slide":
+    import slide
+    env = slide.Slide
+task = Task(env, max_episode_steps=4)
+policy = task.build_policy(MLP(hidden, activation="relu") if hidden else Linear())
+returns = []
+for name in ("compiled", "loop"):
+    engine = rollouts.make(name, task, policy)
+    population = Population(Point(np.ones(policy.num_parameters)), 3)
+    if name == "compiled":
+        before = compiled_before(type(engine._kernel), engine._actor)
+        program = engine._ready()._program
+    returns.append(engine.run(population, RunKey(0, 0), 0, 3).rows["episode_return"])
+assert (returns[0] == returns[1]).all(), returns
+hits = sum(sum(f.stats.cache_hits.values()) for f in (program.begin, program.run))
+misses = sum(sum(f.stats.cache_misses.values()) for f in (program.begin, program.run))
+print(before, hits, misses, returns[0][0])
+"""
+
+WITHOUT_NUMBA = "import sys; sys.modules['numba'] = None\n"
+
+MAIN = "from distes.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+def python(text: str, *arguments: str, cache: Path, **environment: str) -> Any:
+    """Run a program in a process of its own."""
+    variables = {**os.environ, "XDG_CACHE_HOME": str(cache), "NUMBA_CACHE_DIR": "", **environment}
+    return subprocess.run(
+        [sys.executable, "-c", text, *arguments],
+        capture_output=True,
+        text=True,
+        env=variables,
+        cwd=environment.get("PWD"),
+        timeout=300,
+        check=False,
+    )
+
+
+def said(result: Any) -> list[str]:
+    assert result.returncode == 0, result.stderr
+    words: list[str] = result.stdout.split()
+    return words
+
+
+needs_numba = pytest.mark.skipif(
+    not __import__("distes.kernels", fromlist=["installed"]).installed(), reason="needs numba"
+)
+
+
+def folders(cache: Path) -> set[str]:
+    return {each.name for each in (cache / "distes" / "kernels").iterdir()}
+
+
+def stamps(cache: Path) -> dict[Path, int]:
+    files = [p for p in cache.rglob("*") if p.is_file() and p.suffix in (".nbc", ".nbi", ".py")]
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
+@needs_numba
+def test_a_machine_compiles_once(tmp_path: Path) -> None:
+    """The second process loads what the first compiled, and writes nothing."""
+    assert said(python(RUN, "CartPole-v1", "", cache=tmp_path))[:3] == ["False", "0", "2"]
+    before = stamps(tmp_path)
+    assert len([path for path in before if path.suffix == ".nbc"]) == 2
+    assert said(python(RUN, "CartPole-v1", "", cache=tmp_path))[:3] == ["True", "2", "0"]
+    assert stamps(tmp_path) == before
+    # A network of another shape is another program.
+    assert said(python(RUN, "CartPole-v1", "3", cache=tmp_path))[:3] == ["False", "0", "2"]
+    assert said(python(RUN, "CartPole-v1", "4", cache=tmp_path))[:3] == ["False", "0", "2"]
+    assert len(folders(tmp_path)) == 3
+
+
+@needs_numba
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("slide.py", KERNEL.replace("+= GAIN", "+= 2 * GAIN")),
+        ("numbers_apart.py", "GAIN = 0.75\n"),
+        ("functions_apart.py", FUNCTIONS.replace("2.0", "3.0")),
+    ],
+)
+def test_what_a_kernel_is_made_of_makes_it_new(tmp_path: Path, file: str, text: str) -> None:
+    """Its own text, a number from elsewhere, a function from elsewhere: all are in the code."""
+    project, cache = tmp_path / "project", tmp_path / "cache"
+    project.mkdir()
+    texts = {"slide.py": KERNEL, "numbers_apart.py": NUMBERS, "functions_apart.py": FUNCTIONS}
+    for name, content in texts.items():
+        (project / name).write_text(content)
+    there = {"PWD": str(project), "PYTHONDONTWRITEBYTECODE": "1"}
+    there["PYTHONPATH"] = os.pathsep.join([str(project), str(TESTS.parent)])
+    first = said(python(RUN, "slide", "", cache=cache, **there))
+    assert first[:3] == ["False", "0", "2"]
+    assert said(python(RUN, "slide", "", cache=cache, **there)) == ["True", "2", "0", first[3]]
+    (project / file).write_text(text)
+    changed = said(python(RUN, "slide", "", cache=cache, **there))
+    assert changed[:3] == ["False", "0", "2"]
+    assert changed[3] != first[3]
+
+
+@needs_numba
+def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    """Then each process compiles for itself."""
+    blocked = tmp_path / "file"
+    blocked.touch()
+    for _ in range(2):
+        assert said(python(RUN, "CartPole-v1", "", cache=blocked))[0] == "False"
+    assert blocked.read_text() == ""
+
+
+@needs_numba
+@pytest.mark.skipif(os.geteuid() == 0, reason="everything can be written by root")
+def test_a_cache_without_permission(tmp_path: Path) -> None:
+    """As above, where it is a matter of permissions."""
+    tmp_path.chmod(0o500)
+    try:
+        assert said(python(RUN, "CartPole-v1", "", cache=tmp_path))[0] == "False"
+    finally:
+        tmp_path.chmod(0o700)
+
+
+@needs_numba
+def test_a_cache_whose_files_are_damaged(tmp_path: Path) -> None:
+    """It is compiled again, as a machine that lost its power has to."""
+    said(python(RUN, "CartPole-v1", "", cache=tmp_path))
+    for path in tmp_path.rglob("*.nbi"):
+        path.write_bytes(path.read_bytes()[:20])
+    assert said(python(RUN, "CartPole-v1", "", cache=tmp_path))[3] == "4.0"
+
+
+@needs_numba
+def test_two_processes_at_once(tmp_path: Path) -> None:
+    """One compiles, the other waits and loads."""
+    variables = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "NUMBA_CACHE_DIR": ""}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", RUN, "CartPole-v1", ""],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=variables,
+        )
+        for _ in range(2)
+    ]
+    answers = [process.communicate(timeout=300) for process in started]
+    assert [process.returncode for process in started] == [0, 0], answers
+    misses = sorted(out.split()[2] for out, _ in answers)
+    assert misses == ["0", "2"]
+    assert len(folders(tmp_path)) == 1
+
+
+def distes(*arguments: str, cache: Path, first: str = "import sys\n", **there: str) -> Any:
+    return python(first + MAIN, *arguments, cache=cache, **there)
+
+
+@needs_numba
+def test_warmup(tmp_path: Path) -> None:
+    """What it compiles, a run finds: with its policy's shape and environment's arguments."""
+    settings = ["Pendulum-v1", "--policy", "mlp", "--policy.hidden", "5,4", "--max-episode-steps=3"]
+    cold = distes("warmup", *settings, cache=tmp_path)
+    assert cold.returncode == 0, cold.stderr
+    assert cold.stdout.startswith("Pendulum-v1: compiled in ")
+    assert "compiling Pendulum-v1" in cold.stderr
+    warm = distes("warmup", *settings, cache=tmp_path)
+    assert (warm.stdout, warm.stderr) == ("Pendulum-v1: compiled before\n", "")
+    run = ["--workers=0", "--generations=1", "--population=20", "--out", str(tmp_path / "run")]
+    ran = distes("run", *settings, *run, cache=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert "compiling" not in ran.stderr
+    assert len(folders(tmp_path)) == 1
+
+
+@needs_numba
+@pytest.mark.slow
+def test_warmup_without_a_target(tmp_path: Path) -> None:
+    """All that have a kernel of ours."""
+    from distes import kernels
+
+    result = distes("warmup", cache=tmp_path)
+    assert result.returncode == 0, result.stderr
+    lines = [line.partition(":")[0] for line in result.stdout.splitlines()]
+    assert lines == kernels.environments()
+    assert len(folders(tmp_path)) == len(lines)
+
+
+@needs_numba
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["FrozenLake-v1"], "FrozenLake-v1 has no kernel"),
+        (["CartPole-v1", "--engine", "loop"], "loop"),
+        (["Acrobot-v1", "--env-kwargs", '{"book_or_nips": "nips"}'], "book_or_nips"),
+        (["CartPol-v1"], "CartPole-v1"),
+        (["no.toml"], "no.toml"),
+        (["CartPole-v1", "CartPole-v0"], "CartPole-v0"),
+        (["--policy", "mlp"], "environment"),
+    ],
+)
+def test_wrong_uses_of_warmup(tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    """One sentence, and nothing compiled."""
+    result = distes("warmup", *arguments, cache=tmp_path)
+    assert result.returncode == 2, (result.stdout, result.stderr)
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    assert sentence in result.stderr
+    assert not (tmp_path / "distes").exists()
+
+
+def short(out: Path, *more: str) -> list[str]:
+    start = ["run", "CartPole-v1", "--workers=0", "--generations=2", "--population=20"]
+    return [*start, "--final-episodes=2", "--max-episode-steps=9", "--out", str(out), *more]
+
+
+@pytest.mark.parametrize("missing", ["absent", "too old for this numpy"])
+def test_without_numba(tmp_path: Path, missing: str) -> None:
+    """The loop engine runs, and one line says what the extra would bring."""
+    blocked, there = WITHOUT_NUMBA, {}
+    if missing != "absent":
+        (tmp_path / "numba.py").write_text("raise ImportError('numba needs an older numpy')\n")
+        there["PYTHONPATH"] = os.pathsep.join([str(tmp_path), str(TESTS.parent)])
+        blocked = "import sys\n"
+    cache = tmp_path / "cache"
+    run = distes(*short(tmp_path / "run"), cache=cache, first=blocked, **there)
+    assert run.returncode == 0, run.stderr
+    lines = [line for line in (run.stdout + run.stderr).splitlines() if "distes[compiled]" in line]
+    assert len(lines) == 1
+    assert "Traceback" not in run.stderr
+    assert not cache.exists()
+    for arguments in (short(tmp_path / "no", "--engine=compiled"), ["warmup", "CartPole-v1"]):
+        refused = distes(*arguments, cache=cache, first=blocked, **there)
+        assert refused.returncode == 2
+        assert "numba" in refused.stderr
+        assert "pip install 'distes[compiled]'" in " ".join(refused.stderr.split())
+        assert "Traceback" not in refused.stderr
+    assert not (tmp_path / "no").exists()
+    # There is nothing to say of an environment that has no kernel anyway.
+    other = [*short(tmp_path / "other"), "--max-episode-steps=3"]
+    other[1] = "CliffWalking-v1"
+    assert "distes[compiled]" not in distes(*other, cache=cache, first=blocked, **there).stderr
+
+
+@needs_numba
+def test_a_compiled_run_does_not_go_on_without_numba(tmp_path: Path) -> None:
+    """On another engine it would be another run."""
+    out = tmp_path / "run"
+    search = (
+        "import sys; sys.path[:0] = sys.argv[2:]\n"
+        "from test_search import StopAt\n"
+        "from distes import Search, Task\n"
+        "Search(Task('CartPole-v1', max_episode_steps=9), out=sys.argv[1], workers=0,\n"
+        "    generations=3, population=20, observers=(StopAt(1),)).run()\n"
+    )
+    begun = python(search, str(out), str(TESTS), cache=tmp_path)
+    assert "KeyboardInterrupt" in begun.stderr
+    refused = distes("resume", str(out), "--workers=0", cache=tmp_path, first=WITHOUT_NUMBA)
+    assert refused.returncode == 2, refused.stderr
+    assert "numba" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    went_on = distes("resume", str(out), "--workers=0", cache=tmp_path)
+    assert went_on.returncode == 0, went_on.stderr
