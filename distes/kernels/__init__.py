@@ -28,7 +28,7 @@ def installed() -> bool:
     return jit.numba is not None
 
 
-def environments() -> list[str]:
+def registered() -> list[str]:
     """List the registered environments that have a kernel of ours."""
     found = []
     for name, spec in gym.registry.items():

@@ -43,7 +43,7 @@ KEY = RunKey(seed=3, generation=2)
 ROWS = ("episode_return", "episode_length", "terminated", "truncated", "status")
 DISCRETE = ("CartPole-v0", "CartPole-v1", "Acrobot-v1", "MountainCar-v0")
 BOX = ("Pendulum-v1", "MountainCarContinuous-v0")
-OURS = tuple(sorted(set(kernels.environments()) - {*DISCRETE, *BOX}))
+OURS = tuple(sorted(set(kernels.registered()) - {*DISCRETE, *BOX}))
 
 
 def engines(task: Task, spec: PolicySpec | None = None) -> tuple[Any, Any, Any]:
