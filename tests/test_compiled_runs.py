@@ -22,7 +22,6 @@ from distes.deployment import logged_candidate
 from distes.errors import UsageError
 from distes.policies import MLP, Linear, Softmax
 from distes.population import Again
-from distes.search import make_evaluator
 from distes.strategies import CEM, CREPS, DeepCEM, Reinforce
 
 CASES: dict[str, dict[str, Any]] = {

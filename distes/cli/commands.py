@@ -414,7 +414,7 @@ def warmup(
     elif given_flags(ctx):
         raise UsageError(f"warmup needs an environment for {' '.join(given_flags(ctx))}")
     else:
-        searches = [Search(name) for name in kernels.environments()]
+        searches = [Search(name) for name in kernels.environment_names()]
     for search in searches:
         task: Any = search.task
         rollouts.resolve("compiled", task, search.built_policy())

@@ -23,12 +23,12 @@ INSTALL = "pip install 'distes[compiled]'"
 
 def installed() -> bool:
     """Whether numba is there, and loads beside this numpy."""
-    from distes.kernels.jit import numba
+    from distes.kernels import jit
 
-    return numba is not None
+    return jit.numba is not None
 
 
-def environments() -> list[str]:
+def environment_names() -> list[str]:
     """List the registered environments that have a kernel of ours."""
     found = []
     for name, spec in gym.registry.items():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+__all__ = ["jit", "numba"]
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 try:

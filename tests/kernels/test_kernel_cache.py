@@ -12,7 +12,7 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 
-KERNEL = '''
+KERNEL = """
 import gymnasium as gym
 import numpy as np
 from distes.kernels.base import Kernel
@@ -51,15 +51,15 @@ class Slide(gym.Env):
     def step(self, action):
         self.at += GAIN
         return np.array([self.at]), worth(self.at), False, False, {}
-'''
+"""
 
 NUMBERS = "GAIN = 0.5\n"
-FUNCTIONS = '''
+FUNCTIONS = """
 from distes.kernels.jit import jit
 @jit
 def worth(value):
     return 2.0 * value
-'''
+"""
 
 RUN = """
 import sys
@@ -252,7 +252,7 @@ def test_warmup_without_a_target(tmp_path: Path) -> None:
     result = distes("warmup", cache=tmp_path)
     assert result.returncode == 0, result.stderr
     lines = [line.partition(":")[0] for line in result.stdout.splitlines()]
-    assert lines == kernels.environments()
+    assert lines == kernels.environment_names()
     assert len(folders(tmp_path)) == len(lines)
 
 

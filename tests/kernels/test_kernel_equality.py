@@ -43,7 +43,7 @@ KEY = RunKey(seed=3, generation=2)
 ROWS = ("episode_return", "episode_length", "terminated", "truncated", "status")
 DISCRETE = ("CartPole-v0", "CartPole-v1", "Acrobot-v1", "MountainCar-v0")
 BOX = ("Pendulum-v1", "MountainCarContinuous-v0")
-OURS = tuple(sorted(set(kernels.environments()) - {*DISCRETE, *BOX}))
+OURS = tuple(sorted(set(kernels.environment_names()) - {*DISCRETE, *BOX}))
 
 
 def engines(task: Task, spec: PolicySpec | None = None) -> tuple[Any, Any, Any]:
@@ -549,16 +549,16 @@ def test_chunks_of_any_cut_agree(cuts: list[int]) -> None:
     probes = (ObservationMoments(np.zeros(4)), ScoreSums(discount=0.9))
     population = replace(
         upper(task, policy, mixture=True, episodes=4, same_start=True),
-        **{"probes": probes, "records": True, "frozen": NORMAL},
+        probes=probes,
+        records=True,
+        frozen=NORMAL,
     )
     whole = compiled.run(population, KEY, 0, 48)
     parts = [compiled.run(population, KEY, a, b) for a, b in itertools.pairwise([0, *cuts, 48])]
     for name in ROWS:
         rows = np.concatenate([part.rows[name] for part in parts])
         np.testing.assert_array_equal(rows, whole.rows[name])
-    np.testing.assert_array_equal(
-        np.concatenate([part.contexts for part in parts]), whole.contexts
-    )
+    np.testing.assert_array_equal(np.concatenate([part.contexts for part in parts]), whole.contexts)
     for name, values in vars(whole.traces).items():
         joined = np.concatenate([getattr(part.traces, name) for part in parts])
         np.testing.assert_array_equal(joined, values)
@@ -603,7 +603,7 @@ def test_no_episode_of_ten_thousand_differs(name: str) -> None:
     table = generator.normal(size=(EPISODES, policy.num_parameters))
     table[half:] = np.array(GOOD[name]) + 0.05 * table[half:]
     bits = generator.integers(0, 64, EPISODES)
-    seeds = (generator.integers(0, 2**63, EPISODES, np.uint64) >> (63 - bits).astype(np.uint64))
+    seeds = generator.integers(0, 2**63, EPISODES, np.uint64) >> (63 - bits).astype(np.uint64)
     seeds = seeds.astype(np.int64)
     number = np.arange(EPISODES)
     again = Again(number, np.zeros_like(number), seeds, seeds)
@@ -616,3 +616,12 @@ def test_no_episode_of_ten_thousand_differs(name: str) -> None:
     assert differing.sum() == 0
     returns = expected.rows["episode_return"]
     assert returns[half:].mean() > returns[:half].mean()
+
+
+def test_environments_are_named_at_any_time() -> None:
+    """Loading a kernel must not stand in the way."""
+    names = kernels.environment_names()
+    for name in names:
+        kernels.kernel_of(Task(name))
+    assert kernels.environment_names() == names
+    assert {*DISCRETE, *BOX} < {*names}
