@@ -57,7 +57,7 @@ def upper(task: Any, num_parameters: int, size: int, **changes: Any) -> Populati
 
 def engine_for(task: Any) -> Any:
     policy = task.build_policy(None if isinstance(task, FunctionTask) else Linear())
-    return rollouts.make(rollouts.resolve("auto", task), task, policy), policy
+    return rollouts.make(rollouts.resolve("auto", task, policy), task, policy), policy
 
 
 @pytest.mark.parametrize("name", SOURCES)

@@ -40,7 +40,8 @@ def assert_equal(one, other):
 
 def settle(task, policy=None):
     """Policy and engine, as the search resolves them."""
-    return task, task.build_policy(policy), rollouts.resolve("auto", task)
+    built = task.build_policy(policy)
+    return task, built, rollouts.resolve("auto", task, built)
 
 
 def serially(parts, *populations):
