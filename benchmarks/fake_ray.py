@@ -130,7 +130,7 @@ class _Actor:
             arrives = fake.clock.now() + fake.costs.latency_s
             self._free_at = max(self._free_at, arrives) + seconds
             return fake.answer(
-                lambda: Answer(Chunk(start, stop, np.zeros(stop - start, ROW)), seconds),
+                lambda: Answer(Chunk(start, stop, np.zeros(stop - start, ROW)), seconds).bare(),
                 self._free_at + fake.costs.latency_s,
             )
 

@@ -38,7 +38,7 @@ from distes.evaluators.worker import Answer
 from distes.population import Population, RunKey
 from distes.problem import SearchProblem
 from distes.randomness import noise_key
-from distes.rollouts.base import ROW, Chunk
+from distes.rollouts.base import ROW, Bare, Chunk
 from distes.runs import writer
 from distes.runs.writer import RunLog
 from distes.statistics import summary
@@ -63,9 +63,9 @@ LARGER = (
 class Nothing:
     """A worker that does nothing."""
 
-    def run(self, evaluation: int, start: int, stop: int, oldest: int, sent: object) -> Answer:
+    def run(self, evaluation: int, start: int, stop: int, oldest: int, sent: object) -> Bare:
         """Answer at once."""
-        return Answer(Chunk(start, stop, np.zeros(stop - start, ROW)), 0.0)
+        return Answer(Chunk(start, stop, np.zeros(stop - start, ROW)), 0.0).bare()
 
 
 def cpu_s(work: Callable[[], object], times: int, repeats: int = 5) -> float:

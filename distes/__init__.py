@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from distes import distributions as distributions
     from distes import policies as policies
     from distes import strategies as strategies
+    from distes.analysis.plotting import plot as plot
     from distes.analysis.replay import Replay as Replay
     from distes.analysis.replay import replay as replay
     from distes.errors import RunFailed as RunFailed
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 _MODULES = ("distributions", "policies", "strategies", "testing")
 _HOMES = {
+    "analysis.plotting": ("plot",),
     "analysis.replay": ("Replay", "replay"),
     "errors": ("RunFailed", "UsageError"),
     "population": ("Episodes", "Population"),

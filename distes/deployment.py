@@ -17,6 +17,7 @@ from distes.errors import UsageError, require_at_least
 from distes.numerics import features
 from distes.policies.base import Policy
 from distes.population import Population, Purpose, RunKey
+from distes.randomness import policy_generator
 from distes.runs.reader import Run, load
 from distes.statistics import Score, score
 from distes.task import AnyTask
@@ -151,8 +152,11 @@ def load_policy(
     generation: int | None = None,
     candidate: int | None = None,
     context: Any = None,
+    seed: int | None = None,
 ) -> Callable[[Any], Any]:
     """Make a run's policy callable: environment observation -> action.
+
+    A stochastic policy takes its likeliest action, or samples as in the run's scores.
 
     Args:
         path: run directory.
@@ -160,12 +164,17 @@ def load_policy(
         candidate: its number within the generation.
         context: (k,) for which a contextual run's upper policy chooses the parameters; None
             takes that in which a logged candidate was tried.
+        seed: of an episode, from which a stochastic policy samples; None takes its likeliest
+            actions. With a logged episode's seed it acts as it did there.
 
     Raises:
         UsageError: there is no such run, generation or candidate, or the context does not
             fit.
     """
     from distes.configuration import from_config
+
+    if seed is not None:
+        require_at_least("seed", seed, 0)
 
     run = load(path)
     search = from_config(run.config["search"])
@@ -177,7 +186,7 @@ def load_policy(
         context = _logged_context(run, generation, number)
     task = search._task
     parameters = parameters_at(population, (task.num_contexts, task.name), context, number)
-    return bound_policy(search.built_policy(), population, parameters)
+    return bound_policy(search.built_policy(), population, parameters, seed)
 
 
 def load_parameters(path: str | Path, *, context: Any = None) -> FloatArray:
@@ -241,7 +250,7 @@ def parameters_at(
                 "the parameters of a contextual run depend on the context: give context, "
                 f"{size} number{'s' if size > 1 else ''}"
             )
-        one: FloatArray = distribution.draw(np.array([candidate]))[0]
+        one: FloatArray = distribution.draw(np.array([candidate]))[0].copy()
         return one
     contexts = given(context, size, name)
     drawn = distribution.draw(np.full(len(contexts), candidate), contexts)
@@ -249,9 +258,15 @@ def parameters_at(
 
 
 def bound_policy(
-    policy: Policy, population: Population, parameters: FloatArray
+    policy: Policy, population: Population, parameters: FloatArray, seed: int | None = None
 ) -> Callable[[Any], Any]:
     """Bind a policy, with its population's statistics: environment observation -> action.
+
+    Args:
+        policy: built for the task.
+        population: whose statistics observations are normalised by.
+        parameters: (d,).
+        seed: of the episode from which it samples; None takes the likeliest actions.
 
     Raises:
         UsageError: the parameters are not one vector.
@@ -259,12 +274,13 @@ def bound_policy(
     if parameters.ndim != 1:
         raise UsageError(f"a policy acts in one context, and {len(parameters)} are given")
     act = policy.bind(parameters)
+    generator = None if seed is None or not policy.stochastic else policy_generator(seed)
     mean = population.frozen.get("observation_mean")
     std = population.frozen.get("observation_std")
 
     def policy_function(observation: Any) -> Any:
         seen = policy.encode(observation)
-        return act(seen if mean is None or std is None else (seen - mean) / std, None)
+        return act(seen if mean is None or std is None else (seen - mean) / std, generator)
 
     return policy_function
 

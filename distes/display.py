@@ -15,9 +15,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from distes.analysis.recording import renders
 from distes.registry import name_of
 from distes.runs.location import Location
 from distes.search import Observer, Result, Search
+from distes.settings import plain
 from distes.statistics import Score
 from distes.task import AnyTask, FunctionTask, Task
 
@@ -116,6 +118,8 @@ class Display(Observer):
         self._print(f"next: distes plot {path} --out curve.png")
         if isinstance(result.search.task, AnyTask) and result.search.task.context is not None:
             self._print(f"      distes plot {path} --over context --out context.png")
+        if renders(result.search.task):
+            self._print(f"      distes replay {path} --out solution.mp4")
         self._print(f"      distes evaluate {path} --episodes 1000 --seed 1")
 
     def close(self) -> None:
@@ -243,7 +247,7 @@ def sparkline(values: Sequence[float], low: float, high: float) -> str:
 
 def _title(search: Search) -> str:
     task: Any = search.task
-    parts = [task.name, name_of("strategies", type(search.strategy))]
+    parts = [_task_name(task), name_of("strategies", type(search.strategy))]
     if not isinstance(task, FunctionTask):
         parts.append(name_of("policies", type(search.policy)))
     contexts = task.num_contexts
@@ -254,6 +258,12 @@ def _title(search: Search) -> str:
     if target is not None:
         parts.append(f"target {target:g}")
     return f"{', '.join(parts)}, {size} parameters, seed {search.seed}"
+
+
+def _task_name(task: Any) -> str:
+    """Name a function that makes environments as the command line does: ``make`` says little."""
+    reference = str(plain(task.env)) if isinstance(task, Task) else "<"
+    return str(task.name) if reference.startswith("<") else reference
 
 
 def _short(value: float) -> str:

@@ -42,8 +42,8 @@ class Point:
         return False
 
     def draw(self, candidates: IntArray, contexts: Array | None = None) -> FloatArray:
-        """Repeat the parameters, (m, d)."""
-        return np.tile(self.parameters, (len(candidates), 1))
+        """Repeat the parameters, (m, d), without a copy; read-only."""
+        return np.broadcast_to(self.parameters, (len(candidates), len(self.parameters)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -84,6 +84,10 @@ class Contextual(Distribution, Protocol):
         """
 
 
+RECORDS = ("observations", "actions", "rewards", "last_observation")
+"""The parts of a trace that can be asked for."""
+
+
 @dataclass(frozen=True)
 class Trace:
     """What an engine recorded of one episode.
@@ -184,7 +188,8 @@ class Population:
         same_start: all episodes of a candidate begin with the same seed; a stochastic
             policy acts differently in each.
         again: episodes that are run in place of all, as they were before; None for all.
-        records: whether to give all that was seen and done, beside the results.
+        records: parts of each episode's trace to give beside the results, of `RECORDS`;
+            observations are always among them.
     """
 
     distribution: Distribution
@@ -199,7 +204,7 @@ class Population:
     purpose: Purpose = Purpose.SEARCH
     same_start: bool = False
     again: Again | None = None
-    records: bool = False
+    records: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Let any whole number say how many episodes each candidate has."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from distes.numerics import arithmetic
 from distes.policies.base import Policy
-from distes.population import Trace
+from distes.population import Probe, Trace
 from distes.types import FloatArray
 
 Sums = Mapping[str, FloatArray]
@@ -54,42 +54,94 @@ class ObservationMoments:
         }
 
 
-def whole_nodes(start: int, stop: int) -> list[tuple[int, int]]:
-    """List the largest tree nodes that together cover ``start .. stop``.
-
-    >>> whole_nodes(3, 9)
-    [(0, 3), (2, 1), (0, 8)]
-    """
-    nodes = []
-    while start < stop:
-        alignment = (start & -start).bit_length() - 1 if start else stop.bit_length()
-        level = min(alignment, (stop - start).bit_length() - 1)
-        nodes.append((level, start >> level))
-        start += 1 << level
-    return nodes
-
-
-def fold_chunk(start: int, stop: int, leaves: Mapping[str, FloatArray]) -> list[Node]:
-    """Fold a chunk's per-episode sums into its largest whole nodes.
+def report(
+    probes: Iterable[Probe], trace: Trace, policy: Policy, frozen: Sums
+) -> dict[str, FloatArray]:
+    """Reduce one episode by all probes.
 
     Args:
-        start: first flat episode number.
-        stop: one past the last.
-        leaves: by name, (stop - start, ...): one row per episode.
+        probes: of the population.
+        trace: what was recorded; one without steps where the episode failed.
+        policy: that acted.
+        frozen: statistics of the population.
+    """
+    return {
+        name: np.asarray(value)
+        for probe in probes
+        for name, value in probe.sums(trace, policy, frozen).items()
+    }
+
+
+class Folding:
+    """Adds the reports of neighbouring episodes up as they come, along the tree.
+
+    What is held does not grow with the episodes, but with the logarithm of their number.
+
+    Attributes:
+        nodes: the largest whole nodes so far, in episode order.
+    """
+
+    def __init__(self, start: int) -> None:
+        """From a first flat episode number on."""
+        self.nodes: list[Node] = []
+        self._next = start
+
+    def add(self, sums: Sums) -> None:
+        """Add the next episode's report."""
+        level, index = 0, self._next
+        self._next += 1
+        while index % 2 and self.nodes and self.nodes[-1][:2] == (level, index - 1):
+            left = self.nodes.pop()[2]
+            sums = {name: left[name] + sums[name] for name in left}
+            level, index = level + 1, index >> 1
+        self.nodes.append((level, index, sums))
+
+
+def fold_chunk(start: int, reports: Iterable[Sums]) -> list[Node]:
+    """Fold the reports of neighbouring episodes into the largest whole nodes.
+
+    >>> [node[:2] for node in fold_chunk(3, [{"count": np.ones(1)}] * 6)]
+    [(0, 3), (2, 1), (0, 8)]
+
+    Args:
+        start: flat number of the first.
+        reports: one for each episode, of the same names and shapes.
+
+    Returns:
+        The nodes, in episode order.
+    """
+    folding = Folding(start)
+    for sums in reports:
+        folding.add(sums)
+    return folding.nodes
+
+
+def fold_rows(start: int, leaves: Mapping[str, FloatArray]) -> list[Node]:
+    """Fold reports that lie in arrays, as `fold_chunk` folds them one by one.
+
+    >>> [node[:2] for node in fold_rows(3, {"count": np.ones((6, 1))})]
+    [(0, 3), (2, 1), (0, 8)]
+
+    Args:
+        start: flat number of the first episode.
+        leaves: by name, (m, ...): one row per episode.
 
     Returns:
         The nodes, in episode order.
     """
     nodes: list[Node] = []
-    for level, index in whole_nodes(start, stop):
-        first = (index << level) - start
+    at, stop = start, start + len(next(iter(leaves.values())))
+    while at < stop:
+        alignment = (at & -at).bit_length() - 1 if at else stop.bit_length()
+        level = min(alignment, (stop - at).bit_length() - 1)
         sums = {}
         for name, rows in leaves.items():
-            stack = rows[first : first + (1 << level)]
+            stack = rows[at - start : at - start + (1 << level)]
             while len(stack) > 1:
                 stack = stack[0::2] + stack[1::2]
             sums[name] = stack[0]
-        nodes.append((level, index, sums))
+        nodes.append((level, at >> level, sums))
+        at += 1 << level
     return nodes
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import compress
 
 import numpy as np
 
-from distes.errors import UsageError
+from distes.errors import Notice, UsageError
 from distes.evaluators.base import Evaluator
 from distes.policies.base import Policy
 from distes.population import (
+    RECORDS,
     Again,
     Distribution,
     Episodes,
@@ -23,7 +26,7 @@ from distes.population import (
 )
 from distes.rollouts.base import empty_trace
 from distes.task import AnyTask, FunctionTask
-from distes.types import FloatArray, IntArray
+from distes.types import Array, FloatArray, IntArray
 
 
 @dataclass
@@ -43,6 +46,7 @@ class SearchProblem:
         evaluator: None before the search starts; then `run` is refused.
         generation: the current one.
         on_run: told of every further evaluation.
+        on_again: told of episodes that were run again for their trajectories.
     """
 
     task: AnyTask
@@ -57,6 +61,7 @@ class SearchProblem:
     evaluator: Evaluator | None = None
     generation: int = 0
     on_run: Callable[[RunKey, Population, Evaluated], None] | None = None
+    on_again: Callable[[Evaluated], None] | None = None
     _calls: int = field(default=0, init=False)
 
     @property
@@ -114,18 +119,24 @@ class SearchProblem:
         return not isinstance(self.task, FunctionTask)
 
     def trajectories(
-        self, population: Population, episodes: Episodes, rows: IntArray
+        self,
+        population: Population,
+        episodes: Episodes,
+        rows: IntArray,
+        records: tuple[str, ...] = RECORDS,
     ) -> list[Trace]:
-        """Give all that was seen and done in chosen episodes.
+        """Give what was seen and done in chosen episodes.
 
         They are run again by the workers, from their seeds: an episode is the same whoever
-        runs it. Neither the log nor a budget counts that. Those that failed are not tried
-        again, and give traces without steps.
+        runs it. No budget counts that, and only its events are logged. Those that failed
+        are not tried again, and give traces without steps; so do those that went otherwise
+        than before, of which a Notice tells.
 
         Args:
             population: the generation's own.
             episodes: what came of it.
             rows: of `episodes`.
+            records: parts of the traces that are needed.
         """
         traces = [empty_trace(self.policy) for _ in rows]
         rows = np.asarray(rows)
@@ -138,9 +149,29 @@ class SearchProblem:
             raise RuntimeError("a strategy can see trajectories in tell, not before")
         order = whole[np.argsort(rows[whole], kind="stable")]
         again = Again.of(population, episodes, rows[order])
-        recorded = replace(population, again=again, records=True, probes=())
+        recorded = replace(population, again=again, records=records, probes=())
         key = RunKey(self.seed, self.generation)
-        found = self.evaluator.submit(recorded, key).result().traces
-        for place, trace in zip(order.tolist(), found, strict=True):
+        found = self.evaluator.submit(recorded, key).result()
+        if self.on_again is not None:
+            self.on_again(found)
+        same = _same(episodes, rows[order], found.episodes)
+        for place, trace in zip(order[same].tolist(), compress(found.traces, same), strict=True):
             traces[place] = trace
+        if not same.all():
+            warnings.warn(
+                f"{np.count_nonzero(~same)} of {len(same)} episodes went otherwise when they "
+                f"were run again, and nothing is learnt of them: unless workers were lost, "
+                f"{self.task.name} is not the same in every episode (is reuse_env True? distes "
+                "check tells)",
+                Notice,
+                stacklevel=2,
+            )
         return traces
+
+
+def _same(episodes: Episodes, rows: IntArray, again: Episodes) -> Array:
+    """Which episodes ended as they did before, (r,)."""
+    alike: Array = again.status == episodes.status[rows]
+    alike &= again.episode_return == episodes.episode_return[rows]
+    alike &= again.episode_length == episodes.episode_length[rows]
+    return alike

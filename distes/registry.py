@@ -43,7 +43,7 @@ def find(folder: str, name: str, base: type[T]) -> type[T]:
     module_name = name.replace("-", "_").lower()
     known = names(folder, base)
     if module_name not in known:
-        raise unknown(kind, name, known)
+        raise unknown(kind, name, known, at_most=len(known))
     return _defined(importlib.import_module(f"distes.{folder}.{module_name}"), base)[0]
 
 

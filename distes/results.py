@@ -80,6 +80,13 @@ class Result:
     search: Search
     reevaluation: Reevaluation | None = None
 
+    def __repr__(self) -> str:
+        """Say what came out, without the parameters, which may be thousands."""
+        return (
+            f"Result(score={self.score.mean:.6g}, stopped={self.stopped!r}, "
+            f"path={str(self.path)!r})"
+        )
+
     def _repr_html_(self) -> str:
         """Show a notebook what came out."""
         return inline.html(self)
@@ -115,19 +122,21 @@ class Result:
         """The run's log as data frames."""
         return load(self.path)
 
-    def policy(self, context: Any = None) -> Callable[[Any], Any]:
+    def policy(self, context: Any = None, *, seed: int | None = None) -> Callable[[Any], Any]:
         """Make the solution callable: environment observation -> action.
 
-        For a stateful policy, make one per episode.
+        For a stateful policy, make one per episode. A stochastic policy takes its likeliest
+        action, or samples as in the run's scores.
 
         Args:
             context: (k,) of the episode, for a contextual run.
+            seed: of the episode, from which a stochastic policy samples.
 
         Raises:
             UsageError: there is a context too many or too few, or it does not fit.
         """
         parameters = parameters_at(self.solution, self._expected, context)
-        return bound_policy(self.search.built_policy(), self.solution, parameters)
+        return bound_policy(self.search.built_policy(), self.solution, parameters, seed)
 
 
 def finished(search: Search, run: Run) -> Result | None:

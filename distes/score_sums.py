@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
 from distes.policies.base import Policy
-from distes.policies.scored import ScoredPolicy, SquaredScores
+from distes.policies.scored import ScoredPolicy, ScoreTotals, TotalledScores
 from distes.population import Trace, normalised
 from distes.types import FloatArray
 
@@ -27,6 +28,8 @@ Sums = Mapping[str, FloatArray]
 class ScoreSums:
     """Sums over the steps of an episode, from which a policy gradient is made.
 
+    An episode with a sum that is not finite (of an observation, say) reports zeros.
+
     Attributes:
         discount: γ.
         by_time: (H,) baseline of each time step, from earlier generations; None for none,
@@ -36,6 +39,7 @@ class ScoreSums:
         value: whether to report what fits a value function.
         squares: whether to report the scores' squares.
         entropy: whether to report the gradient of the entropy.
+        center: subtracted from G_t - b_t in all sums, so that squares do not cancel.
     """
 
     discount: float = 1.0
@@ -45,6 +49,7 @@ class ScoreSums:
     value: bool = False
     squares: bool = False
     entropy: bool = False
+    center: float = 0.0
 
     @property
     def records(self) -> frozenset[str]:
@@ -52,37 +57,42 @@ class ScoreSums:
         return frozenset({"observations", "actions", "rewards"})
 
     def sums(self, trace: Trace, policy: Policy, frozen: Sums) -> Sums:
-        """Reduce an episode."""
-        if not isinstance(policy, ScoredPolicy):
-            raise TypeError(f"{type(policy).__name__} has no scores")
+        """Reduce an episode.
+
+        Returns:
+            ``score`` and ``score_return`` (d,), weighted by 1 and by A_t = G_t - b_t - center;
+            ``score_square`` and ``score_square_return`` likewise; ``entropy_gradient`` (d,);
+            ``episode_count``, ``return_count`` (steps), ``return_sum`` Σ A_t,
+            ``return_square_sum`` Σ A_t², ``return_size`` Σ |G_t|, (1,) each; ``time_count``
+            and ``time_sum`` (H,) of G_t; ``value_gram`` (p, p) and ``value_target`` (p,).
+        """
+        if len(trace.rewards):
+            with np.errstate(over="ignore", invalid="ignore"):
+                found = self._summed(trace, policy, frozen)
+            if all(np.isfinite(each).all() for each in found.values()):
+                return found
+        return self._nothing(trace, policy)
+
+    def _summed(self, trace: Trace, policy: Policy, frozen: Sums) -> Sums:
         seen = normalised(trace.observations, frozen)
         steps = len(trace.rewards)
         returns = returns_to_go(trace.rewards, self.discount)
-        advantages = returns - self._baseline(seen, steps)
-
-        def scores(weights: FloatArray) -> FloatArray:
-            if not steps:
-                return np.zeros(policy.num_parameters)
-            return policy.log_prob_grad(trace.parameters, seen, trace.actions, weights)
-
+        advantages = returns - self._baseline(seen, steps) - self.center
+        weights = np.stack([np.ones(steps), advantages])
+        totals = self._totals(trace, cast("ScoredPolicy", policy), seen, weights)
         sums = {
-            "score": scores(np.ones(steps)),
-            "score_return": scores(advantages),
+            "score": totals.scores[0],
+            "score_return": totals.scores[1],
+            "episode_count": np.ones(1),
             "return_count": np.array([float(steps)]),
             "return_sum": np.array([advantages.sum()]),
-            "return_square_sum": np.array([(advantages**2).sum()]),
+            "return_square_sum": np.array([np.square(advantages).sum()]),
+            "return_size": np.array([np.abs(returns).sum()]),
         }
-        if self.squares:
-            sums |= _squares(policy, trace, seen, advantages)
-        if self.entropy:
-            none = np.zeros(steps)
-            sums["entropy_gradient"] = (
-                policy.log_prob_grad(
-                    trace.parameters, seen, trace.actions, none, entropy_weights=np.ones(steps)
-                )
-                if steps
-                else np.zeros(policy.num_parameters)
-            )
+        if totals.squares is not None:
+            sums |= {"score_square": totals.squares[0], "score_square_return": totals.squares[1]}
+        if totals.entropy is not None:
+            sums["entropy_gradient"] = totals.entropy
         if self.horizon:
             counted, summed = np.zeros(self.horizon), np.zeros(self.horizon)
             within = min(steps, self.horizon)
@@ -96,6 +106,36 @@ class ScoreSums:
             }
         return sums
 
+    def _totals(
+        self, trace: Trace, policy: ScoredPolicy, seen: FloatArray, weights: FloatArray
+    ) -> ScoreTotals:
+        episode = (trace.parameters, seen, trace.actions)
+        # Not by isinstance: for a protocol that takes as long as a small network's pass.
+        if hasattr(policy, "score_totals"):
+            totalled = cast("TotalledScores", policy)
+            return totalled.score_totals(
+                *episode, weights, squares=self.squares, entropy=self.entropy
+            )
+        if self.squares or self.entropy:
+            raise TypeError(f"{type(policy).__name__} has no score_totals")
+        return ScoreTotals(np.stack([policy.log_prob_grad(*episode, each) for each in weights]))
+
+    def _nothing(self, trace: Trace, policy: Policy) -> Sums:
+        """Zeros, of the shapes that an episode's sums have."""
+        scores = ["score", "score_return"]
+        scores += ["score_square", "score_square_return"] if self.squares else []
+        scores += ["entropy_gradient"] if self.entropy else []
+        numbers = ("episode_count", "return_count", "return_sum", "return_square_sum")
+        shapes = dict.fromkeys(scores, (policy.num_parameters,))
+        shapes |= dict.fromkeys((*numbers, "return_size"), (1,))
+        if self.horizon:
+            shapes |= dict.fromkeys(("time_count", "time_sum"), (self.horizon,))
+        sums = {name: np.zeros(shape) for name, shape in shapes.items()}
+        if self.value:
+            size = value_features(trace.observations[:0], 0).shape[1]
+            sums |= {"value_gram": np.zeros((size, size)), "value_target": np.zeros(size)}
+        return sums
+
     def _baseline(self, seen: FloatArray, steps: int) -> FloatArray:
         if self.by_value is not None:
             values: FloatArray = np.einsum("ti,i->t", value_features(seen, steps), self.by_value)
@@ -104,20 +144,6 @@ class ScoreSums:
             # Beyond the last known step its value stands for the rest.
             return self.by_time[np.minimum(np.arange(steps), len(self.by_time) - 1)]
         return np.zeros(steps)
-
-
-def _squares(policy: Policy, trace: Trace, seen: FloatArray, advantages: FloatArray) -> Sums:
-    if not isinstance(policy, SquaredScores):
-        raise TypeError(f"{type(policy).__name__} has no squares of scores")
-    if not len(advantages):
-        nothing = np.zeros(policy.num_parameters)
-        return {"score_square": nothing, "score_square_return": nothing}
-    weighed = (np.ones(len(advantages)), advantages)
-    plain, with_return = (
-        policy.log_prob_grad_squares(trace.parameters, seen, trace.actions, each)
-        for each in weighed
-    )
-    return {"score_square": plain, "score_square_return": with_return}
 
 
 def returns_to_go(rewards: FloatArray, discount: float) -> FloatArray:

@@ -58,6 +58,7 @@ class Session:
         self._log_s = 0.0
         self._told = False  # whether the log says why the run fails
         problem.on_run = log.evaluation
+        problem.on_again = self._log_again
 
     def go(self, snapshot: Snapshot | None) -> Result:
         """Run to the end; log and workers are closed afterwards, whatever happens."""
@@ -97,6 +98,12 @@ class Session:
                 self._log.event(**each)  # type: ignore[arg-type]
             if isinstance(error, RunFailed) and not self._told:
                 self._log.event("failed", reason=str(error))
+
+    def _log_again(self, evaluated: Evaluated) -> None:
+        """Log what happened while episodes were run again; their results are logged already."""
+        place = {"generation": self._problem.generation, "purpose": Purpose.SEARCH.name.lower()}
+        for each in evaluated.events:
+            self._log.event(**{**place, **each})  # type: ignore[arg-type]
 
     def _close(self, *, failed: bool) -> None:
         """End log and workers; while failing, a fault in closing must not hide the cause."""

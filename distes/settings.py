@@ -95,9 +95,9 @@ def _settings_of(cls: Any) -> Mapping[str, Setting]:
 def checked(setting: Setting, given: Any, label: str) -> Any:
     """Turn what was given on a command line or in a file into the field's type.
 
-    Text is read as numbers, ``true``/``false``, ``none``, values separated by commas or
-    (for tables) JSON, as the type asks; ``module:function`` as a function where the type
-    has one.
+    Text is read as numbers, ``true``/``false``, ``none``, values separated by commas
+    (``none``: no value at all) or (for tables) JSON, as the type asks; ``module:function``
+    as a function where the type has one.
 
     Args:
         setting: which setting.
@@ -202,7 +202,8 @@ def _parsed(given: Any, members: tuple[Any, ...], label: str) -> Any:
                 """write for example '{"gravity": 3.7}'"""
             ) from None
     if any(_is_kind(member, Sequence) for member in members):
-        return [part.strip() for part in given.split(",")] if given.strip() else []
+        empty = given.strip().lower() in ("", NONE)
+        return [] if empty else [part.strip() for part in given.split(",")]
     if str in members and (int in members or float in members):
         try:
             return float(given) if float in members else int(given)

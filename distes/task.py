@@ -44,6 +44,9 @@ VERIFIED_PURE = frozenset(
 """Environments of Gymnasium and of distes whose instances carry nothing from one episode to
 the next, bit for bit; the tests verify each. Others are built anew for every episode."""
 
+LARGEST = 10_000_000
+"""Parameters of a policy that fits into what is sent with every generation."""
+
 
 @dataclass(frozen=True)
 class AnyTask(ABC):
@@ -253,6 +256,12 @@ class Task(AnyTask):
         try:
             inspect.signature(make).bind(**self.env_kwargs)
         except TypeError as error:
+            if not self.env_kwargs:
+                raise UsageError(
+                    f"{self.name} makes no environment without arguments ({error}): give "
+                    "env_kwargs; a function of the parameters is searched from Python, as a "
+                    "distes.FunctionTask"
+                ) from None
             raise UsageError(
                 f"{self.name} does not accept env_kwargs {dict(self.env_kwargs)}: {error}"
             ) from None
@@ -312,9 +321,15 @@ class Task(AnyTask):
             raise UsageError(f"{self.name} needs a policy, for example distes.policies.Linear()")
         env = self.make_env()
         try:
-            return spec.build(env.observation_space, env.action_space)
+            policy = spec.build(env.observation_space, env.action_space)
         finally:
             env.close()
+        if policy.num_parameters > LARGEST:
+            raise UsageError(
+                f"the policy of {self.name} would have {policy.num_parameters:,} parameters, more "
+                f"than {LARGEST:,}: an observation has {policy.observation_size:,} numbers"
+            )
+        return policy
 
 
 @dataclass(frozen=True)

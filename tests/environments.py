@@ -414,3 +414,46 @@ class Moody(Painted):
 def ranked(table: Any) -> Any:
     """A fitness rule that gives no return."""
     return 1000.0 - table.mean(axis=1) ** 2
+
+
+class Forgetful(Walk):
+    """It goes on where its last episode ended, so that no episode can be had again."""
+
+    position = 0.0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        last = self.position
+        super().reset(seed=seed, options=options)
+        self.position = last
+        return self._observation(), {}
+
+
+class Blinking(Walk):
+    """Shows infinity in some episodes, which end well."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        observation, info = super().reset(seed=seed, options=options)
+        self.blinks = self.position > 0
+        return observation, info
+
+    def step(self, action: Any) -> Any:
+        observation, *rest = super().step(np.nan_to_num(action))
+        if self.blinks and self.t == 5:
+            observation = np.full(2, np.inf, np.float32)
+        return observation, *rest
+
+
+class Tiring(Walk):
+    """Fails at chosen resets of its process, counted from 1."""
+
+    resets = 0
+
+    def __init__(self, fails: tuple[int, ...]) -> None:
+        super().__init__()
+        self.fails = fails
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        Tiring.resets += 1
+        if Tiring.resets in self.fails:
+            raise RuntimeError(f"tired of reset {Tiring.resets}")
+        return super().reset(seed=seed, options=options)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tomllib
+import warnings
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -98,8 +99,10 @@ BAD = [
     ("run no_such_module:Env-v0", "there is no module 'no_such_module'"),
     ("run CartPole-v1 --strategy cme", "strategy 'cme': did you mean 'cem'?"),
     ("run CartPole-v1 --strategy cli_things:worst", "'worst' in cli_things is not a subclass"),
+    ("run CartPole-v1 --strategy deepcem", "reinforce, reps, tabular_cem."),
+    ("run cli_things:worst", "is searched from Python, as a distes.FunctionTask"),
     ("run CartPole-v1 --policy liner", "policy 'liner': did you mean 'linear'?"),
-    ("run CartPole-v1 --engine lop", "did you mean 'loop'? Accepted: auto, loop"),
+    ("run CartPole-v1 --engine lop", "did you mean 'loop'? Accepted: auto, compiled, loop"),
     ("run CartPole-v1 --sede 3", "flag '--sede': did you mean '--seed'?"),
     ("run CartPole-v1 --elite-fraction 0.2", "did you mean '--strategy.elite-fraction'?"),
     ("run CartPole-v1 --strategy.elite-fractoin 0.2", "did you mean '--strategy.elite-fraction'?"),
@@ -223,6 +226,15 @@ def test_dry_run_prints_what_gives_the_same_run_again(command: Command) -> None:
     assert [path.name for path in Path().iterdir()] == ["again.toml"]
 
 
+def test_none_says_no_hidden_layers(command: Command) -> None:
+    """As the help has it."""
+    line = "run CartPole-v1 --strategy deep_cem --policy softmax --policy.hidden none"
+    assert resolved(command, line)["policy"]["hidden"] == []  # type: ignore[index]
+    code, _, err = command("run CartPole-v1 --policy mlp --policy.hidden none")
+    assert code == 2
+    assert "hidden () is not one or more whole numbers" in err
+
+
 def test_flags_override_the_file(command: Command) -> None:
     Path("c.toml").write_text(
         "env = 'CartPole-v1'\nseed = 1\nepisodes = 3\ncommon_seeds = true\n"
@@ -305,6 +317,7 @@ def test_a_run_is_shown_line_by_line_and_can_be_evaluated(command: Command) -> N
     assert "winner's curse" in out
     assert "run: one" in out
     assert "distes plot one" in out
+    assert "distes replay one --out solution.mp4" in out
 
     code, out, _ = command("evaluate one --episodes 7 --seed 3 --json")
     assert code == 0
@@ -317,6 +330,25 @@ def test_a_run_is_shown_line_by_line_and_can_be_evaluated(command: Command) -> N
     assert json.loads(out)["std"] is None
     code, out, _ = command("evaluate one --episodes 7 --seed 3")
     assert "7 unseen episodes" in out
+
+
+def test_replay_is_offered_where_there_is_something_to_see(command: Command) -> None:
+    """And a function that makes environments is named as it was given."""
+    code, out, _ = command(
+        "run cli_things:Base --workers 0 --population 20 --generations 1 --final-episodes 2"
+    )
+    assert code == 0
+    assert "distes plot" in out
+    assert "distes replay" not in out
+    assert out.startswith("cli_things:Base, cem, linear, ")
+
+
+def test_a_warning_is_shown_once(command: Command, recwarn: pytest.WarningsRecorder) -> None:
+    """Gymnasium says of CartPole-v0 that it is old wherever it looks at it."""
+    warnings.simplefilter("always", DeprecationWarning)
+    assert command(SMALL.replace("v1", "v0") + " --out old")[0] == 0
+    said = [str(each.message) for each in recwarn]
+    assert sum("CartPole-v0 is out of date" in each for each in said) == 1
 
 
 def test_plot_writes_the_image(command: Command) -> None:

@@ -18,9 +18,10 @@ from matplotlib.text import Text
 from test_plots import shown_texts
 from test_search import StopAt
 
+import distes
 from distes.analysis import context_plots
-from distes.analysis.context_plots import bins, cell_means, draw_returns, plot_returns
-from distes.analysis.parameter_plots import draw_parameters, most_varying, plot_parameters
+from distes.analysis.context_plots import bins, cell_means, draw_returns
+from distes.analysis.parameter_plots import draw_parameters, most_varying
 from distes.cli import main
 from distes.errors import UsageError
 from distes.runs.reader import load
@@ -298,9 +299,8 @@ REFUSED: list[tuple[str, Any, str, str]] = [
 def test_what_can_not_be_drawn_is_one_sentence(
     runs: dict[str, Path], tmp_path: Path, over: str, components: Any, name: str, says: str
 ) -> None:
-    draw = plot_returns if over == "context" else plot_parameters
     with pytest.raises(UsageError, match=re.escape(says)) as refusal:
-        draw(runs[name], tmp_path / "a.png", components)
+        distes.plot(runs[name], tmp_path / "a.png", over=over, components=components)
     assert "\n" not in str(refusal.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -325,7 +325,7 @@ def test_the_command_draws_both(runs: dict[str, Path], tmp_path: Path, capfd: An
         ("--over context --out a.png --x seconds", "leave it out with --over context"),
         ("--over context --out a.png --components a", "--components 'a' is not whole numbers"),
         ("--over context --out a.png {one}", "--over context draws one run, and 2 are given"),
-        ("--out a.png --components 0", "give --over, too"),
+        ("--out a.png --components 0", "give over (--over), too"),
     ],
 )
 def test_the_command_says_what_is_wrong(

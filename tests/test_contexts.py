@@ -25,7 +25,7 @@ from distes.contextual import LinearGaussian
 from distes.errors import Notice, RunFailed, UsageError
 from distes.numerics.features import make
 from distes.policies.linear import Linear
-from distes.population import Population, RunKey, Status
+from distes.population import RECORDS, Population, RunKey, Status
 from distes.randomness import context_generator, noise_key
 from distes.search import Search
 from distes.strategies import CCMAES, CEM, CREPS, MORE, HiREPS
@@ -57,7 +57,8 @@ def upper(task: Any, num_parameters: int, size: int, **changes: Any) -> Populati
 
 def engine_for(task: Any) -> Any:
     policy = task.build_policy(None if isinstance(task, FunctionTask) else Linear())
-    return rollouts.make(rollouts.resolve("auto", task, policy), task, policy), policy
+    engine = "function" if isinstance(task, FunctionTask) else "loop"
+    return rollouts.make(engine, task, policy), policy
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -202,7 +203,7 @@ def test_a_trajectory_without_a_context_has_no_steps() -> None:
     engine, policy = engine_for(task)
     population = upper(task, policy.num_parameters, 20)
     chunk = engine.run(population, KEY, 0, 20)
-    recorded = engine.run(replace(population, records=True), KEY, 0, 20)
+    recorded = engine.run(replace(population, records=RECORDS), KEY, 0, 20)
     steps = recorded.traces.lengths
     np.testing.assert_array_equal(steps, chunk.rows["episode_length"])
     assert 0 in steps

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import environments
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -18,8 +19,9 @@ import distes
 from distes.analysis.report import info
 from distes.cli import main
 from distes.errors import UsageError
+from distes.policies import Softmax
 from distes.search import Search
-from distes.strategies import CEM, CREPS
+from distes.strategies import CEM, CREPS, Reinforce
 from distes.task import FunctionTask, Task
 
 BOUNDS: Any = {"context_low": (-1.0, 0.0), "context_high": (1.0, 2.0)}
@@ -352,3 +354,38 @@ def test_workers_give_the_same_table_and_the_same_refusal(
     assert here.equals(there)
     with pytest.raises(UsageError, match="deaf was asked for the context"):
         distes.evaluate(runs["deaf"].path, context=[0.1, 0.2], workers=1)
+
+
+def test_a_stochastic_policy_acts_as_in_its_episode(tmp_path):
+    """With a logged episode's seed it samples what it sampled there; without, the likeliest."""
+    search = Search(
+        "CartPole-v0",
+        policy=Softmax(),
+        strategy=Reinforce(),
+        population=4,
+        generations=2,
+        final_episodes=3,
+        workers=0,
+        out=tmp_path / "run",
+    )
+    result = search.run()
+    row = result.run.episodes.iloc[-1]
+    policy = distes.load_policy(
+        tmp_path / "run",
+        generation=int(row["generation"]),
+        candidate=int(row["candidate"]),
+        seed=int(row["seed"]),
+    )
+    env = gym.make("CartPole-v0")
+    seen, _ = env.reset(seed=int(row["seed"]))
+    steps, over = 0, False
+    while not over:
+        seen, _, terminated, truncated, _ = env.step(policy(seen))
+        over, steps = terminated or truncated, steps + 1
+    assert steps == row["episode_length"]
+    likeliest = result.policy()
+    assert {likeliest(np.array([0.0, 0.0, 0.1, 0.0])) for _ in range(20)} in ({0}, {1})
+    sampled = result.policy(seed=3)
+    assert {sampled(np.array([0.0, 0.0, 0.0, 0.0])) for _ in range(50)} == {0, 1}
+    with pytest.raises(UsageError, match="seed -1"):
+        distes.load_policy(tmp_path / "run", seed=-1)

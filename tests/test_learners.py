@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
 import signal
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,21 @@ import pytest
 from test_search import StopAt, assert_same_run
 
 from distes import Search, Task
-from distes.policies import Gaussian
-from distes.population import RunKey, Trace
+from distes.distributions import Gaussian as Distributed
+from distes.distributions import Point
+from distes.errors import Notice
+from distes.evaluators.ray import EPISODES_PER_CHUNK, INLINE_BYTES, longest_chunk
+from distes.evaluators.serial import SerialEvaluator
+from distes.evaluators.worker import Answer
+from distes.policies import Gaussian, Linear
+from distes.policies.softmax import Softmax
+from distes.population import RECORDS, Population, RunKey, Trace
+from distes.probes import ObservationMoments
+from distes.randomness import noise_key
 from distes.rollouts import Engines
-from distes.rollouts.base import PackedTraces
+from distes.rollouts.base import ROW, Chunk, PackedTraces
+from distes.runs.reader import load
+from distes.score_sums import ScoreSums
 from distes.strategies import DeepCEM, Reinforce, TabularCEM
 from distes.strategies.base import Strategy
 
@@ -104,6 +118,24 @@ def test_a_killed_worker_does_not_change_what_is_learnt(
     assert_same_run(tmp_path / "ray", tmp_path / "serial")
 
 
+def test_what_happens_to_elites_that_run_again_is_logged(tmp_path: Path) -> None:
+    """Faults of a second run are events of its generation; no episode is logged twice."""
+    environments.Tiring.resets = 0
+    task = Task(environments.Tiring, env_kwargs={"fails": (12,)})
+    strategy = DeepCEM(percentile=80.0)
+    settings: dict[str, Any] = {"population": 10, "generations": 1, "final_episodes": 3}
+    settings |= {"heldout_episodes": 2, "workers": 0, "out": tmp_path / "run"}
+    with pytest.warns(Notice, match="1 of 2 episodes went otherwise"):
+        Search(task, strategy=strategy, **settings).run()
+    run = load(tmp_path / "run")
+    assert (run.episodes["status"] == "ok").all()
+    assert len(run.episodes) == 10
+    lines = (tmp_path / "run" / "events.jsonl").read_text().splitlines()
+    faults = [event for event in map(json.loads, lines) if event["kind"] == "episode_error"]
+    assert [(each["generation"], each["purpose"]) for each in faults] == [(0, "search")]
+    assert "tired of reset 12" in faults[0]["traceback"]
+
+
 def test_what_travels() -> None:
     """Sums do not grow with the length of episodes; elites ship as plain columns."""
     sizes = {}
@@ -121,16 +153,104 @@ def test_what_travels() -> None:
     assert sizes[20] == sizes[60]
 
 
+def test_chunks_leave_room_for_sums() -> None:
+    """So that an answer travels inline with them; sums that never do shorten nothing."""
+    task, policy = Task("CartPole-v0"), Task("CartPole-v0").build_policy(Softmax())
+    plain = Population(Point(np.zeros(policy.num_parameters)), 5000)
+    assert longest_chunk(plain, task, policy) == EPISODES_PER_CHUNK
+    lengths = {}
+    for horizon in (1000, 4000, 100_000):
+        probed = replace(plain, probes=(ScoreSums(horizon=horizon),))
+        lengths[horizon] = longest_chunk(probed, task, policy)
+        sums = Engines("loop", task, policy).run(probed, RunKey(0, 0), 0, 1).nodes[0][2]
+        size = sum(value.nbytes for value in sums.values())
+        assert lengths[horizon] * ROW.itemsize + size <= INLINE_BYTES or size > INLINE_BYTES
+    assert 1 < lengths[4000] < lengths[1000] <= lengths[100_000]
+
+
 def test_traces_travel_as_their_numbers_alone() -> None:
     traces = [
         Trace(np.zeros(600), np.ones((t, 4)), np.ones(t, np.int64), np.ones(t), np.ones(4))
         for t in (3, 200, 17)
     ]
-    packed = PackedTraces.of(traces)
-    sizes = [each.nbytes for each in vars(packed).values()]
-    assert sum(sizes) == 220 * (4 + 1 + 1) * 8 + 3 * (8 + 32)
-    again = packed.unpacked(np.zeros((3, 600)))
-    for one, other in zip(traces, again, strict=True):
-        assert np.array_equal(one.observations, other.observations)
-        assert np.array_equal(one.actions, other.actions)
-        assert np.array_equal(one.last_observation, other.last_observation)
+    for records in (RECORDS, ("observations", "actions")):
+        packed = PackedTraces.of(traces, records)
+        sent = pickle.dumps(packed.bare(), 5)
+        each = 8 * (4 + 1 + 1) if records is RECORDS else 8 * (4 + 1)
+        last = 32 if records is RECORDS else 0
+        assert len(sent) <= 220 * each + 3 * (last + 8) + 120
+        arrived = PackedTraces.of_bare(pickle.loads(sent))  # noqa: S301 - made just now
+        again = arrived.unpacked(np.zeros((3, 600)))
+        for one, other in zip(traces, again, strict=True):
+            assert np.array_equal(one.observations, other.observations)
+            assert np.array_equal(one.actions, other.actions)
+            assert other.actions.dtype == np.int64
+            if records is RECORDS:
+                assert np.array_equal(one.rewards, other.rewards)
+                assert np.array_equal(one.last_observation, other.last_observation)
+            else:
+                assert len(other.rewards) == 0
+                assert other.last_observation is None
+
+
+def test_chunks_arrive_as_they_were() -> None:
+    """Bare or not, a chunk says the same: rows, sums, contexts, info, faults, traces."""
+    task = Task(
+        environments.Walk,
+        context="uniform",
+        context_low=(0.0,),
+        context_high=(2.0,),
+        env_kwargs={"fail_above": 1.0},
+        log_info=("distance",),
+    )
+    policy = task.build_policy(Linear())
+    population = Population(
+        Distributed(np.zeros(3), np.ones(3), noise_key(1, 0)),
+        11,
+        probes=(ObservationMoments(np.zeros(2)),),
+        records=RECORDS,
+    )
+    engine = Engines("loop", task, policy)
+    for start, stop in ((0, 11), (3, 4)):
+        chunk = engine.run(population, RunKey(0, 0), start, stop)
+        sent = pickle.dumps(chunk.bare(), 5)
+        again = Chunk.of_bare(pickle.loads(sent))  # noqa: S301 - made just now
+        assert again.rows.dtype == chunk.rows.dtype
+        assert again.rows.tobytes() == chunk.rows.tobytes()
+        assert (again.start, again.stop, again.faults) == (start, stop, chunk.faults)
+        assert np.array_equal(again.contexts, chunk.contexts)
+        assert np.array_equal(again.info["distance"], chunk.info["distance"], equal_nan=True)
+        for (level, index, sums), other in zip(chunk.nodes, again.nodes, strict=True):
+            assert (level, index, list(sums)) == (*other[:2], list(other[2]))
+            assert all(np.array_equal(sums[name], other[2][name]) for name in sums)
+        for field in fields(PackedTraces):
+            one, other = (getattr(each.traces, field.name) for each in (chunk, again))
+            assert one.dtype == other.dtype
+            assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("episodes_a_chunk", [6, 100])
+def test_deep_cem_sends_its_elites_and_64_bytes_an_episode(episodes_a_chunk: int) -> None:
+    """Observations and choices of elites, 40 bytes a step, are its share; pickled answers."""
+    strategy = DeepCEM()
+    problem = Search("CartPole-v0", strategy=strategy, workers=0).check()
+    population = strategy.ask(problem, strategy.init(problem))
+    engines, sent, shares = Engines("loop", problem.task, problem.policy), 0, 0
+    problem.evaluator = SerialEvaluator(problem.task, problem.policy, "loop")
+    submit = problem.evaluator.submit
+
+    def counted(population: Population, key: RunKey) -> Any:
+        nonlocal sent, shares
+        total = population.num_episodes
+        for start in range(0, total, episodes_a_chunk):
+            chunk = engines.run(population, key, start, min(start + episodes_a_chunk, total))
+            sent += len(pickle.dumps(Answer(chunk, 0.25).bare(), 5))
+            if chunk.traces is not None:
+                shares += 40 * int(chunk.rows["episode_length"].sum())
+        return submit(population, key)
+
+    problem.evaluator.submit = counted  # type: ignore[method-assign]
+    episodes = problem.evaluator.submit(population, RunKey(0, 0)).result().episodes
+    strategy.tell(problem, strategy.init(problem), population, episodes)
+    assert shares > 0
+    assert sent - shares <= 64 * 100

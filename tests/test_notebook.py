@@ -56,6 +56,14 @@ def test_a_run_shows_its_curve_facts_and_an_episode(of: str, tmp_path: Path) -> 
     assert len(html) < 500_000
 
 
+def test_a_terminal_shows_no_parameters(tmp_path: Path) -> None:
+    """There may be thousands."""
+    result = search(tmp_path / "run", Task(environments.painted)).run()
+    score = f"{result.score.mean:.6g}"
+    path = str(tmp_path / "run")
+    assert repr(result) == f"Result(score={score}, stopped='3 generations', path={path!r})"
+
+
 class Local(environments.Painted):
     """Can't be found by its name again."""
 

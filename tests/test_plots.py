@@ -11,7 +11,7 @@ from matplotlib.text import Text
 
 import distes
 from distes.analysis import scores
-from distes.analysis.plots import draw, plot, spread_apart
+from distes.analysis.plots import draw, spread_apart
 from distes.errors import UsageError
 from distes.runs.reader import load
 from distes.runs.writer import RunLog
@@ -205,7 +205,7 @@ def test_format_follows_the_suffix_and_repeats(runs, tmp_path, suffix, magic):
     """A file that changes by itself shows up in every diff."""
     files = [tmp_path / "new" / f"{number}.{suffix}" for number in (1, 2)]
     for file in files:
-        plot([runs["one"]], file)
+        distes.plot([runs["one"]], file)
     first, second = (file.read_bytes() for file in files)
     assert first.startswith(magic)
     assert first == second
@@ -217,13 +217,14 @@ def test_bad_requests_are_refused(runs, tmp_path):
     for wrong, sentence in [
         (([one], tmp_path / "a.pgn"), r"'\.pgn': did you mean '\.png'"),
         (([one], tmp_path / "a"), r"unknown image format 'a'"),
+        (([one], tmp_path / ".png"), r"\.png' has no name before its format"),
         (([one], tmp_path / "a.png", "steps"), "did you mean 'env_steps'"),
         (([], tmp_path / "a.png"), "no run is given"),
         (([tmp_path / "none"], tmp_path / "a.png"), "there is no run directory"),
         (([one, runs["cartpole"]], tmp_path / "a.png"), "2 tasks .*can't be compared"),
     ]:
         with pytest.raises(UsageError, match=sentence):
-            plot(*wrong)
+            distes.plot(*wrong)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -242,7 +243,7 @@ def test_missing_matplotlib_is_said(runs, tmp_path, monkeypatch):
     """matplotlib is an extra: its absence must name the remedy, not a traceback."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UsageError, match=r"pip install 'distes\[plot\]'"):
-        plot([runs["one"]], tmp_path / "a.png")
+        distes.plot([runs["one"]], tmp_path / "a.png")
 
 
 @given(

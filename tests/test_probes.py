@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from distes.policies.direct import DirectPolicy
 from distes.population import Trace
-from distes.probes import ObservationMoments, fold, fold_chunk, whole_nodes
+from distes.probes import ObservationMoments, fold, fold_chunk
 
 POLICY = DirectPolicy(np.zeros(1))
 """Moments of observations do not look at it."""
@@ -28,15 +28,15 @@ def leaves(num_episodes, seed=0):
     }
 
 
-def cut(rows, edges):
-    return {name: values[edges[0] : edges[1]] for name, values in rows.items()}
+def reports(rows, start, stop):
+    """What the episodes ``start .. stop`` report, one by one."""
+    return [{name: values[i] for name, values in rows.items()} for i in range(start, stop)]
 
 
 def chunked(rows, cuts, num_episodes):
     edges = [0, *sorted(cuts), num_episodes]
     return [
-        fold_chunk(start, stop, cut(rows, (start, stop)))
-        for start, stop in itertools.pairwise(edges)
+        fold_chunk(start, reports(rows, start, stop)) for start, stop in itertools.pairwise(edges)
     ]
 
 
@@ -54,7 +54,7 @@ def test_sums_have_the_same_bits_however_episodes_are_cut(case, random):
     """Otherwise a run with normalised observations depends on the number of workers."""
     num_episodes, cuts, seed = case
     rows = leaves(num_episodes, seed)
-    expected = fold(fold_chunk(0, num_episodes, rows), num_episodes)
+    expected = fold(fold_chunk(0, reports(rows, 0, num_episodes)), num_episodes)
     nodes = [node for chunk in chunked(rows, cuts, num_episodes) for node in chunk]
     random.shuffle(nodes)
     found = fold(nodes, num_episodes)
@@ -75,7 +75,7 @@ def test_one_chunk_per_episode_equals_one_chunk(num_episodes):
     singles = itertools.chain.from_iterable(
         chunked(rows, range(1, num_episodes), num_episodes),
     )
-    expected = fold(fold_chunk(0, num_episodes, rows), num_episodes)
+    expected = fold(fold_chunk(0, reports(rows, 0, num_episodes)), num_episodes)
     found = fold(singles, num_episodes)
     assert all(np.array_equal(found[name], expected[name]) for name in rows)
 
@@ -94,20 +94,20 @@ def test_naive_folding_by_chunk_would_show():
 def test_whole_nodes_tile_the_chunk_with_few_aligned_nodes(one, other):
     """Otherwise episodes are lost or counted twice, or a chunk's reply grows with its size."""
     start, stop = min(one, other), max(one, other)
-    nodes = whole_nodes(start, stop)
-    covered = [i for level, index in nodes for i in range(index << level, (index + 1) << level)]
+    nodes = fold_chunk(start, [{}] * (stop - start))
+    covered = [i for level, index, _ in nodes for i in range(index << level, (index + 1) << level)]
     assert covered == list(range(start, stop))
     assert len(nodes) <= 2 * max(stop - start, 1).bit_length()
 
 
 def test_aligned_chunk_is_one_node():
     """Otherwise aligned chunks, as the evaluators cut them, are no cheaper than others."""
-    assert whole_nodes(64, 128) == [(6, 1)]
+    assert [node[:2] for node in fold_chunk(64, [{}] * 64)] == [(6, 1)]
 
 
 def one_of(rows, level, index):
     start, stop = index << level, (index + 1) << level
-    return fold_chunk(start, stop, cut(rows, (start, stop)))[0]
+    return fold_chunk(start, reports(rows, start, stop))[0]
 
 
 @pytest.mark.parametrize(
@@ -147,9 +147,8 @@ def test_moments_match_numpy(size):
     generator = np.random.default_rng(4)
     episodes = [generator.normal(3.0, 2.0, (steps, size)) for steps in (5, 1, 40, 17)]
     probe = ObservationMoments(np.full(size, 2.5))
-    reports = [probe.sums(trace(episode), POLICY, {}) for episode in episodes]
-    rows = {name: np.stack([report[name] for report in reports]) for name in reports[0]}
-    sums = fold(fold_chunk(0, len(episodes), rows), len(episodes))
+    each = [probe.sums(trace(episode), POLICY, {}) for episode in episodes]
+    sums = fold(fold_chunk(0, each), len(episodes))
     together = np.concatenate(episodes)
     count = sums["observation_count"]
     shift = sums["observation_sum"] / count

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +37,13 @@ from distes.task import FunctionTask, Task
 WINDS: Any = {"context_low": (-1.0, -1.0), "context_high": (1.0, 1.0)}
 
 
+def without_episodes(run: Path) -> Path:
+    """Copy a run as someone does who finds its episodes too large."""
+    copy = run.with_name("emptied")
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("episodes"))
+    return copy
+
+
 def search(out: Path, task: Any, **changes: Any) -> Path:
     settings: dict[str, Any] = {"population": 6, "generations": 3, "seed": 5, "workers": 0}
     settings |= {"heldout_every": 2, "final_episodes": 3, "heldout_episodes": 3, "out": out}
@@ -45,6 +55,7 @@ def search(out: Path, task: Any, **changes: Any) -> Path:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("runs")
     walk = Task(environments.painted)
+    cartpole = search(folder / "cartpole", "CartPole-v1", episodes=2)
     sampled: dict[str, Any] = {"policy": Gaussian(), "episodes": 3}
     return {
         "deterministic": search(folder / "deterministic", walk, episodes=3),
@@ -70,7 +81,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "common": search(folder / "common", walk, episodes=2, common_seeds=True),
         "limited": search(folder / "limited", Task(environments.painted, max_episode_steps=7)),
         "anew": search(folder / "anew", Task(environments.painted, reuse_env=True), episodes=2),
-        "cartpole": search(folder / "cartpole", "CartPole-v1", episodes=2),
+        "cartpole": cartpole,
+        "emptied": without_episodes(cartpole),
         "fragile": search(
             folder / "fragile",
             Task(environments.painted, env_kwargs={"fail_above": 0.7}),
@@ -327,6 +339,12 @@ def test_returns_that_differ_are_said(
         ("cartpole", "--show --out a.mp4", "say where to watch"),
         ("cartpole", "--out a.avi", "unknown video format '.avi': accepted are .gif, .mp4"),
         ("cartpole", "--out a", "unknown video format 'a'"),
+        ("cartpole", "--out .mp4", "'.mp4' has no name before its format"),
+        ("cartpole", "--out a.mp4 --best --candidate 1", "leave out candidate"),
+        ("cartpole", "--out a.mp4 --best --generation 9", "no episodes of generation 9, counted"),
+        ("cartpole", "--out a.mp4 --best --seed 3", "leave out seed"),
+        ("emptied", "--out a.mp4 --generation 1 --candidate 1", "holds no episode of candidate 1"),
+        ("emptied", "--out a.mp4 --best", "emptied holds no episodes"),
         ("cartpole", "--out s3://bucket/a.mp4", "is a URI: a video is written to a local path"),
         ("cartpole", "--out there.mp4", "'there.mp4' is there already"),
         ("cartpole", "--out file/a.mp4", "'file/a.mp4' can't be written"),
@@ -401,10 +419,71 @@ def test_a_window_needs_a_display(
     line = ["replay", str(runs["cartpole"]), "--show"]
     assert main(line) == 2
     assert "there is no display" in capfd.readouterr().err
+    # Nothing answers there, and SDL would draw into memory without a word.
+    monkeypatch.setenv("DISPLAY", ":4242")
+    assert main(line) == 2
+    out, error = capfd.readouterr()
+    assert out == ""
+    assert "there is no display" in error
+    assert error.count("\n") == 1
+    assert "SDL_VIDEODRIVER" not in os.environ
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     assert main([*line, "--generation", "0", "--candidate", "1"]) == 0
     assert capfd.readouterr().out.count(", as logged, ") == 2
     assert main(["replay", str(runs["deterministic"]), "--show"]) == 0  # frames, in a window
+
+
+def test_the_best_candidate_is_found(runs: dict[str, Path], tmp_path: Path) -> None:
+    """By its mean: the luckiest episode may be of a poor candidate; and never a failed one."""
+    for name in ("fragile", "stochastic"):
+        for generation in (None, 1):
+            rows = distes.load(runs[name]).episodes
+            rows = rows[rows["generation"].isin(range(3) if generation is None else [generation])]
+            found: dict[tuple[int, int], list[float]] = {}
+            for row in rows.to_dict("records"):
+                key = (row["generation"], row["candidate"])
+                found.setdefault(key, []).append(row["episode_return"])
+            whole = {key: np.mean(all_) for key, all_ in found.items() if np.isfinite(all_).all()}
+            best = max(sorted(whole), key=lambda key: whole[key])
+            out = tmp_path / f"{name}{generation}.gif"
+            seen = distes.replay(runs[name], out=out, best=True, generation=generation)
+            assert seen.played.startswith(f"generation {best[0]} (")
+            assert f"candidate {best[1]}, mean return {whole[best]:.10g} of " in seen.played
+            assert seen.differences is None
+
+
+def test_there_is_no_best_of_those_that_failed(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = distes.load(runs["fragile"]).episodes
+    failed = rows[rows["status"] == "error"]
+    monkeypatch.setattr(distes.runs.reader.Run, "episodes", failed)
+    with pytest.raises(UsageError, match=r"each candidate of .*fragile has a failed episode"):
+        distes.replay(runs["fragile"], out=tmp_path / "a.mp4", best=True)
+
+
+def test_what_is_played_is_said_first(
+    runs: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Progress lines count generations from 1, the log from 0: both are named."""
+    line = ["replay", str(runs["limited"]), "--out"]
+    assert main([*line, str(tmp_path / "a.gif")]) == 0
+    assert capfd.readouterr().out.startswith("the solution, on new episodes\n")
+    named = ["--generation", "2", "--candidate", "4"]
+    assert main([*line, str(tmp_path / "b.gif"), *named]) == 0
+    rows = distes.load(runs["limited"]).episodes.query("generation == 2 and candidate == 4")
+    (total,) = rows["episode_return"]
+    said = capfd.readouterr().out.splitlines()[0]
+    assert said == f"generation 2 (the 3rd), candidate 4, return {total:.10g}"
+
+
+def test_the_help_says_how_generations_count_and_what_is_needed(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["replay", "--help"]) == 0
+    said = re.sub(r"\s+", " ", capfd.readouterr().out)
+    assert "from 0 as in the log; progress lines and plots count from 1" in said
+    assert "Exactly one of --out and --show is needed" in said
 
 
 def test_a_run_in_progress_is_shown(tmp_path: Path) -> None:

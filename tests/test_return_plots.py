@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,16 @@ import environments
 import numpy as np
 import pytest
 
+import distes
 from distes.analysis.return_plots import (
     MAX_COLUMNS,
     RETURN_BINS,
     draw_distribution,
     histograms,
-    plot_distribution,
 )
 from distes.cli import main
 from distes.errors import UsageError
-from distes.runs.reader import load
+from distes.runs.reader import Run, load
 from distes.search import Observer, Search
 from distes.strategies import CEM, RandomSearch
 from distes.strategies.reinforce import Reinforce
@@ -49,6 +50,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             generations=2 * MAX_COLUMNS + 7,
             population=10,
         ),
+        "capped": search(folder / "capped", Task("CartPole-v1", max_episode_steps=20)),
         "one": search(folder / "one", noisy, generations=1),
         "fragile": search(
             folder / "fragile",
@@ -159,7 +161,50 @@ def test_the_command(
     assert not (tmp_path / "b.png").exists()
 
 
-def test_runs_without_returns_say_so(tmp_path: Path) -> None:
+def test_lines_at_the_ends_of_the_axis_are_seen_whole(runs: dict[str, Path]) -> None:
+    """Where all elites reach the greatest return, the threshold lies on the last bin's edge."""
+    axes = draw_distribution(runs["capped"]).axes[0]
+    threshold = lines(runs["capped"])["elite threshold: least fitness of an elite"]
+    low, high = axes.get_ylim()
+    edges = np.asarray(axes.collections[0].get_coordinates())[:, 0, 1]  # type: ignore[attr-defined]
+    assert threshold[:, 1].max() == edges[-1]
+    assert high - edges[-1] == pytest.approx(0.04 * np.ptp(edges))
+    assert edges[0] - low == pytest.approx(0.04 * np.ptp(edges))
+
+
+@pytest.mark.parametrize(
+    ("values", "marked"),
+    [
+        ([1.0, np.nan, 2.0, 3.0, np.nan, 4.0], [0, 5]),
+        ([np.nan, 1.0, np.nan], [1]),
+        ([1.0], [0]),
+        ([1.0, 2.0], []),
+        ([np.nan, np.nan], []),
+    ],
+)
+def test_points_without_neighbours_are_marked(
+    runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, values: list[float], marked: list[int]
+) -> None:
+    """A line shows nothing of them."""
+    rows = load(runs["noisy"]).generations.iloc[: len(values)].copy()
+    rows["elite_fitness_min"] = values
+    monkeypatch.setattr(Run, "generations", rows)
+    drawn = [line for line in draw_distribution(runs["noisy"]).axes[0].lines if line.get_marker()]
+    named = {str(line.get_label())[:5]: line for line in drawn}
+    if not np.isfinite(values).any():
+        assert "elite" not in named
+    elif marked:
+        assert named["elite"].get_marker() == "o"
+        assert named["elite"].get_markevery() == marked
+    else:
+        assert named["elite"].get_marker() == "None"
+
+
+def test_runs_without_returns_say_so(runs: dict[str, Path], tmp_path: Path) -> None:
+    copy = tmp_path / "emptied"
+    shutil.copytree(runs["noisy"], copy, ignore=shutil.ignore_patterns("episodes"))
+    with pytest.raises(UsageError, match="emptied holds no episodes"):
+        distes.plot(copy, over="returns")
     with pytest.raises(KeyboardInterrupt):
         search(
             tmp_path / "young",
@@ -168,4 +213,4 @@ def test_runs_without_returns_say_so(tmp_path: Path) -> None:
             observers=(AtOnce(),),
         )
     with pytest.raises(UsageError, match="no generation yet"):
-        plot_distribution(tmp_path / "young", tmp_path / "a.png")
+        distes.plot(tmp_path / "young", tmp_path / "a.png", over="returns")

@@ -15,7 +15,7 @@ from distes import rollouts
 from distes.distributions import Gaussian, Point, Table
 from distes.errors import UsageError
 from distes.policies.linear import Linear
-from distes.population import Population, RunKey, Status
+from distes.population import RECORDS, Population, RunKey, Status
 from distes.probes import ObservationMoments, fold
 from distes.randomness import noise_key
 from distes.task import FunctionTask, Task
@@ -272,6 +272,34 @@ def test_an_environment_that_cannot_be_closed_keeps_its_episode() -> None:
     engine, policy = engine_for(Task(environments.unclosable), Linear())
     population = Population(Point(np.zeros(policy.num_parameters)), 3)
     np.testing.assert_array_equal(engine.run(population, KEY, 0, 3).rows["episode_return"], 5.0)
+
+
+def test_a_policy_may_write_into_its_parameters() -> None:
+    """Otherwise the next episode has others, or none can be run."""
+
+    class Spoiling(Linear):
+        def build(self, *spaces: Any) -> Any:
+            built = super().build(*spaces)
+            bind = built.bind
+
+            def spoil(parameters: Any) -> Any:
+                act = bind(parameters.copy())
+                parameters[:] = np.nan
+                return act
+
+            object.__setattr__(built, "bind", spoil)
+            return built
+
+    for records in ((), RECORDS):
+        point = Point(np.random.default_rng(0).normal(size=10))
+        population = Population(point, 2, episodes=2, records=records)
+        chunks = [
+            engine_for(Task("CartPole-v1"), policy)[0].run(population, KEY, 0, 4)
+            for policy in (Linear(), Spoiling())
+        ]
+        ours, theirs = (chunk.rows["episode_return"].tolist() for chunk in chunks)
+        assert ours == theirs
+        assert chunks[1].rows["status"].tolist() == [0] * 4
 
 
 def test_any_whole_number_counts_episodes() -> None:

@@ -387,7 +387,7 @@ def test_runs_get_directories_of_their_own(tmp_path: Path, monkeypatch: pytest.M
 def test_the_configuration_says_where_a_run_came_from(tmp_path: Path) -> None:
     cartpole(tmp_path / "run", generations=1).run()
     config = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert config["engine"] == "loop"
+    assert config["engine"] == "compiled"
     assert config["num_parameters"] == 10
     assert {"numpy", "gymnasium", "ray"} <= set(config["versions"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from distes.contextual import LinearGaussian
 from distes.distributions import Gaussian, Point
-from distes.errors import UsageError
+from distes.errors import Notice, UsageError
 from distes.evaluators.serial import SerialEvaluator
 from distes.numerics.features import make
 from distes.policies import MLP, Linear
@@ -88,8 +89,9 @@ def test_frozen_statistics_contexts_and_further_populations() -> None:
         assert episodes.contexts is not None
         assert np.array_equal(trace.observations[0, 2:], episodes.contexts[row])
     plain = replace(population, frozen={})
-    returns = [t.rewards.sum() for t in problem.trajectories(plain, episodes, np.arange(8))]
-    assert returns != episodes.episode_return.tolist(), "statistics were not applied"
+    with pytest.warns(Notice, match="episodes went otherwise"):
+        others = problem.trajectories(plain, episodes, np.arange(8))
+    assert any(len(trace.rewards) == 0 for trace in others), "statistics were not applied"
 
 
 def test_imposed_contexts() -> None:
@@ -117,6 +119,69 @@ def test_failed_episodes_have_no_steps_and_are_not_tried_again() -> None:
     assert [len(t.observations) == 0 for t in traces] == (episodes.status != 0).tolist()
     assert all(len(traces[i].rewards) == 0 for i in failed)
     assert problem.trajectories(population, episodes, failed[:0]) == []
+
+
+def test_episodes_that_go_otherwise_give_no_trajectory() -> None:
+    """An environment that is not pure would hand over another episode than was judged."""
+    task = Task(environments.Forgetful, reuse_env=True)
+    problem = problem_for(task, Linear())
+    population = gaussian(problem, 8)
+    episodes = evaluate(problem, population)
+    with pytest.warns(Notice, match=r"8 of 8 episodes went otherwise .* reuse_env .* distes check"):
+        traces = problem.trajectories(population, episodes, np.arange(8))
+    assert all(len(trace.observations) == 0 for trace in traces)
+    fresh = problem_for(replace(task, reuse_env=False), Linear())
+    episodes = evaluate(fresh, population)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Notice)
+        traces = fresh.trajectories(population, episodes, np.arange(8))
+    assert all(len(trace.observations) == 10 for trace in traces)
+
+
+@pytest.mark.parametrize("field", ["episode_return", "episode_length", "status"])
+def test_each_of_return_length_and_status_must_be_as_before(field: str) -> None:
+    problem = problem_for(Task(environments.Walk), Linear())
+    population = gaussian(problem, 5)
+    episodes = evaluate(problem, population)
+    column = getattr(episodes, field).copy()
+    column[3] += 1
+    told = replace(episodes, **{field: column})
+    rows = np.array([4, 3, 1])
+    if field == "status":  # it failed and is not tried again, the more so as it succeeds
+        traces = problem.trajectories(population, told, rows)
+    else:
+        with pytest.warns(Notice, match="1 of 3"):
+            traces = problem.trajectories(population, told, rows)
+    assert [len(trace.observations) for trace in traces] == [10, 0, 10]
+
+
+def test_what_fails_when_it_is_run_again_gives_no_trajectory() -> None:
+    task = Task(environments.Walk)
+    problem = problem_for(task, Linear())
+    population = gaussian(problem, 30)
+    episodes = evaluate(problem, population)
+    problem.evaluator = SerialEvaluator(
+        Task(environments.Walk, env_kwargs={"fail_above": 1.0}), problem.policy, "loop"
+    )
+    told: list[Any] = []
+    problem.on_again = told.append
+    with pytest.warns(Notice, match="of 30 episodes went otherwise"):
+        traces = problem.trajectories(population, episodes, np.arange(30))
+    failed = told[0].episodes.status != 0
+    assert 0 < failed.sum() < 30
+    assert [len(trace.observations) == 0 for trace in traces] == failed.tolist()
+    assert told[0].events[0]["kind"] == "episode_error"
+
+
+def test_only_what_is_asked_for_travels() -> None:
+    problem = problem_for(Task("CartPole-v1"), Linear())
+    population = gaussian(problem, 3)
+    episodes = evaluate(problem, population)
+    asked = ("observations", "actions")
+    for trace in problem.trajectories(population, episodes, np.arange(3), asked):
+        assert len(trace.actions) == len(trace.observations) > 0
+        assert len(trace.rewards) == 0
+        assert trace.last_observation is None
 
 
 def test_they_are_neither_logged_nor_counted() -> None:

@@ -18,9 +18,7 @@ from distes.analysis.figures import (
     columns_for,
     component_label,
     finish,
-    image,
     matplotlib,
-    save,
     thousands,
     ticks,
     title,
@@ -42,23 +40,6 @@ FEW = 300
 """Episodes up to which each is a mark that stands out."""
 
 MAX_PANELS = 9
-
-
-def plot_returns(
-    path: str | Path, out: str | Path, components: Sequence[int] | None = None
-) -> None:
-    """Draw returns over contexts into a file; see `draw_returns`.
-
-    Args:
-        path: run directory.
-        out: image to write, ``.png``, ``.svg`` or ``.pdf``.
-        components: of the context; None takes all.
-
-    Raises:
-        UsageError: as `draw_returns`, or the format is unknown.
-    """
-    place = image(out)
-    save(draw_returns(path, components), place)
 
 
 def draw_returns(path: str | Path, components: Sequence[int] | None = None) -> Figure:

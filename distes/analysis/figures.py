@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,10 +48,21 @@ def image(out: str | Path) -> Path:
     place = locate(out)
     if isinstance(place, URI):
         raise UsageError(f"'{place}' is a URI: an image is written to a local path")
+    accepted = [f".{name}" for name in FORMATS]
+    refuse_nameless(place, accepted)
     if _suffix(place) not in FORMATS:
-        accepted = [f".{name}" for name in FORMATS]
         raise unknown("image format", place.suffix or place.name, accepted)
     return place
+
+
+def refuse_nameless(place: Path, suffixes: Iterable[str]) -> None:
+    """Refuse a file that has a format and no name before it.
+
+    Raises:
+        UsageError: it is ``.png`` alone, say.
+    """
+    if place.name.lower() in suffixes:
+        raise UsageError(f"'{place}' has no name before its format: for example a{place.name}")
 
 
 def save(figure: Figure, place: Path) -> None:

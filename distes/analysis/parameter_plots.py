@@ -17,9 +17,7 @@ from distes.analysis.figures import (
     columns_for,
     component_label,
     finish,
-    image,
     matplotlib,
-    save,
     ticks,
     title,
 )
@@ -44,23 +42,6 @@ drawn for that, which leaves it an error of 3.5%."""
 
 MAX_PANELS = 12
 MAX_COLUMNS = 4
-
-
-def plot_parameters(
-    path: str | Path, out: str | Path, components: Sequence[int] | None = None
-) -> None:
-    """Draw parameters over contexts into a file; see `draw_parameters`.
-
-    Args:
-        path: run directory.
-        out: image to write, ``.png``, ``.svg`` or ``.pdf``.
-        components: of the context; None takes all.
-
-    Raises:
-        UsageError: as `draw_parameters`, or the format is unknown.
-    """
-    place = image(out)
-    save(draw_parameters(path, components), place)
 
 
 def draw_parameters(path: str | Path, components: Sequence[int] | None = None) -> Figure:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from distes.analysis import scores
-from distes.analysis.figures import COLOURS, GREY, STYLE, image, matplotlib, save, thousands, title
+from distes.analysis.figures import COLOURS, GREY, STYLE, matplotlib, thousands, title
 from distes.errors import UsageError, unknown
 from distes.runs.reader import Run, load
 from distes.types import FloatArray
@@ -39,21 +39,6 @@ LABEL_WIDTH = 20
 _NO_BREAK = "\u00a0"
 EARLY = 0.8
 """A line that ends before this share of the axis is named where it ends."""
-
-
-def plot(runs: Sequence[str | Path], out: str | Path, x: Axis = "episodes") -> None:
-    """Draw learning curves into a file; see `draw`.
-
-    Args:
-        runs: run directories.
-        out: image to write, ``.png``, ``.svg`` or ``.pdf``; its folder is made if needed.
-        x: along the horizontal axis.
-
-    Raises:
-        UsageError: as `draw`, or the format is unknown.
-    """
-    place = image(out)
-    save(draw(runs, x), place)
 
 
 def draw(runs: Sequence[str | Path], x: Axis = "episodes") -> Figure:

@@ -21,6 +21,9 @@ from distes.types import Array
 
 Mode: TypeAlias = Literal["rgb_array", "human"]
 
+_DRIVERS = {"WAYLAND_DISPLAY": "wayland", "DISPLAY": "x11"}
+"""Variables that say where a display is -> what SDL calls its driver."""
+
 DEFAULT_FPS = 30.0
 """Frames a second of environments that do not say."""
 
@@ -231,6 +234,15 @@ def rendering(task: AnyTask, mode: Mode) -> Rendering:
     return Rendering(shown, _fps(fps), in_window=native != mode)
 
 
+def renders(task: Any) -> bool:
+    """Whether a task's environments say that they can be filmed; never raises."""
+    try:
+        rendering(task, "rgb_array")
+    except Exception:  # noqa: BLE001 - a question at the end of a run must not fail it
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def without_display() -> Iterator[None]:
     """Let libraries draw where there is no display: they would look for one, or complain."""
@@ -263,12 +275,42 @@ def _takes_render_mode(task: Task) -> bool:
 
 def _has_display() -> bool:
     return sys.platform != "linux" or any(
-        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
+        os.environ.get(name) for name in (*_DRIVERS, "SDL_VIDEODRIVER")
     )
 
 
+def _opens_windows() -> bool:
+    """Whether a display answers: where none does, SDL draws into memory without a word."""
+    try:
+        import pygame
+    except ModuleNotFoundError:  # the environment has windows of its own
+        return True
+    with _only_displays():
+        try:
+            pygame.display.init()
+        except pygame.error:
+            return False
+        finally:
+            pygame.display.quit()
+    return True
+
+
+@contextlib.contextmanager
+def _only_displays() -> Iterator[None]:
+    """Let SDL try what the surroundings name, and nothing else."""
+    named = [driver for name, driver in _DRIVERS.items() if os.environ.get(name)]
+    chosen = sys.platform != "linux" or os.environ.get("SDL_VIDEODRIVER")
+    if not chosen:
+        os.environ["SDL_VIDEODRIVER"] = ",".join(named)
+    try:
+        yield
+    finally:
+        if not chosen:
+            del os.environ["SDL_VIDEODRIVER"]
+
+
 def _refuse_without_display() -> None:
-    if not _has_display():
+    if not (_has_display() and _opens_windows()):
         raise UsageError(
             "there is no display to open a window on: write a video, with out (--out FILE.mp4)"
         )

@@ -34,6 +34,7 @@ class Replay:
     """What was seen.
 
     Attributes:
+        played: says what was: the solution, or which candidate.
         episodes: one row an episode: ``episode``, ``seed``, ``episode_return``,
             ``episode_length``, ``terminated``, ``truncated``, ``status``; of a logged
             candidate also ``logged_return``; with contexts ``context_0`` ...
@@ -44,6 +45,7 @@ class Replay:
         fault: what the first failed episode failed with; None if none did.
     """
 
+    played: str
     episodes: pd.DataFrame
     path: Path | None
     frames: int = 0
@@ -56,8 +58,8 @@ class Replay:
         return "\n".join(self.lines())
 
     def lines(self) -> list[str]:
-        """Say each episode's return, and what was written."""
-        said = []
+        """Say what was played, each episode's return, and what was written."""
+        said = [self.played]
         for row in self.episodes.to_dict("records"):
             total, logged = row["episode_return"], row.get("logged_return")
             same = "" if logged is None else ", as logged"
@@ -101,6 +103,7 @@ def replay(
     show: bool = False,
     generation: int | None = None,
     candidate: int | None = None,
+    best: bool = False,
     episodes: int | None = None,
     context: Any = None,
     seed: int | None = None,
@@ -115,8 +118,11 @@ def replay(
         path: run directory; of a run in progress the newest solution is shown.
         out: video to write, ``.mp4`` or ``.gif``; a machine without a display will do.
         show: open a window instead.
-        generation: of a logged candidate, as in the log; None takes the solution.
-        candidate: its number within the generation.
+        generation: of a logged candidate, counted from 0 as in the log (progress lines and
+            plots count from 1); None takes the solution.
+        candidate: its number within the generation, from 0.
+        best: take the candidate with the greatest logged return, its mean where it has
+            several episodes, of the generation or of all; the first of equals.
         episodes: how many; None is 1, or all that a candidate has, at most `MOST_LOGGED`.
         context: (k,) to impose on the solution.
         seed: another seed gives the solution other episodes; None is 0.
@@ -136,7 +142,10 @@ def replay(
     run = load(path)
     search = from_config(run.config["search"])
     how = rendering(search._task, "human" if show else "rgb_array")
-    logged = None
+    if best:
+        if candidate is not None:
+            raise UsageError("best (--best) finds the candidate: leave out candidate")
+        generation, candidate = best_candidate(run, generation)
     if generation is None and candidate is None:
         population = solution_of(run)
         if context is not None:
@@ -145,34 +154,50 @@ def replay(
                 raise UsageError(f"one context is shown at a time, and {len(contexts)} are given")
             population = at_contexts(population, contexts)
         population = replace(population, episodes=episodes or 1, purpose=Purpose.TEST)
+        chosen = _Chosen("the solution, on new episodes", population)
     else:
         for name, value in (("context", context), ("seed", seed)):
             if value is not None:
                 raise UsageError(
                     f"a logged candidate is shown on its own episodes: leave out {name}"
                 )
-        population, logged = _candidate(run, generation, candidate, episodes)
+        chosen = _candidate(run, generation, candidate, episodes)
 
     def watch(camera: Camera | None) -> Evaluated:
-        return watched(search._task, how, search.built_policy(), population, camera, seed or 0)
+        return watched(
+            search._task, how, search.built_policy(), chosen.population, camera, seed or 0
+        )
 
     if place is None:
         answer = watch(None)
-        return Replay(_table(answer.episodes, logged), None, fault=fault(answer))
-    return _filmed(place, how, population.num_episodes, watch, logged)
+        return Replay(
+            chosen.played, _table(answer.episodes, chosen.logged), None, fault=fault(answer)
+        )
+    return _filmed(place, how, chosen, watch)
+
+
+@dataclass(frozen=True, eq=False)
+class _Chosen:
+    """What is to be played.
+
+    Attributes:
+        played: says it.
+        population: with the episodes to be run.
+        logged: what the log says of them; None of a solution.
+    """
+
+    played: str
+    population: Population
+    logged: pd.DataFrame | None = None
 
 
 def _filmed(
-    place: Path,
-    how: Rendering,
-    episodes: int,
-    watch: Callable[[Camera], Evaluated],
-    logged: pd.DataFrame | None,
+    place: Path, how: Rendering, chosen: _Chosen, watch: Callable[[Camera], Evaluated]
 ) -> Replay:
     every = how.every(FORMATS[place.suffix.lower()].fps)
     fps = how.fps / every
     with Video(place, fps) as film:
-        camera = Camera(film, fps, every, episodes)
+        camera = Camera(film, fps, every, chosen.population.num_episodes)
         answer = watch(camera)
         if not film.frames:
             raise UsageError(
@@ -180,7 +205,8 @@ def _filmed(
                 f"{fault(answer)}"
             )
     return Replay(
-        _table(answer.episodes, logged),
+        chosen.played,
+        _table(answer.episodes, chosen.logged),
         place,
         film.frames,
         film.frames / fps,
@@ -227,12 +253,23 @@ def fault(answer: Evaluated) -> str | None:
 
 def _candidate(
     run: Run, generation: int | None, candidate: int | None, episodes: int | None
-) -> tuple[Population, pd.DataFrame]:
-    """Rebuild a logged candidate, with its own episodes and what the log says of them."""
+) -> _Chosen:
+    """Rebuild a logged candidate, with its own episodes and what the log says of them.
+
+    Raises:
+        UsageError: there is none, its episodes are not in the log, or must not be run here.
+    """
     population, number = logged_candidate(run, generation, candidate)
     assert generation is not None  # noqa: S101 - refused by the line above
     rows = run.episodes_of(generation)
     rows = rows[rows["candidate"] == number].sort_values("episode")
+    if rows.empty:
+        raise UsageError(
+            f"{run.path} holds no episode of candidate {number} of generation {generation}"
+        )
+    mean = float(rows["episode_return"].to_numpy().mean())
+    total = f"mean return {mean:.10g} of {len(rows)}" if len(rows) > 1 else f"return {mean:.10g}"
+    played = f"generation {generation} (the {ordinal(generation + 1)}), candidate {number}, {total}"
     count = min(len(rows), MOST_LOGGED) if episodes is None else episodes
     if count > len(rows):
         raise UsageError(
@@ -249,7 +286,44 @@ def _candidate(
         rows[name].to_numpy(np.int64) for name in ("candidate", "episode", "seed")
     )
     starts = np.full_like(seeds, seeds[0]) if population.same_start else seeds
-    return replace(population, again=Again(candidates, numbers, seeds, starts)), rows
+    again = Again(candidates, numbers, seeds, starts)
+    return _Chosen(played, replace(population, again=again), rows)
+
+
+def best_candidate(run: Run, generation: int | None = None) -> tuple[int, int]:
+    """Find the candidate with the greatest mean of logged returns; the first of equals.
+
+    Args:
+        run: where it is.
+        generation: to look in; None looks in all.
+
+    Returns:
+        Its generation and its number there.
+
+    Raises:
+        UsageError: there are no episodes, or no candidate without a failed one.
+    """
+    rows = run.episodes if generation is None else run.episodes_of(generation)
+    where = "" if generation is None else f" of generation {generation}, counted from 0"
+    if rows.empty:
+        raise UsageError(f"{run.path} holds no episodes{where}")
+    keys = [rows["generation"], rows["candidate"]]
+    # A failed episode has no return, and its candidate no mean.
+    means = rows["episode_return"].fillna(-math.inf).groupby(keys).mean()
+    if not np.isfinite(means).any():
+        raise UsageError(f"each candidate of {run.path}{where} has a failed episode")
+    found: Any = means.index[int(means.to_numpy().argmax())]
+    return int(found[0]), int(found[1])
+
+
+def ordinal(number: int) -> str:
+    """Write a place in a row.
+
+    >>> [ordinal(number) for number in (1, 2, 3, 4, 11, 22, 112)]
+    ['1st', '2nd', '3rd', '4th', '11th', '22nd', '112th']
+    """
+    last = 0 if number % 100 in (11, 12, 13) else number % 10
+    return str(number) + {1: "st", 2: "nd", 3: "rd"}.get(last, "th")
 
 
 def _table(episodes: Episodes, logged: pd.DataFrame | None) -> pd.DataFrame:

@@ -12,9 +12,7 @@ from distes.analysis.figures import (
     COLOURS,
     STYLE,
     finish,
-    image,
     matplotlib,
-    save,
     thousands,
     title,
 )
@@ -30,22 +28,11 @@ MAX_COLUMNS = 150
 """Generations side by side; of longer runs neighbours share a column."""
 
 RETURN_BINS = 50
+MARGIN = 0.04
+"""Of the height, left free above and below the bins."""
+
 OUTLIERS = 0.002
 """Share of the episodes at either end that may lie outside, if they would squeeze the rest."""
-
-
-def plot_distribution(path: str | Path, out: str | Path) -> None:
-    """Draw the distribution of returns into a file; see `draw_distribution`.
-
-    Args:
-        path: run directory.
-        out: image to write, ``.png``, ``.svg`` or ``.pdf``.
-
-    Raises:
-        UsageError: as `draw_distribution`, or the format is unknown.
-    """
-    place = image(out)
-    save(draw_distribution(path), place)
 
 
 def draw_distribution(path: str | Path) -> Figure:
@@ -61,7 +48,8 @@ def draw_distribution(path: str | Path) -> Figure:
         A matplotlib figure, 9 inches wide.
 
     Raises:
-        UsageError: matplotlib is missing, there is no generation yet, or all episodes failed.
+        UsageError: matplotlib is missing, there is no generation yet, there are no episodes,
+            or all failed.
     """
     from matplotlib.figure import Figure
 
@@ -69,6 +57,8 @@ def draw_distribution(path: str | Path) -> Figure:
     if run.generations.empty:
         raise UsageError(f"{run.path} has no generation yet: there is nothing to draw")
     generation, returns = run.returns()
+    if not len(returns):
+        raise UsageError(f"{run.path} holds no episodes: there is nothing to draw")
     valid = np.isfinite(returns)
     if not valid.any():
         raise UsageError(f"all {len(returns):,} episodes of {run.path} failed: there is no return")
@@ -143,7 +133,9 @@ def _heat(
     axes.grid(visible=False)
     # Generations are counted from 1 on an axis, as everywhere that people read.
     mesh = axes.pcolormesh(x + 1, y, shares.T, cmap=colours, norm=norm, rasterized=True)
-    axes.set_ylim(y[0], y[-1])
+    # Lines at the least and the greatest return are seen whole.
+    space = MARGIN * (y[-1] - y[0])
+    axes.set_ylim(y[0] - space, y[-1] + space)
     bar = figure.colorbar(mesh, ax=axes, pad=0.02, aspect=30)
     bar.set_label("share of the generation's episodes")
     bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
@@ -155,23 +147,41 @@ def _lines(axes: Axes, columns: Mapping[str, FloatArray], *, elites: bool) -> No
     from matplotlib.ticker import MaxNLocator
 
     x = columns["generation"] + 1
-    style: dict[str, Any] = {
-        "marker": "o" if len(x) == 1 else None,
-        # Seen on dark cells, too.
-        "path_effects": [patheffects.withStroke(linewidth=4, foreground="white")],
-    }
-    axes.plot(x, columns["episode_return_mean"], color=COLOURS[6], label="mean return", **style)
-    threshold = columns.get("elite_fitness_min")
-    if elites and threshold is not None and np.isfinite(threshold).any():
+    # Seen on dark cells, too.
+    stroke = [patheffects.withStroke(linewidth=4, foreground="white")]
+
+    def line(values: FloatArray, **more: Any) -> None:
+        alone = isolated(values)
         axes.plot(
             x,
-            threshold,
-            color=COLOURS[1],
-            linewidth=2.4,
-            label="elite threshold: least fitness of an elite",
-            **style,
+            values,
+            marker="o" if alone else None,
+            markersize=5,
+            markevery=alone,
+            path_effects=stroke,
+            **more,
         )
+
+    line(columns["episode_return_mean"], color=COLOURS[6], label="mean return")
+    threshold = columns.get("elite_fitness_min")
+    if elites and threshold is not None and np.isfinite(threshold).any():
+        label = "elite threshold: least fitness of an elite"
+        line(threshold, color=COLOURS[1], linewidth=2.4, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+
+
+def isolated(values: FloatArray) -> list[int]:
+    """Find the values without a neighbour, of which a line shows nothing.
+
+    Args:
+        values: (g,); NaN where there is none.
+
+    >>> isolated(np.array([1.0, np.nan, 2.0, 3.0, np.nan, 4.0]))
+    [0, 5]
+    """
+    there = np.concatenate([[False], np.isfinite(values), [False]])
+    found: list[int] = np.flatnonzero(there[1:-1] & ~there[:-2] & ~there[2:]).tolist()
+    return found
 
 
 def _in_returns(run: Run) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
+from distes.analysis.figures import refuse_nameless
 from distes.errors import UsageError, unknown
 from distes.runs.location import URI, locate
 from distes.types import Array
@@ -51,6 +52,7 @@ def video(out: str | Path) -> Path:
     place = locate(out)
     if isinstance(place, URI):
         raise UsageError(f"'{place}' is a URI: a video is written to a local path")
+    refuse_nameless(place, FORMATS)
     if place.suffix.lower() not in FORMATS:
         raise unknown("video format", place.suffix or place.name, FORMATS)
     if place.exists():

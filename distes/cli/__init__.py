@@ -76,12 +76,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _show(others: Callable[..., None]) -> Callable[..., None]:
-    """Show a notice as one line, and any other warning as before."""
+    """Show a notice as one line, and any other warning as before, but once."""
+    shown = set()
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if issubclass(category, Notice):
             click.echo(f"distes: {message}", err=True)
-        else:
+        elif (category, str(message)) not in shown:
+            shown.add((category, str(message)))
             others(message, category, *place, **more)
 
     return show

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
-from click.core import ParameterSource
 
 from distes.cli.interrupts import Interrupted, interruptible, listen
 from distes.cli.options import SettingOption
@@ -227,8 +226,17 @@ def evaluate(
 
 @distes.command()
 @RUN
-@click.option("--generation", type=int, help="of a logged candidate, counted from 0")
+@click.option(
+    "--generation",
+    type=int,
+    help="of a logged candidate, from 0 as in the log; progress lines and plots count from 1",
+)
 @click.option("--candidate", type=int, help="its number within the generation, from 0")
+@click.option(
+    "--best",
+    is_flag=True,
+    help="the candidate with the greatest logged return, of --generation or of all",
+)
 @click.option("--episodes", type=click.IntRange(1), help="1; of a candidate all, at most 10")
 @click.option("--out", type=RunPlace(), metavar="FILE", help="video to write, .mp4 or .gif")
 @click.option("--show", is_flag=True, help="open a window instead")
@@ -244,15 +252,16 @@ def replay(
     episodes: int | None,
     out: Location | None,
     *,
+    best: bool,
     show: bool,
     context: str | None,
     seed: int | None,
 ) -> None:
     """Watch a run's policy: in a video, which needs no display, or in a window.
 
-    The solution is shown on episodes that no search has seen; a candidate, named by
-    --generation and --candidate, on its own, to the returns that were logged. Exit code 1 if
-    these differ.
+    Exactly one of --out and --show is needed. The solution is shown on episodes that no
+    search has seen; a candidate, named by --generation and --candidate or found by --best, on
+    its own, to the returns that were logged. Exit code 1 if these differ.
     """
     from distes.analysis.replay import replay as watch
 
@@ -262,6 +271,7 @@ def replay(
         show=show,
         generation=generation,
         candidate=candidate,
+        best=best,
         episodes=episodes,
         context=None if context is None else _contexts((context,))[0],
         seed=seed,
@@ -279,10 +289,8 @@ def replay(
 @click.option(
     "--x",
     type=Among(["episodes", "env_steps", "seconds"]),
-    default="episodes",
-    show_default=True,
     metavar="AXIS",
-    help="episodes, env_steps or seconds",
+    help="of learning curves: episodes, env_steps or seconds (episodes)",
 )
 @click.option(
     "--over",
@@ -292,39 +300,18 @@ def replay(
     "it; returns: how they are distributed in each generation",
 )
 @click.option("--components", metavar="N,N,...", help="of the context, with --over (all)")
-@click.pass_context
 def plot(
-    ctx: click.Context,
-    /,
     runs: tuple[Location, ...],
     out: Location,
-    x: Literal["episodes", "env_steps", "seconds"],
-    over: str | None,
+    x: Literal["episodes", "env_steps", "seconds"] | None,
+    over: Literal["context", "parameters", "returns"] | None,
     components: str | None,
 ) -> None:
     """Draw learning curves of one or more runs; with --over, one run in another way."""
-    if over is None:
-        from distes.analysis.plots import plot as draw
+    from distes.analysis.plotting import plot as draw
 
-        if components is not None:
-            raise UsageError("--components are those of a context: give --over, too")
-        draw(list(runs), out, x)
-    else:
-        from distes.analysis.context_plots import plot_returns
-        from distes.analysis.parameter_plots import plot_parameters
-        from distes.analysis.return_plots import plot_distribution
-
-        if len(runs) > 1:
-            raise UsageError(f"--over {over} draws one run, and {len(runs)} are given")
-        if ctx.get_parameter_source("x") is not ParameterSource.DEFAULT:
-            raise UsageError(f"--x is an axis of learning curves: leave it out with --over {over}")
-        chosen = None if components is None else _whole_numbers(components)
-        if over == "returns":
-            if chosen is not None:
-                raise UsageError("--components are those of a context: leave them out here")
-            plot_distribution(runs[0], out)
-        else:
-            (plot_returns if over == "context" else plot_parameters)(runs[0], out, chosen)
+    chosen = None if components is None else _whole_numbers(components)
+    draw(runs, out, x, over=over, components=chosen)
     click.echo(out)
 
 
@@ -414,7 +401,7 @@ def warmup(
     elif given_flags(ctx):
         raise UsageError(f"warmup needs an environment for {' '.join(given_flags(ctx))}")
     else:
-        searches = [Search(name) for name in kernels.environment_names()]
+        searches = [Search(name) for name in kernels.registered()]
     for search in searches:
         task: Any = search.task
         rollouts.resolve("compiled", task, search.built_policy())

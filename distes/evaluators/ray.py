@@ -31,7 +31,8 @@ from distes.evaluators.pool import Hand, Loss, Pool, lost_error
 from distes.evaluators.worker import Answer, Ready, Setup
 from distes.policies.base import Policy
 from distes.population import Evaluated, Population, RunKey, Status
-from distes.rollouts.base import ROW, lost_episode
+from distes.probes import report
+from distes.rollouts.base import ROW, Bare, empty_trace, lost_episode
 from distes.shield import shielded
 from distes.task import AnyTask, Task, environment_spec
 
@@ -180,7 +181,8 @@ class RayEvaluator:
             *(population.purpose, population.task is None, population.max_steps),
             population.records,
         )
-        cap = min(EPISODES_PER_CHUNK, max(1, INLINE_BYTES // self._bytes_per_episode(population)))
+        own = self._task if population.task is None else population.task
+        cap = longest_chunk(population, own, self._policy)
         self._evaluations[evaluation.number] = evaluation
         self._dispatcher.submit(evaluation.number, evaluation.missing, kind, cap)
         if evaluation.missing:
@@ -266,19 +268,20 @@ class RayEvaluator:
             f"episode{'s' * (episodes != 1)} to run again, with the same seeds"
         )
 
-    def _received(self, reference: Any, value: Ready | Answer) -> None:
+    def _received(self, reference: Any, value: Ready | Bare) -> None:
         if isinstance(value, Ready):
             with self._closing_at_fault():
                 hand = self._workers.joined(reference, value)
             self._dispatcher.join(hand.number)
             return
+        chunk, seconds = Answer.of_bare(value)
         hand, piece = self._running.pop(reference)
         del self._references[hand.number, piece]
-        first = self._dispatcher.done(hand.number, piece, value.seconds, time.monotonic())
+        first = self._dispatcher.done(hand.number, piece, seconds, time.monotonic())
         evaluation = self._evaluations.get(piece.work)
         if first and evaluation is not None:
-            evaluation.busy_s += value.seconds
-            self._place(evaluation, PlacedChunk(value.chunk, piece.attempt, hand.number, hand.node))
+            evaluation.busy_s += seconds
+            self._place(evaluation, PlacedChunk(chunk, piece.attempt, hand.number, hand.node))
         if hand.number in self._retiring and self._dispatcher.resting(hand.number):
             self._leave(hand)
 
@@ -459,12 +462,6 @@ class RayEvaluator:
         reference = self._references.pop((assignment.taken_from or 0, assignment.piece))
         del self._running[reference]
 
-    def _bytes_per_episode(self, population: Population) -> int:
-        task = self._task if population.task is None else population.task
-        imposed = 0 if population.contexts is None else int(population.contexts.shape[1])
-        info = len(task.log_info) if isinstance(task, Task) else 0
-        return int(ROW.itemsize) + 8 * (max(imposed, task.num_contexts) + info)
-
 
 @dataclass(frozen=True)
 class RayPending:
@@ -504,3 +501,26 @@ def _of_user(error: RayError) -> Exception:
         unwrapped: Exception = error.as_instanceof_cause()
         return unwrapped
     return RunFailed(f"a worker failed: {error}")
+
+
+def longest_chunk(population: Population, task: AnyTask, policy: Policy) -> int:
+    """Say how many episodes an answer that travels inline may hold.
+
+    Args:
+        population: what is evaluated.
+        task: on which.
+        policy: built for the task.
+    """
+    room, sums = INLINE_BYTES, 0
+    info: tuple[str, ...] = ()
+    if isinstance(task, Task):
+        nothing = report(population.probes, empty_trace(policy), policy, population.frozen)
+        # A chunk, being aligned, ships one node of sums.
+        sums = sum(value.nbytes for value in nothing.values())
+        info = task.log_info
+    if sums < INLINE_BYTES:
+        # Larger sums never travel inline; the fewer chunks the better.
+        room -= sums
+    imposed = 0 if population.contexts is None else int(population.contexts.shape[1])
+    each = int(ROW.itemsize) + 8 * (max(imposed, task.num_contexts) + len(info))
+    return min(EPISODES_PER_CHUNK, max(1, room // each))

@@ -25,6 +25,7 @@ class SerialEvaluator:
     def __init__(self, task: AnyTask, policy: Policy, engine: str) -> None:
         self._task = task
         self._engines = Engines(engine, task, policy)
+        self._engines.prepare()
 
     @property
     def num_nodes(self) -> int:

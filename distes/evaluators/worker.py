@@ -19,7 +19,7 @@ from distes.evaluators.fingerprint import fingerprint
 from distes.policies.base import Policy
 from distes.population import Population, RunKey
 from distes.rollouts import Chunk, Engines
-from distes.rollouts.base import joined
+from distes.rollouts.base import Bare, joined
 from distes.task import AnyTask
 
 
@@ -64,6 +64,15 @@ class Answer(NamedTuple):
     chunk: Chunk
     seconds: float
 
+    def bare(self) -> Bare:
+        """What travels."""
+        return self.seconds, *self.chunk.bare()
+
+    @classmethod
+    def of_bare(cls, bare: Bare) -> Answer:
+        """Make of it what it was."""
+        return cls(Chunk.of_bare(bare[1:]), bare[0])
+
 
 class DistesWorker:
     """Runs chunks of episodes, one at a time; named so on Ray's dashboard.
@@ -106,8 +115,8 @@ class DistesWorker:
 
     def run(
         self, evaluation: int, start: int, stop: int, oldest: int, sent: Sequence[Any] | None
-    ) -> Answer:
-        """Run the flat episodes ``start .. stop``.
+    ) -> Bare:
+        """Run the flat episodes ``start .. stop``; the answer is that of `Answer.bare`.
 
         Args:
             evaluation: its number.
@@ -127,7 +136,7 @@ class DistesWorker:
         began = time.perf_counter()
         run = self._engines.run if self._timeout_s is None else self._run_watched
         chunk = run(population, key, start, stop)
-        return Answer(chunk, time.perf_counter() - began)
+        return Answer(chunk, time.perf_counter() - began).bare()
 
     def _run_watched(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
         """Run one episode at a time; one that takes too long ends this process.

@@ -28,7 +28,7 @@ def installed() -> bool:
     return jit.numba is not None
 
 
-def environment_names() -> list[str]:
+def registered() -> list[str]:
     """List the registered environments that have a kernel of ours."""
     found = []
     for name, spec in gym.registry.items():
@@ -51,9 +51,12 @@ def unfit(task: Task, policy: Policy) -> str | None:
     if not installed():
         return f"numba is not installed: {INSTALL}"
     try:
-        kernel_of(task)
+        kernel = kernel_of(task)
     except UsageError as error:
         return str(error)
+    unknown = [name for name in task.log_info if name not in kernel.info_names]
+    if unknown:
+        return f"its kernel gives no info '{unknown[0]}'"
     if actor_of(policy) is None:
         return f"its policy {type(policy).__name__} has no kernel for these spaces"
     return None
@@ -74,7 +77,15 @@ def kernel_of(task: Task) -> Any:
     """
     place = _kernel_place(task)
     assert place is not None  # noqa: S101 - the caller has asked
-    kernel = _load(*place) if isinstance(place, tuple) else place
+    return made(_load(*place) if isinstance(place, tuple) else place, task)
+
+
+def made(kernel: type, task: Task) -> Any:
+    """Make a kernel with a task's arguments, whichever environment it was written for.
+
+    Raises:
+        UsageError: it does not honour them.
+    """
     arguments = {**_registered(task), **task.env_kwargs}
     arguments.pop("render_mode", None)
     try:
@@ -118,7 +129,12 @@ def _kernel_place(task: Task) -> tuple[str, str] | type | None:
 
 def _own(environment: Any) -> type | None:
     """A class's kernel; not its parent's, whose steps it may have changed."""
-    return vars(environment).get("kernel") if isinstance(environment, type) else None
+    found = vars(environment).get("kernel") if isinstance(environment, type) else None
+    if not isinstance(found, type):  # an attribute of that name may be anything
+        return None
+    from distes.kernels.base import Kernel
+
+    return found if issubclass(found, Kernel) else None
 
 
 def _load(name: str, entry: str) -> type:

@@ -1,4 +1,8 @@
-"""What an environment's kernel is, and what a policy's."""
+"""What an environment's kernel is, and what a policy's; and all that a kernel is written with.
+
+``from distes.kernels.base import Array, Kernel, jit, random, rounded, uniform`` is enough for
+one's own; docs/kernels.md is the guide.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from distes.kernels.jit import jit
+from distes.kernels.random import random, uniform
 from distes.types import Array, FloatArray
+
+__all__ = ["Actor", "Array", "FloatArray", "Kernel", "jit", "random", "rounded", "uniform"]
 
 EMPTY = np.empty(0)
 

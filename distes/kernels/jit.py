@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -9,8 +10,9 @@ __all__ = ["jit", "numba"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+numba: Any
 try:
-    import numba
+    numba = importlib.import_module("numba")
 except ImportError:  # the extra: without it the functions are plain Python, and slow
     numba = None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete
 
 from distes.errors import UsageError
 from distes.policies.scored import GaussianPolicy, ScoredSpec
@@ -44,9 +44,11 @@ class Gaussian(ScoredSpec):
             UsageError: actions are not Box, or observations are not supported.
         """
         if not isinstance(action_space, Box):
+            other = "softmax takes Discrete"
+            if not isinstance(action_space, Discrete):
+                other += ", and no policy here samples other actions"
             raise UsageError(
-                f"gaussian needs a Box action space, not {describe(action_space)}: softmax "
-                "takes Discrete"
+                f"gaussian needs a Box action space, not {describe(action_space)}: {other}"
             )
         head = action_head(action_space, self.rescale_actions)
         network = self.network(observation_space, head.num_outputs)

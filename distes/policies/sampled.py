@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete
 
+from distes.errors import UsageError
 from distes.policies.gaussian import Gaussian
 from distes.policies.scored import CategoricalPolicy, GaussianPolicy, ScoredSpec
 from distes.policies.softmax import Softmax
+from distes.policies.spaces import describe
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class Sampled(ScoredSpec):
         """
         if isinstance(action_space, Box):
             return self._gaussian().build(observation_space, action_space)
+        if not isinstance(action_space, Discrete):
+            raise UsageError(
+                f"sampled needs a Discrete or Box action space, not {describe(action_space)}: no "
+                "policy here samples such actions"
+            )
         spec = Softmax(
             self.hidden, self.activation, self.bias, self.scale_observations, self.output_gain
         )

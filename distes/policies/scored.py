@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
@@ -18,13 +18,10 @@ import numpy as np
 from numpy.random import Generator
 
 from distes.errors import UsageError
-from distes.numerics import arithmetic
 from distes.policies.base import Act, Choose, PolicySpec, Sampler
 from distes.policies.network import Activation, NetworkPolicy, refuse_layers
 from distes.policies.spaces import ActionHead, encoder
 from distes.types import Array, FloatArray
-
-Product = Callable[[FloatArray, FloatArray], FloatArray]
 
 
 @runtime_checkable
@@ -32,12 +29,7 @@ class ScoredPolicy(Sampler, Protocol):
     """A policy that samples, and can say how its choices depend on its parameters."""
 
     def log_prob(
-        self,
-        parameters: FloatArray,
-        observations: FloatArray,
-        choices: Array,
-        *,
-        exact: bool = True,
+        self, parameters: FloatArray, observations: FloatArray, choices: Array
     ) -> FloatArray:
         """Log π(c_t | x_t), (T,).
 
@@ -45,7 +37,6 @@ class ScoredPolicy(Sampler, Protocol):
             parameters: (d,).
             observations: (T, k) encoded.
             choices: (T,) or (T, a).
-            exact: whether a row must have the bits that it has alone; if not, it is faster.
         """
 
     def log_prob_grad(
@@ -54,40 +45,59 @@ class ScoredPolicy(Sampler, Protocol):
         observations: FloatArray,
         choices: Array,
         weights: FloatArray,
-        *,
-        entropy_weights: FloatArray | None = None,
-        exact: bool = True,
     ) -> FloatArray:
-        """Σ_t w_t ∇ log π(c_t | x_t) + Σ_t v_t ∇ H(π(· | x_t)), (d,).
+        """Σ_t w_t ∇ log π(c_t | x_t), (d,).
 
         Args:
             parameters: (d,).
             observations: (T, k) encoded.
             choices: (T,) or (T, a).
             weights: w, (T,).
-            entropy_weights: v, (T,); None leaves the entropy out.
-            exact: as in `log_prob`.
         """
 
 
-@runtime_checkable
-class SquaredScores(ScoredPolicy, Protocol):
-    """A policy that also gives the squares of its scores."""
+@dataclass(frozen=True, eq=False)
+class ScoreTotals:
+    """Sums over the steps of an episode.
 
-    def log_prob_grad_squares(
+    Attributes:
+        scores: (w, d) Σ_t w_t ∇ log π(c_t | x_t), for each row of weights.
+        squares: (w, d) Σ_t w_t (∇ log π(c_t | x_t))², element by element; None unless asked.
+        entropy: (d,) Σ_t ∇ H(π(· | x_t)); None unless asked.
+    """
+
+    scores: FloatArray
+    squares: FloatArray | None = None
+    entropy: FloatArray | None = None
+
+
+@runtime_checkable
+class TotalledScores(ScoredPolicy, Protocol):
+    """A policy that adds up in one pass whatever a gradient needs of an episode."""
+
+    @property
+    def entropy_varies(self) -> bool:
+        """Whether the entropy of its choices depends on the parameters."""
+
+    def score_totals(
         self,
         parameters: FloatArray,
         observations: FloatArray,
         choices: Array,
         weights: FloatArray,
-    ) -> FloatArray:
-        """Σ_t w_t (∇ log π(c_t | x_t))², element by element, (d,).
+        *,
+        squares: bool = False,
+        entropy: bool = False,
+    ) -> ScoreTotals:
+        """Add up scores, weighted in several ways.
 
         Args:
             parameters: (d,).
             observations: (T, k) encoded.
             choices: (T,) or (T, a).
-            weights: w, (T,).
+            weights: (w, T), each row a weighting of the steps.
+            squares: whether to add up the scores' squares, too.
+            entropy: whether to add up the entropy's gradients, too.
         """
 
 
@@ -202,15 +212,10 @@ class NetworkScores(ABC):
         return lambda observation, generator: sample(outputs(observation, None), generator)
 
     def log_prob(
-        self,
-        parameters: FloatArray,
-        observations: FloatArray,
-        choices: Array,
-        *,
-        exact: bool = True,
+        self, parameters: FloatArray, observations: FloatArray, choices: Array
     ) -> FloatArray:
         """Log π(c_t | x_t), (T,)."""
-        outputs, _ = self.forward(parameters, observations, _product(exact))
+        outputs, _ = self.forward(parameters, observations)
         return self.scores(outputs, choices)[0]
 
     def log_prob_grad(
@@ -219,47 +224,55 @@ class NetworkScores(ABC):
         observations: FloatArray,
         choices: Array,
         weights: FloatArray,
-        *,
-        entropy_weights: FloatArray | None = None,
-        exact: bool = True,
     ) -> FloatArray:
-        """Σ_t w_t ∇ log π(c_t | x_t) + Σ_t v_t ∇ H(π(· | x_t)), (d,)."""
-        outputs, inside = self.forward(parameters, observations, _product(exact))
-        slopes = self.scores(outputs, choices)[1] * weights[:, None]
-        if entropy_weights is not None:
-            slopes = slopes + self.entropies(outputs)[1] * entropy_weights[:, None]
-        return self.backward(parameters, inside, slopes)
+        """Σ_t w_t ∇ log π(c_t | x_t), (d,)."""
+        totals = self.score_totals(parameters, observations, choices, weights[np.newaxis])
+        gradient: FloatArray = totals.scores[0]
+        return gradient
 
-    def log_prob_grad_squares(
+    @property
+    def entropy_varies(self) -> bool:
+        """Unless a kind of policy says otherwise."""
+        return True
+
+    def score_totals(
         self,
         parameters: FloatArray,
         observations: FloatArray,
         choices: Array,
         weights: FloatArray,
-    ) -> FloatArray:
-        """Σ_t w_t (∇ log π(c_t | x_t))², element by element, (d,)."""
+        *,
+        squares: bool = False,
+        entropy: bool = False,
+    ) -> ScoreTotals:
+        """Add up scores, weighted in several ways: one pass forward, one back."""
         outputs, inside = self.forward(parameters, observations)
-        slopes = self.scores(outputs, choices)[1]
-        return self.backward(parameters, inside, slopes, weights)
+        slopes = self.backward(parameters, inside, self.scores(outputs, choices)[1])
+        totals = ScoreTotals(self._totals(inside, slopes, weights))
+        if squares:
+            # A weight's gradient in one row is input times slope, so its square is, too.
+            entering, leaving = ([each**2 for each in layers] for layers in (inside, slopes))
+            totals = replace(totals, squares=self._totals(entering, leaving, weights))
+        if entropy:
+            slopes = self.backward(parameters, inside, self.entropies(outputs)[1])
+            evenly = np.ones((1, len(outputs)))
+            totals = replace(totals, entropy=self._totals(inside, slopes, evenly)[0])
+        return totals
 
     def forward(
-        self,
-        parameters: FloatArray,
-        observations: FloatArray,
-        product: Product = arithmetic.product,
+        self, parameters: FloatArray, observations: FloatArray
     ) -> tuple[FloatArray, list[FloatArray]]:
         """Outputs (T, o), and the inputs of every layer.
 
         Args:
             parameters: (d,).
             observations: (T, k).
-            product: of rows and weights. The default gives the bits that acting gives.
         """
         inside, values = [], observations
         layers = self.network.layers(parameters)
         for number, (weights, bias) in enumerate(layers):
             inside.append(values)
-            values = product(values, arithmetic.weights(weights))[:, : weights.shape[1]]
+            values = values @ weights
             if bias is not None:
                 values = values + bias
             if number < len(layers) - 1:
@@ -271,38 +284,34 @@ class NetworkScores(ABC):
         return values, inside
 
     def backward(
-        self,
-        parameters: FloatArray,
-        inside: list[FloatArray],
-        slopes: FloatArray,
-        squared: FloatArray | None = None,
-    ) -> FloatArray:
-        """Gradient of a function of the outputs, (d,), summed over the rows.
+        self, parameters: FloatArray, inside: list[FloatArray], slopes: FloatArray
+    ) -> list[FloatArray]:
+        """Derivatives of each row's function by the outputs of every layer.
 
         Args:
             parameters: (d,).
             inside: inputs of every layer, from `forward`.
-            slopes: (T, o) derivatives by the outputs.
-            squared: (T,) weights with which the squares of the rows' gradients are summed
-                instead. A weight's gradient is input times slope, so squares are, too.
+            slopes: (T, o) derivatives by the last outputs.
         """
-        gradient = np.empty(self.num_parameters)
+        through = [slopes]
         layers = self.network.layers(parameters)
-        places = self.network.layers(gradient)
-        for number in range(len(layers) - 1, -1, -1):
-            (weights, _), (into, bias) = layers[number], places[number]
-            if squared is None:
-                entering, leaving = inside[number], slopes
-            else:
-                entering, leaving = inside[number] ** 2, slopes**2 * squared[:, None]
-            into[:] = entering.T @ leaving
-            if bias is not None:
-                bias[:] = leaving.sum(axis=0)
-            if number:
-                values = inside[number]
-                through = 1.0 - values**2 if self.network.activation == "tanh" else values > 0
-                slopes = (slopes @ weights.T) * through
-        return gradient
+        for number in range(len(layers) - 1, 0, -1):
+            values = inside[number]
+            passed = 1.0 - values**2 if self.network.activation == "tanh" else values > 0
+            through.append((through[-1] @ layers[number][0].T) * passed)
+        return through[::-1]
+
+    def _totals(
+        self, inside: list[FloatArray], slopes: list[FloatArray], weights: FloatArray
+    ) -> FloatArray:
+        """Gradients by all parameters, (w, d): rows added up with each row of weights (w, T)."""
+        parts = []
+        for entering, leaving in zip(inside, slopes, strict=True):
+            weighed = weights[:, :, np.newaxis] * leaving
+            parts.append((entering.T @ weighed).reshape(len(weights), -1))
+            if self.network.bias:
+                parts.append(weighed.sum(axis=1))
+        return np.concatenate(parts, axis=1)
 
     @abstractmethod
     def sample(self, outputs: FloatArray, generator: Generator) -> Any:
@@ -415,6 +424,11 @@ class GaussianPolicy(NetworkScores):
     head: ActionHead
     std: float
 
+    @property
+    def entropy_varies(self) -> bool:
+        """Never: the noise is as wide everywhere."""
+        return False
+
     def sample(self, outputs: FloatArray, generator: Generator) -> FloatArray:
         """Add noise."""
         return outputs + self.std * generator.standard_normal(len(outputs))
@@ -438,10 +452,6 @@ class GaussianPolicy(NetworkScores):
         count, size = outputs.shape
         value = size * (math.log(self.std) + 0.5 * math.log(2 * math.pi * math.e))
         return np.full(count, value), np.zeros((count, size))
-
-
-def _product(exact: bool) -> Product:
-    return arithmetic.product if exact else np.matmul
 
 
 def _log_softmax(outputs: FloatArray) -> FloatArray:

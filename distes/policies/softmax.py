@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Box, Discrete
 
 from distes.errors import UsageError
 from distes.policies.scored import CategoricalPolicy, ScoredSpec
@@ -30,9 +30,11 @@ class Softmax(ScoredSpec):
             UsageError: actions are not Discrete, or observations are not supported.
         """
         if not isinstance(action_space, Discrete):
+            other = "gaussian takes Box"
+            if not isinstance(action_space, Box):
+                other += ", and no policy here samples other actions"
             raise UsageError(
-                f"softmax needs a Discrete action space, not {describe(action_space)}: "
-                "gaussian takes Box"
+                f"softmax needs a Discrete action space, not {describe(action_space)}: {other}"
             )
         network = self.network(observation_space, int(action_space.n))
         return CategoricalPolicy(network, int(action_space.start))

@@ -16,7 +16,7 @@ from distes.policies.base import Act, Choose, PolicySpec
 from distes.policies.spaces import describe
 from distes.types import FloatArray
 
-LARGEST = 10_000_000
+LARGEST = 1_000_000
 """Entries of a table that fits into what is sent with every generation."""
 
 
@@ -25,7 +25,8 @@ class Tabular(PolicySpec):
     """Samples an action with the probabilities of the observation's row.
 
     Parameters are the table (observations, actions) row by row, which starts uniform. Rows
-    are normalised as they are used; what is negative counts as 0.
+    are normalised as they are used; what is negative counts as 0, and a row without anything
+    positive as uniform.
     """
 
     def build(
@@ -97,11 +98,11 @@ class TabularPolicy:
     def bind(self, parameters: FloatArray) -> Act:
         """Make the acting function: the likeliest action where there is no generator."""
         choose, first = self.choose(parameters), self.first_action
-        table = np.array(parameters, np.float64).reshape(self.num_states, self.num_actions)
+        table = self._table(parameters)
 
         def act(observation: FloatArray, generator: Generator | None) -> int:
             if generator is None:
-                return first + int(table[int(observation[0])].argmax())
+                return first + int(_positive(table[int(observation[0])]).argmax())
             return first + int(choose(observation, generator))
 
         return act
@@ -112,15 +113,38 @@ class TabularPolicy:
         Args:
             parameters: (d,).
         """
-        table = np.array(parameters, np.float64).reshape(self.num_states, self.num_actions)
-        ends = np.cumsum(np.maximum(table, 0.0), axis=1)
+        table = self._table(parameters)
 
         def sample(observation: FloatArray, generator: Generator) -> int:
-            row = ends[int(observation[0])]
-            return int((generator.random() * row[-1] >= row[:-1]).sum())
+            # Row by row as they come: a table may be large, and an episode see little of it.
+            ends = _positive(table[int(observation[0])]).cumsum()
+            return int((generator.random() * ends[-1] >= ends[:-1]).sum())
 
         return sample
+
+    def _table(self, parameters: FloatArray) -> FloatArray:
+        return np.asarray(parameters, np.float64).reshape(self.num_states, self.num_actions)
 
     def decode(self, choice: int) -> int:
         """Count from the space's own first number."""
         return self.first_action + int(choice)
+
+
+def probabilities(table: FloatArray) -> FloatArray:
+    """Normalise rows, as the policy does when it acts.
+
+    >>> probabilities(np.array([[30.0, 10.0], [-1.0, 5.0], [0.0, -2.0]]))
+    array([[0.75, 0.25],
+           [0.  , 1.  ],
+           [0.5 , 0.5 ]])
+    """
+    rows = np.maximum(table, 0.0)
+    rows[~rows.any(axis=1)] = 1.0
+    shares: FloatArray = rows / rows.sum(axis=1, keepdims=True)
+    return shares
+
+
+def _positive(row: FloatArray) -> FloatArray:
+    """What there is of each action, (a,): alike where nothing is positive."""
+    positive = np.maximum(row, 0.0)
+    return positive if positive.any() else np.ones_like(positive)

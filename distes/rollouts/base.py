@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol
 
 import numpy as np
 
 from distes.errors import UsageError
 from distes.policies.base import Policy
-from distes.population import Episodes, Population, RunKey, Status, Trace
-from distes.probes import Node, fold, fold_chunk
+from distes.population import RECORDS, Episodes, Population, RunKey, Status, Trace
+from distes.probes import Node, fold, fold_chunk, report
 from distes.task import AnyTask, Task
 from distes.types import Array, FloatArray, IntArray
 
@@ -33,58 +33,109 @@ MAX_FAULTS = 8
 """Tracebacks that one chunk ships; further failures are still marked in their rows."""
 
 
+Bare = tuple[Any, ...]
+"""Plain numbers, text and bytes: pickled, they take hardly more room than they say."""
+
+
+def _bare(array: Array | None) -> Any:
+    """Strip an array of what costs 150 bytes a piece to pickle; objects stay as they are."""
+    if array is None or array.dtype.kind in "OV":
+        return array
+    return array.dtype.str, array.shape, array.tobytes()
+
+
+def _array(bare: Any) -> Any:
+    if not isinstance(bare, tuple):
+        return bare
+    kind, shape, data = bare
+    return np.frombuffer(data, kind).reshape(shape)
+
+
 @dataclass(frozen=True, eq=False)
 class PackedTraces:
     """Traces end to end: a few arrays travel cheaper than many.
 
-    Parameters stay behind: whoever asked can draw them.
+    Parameters stay behind: whoever asked can draw them. What was not asked for is None.
 
     Attributes:
-        lengths: (m,) steps of each.
+        lengths: (m,) int32 steps of each.
         observations: (Σ T, k).
-        last_observations: (m, k).
         actions: (Σ T, ...).
         rewards: (Σ T,).
+        last_observations: (m, k).
     """
 
     lengths: IntArray
     observations: FloatArray
-    last_observations: FloatArray
-    actions: Array
-    rewards: FloatArray
+    actions: Array | None = None
+    rewards: FloatArray | None = None
+    last_observations: FloatArray | None = None
 
     @classmethod
-    def of(cls, traces: Sequence[Trace]) -> PackedTraces:
-        """Put traces together; those of failed episodes have no step."""
-        whole = [trace for trace in traces if len(trace.rewards)]
+    def of(cls, traces: Sequence[Trace], records: Collection[str] = RECORDS) -> PackedTraces:
+        """Put traces together; those of failed episodes have no step.
+
+        Args:
+            traces: at least one.
+            records: their parts that are asked for.
+        """
         width = traces[0].observations.shape[1]
         last = [
             np.zeros(width) if trace.last_observation is None else trace.last_observation
             for trace in traces
         ]
         return cls(
-            lengths=np.array([len(trace.rewards) for trace in traces], dtype=np.int64),
+            lengths=np.array([len(trace.observations) for trace in traces], dtype=np.int32),
             observations=np.concatenate([trace.observations for trace in traces]),
-            last_observations=np.array(last),
-            actions=np.concatenate([trace.actions for trace in whole]) if whole else np.empty(0),
-            rewards=np.concatenate([trace.rewards for trace in traces]),
+            actions=_joined([t.actions for t in traces]) if "actions" in records else None,
+            rewards=_joined([t.rewards for t in traces]) if "rewards" in records else None,
+            last_observations=np.array(last) if "last_observation" in records else None,
         )
+
+    @classmethod
+    def joined(cls, packed: Sequence[PackedTraces]) -> PackedTraces:
+        """Put neighbours together, of which the same was asked."""
+
+        def column(name: str) -> Any:
+            each = [getattr(part, name) for part in packed]
+            return None if each[0] is None else _joined(each)
+
+        return cls(*(column(each.name) for each in fields(cls)))
 
     def unpacked(self, parameters: FloatArray) -> list[Trace]:
         """Take traces apart again, with their parameters (m, d)."""
-        ends = np.cumsum(self.lengths)
-        return [
-            Trace(
-                theta,
-                self.observations[end - length : end],
-                self.actions[end - length : end],
-                self.rewards[end - length : end],
-                last,
+        ends = np.cumsum(self.lengths, dtype=np.int64).tolist()
+        nothing = np.empty(0)
+        found = []
+        for i, (end, length) in enumerate(zip(ends, self.lengths.tolist(), strict=True)):
+            steps = slice(end - length, end)
+            found.append(
+                Trace(
+                    parameters[i],
+                    self.observations[steps],
+                    nothing if self.actions is None else self.actions[steps],
+                    nothing if self.rewards is None else self.rewards[steps],
+                    None if self.last_observations is None else self.last_observations[i],
+                )
             )
-            for theta, length, end, last in zip(
-                parameters, self.lengths, ends, self.last_observations, strict=True
-            )
-        ]
+        return found
+
+    def bare(self) -> Bare:
+        """What travels, without what Python and NumPy say about it."""
+        _, *columns = (getattr(self, each.name) for each in fields(self))
+        return self.lengths.tolist(), *map(_bare, columns)
+
+    @classmethod
+    def of_bare(cls, bare: Bare) -> PackedTraces:
+        """Make of it what it was; arrays are read-only."""
+        lengths, *columns = bare
+        return cls(np.array(lengths, dtype=np.int32), *map(_array, columns))
+
+
+def _joined(arrays: Sequence[Array]) -> Array:
+    """Concatenate; what is empty has perhaps another shape."""
+    whole = [array for array in arrays if len(array)]
+    return np.concatenate(whole) if whole else arrays[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +161,45 @@ class Chunk:
     info: Mapping[str, FloatArray] = field(default_factory=dict)
     faults: list[tuple[int, str]] = field(default_factory=list)
     traces: PackedTraces | None = None
+
+    def bare(self) -> Bare:
+        """What travels, without what Python and NumPy say about it.
+
+        Most chunks are a few short rows: pickled as they are, names of classes and of
+        columns would be most of it.
+        """
+        rest: list[Any] = [
+            [
+                (level, index, {name: _bare(each) for name, each in sums.items()})
+                for level, index, sums in self.nodes
+            ],
+            _bare(self.contexts),
+            {name: _bare(column) for name, column in self.info.items()},
+            self.faults,
+            None if self.traces is None else self.traces.bare(),
+        ]
+        while rest and not rest[-1]:
+            rest.pop()
+        return self.start, self.rows.tobytes(), *rest
+
+    @classmethod
+    def of_bare(cls, bare: Bare) -> Chunk:
+        """Make of it what it was; arrays are read-only."""
+        start, rows, *rest = bare
+        nodes, contexts, info, faults, traces = rest + [None] * (5 - len(rest))
+        return cls(
+            start=start,
+            stop=start + len(rows) // ROW.itemsize,
+            rows=np.frombuffer(rows, ROW),
+            nodes=[
+                (level, index, {name: _array(each) for name, each in sums.items()})
+                for level, index, sums in nodes or ()
+            ],
+            contexts=_array(contexts),
+            info={name: _array(column) for name, column in (info or {}).items()},
+            faults=faults or [],
+            traces=None if traces is None else PackedTraces.of_bare(traces),
+        )
 
 
 class Engine(Protocol):
@@ -175,29 +265,16 @@ def joined(chunks: Sequence[Chunk]) -> Chunk:
     first, last = chunks[0], chunks[-1]
     contexts = [chunk.contexts for chunk in chunks if chunk.contexts is not None]
     sums = [chunk.nodes[0][2] for chunk in chunks if chunk.nodes]
-    leaves = {name: np.stack([each[name] for each in sums]) for name in (sums[0] if sums else ())}
+    traces = [chunk.traces for chunk in chunks if chunk.traces is not None]
     return Chunk(
         start=first.start,
         stop=last.stop,
         rows=all_rows(chunks),
-        nodes=fold_chunk(first.start, last.stop, leaves) if leaves else [],
+        nodes=fold_chunk(first.start, sums),
         contexts=np.concatenate(contexts) if contexts else None,
         info={name: np.concatenate([chunk.info[name] for chunk in chunks]) for name in first.info},
         faults=[fault for chunk in chunks for fault in chunk.faults][:MAX_FAULTS],
-        traces=_joined_traces([chunk.traces for chunk in chunks if chunk.traces is not None]),
-    )
-
-
-def _joined_traces(packed: Sequence[PackedTraces]) -> PackedTraces | None:
-    if not packed:
-        return None
-    whole = [each.actions for each in packed if len(each.actions)]
-    return PackedTraces(
-        lengths=np.concatenate([each.lengths for each in packed]),
-        observations=np.concatenate([each.observations for each in packed]),
-        last_observations=np.concatenate([each.last_observations for each in packed]),
-        actions=np.concatenate(whole) if whole else np.empty(0),
-        rewards=np.concatenate([each.rewards for each in packed]),
+        traces=PackedTraces.joined(traces) if traces else None,
     )
 
 
@@ -245,19 +322,16 @@ def lost_episode(
     elif own.num_contexts:
         contexts = np.full((1, own.num_contexts), np.nan)
     nothing = empty_trace(policy)
-    leaves = {
-        name: np.asarray(value)[np.newaxis]
-        for probe in (population.probes if isinstance(own, Task) else ())
-        for name, value in probe.sums(nothing, policy, population.frozen).items()
-    }
+    probes = population.probes if isinstance(own, Task) else ()
+    sums = report(probes, nothing, policy, population.frozen)
     return Chunk(
         start=flat,
         stop=flat + 1,
         rows=rows,
-        nodes=fold_chunk(flat, flat + 1, leaves) if leaves else [],
+        nodes=fold_chunk(flat, [sums]) if sums else [],
         contexts=contexts,
         info={name: np.full(1, np.nan) for name in (own.log_info if isinstance(own, Task) else ())},
-        traces=PackedTraces.of([nothing]) if population.records else None,
+        traces=PackedTraces.of([nothing], population.records) if population.records else None,
     )
 
 

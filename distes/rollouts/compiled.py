@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Discrete
@@ -17,9 +16,10 @@ from gymnasium.spaces import Discrete
 from distes import kernels
 from distes.kernels.base import Actor, Kernel
 from distes.kernels.batch import Batches, Conditions, Outcomes, Records
+from distes.numerics import arithmetic
 from distes.policies.base import Policy, Sampler
 from distes.population import Population, RunKey, Status, Trace
-from distes.probes import ObservationMoments, fold_chunk
+from distes.probes import Node, ObservationMoments, fold_chunk, fold_rows, report
 from distes.rollouts.base import MAX_FAULTS, ROW, Chunk, PackedTraces, drawn_contexts, empty_trace
 from distes.task import Task
 from distes.types import Array, FloatArray, IntArray
@@ -34,13 +34,19 @@ def make(task: Task, policy: Policy) -> CompiledEngine:
 
 
 class CompiledEngine:
-    """Runs a policy's kernel in an environment's."""
+    """Runs a policy's kernel in an environment's.
 
-    def __init__(self, task: Task, policy: Policy) -> None:
+    Args:
+        task: what is to be solved.
+        policy: built for the task.
+        kernel: of the environment; None for the one that it has.
+    """
+
+    def __init__(self, task: Task, policy: Policy, kernel: Kernel | None = None) -> None:
         self._task = task
         self._policy = policy
         self._limit = task.step_limit()
-        self._kernel: Kernel = kernels.kernel_of(task)
+        self._kernel: Kernel = kernels.kernel_of(task) if kernel is None else kernel
         self._actor: Actor = kernels.actor_of(policy)
         self._batches: Batches | None = None
 
@@ -63,7 +69,7 @@ class CompiledEngine:
     def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
         """Run the flat episodes ``start .. stop``."""
         answer = _Answer(self._task, self._policy, population, key, start, stop)
-        batches, conditions = self._ready(), self._conditions(population)
+        batches, conditions = self._ready(), self._conditions(population, answer.about)
         if answer.given is not None and self._kernel.num_contexts:
             self._kernel.check_contexts(answer.given[answer.sound])
         for begun in answer.slices():
@@ -88,15 +94,14 @@ class CompiledEngine:
             answer.timed(chosen, outcomes.lengths, began_at, time.perf_counter() - began)
         return answer.chunk()
 
-    def _conditions(self, population: Population) -> Conditions:
+    def _conditions(self, population: Population, about: FloatArray | None) -> Conditions:
         none = np.zeros((0, self._policy.observation_size))
         mean = population.frozen.get("observation_mean")
         std = population.frozen.get("observation_std")
-        centers = [p.center for p in population.probes if isinstance(p, ObservationMoments)]
         limits = [n for n in (self._limit, population.max_steps) if n is not None]
         return Conditions(
             normal=none if mean is None or std is None else np.array([mean, std]),
-            about=np.array(centers[:1]) if centers else none,
+            about=none if about is None else about[None],
             limit=min(limits, default=0),
         )
 
@@ -152,10 +157,12 @@ class _Answer:
         self.sound[list(self._lost)] = False
         self._rows = np.zeros(size, ROW)
         self._info = {name: np.full(size, np.nan) for name in task.log_info}
-        self._leaves: dict[str, FloatArray] = {}
+        moments = [p for p in population.probes if isinstance(p, ObservationMoments)]
+        # Moments alone are summed by the kernel itself; other probes need all that happened.
+        self.about = moments[0].center if len(moments) == len(population.probes) == 1 else None
+        self.records = bool(population.records) or (self.about is None and bool(population.probes))
+        self._moments: FloatArray = np.zeros((size, 0))
         self._traces: dict[int, Trace] = {}
-        self._others = [p for p in population.probes if not isinstance(p, ObservationMoments)]
-        self.records = population.records or bool(self._others)
         distribution = population.distribution
         self._drawn_before: FloatArray | None = None
         if not distribution.uses_context:
@@ -185,6 +192,8 @@ class _Answer:
         """Parameters (p, d), and which of them each episode has, (m,)."""
         candidate = self._candidate[chosen]
         if self._drawn_before is not None:
+            if self._drawn_before.strides[0] == 0:  # all alike: none is copied
+                return self._drawn_before[:1], np.zeros(len(chosen), np.int64)
             return self._drawn_before, candidate - self._candidate[0]
         contexts = None if self._contexts is None else self._contexts[chosen]
         parameters = self._population.distribution.draw(candidate, contexts)
@@ -202,23 +211,17 @@ class _Answer:
         for name, column in self._info.items():
             if name in names:
                 column[chosen] = outcomes.info[:, names.index(name)]
-        width = outcomes.moments.shape[1] // 2
-        if width and finite.any():
-            kept = chosen[finite]
-            lengths, moments = outcomes.lengths[finite], outcomes.moments[finite]
-            self._leaf("observation_count", (1,))[kept, 0] = lengths
-            self._leaf("observation_sum", (width,))[kept] = moments[:, :width]
-            self._leaf("observation_square_sum", (width,))[kept] = moments[:, width:]
+        if self.about is not None:
+            if not self._moments.shape[1]:
+                self._moments = np.zeros((len(rows), outcomes.moments.shape[1]))
+            self._moments[chosen[finite]] = outcomes.moments[finite]
 
     def keep(self, chosen: IntArray, outcomes: Outcomes, traces: Sequence[Trace]) -> None:
-        """Note what was recorded, and let probes reduce it."""
+        """Note what was recorded."""
         finite = np.isfinite(outcomes.returns)
         for i, trace, sound in zip(chosen.tolist(), traces, finite, strict=True):
-            if not sound:
-                continue
-            if self._population.records:
+            if sound:
                 self._traces[i] = trace
-            self._reduce(i, trace)
 
     def timed(self, chosen: IntArray, lengths: IntArray, began_at: float, spent: float) -> None:
         """Share a batch's time out, step by step."""
@@ -236,33 +239,38 @@ class _Answer:
             (self._start + i, "".join(traceback.format_exception(self._lost[i])))
             for i in sorted(lost)[:MAX_FAULTS]
         ]
-        nothing = empty_trace(self._policy)
-        if self._population.probes and not self._leaves:
-            self._reduce(0, nothing)
         size = self._stop - self._start
-        leaves = self._leaves
+        nothing = empty_trace(self._policy)
+        traces = [self._traces.get(i, nothing) for i in range(size)] if self.records else []
+        asked = self._population.records
         return Chunk(
             start=self._start,
             stop=self._stop,
             rows=self._rows,
-            nodes=fold_chunk(self._start, self._stop, leaves) if leaves else [],
+            nodes=self._nodes(traces),
             contexts=self._contexts,
             info=self._info,
             faults=faults,
-            traces=PackedTraces.of([self._traces.get(i, nothing) for i in range(size)])
-            if self._population.records
-            else None,
+            traces=PackedTraces.of(traces, asked) if asked else None,
         )
 
-    def _reduce(self, row: int, trace: Trace) -> None:
-        """Let probes reduce an episode that was recorded."""
-        moments_too = len(trace.rewards) == 0
-        for probe in self._population.probes if moments_too else self._others:
-            sums: Any = probe.sums(trace, self._policy, self._population.frozen)
-            for name, value in sums.items():
-                self._leaf(name, value.shape)[row] = value
-
-    def _leaf(self, name: str, shape: tuple[int, ...]) -> FloatArray:
-        if name not in self._leaves:
-            self._leaves[name] = np.zeros((self._stop - self._start, *shape))
-        return self._leaves[name]
+    def _nodes(self, traces: Sequence[Trace]) -> list[Node]:
+        """What the probes make of the episodes, folded."""
+        probes = self._population.probes
+        if self.about is not None:
+            width = len(self.about)
+            whole = self._rows["status"] == Status.OK
+            moments = self._moments if self._moments.shape[1] else np.zeros((len(whole), 2 * width))
+            counts = np.where(whole, self._rows["episode_length"], 0).astype(np.float64)
+            return fold_rows(
+                self._start,
+                {
+                    "observation_count": counts[:, None],
+                    "observation_sum": moments[:, :width],
+                    "observation_square_sum": moments[:, width:],
+                },
+            )
+        with arithmetic.one_blas_thread():
+            frozen = self._population.frozen
+            reports = [report(probes, trace, self._policy, frozen) for trace in traces if probes]
+        return fold_chunk(self._start, reports)

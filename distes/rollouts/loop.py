@@ -16,9 +16,10 @@ from numpy.random import Generator
 
 from distes.context import NotFiniteError
 from distes.errors import UsageError
+from distes.numerics import arithmetic
 from distes.policies.base import Act, Policy, Sampler
 from distes.population import Contextual, Distribution, Population, RunKey, Status, Trace
-from distes.probes import fold_chunk
+from distes.probes import Folding, report
 from distes.randomness import policy_generator
 from distes.rollouts.base import MAX_FAULTS, ROW, Chunk, PackedTraces, drawn_contexts, empty_trace
 from distes.task import Task
@@ -62,6 +63,13 @@ class LoopEngine:
 
     def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
         """Run the flat episodes ``start .. stop``."""
+        if not population.probes:
+            return self._run(population, key, start, stop)
+        # Probes multiply whole episodes: with one thread a product's bits are its own.
+        with arithmetic.one_blas_thread():
+            return self._run(population, key, start, stop)
+
+    def _run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
         size = stop - start
         candidate, _ = population.locate(start, stop)
         first = int(candidate[0])
@@ -78,12 +86,14 @@ class LoopEngine:
             contexts = np.full((size, self._task.num_contexts), np.nan)
         draw = _drawer(population.distribution, candidate, contexts)
         info = {name: np.full(size, np.nan) for name in self._task.log_info}
-        leaves: dict[str, FloatArray] = {}
         faults: list[tuple[int, str]] = []
         records = frozenset[str]().union(*(probe.records for probe in population.probes))
         if population.records:
             records = _EVERYTHING
         traces: list[Trace] = []
+        folding = Folding(start)
+        nothing = empty_trace(self._policy)
+        unreported = report(population.probes, nothing, self._policy, population.frozen)
         episode = _Episode(self._policy, population, self._limit, records)
         reuses = self._task.reuses_env
         # Tuples of plain numbers, made an array once: writing fields one by one is slow.
@@ -111,10 +121,7 @@ class LoopEngine:
                 for name, column in info.items():
                     column[i] = _number(name, last.get(name, np.nan))
                 outcome: tuple[Any, ...] = episode.outcome
-                if records:
-                    trace = episode.trace(theta)
-                    if population.probes and outcome[-1] is Status.OK:
-                        _report(population, self._policy, trace, leaves, i, size)
+                trace = episode.trace(theta) if records else nothing
             except Exception as error:
                 if isinstance(error, UsageError) and not isinstance(error, NotFiniteError):
                     raise
@@ -125,20 +132,26 @@ class LoopEngine:
             else:
                 if not reuses:
                     self._discard()
+            whole = outcome[-1] is Status.OK
+            if population.probes:
+                # What goes wrong in here is no fault of the environment, and ends the run.
+                folding.add(
+                    report(population.probes, trace, self._policy, population.frozen)
+                    if whole
+                    else unreported
+                )
             lines.append((*outcome, started_at, time.perf_counter() - began))
             if population.records:
-                traces.append(trace if outcome[-1] is Status.OK else empty_trace(self._policy))
-        if population.probes and not leaves:
-            _report(population, self._policy, empty_trace(self._policy), leaves, 0, size)
+                traces.append(trace if whole else nothing)
         return Chunk(
             start=start,
             stop=stop,
             rows=np.array(lines, dtype=ROW),
-            nodes=fold_chunk(start, stop, leaves) if leaves else [],
+            nodes=folding.nodes,
             contexts=contexts,
             info=info,
             faults=faults,
-            traces=PackedTraces.of(traces) if population.records else None,
+            traces=PackedTraces.of(traces, population.records) if population.records else None,
         )
 
     def _see(self, observation: Any) -> FloatArray:
@@ -169,6 +182,8 @@ class _Episode:
         records: frozenset[str],
     ) -> None:
         self._policy = policy
+        # Asked once: whether a class fits a protocol takes longer to say than a step.
+        self._sampler = policy if isinstance(policy, Sampler) else None
         limits = [n for n in (limit, population.max_steps) if n is not None]
         self._limit = min(limits) if limits else None
         self._encode = encode = policy.encode
@@ -199,12 +214,11 @@ class _Episode:
         info: dict[str, Any],
     ) -> dict[str, Any]:
         """Run one episode after its reset; returns the final info."""
-        act = self._policy.bind(parameters)
         generator = policy_generator(seed) if self._policy.stochastic else None
+        parameters = parameters.copy()  # a policy may write into its own
         if self._records:
-            return self._recorded(
-                env, self._choosing(parameters, act), generator, observation, info
-            )
+            return self._recorded(env, self._choosing(parameters), generator, observation, info)
+        act = self._policy.bind(parameters)
         see, step = self._see, env.step
         total = 0.0
         terminated = truncated = False
@@ -218,11 +232,11 @@ class _Episode:
         self._finish(total, steps, terminated, truncated)
         return info
 
-    def _choosing(self, parameters: FloatArray, act: Act) -> tuple[Act, Callable[[Any], Any]]:
+    def _choosing(self, parameters: FloatArray) -> tuple[Act, Callable[[Any], Any]]:
         """What is recorded as an action, and what makes an action of it."""
-        if isinstance(self._policy, Sampler):
-            return cast("Act", self._policy.choose(parameters)), self._policy.decode
-        return act, lambda action: action
+        if self._sampler is not None:
+            return cast("Act", self._sampler.choose(parameters)), self._sampler.decode
+        return self._policy.bind(parameters), lambda action: action
 
     def _recorded(
         self,
@@ -314,19 +328,3 @@ def _number(name: str, value: Any) -> float:
         raise UsageError(
             f"log_info '{name}' is {shown} in the final info, which is not a number"
         ) from None
-
-
-def _report(
-    population: Population,
-    policy: Policy,
-    trace: Trace,
-    leaves: dict[str, FloatArray],
-    i: int,
-    size: int,
-) -> None:
-    """Write an episode's sums into row i; failed episodes keep rows of zeros."""
-    for probe in population.probes:
-        for name, value in probe.sums(trace, policy, population.frozen).items():
-            if name not in leaves:
-                leaves[name] = np.zeros((size, *value.shape))
-            leaves[name][i] = value

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Generic, Protocol, TypeVar
 
 from distes.policies.base import Policy
-from distes.population import Distribution, Episodes, Population, Trace
+from distes.population import RECORDS, Distribution, Episodes, Population, Trace
+from distes.task import AnyTask
 from distes.types import FloatArray, IntArray
 
 S = TypeVar("S")
@@ -16,6 +17,10 @@ S = TypeVar("S")
 
 class Problem(Protocol):
     """The services of a search to its strategy."""
+
+    @property
+    def task(self) -> AnyTask:
+        """What is to be solved."""
 
     @property
     def policy(self) -> Policy:
@@ -60,17 +65,23 @@ class Problem(Protocol):
         """Whether episodes have observations and actions; a function's have none."""
 
     def trajectories(
-        self, population: Population, episodes: Episodes, rows: IntArray
+        self,
+        population: Population,
+        episodes: Episodes,
+        rows: IntArray,
+        records: tuple[str, ...] = RECORDS,
     ) -> list[Trace]:
-        """Give all that was seen and done in chosen episodes.
+        """Give what was seen and done in chosen episodes.
 
         Args:
             population: that was evaluated.
             episodes: what happened.
             rows: (r,) which of them, counted from 0.
+            records: parts of the traces that are needed, besides the observations.
 
         Returns:
-            One trace for each row; that of a failed episode has no steps.
+            One trace for each row; one of an episode that failed, or that cannot be had
+            again as it was, has no steps.
 
         Raises:
             UsageError: the task has no trajectories.

@@ -14,14 +14,15 @@ entropy to the elites' actions is the same as climbing their log-likelihood. Wit
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
 
 from distes.distributions import Point
-from distes.errors import UsageError
+from distes.errors import Notice, UsageError, require_whole
 from distes.numerics.optimisers import AdamState
 from distes.population import Episodes, Population, Trace, normalised
 from distes.randomness import strategy_generator
@@ -40,7 +41,8 @@ class Pairs:
     """What elites saw and chose, in original order.
 
     Attributes:
-        observations: (T, k) as the policy saw them.
+        observations: (T, k) before normalisation: its statistics change between
+            generations, and elites may be used in several.
         choices: (T,) or (T, a).
     """
 
@@ -58,8 +60,9 @@ class DeepCEMState:
         adam: of the optimiser.
         memory: elites of earlier generations, newest first.
         elites: figures of the last generation's elites.
-        loss: mean negative log-likelihood of the last fit, before it.
-        pairs: of the last fit.
+        loss: mean negative log-likelihood of the last generation's fit, before it; NaN
+            where there was none.
+        pairs: of that fit.
     """
 
     generation: int
@@ -79,7 +82,8 @@ class DeepCEM(Sessions[DeepCEMState]):
         epochs: passes over the elites' pairs in each generation.
         learning_rate: of Adam, > 0.
         batch_size: pairs of one step.
-        l2: weight of the squared parameters in the loss, >= 0.
+        l2: weight of half the squared parameters, biases included, in a batch's summed
+            loss, >= 0.
         reuse: generations whose elites are used again.
     """
 
@@ -94,18 +98,16 @@ class DeepCEM(Sessions[DeepCEMState]):
     def __post_init__(self) -> None:
         """Refuse settings outside their ranges."""
         super().__post_init__()
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} {getattr(self, name)} is not at least 1")
+        for name, least in (("epochs", 1), ("batch_size", 1), ("reuse", 0)):
+            require_whole(name, getattr(self, name), least)
         if not 0 < self.learning_rate < math.inf:
             raise UsageError(f"learning_rate {self.learning_rate} is not a finite number > 0")
         if not 0 <= self.l2 < math.inf:
             raise UsageError(f"l2 {self.l2} is not a finite number >= 0")
-        if self.reuse < 0:
-            raise UsageError(f"reuse {self.reuse} is not at least 0")
 
     def check(self, problem: Problem) -> None:
         """Refuse policies that do not sample, or do not know how they depend on parameters."""
+        super().check(problem)
         scored.policy_of(problem, "deep_cem")
 
     def init(self, problem: Problem) -> DeepCEMState:
@@ -126,24 +128,42 @@ class DeepCEM(Sessions[DeepCEMState]):
             state,
             generation=state.generation + 1,
             elites=EliteFigures.of(episodes, episodes.fitness, chosen),
+            loss=math.nan,
+            pairs=0,
         )
         if len(chosen) == 0:
             return state
         rows = chosen_rows(episodes, chosen)
-        new = _pairs(population, problem.trajectories(population, episodes, rows))
+        traces = problem.trajectories(population, episodes, rows, ("observations", "actions"))
+        new = _pairs(traces)
+        if new is None:
+            return state
         used = (new, *state.memory)
-        fitted = self._fit(problem, state, used)
+        fitted = self._fit(problem, state, used, population.frozen)
+        if fitted is None:
+            warnings.warn(
+                "the fit to the elites ended in numbers that are not finite: nothing is learnt "
+                "of them (use normalize_observations where observations are large)",
+                Notice,
+                stacklevel=2,
+            )
+            return state
         return replace(fitted, memory=used[: self.reuse])
 
-    def _fit(self, problem: Problem, state: DeepCEMState, used: tuple[Pairs, ...]) -> DeepCEMState:
+    def _fit(
+        self,
+        problem: Problem,
+        state: DeepCEMState,
+        used: tuple[Pairs, ...],
+        frozen: Mapping[str, FloatArray],
+    ) -> DeepCEMState | None:
+        """Climb the log-likelihood of pairs; None where that leads to infinity."""
         policy = scored.policy_of(problem, "deep_cem")
-        observations = np.concatenate([each.observations for each in used])
+        observations = normalised(np.concatenate([each.observations for each in used]), frozen)
         choices = np.concatenate([each.choices for each in used])
         count = len(observations)
-        if count == 0:
-            return state
         parameters, adam = state.parameters, state.adam
-        values = policy.log_prob(parameters, observations, choices, exact=False)
+        values = policy.log_prob(parameters, observations, choices)
         loss = -float(values.mean())
         shuffle = strategy_generator(problem.seed, _SHUFFLE, state.generation)
         for _ in range(self.epochs):
@@ -152,14 +172,14 @@ class DeepCEM(Sessions[DeepCEMState]):
                 batch = order[start : start + self.batch_size]
                 share = np.full(len(batch), 1.0 / len(batch))
                 gradient = policy.log_prob_grad(
-                    parameters, observations[batch], choices[batch], share, exact=False
+                    parameters, observations[batch], choices[batch], share
                 )
-                # As the usual fit has it: the penalty is divided by the batch, too.
+                # As the usual fit has it, the penalty is divided by the batch, too.
                 gradient -= self.l2 * parameters / len(batch)
                 change, adam = adam.step(gradient, self.learning_rate)
                 parameters = parameters + change
-        if not np.isfinite(parameters).all():
-            return state
+        if not (np.isfinite(parameters).all() and math.isfinite(loss)):
+            return None
         return replace(state, parameters=parameters, adam=adam, loss=loss, pairs=count)
 
     def solution(self, problem: Problem, state: DeepCEMState) -> Population:
@@ -171,6 +191,24 @@ class DeepCEM(Sessions[DeepCEMState]):
         return {**state.elites.metrics(), "loss": state.loss, "pairs": state.pairs}
 
 
-def _pairs(population: Population, traces: Sequence[Trace]) -> Pairs:
-    seen = [normalised(trace.observations, population.frozen) for trace in traces]
-    return Pairs(np.concatenate(seen), np.concatenate([trace.actions for trace in traces]))
+def _pairs(traces: Sequence[Trace]) -> Pairs | None:
+    """Put together what can be learnt from; None where there is nothing."""
+    found = [trace for trace in traces if len(trace.observations)]
+    finite = [trace for trace in found if _finite(trace)]
+    if len(finite) < len(found):
+        warnings.warn(
+            f"{len(found) - len(finite)} of {len(found)} elite episodes saw or chose numbers "
+            "that are not finite: nothing is learnt of them",
+            Notice,
+            stacklevel=3,
+        )
+    if not finite:
+        return None
+    return Pairs(
+        np.concatenate([trace.observations for trace in finite]),
+        np.concatenate([trace.actions for trace in finite]),
+    )
+
+
+def _finite(trace: Trace) -> bool:
+    return bool(np.isfinite(trace.observations).all() and np.isfinite(trace.actions).all())

@@ -9,11 +9,17 @@
 
 Δ = α/n Σ_i Σ_t ∇ log π(a_t | x_t) (G_t - b), over n episodes of one policy. The sums are
 folded where the episodes run.
+
+The baseline ``variance_optimal`` is b_j = Σ s_j² G / Σ s_j² over all steps of the generation,
+where s_j is the score of parameter j: it makes the second moment of s_j (G - b_j) at one
+step least. Scores at different steps of an episode go together through the returns, which
+it leaves aside; so it is not the least variance of an episode's whole sum.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
@@ -21,18 +27,21 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from distes.distributions import Point
-from distes.errors import UsageError, unknown
+from distes.errors import Notice, UsageError, unknown
 from distes.numerics.optimisers import AdamState
-from distes.policies.scored import SquaredScores
+from distes.policies.scored import TotalledScores
 from distes.population import Episodes, Population
 from distes.score_sums import ScoreSums
 from distes.strategies import scored
 from distes.strategies.base import Problem, Strategy
+from distes.task import Task
 from distes.types import FloatArray
 
 BASELINES = ("none", "batch_mean", "per_time_step", "variance_optimal", "value")
 RIDGE = 1e-5
-SMALL = 1e-12
+ROUNDING, CANCELLED = 1e-12, 1e-7
+"""A spread below the first share of the returns, or below the second share of what their sums
+of squares are shifted by, is rounding error."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +54,7 @@ class ReinforceState:
         adam: of the optimiser.
         by_time: (h,) mean return-to-go of each time step so far; empty before the first.
         by_value: (p,) of the value function; empty before the first.
+        horizon: time steps that the per_time_step baseline tells apart.
         gradient_norm: of the last update.
         return_mean: mean of G_t - b_t over all steps of the last generation.
         return_std: its standard deviation.
@@ -55,6 +65,7 @@ class ReinforceState:
     adam: AdamState
     by_time: FloatArray
     by_value: FloatArray
+    horizon: int
     gradient_norm: float = math.nan
     return_mean: float = math.nan
     return_std: float = math.nan
@@ -70,10 +81,13 @@ class Reinforce(Strategy[ReinforceState]):
         discount: γ, in (0, 1].
         baseline: subtracted from returns: ``none``; ``batch_mean`` of the generation;
             ``per_time_step`` means and a linear ``value`` function of the generation
-            before; ``variance_optimal`` for each parameter.
-        standardize: subtract the mean of the returns and divide by their deviation.
+            before; ``variance_optimal`` makes each parameter's squared terms least, step by
+            step.
+        standardize: divide by the deviation of the returns; with a baseline, subtract what
+            it leaves of their mean, too.
         entropy_bonus: weight of the policy's entropy in what is climbed, >= 0.
-        horizon: time steps that the per_time_step baseline tells apart.
+        horizon: time steps that the per_time_step baseline tells apart, at most as many as
+            an episode may have.
     """
 
     default_policy: ClassVar[str] = "softmax"
@@ -100,16 +114,34 @@ class Reinforce(Strategy[ReinforceState]):
             raise UsageError(f"discount {self.discount} is not in (0, 1]")
         if not 0 <= self.entropy_bonus < math.inf:
             raise UsageError(f"entropy_bonus {self.entropy_bonus} is not a finite number >= 0")
-        if self.horizon < 1:
-            raise UsageError(f"horizon {self.horizon} is not at least 1")
+        if not isinstance(self.horizon, int | np.integer) or self.horizon < 1:
+            raise UsageError(f"horizon {self.horizon} is not a whole number >= 1")
 
     def check(self, problem: Problem) -> None:
-        """Refuse policies that do not sample, or do not know how they depend on parameters."""
+        """Refuse policies without scores, and settings that would do nothing."""
         policy = scored.policy_of(problem, "reinforce")
-        if self.baseline == "variance_optimal" and not isinstance(policy, SquaredScores):
+        scored.refuse_common_seeds(problem, "reinforce")
+        name, task = type(policy).__name__, problem.task
+        totalled = policy if isinstance(policy, TotalledScores) else None
+        if self.baseline == "variance_optimal" and totalled is None:
             raise UsageError(
                 f"baseline 'variance_optimal' needs the squares of a policy's scores, which "
-                f"{type(policy).__name__} does not give: use another baseline"
+                f"{name} does not give: use another baseline"
+            )
+        if self.entropy_bonus and (totalled is None or not totalled.entropy_varies):
+            raise UsageError(
+                f"entropy_bonus {self.entropy_bonus:g} needs a policy whose entropy depends on "
+                f"its parameters, and that of {name} does not: leave it out"
+            )
+        if task.fitness != "mean" or task.reward_shift:
+            given = (
+                f"reward_shift {task.reward_shift:g}"
+                if task.reward_shift
+                else f"fitness {getattr(task.fitness, '__name__', repr(task.fitness))}"
+            )
+            raise UsageError(
+                f"{given} does nothing with reinforce, which climbs the mean of the "
+                "environment's own discounted rewards: leave it out"
             )
 
     def init(self, problem: Problem) -> ReinforceState:
@@ -120,18 +152,24 @@ class Reinforce(Strategy[ReinforceState]):
             AdamState.begin(problem.num_parameters),
             np.empty(0),
             np.empty(0),
+            self._horizon(problem),
         )
+
+    def _horizon(self, problem: Problem) -> int:
+        limit = problem.task.step_limit() if isinstance(problem.task, Task) else None
+        return int(self.horizon) if limit is None else min(int(self.horizon), limit)
 
     def ask(self, problem: Problem, state: ReinforceState) -> Population:
         """One policy, many episodes that report sums of scores."""
         probe = ScoreSums(
             discount=self.discount,
             by_time=state.by_time if self.baseline == "per_time_step" else None,
-            horizon=self.horizon if self.baseline == "per_time_step" else 0,
+            horizon=state.horizon if self.baseline == "per_time_step" else 0,
             by_value=state.by_value if len(state.by_value) else None,
             value=self.baseline == "value",
             squares=self.baseline == "variance_optimal",
             entropy=self.entropy_bonus > 0,
+            center=_center(state),
         )
         population = problem.population(Point(state.parameters), problem.population_size or 50)
         return replace(population, probes=(probe,))
@@ -140,16 +178,29 @@ class Reinforce(Strategy[ReinforceState]):
         self, problem: Problem, state: ReinforceState, population: Population, episodes: Episodes
     ) -> ReinforceState:
         """Step along the gradient; fit the next generation's baseline."""
-        state = replace(state, generation=state.generation + 1)
-        valid = int(np.count_nonzero(~np.isnan(episodes.episode_return)))
+        center = _center(state)
+        state = replace(
+            state,
+            generation=state.generation + 1,
+            gradient_norm=math.nan,
+            return_mean=math.nan,
+            return_std=math.nan,
+        )
         sums = episodes.sums
-        steps = float(sums["return_count"][0])
-        if not valid or not steps:
+        valid = int(sums["episode_count"][0])
+        _tell_of_left_out(episodes, valid)
+        if not valid:
             return state
-        mean = float(sums["return_sum"][0]) / steps
-        variance = max(float(sums["return_square_sum"][0]) / steps - mean**2, 0.0)
-        gradient = self._gradient(sums, mean, math.sqrt(variance)) / valid
-        if not np.isfinite(gradient).all():
+        returns = Returns.of(sums, center)
+        with np.errstate(over="ignore", invalid="ignore"):
+            gradient = self._gradient(sums, returns) / valid
+            norm = float(np.linalg.norm(gradient))
+        if not math.isfinite(norm) or not math.isfinite(returns.std):
+            warnings.warn(
+                "nothing is learnt of a generation: the sums of its returns are too large",
+                Notice,
+                stacklevel=2,
+            )
             return state
         change, adam = self.learning_rate * gradient, state.adam
         if self.optimiser == "adam":
@@ -160,23 +211,31 @@ class Reinforce(Strategy[ReinforceState]):
             adam=adam,
             by_time=_by_time(sums) if self.baseline == "per_time_step" else state.by_time,
             by_value=_by_value(sums) if self.baseline == "value" else state.by_value,
-            gradient_norm=float(np.linalg.norm(gradient)),
-            return_mean=mean,
-            return_std=math.sqrt(variance),
+            gradient_norm=norm,
+            return_mean=returns.mean,
+            return_std=returns.std,
         )
 
-    def _gradient(self, sums: Mapping[str, FloatArray], mean: float, std: float) -> FloatArray:
+    def _gradient(self, sums: Mapping[str, FloatArray], returns: Returns) -> FloatArray:
         """Sum over the generation of scores times returns less the baseline, (d,)."""
         score, score_return = sums["score"], sums["score_return"]
-        gradient: FloatArray = score_return
-        if self.baseline == "variance_optimal":
+        centered = self.baseline in ("batch_mean", "variance_optimal") or (
+            self.standardize and self.baseline != "none"
+        )
+        gradient: FloatArray
+        if returns.spread(centered) <= returns.rounding:
+            # Without this Adam would walk as far on rounding errors as on anything else.
+            gradient = np.zeros_like(score)
+        elif self.baseline == "variance_optimal":
             square = sums["score_square"]
             best = sums["score_square_return"] / np.where(square > 0, square, 1.0)
             gradient = score_return - best * score
-        elif self.baseline == "batch_mean" or self.standardize:
-            gradient = score_return - mean * score
-        if self.standardize and std > SMALL:
-            gradient = gradient / std
+        elif centered:
+            gradient = score_return - (returns.mean - returns.center) * score
+        else:
+            gradient = score_return + returns.center * score
+        if self.standardize and returns.std > returns.rounding:
+            gradient = gradient / returns.std
         if self.entropy_bonus:
             gradient = gradient + self.entropy_bonus * sums["entropy_gradient"]
         return gradient
@@ -194,6 +253,61 @@ class Reinforce(Strategy[ReinforceState]):
         }
 
 
+@dataclass(frozen=True)
+class Returns:
+    """G_t - b_t over all steps of a generation.
+
+    Attributes:
+        mean: of them.
+        std: their standard deviation.
+        center: about which their sums were taken.
+        size: mean of |G_t|.
+    """
+
+    mean: float
+    std: float
+    center: float = 0.0
+    size: float = 0.0
+
+    @classmethod
+    def of(cls, sums: Mapping[str, FloatArray], center: float) -> Returns:
+        """From the sums about a centre."""
+        steps = sums["return_count"][0]
+        with np.errstate(over="ignore", invalid="ignore"):
+            shift = sums["return_sum"][0] / steps
+            variance = sums["return_square_sum"][0] / steps - np.square(shift)
+            std = np.sqrt(np.maximum(variance, 0.0))
+            size = sums["return_size"][0] / steps
+        return cls(center + float(shift), float(std), center, float(size))
+
+    @property
+    def rounding(self) -> float:
+        """What a spread must exceed to be more than rounding error."""
+        return max(ROUNDING * self.size, CANCELLED * abs(self.mean - self.center))
+
+    def spread(self, centered: bool) -> float:
+        """How far they are from their mean, or from 0: the root of the mean square."""
+        return self.std if centered else math.hypot(self.std, self.mean)
+
+
+def _center(state: ReinforceState) -> float:
+    """Where the next returns less their baseline are expected."""
+    if len(state.by_time) or len(state.by_value) or not math.isfinite(state.return_mean):
+        return 0.0
+    return state.return_mean
+
+
+def _tell_of_left_out(episodes: Episodes, valid: int) -> None:
+    left_out = int(np.count_nonzero(~np.isnan(episodes.episode_return))) - valid
+    if left_out:
+        warnings.warn(
+            f"reinforce leaves {left_out} of {len(episodes.episode_return)} episodes out: an "
+            "observation or a sum of returns in them is not finite",
+            Notice,
+            stacklevel=3,
+        )
+
+
 def _by_time(sums: Mapping[str, FloatArray]) -> FloatArray:
     """Mean return-to-go of every time step that was reached."""
     reached = sums["time_count"] > 0
@@ -201,7 +315,12 @@ def _by_time(sums: Mapping[str, FloatArray]) -> FloatArray:
 
 
 def _by_value(sums: Mapping[str, FloatArray]) -> FloatArray:
-    """Ridge regression of returns-to-go on the value features."""
+    """Ridge regression of returns-to-go on the value features, each scaled to mean square 1.
+
+    Unscaled, the cube of the time would leave nothing of the others beside the ridge.
+    """
     gram = sums["value_gram"]
-    ridge = RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
-    return np.linalg.solve(gram + ridge, sums["value_target"])
+    lengths = np.sqrt(np.diag(gram))
+    scale = np.where(lengths > 0, lengths, 1.0)
+    scaled = gram / np.outer(scale, scale) + RIDGE * np.eye(len(gram))
+    return np.linalg.solve(scaled, sums["value_target"] / scale) / scale

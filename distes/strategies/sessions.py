@@ -8,8 +8,11 @@ from typing import Generic, Literal, TypeVar
 
 import numpy as np
 
+from distes.distributions import Point
 from distes.errors import Notice, UsageError, unknown
 from distes.population import Distribution, Episodes, Population
+from distes.registry import name_of
+from distes.strategies import scored
 from distes.strategies.base import Problem, Strategy
 from distes.types import FloatArray, IntArray
 
@@ -44,6 +47,17 @@ class Sessions(Strategy[S], Generic[S]):
         population = problem.population(policy, problem.population_size or 100)
         return replace(population, same_start=self.same_start)
 
+    def check(self, problem: Problem) -> None:
+        """Refuse sessions that are all the same, and one start of one episode."""
+        name = name_of("strategies", type(self))
+        scored.refuse_functions(problem, name)
+        scored.refuse_common_seeds(problem, name)
+        if self.same_start and problem.population(Point(problem.start), 1).num_episodes == 1:
+            raise UsageError(
+                "same_start judges a candidate by several episodes from one start, and episodes "
+                "is 1: give episodes above 1, or leave same_start out"
+            )
+
 
 def elite_sessions(
     fitness: FloatArray, percentile: float, elites_are: Literal["at_least", "above"]
@@ -53,14 +67,25 @@ def elite_sessions(
     Args:
         fitness: (n,).
         percentile: in [0, 100).
-        elites_are: ``at_least`` the percentile, or ``above`` it: none where all tie.
+        elites_are: ``at_least`` the percentile, which ties may make all; or ``above`` it,
+            or the best where the percentile is the best; none where all tie.
     """
     valid = fitness[~np.isnan(fitness)]
     if not len(valid):
         return np.empty(0, dtype=np.int64)
     threshold = np.percentile(valid, percentile)
-    good = fitness >= threshold if elites_are == "at_least" else fitness > threshold
+    # Where more sessions than the percentile leaves are the best there is, these are meant.
+    ties = elites_are == "at_least" or valid.min() < threshold == valid.max()
+    good = fitness >= threshold if ties else fitness > threshold
     chosen = np.flatnonzero(good)
+    if elites_are == "at_least" and percentile > 0 and len(chosen) == len(valid) > 1:
+        warnings.warn(
+            f"all {len(valid)} sessions are at least at the {percentile:g}th percentile, "
+            f"{threshold:g}: bad ones are imitated as good ones are (elites_are 'above' leaves "
+            "ties out)",
+            Notice,
+            stacklevel=2,
+        )
     if not len(chosen):
         warnings.warn(
             f"none of {len(fitness)} sessions is above the {percentile:g}th percentile, "

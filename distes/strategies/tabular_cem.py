@@ -18,7 +18,7 @@ import numpy as np
 
 from distes.distributions import Point
 from distes.errors import UsageError, unknown
-from distes.policies.tabular import TabularPolicy
+from distes.policies.tabular import TabularPolicy, probabilities
 from distes.population import Episodes, Population
 from distes.strategies.base import Problem
 from distes.strategies.elites import EliteFigures
@@ -34,7 +34,7 @@ class TabularCEMState:
         generation: generations told, the index of the next one.
         table: (states, actions) probabilities.
         elites: figures of the last generation's elites.
-        visited: share of the rows that the last elites were in.
+        visited: share of the rows that the last generation's elites were in.
     """
 
     generation: int
@@ -73,6 +73,7 @@ class TabularCEM(Sessions[TabularCEMState]):
 
     def check(self, problem: Problem) -> None:
         """Refuse policies that are no table."""
+        super().check(problem)
         self._policy(problem)
 
     def _policy(self, problem: Problem) -> TabularPolicy:
@@ -85,10 +86,10 @@ class TabularCEM(Sessions[TabularCEMState]):
         return policy
 
     def init(self, problem: Problem) -> TabularCEMState:
-        """Start from the policy's own table, uniform."""
+        """Start from the policy's own table, uniform, or from a given one, normalised."""
         policy = self._policy(problem)
         table = np.array(problem.start, np.float64).reshape(policy.num_states, policy.num_actions)
-        return TabularCEMState(0, table)
+        return TabularCEMState(0, probabilities(table))
 
     def ask(self, problem: Problem, state: TabularCEMState) -> Population:
         """One policy, many sessions."""
@@ -107,11 +108,15 @@ class TabularCEM(Sessions[TabularCEMState]):
             state,
             generation=state.generation + 1,
             elites=EliteFigures.of(episodes, episodes.fitness, chosen),
+            visited=math.nan,
         )
         if len(chosen) == 0:
             return state
         rows = chosen_rows(episodes, chosen)
-        traces = problem.trajectories(population, episodes, rows)
+        found = problem.trajectories(population, episodes, rows, ("observations", "actions"))
+        traces = [trace for trace in found if len(trace.observations)]
+        if not traces:
+            return state
         states = np.concatenate([trace.observations[:, 0] for trace in traces]).astype(np.int64)
         actions = np.concatenate([trace.actions for trace in traces]).astype(np.int64)
         counts = np.zeros_like(state.table)

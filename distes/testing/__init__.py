@@ -1,4 +1,4 @@
-"""Conformance suites for strategies, policies and environments of your own.
+"""Conformance suites for strategies, policies, environments and kernels of your own.
 
 Names are loaded when they are first used, like those of `distes` itself.
 """
@@ -9,15 +9,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from distes.testing.kernels import KernelReport as KernelReport
+    from distes.testing.kernels import assert_kernel_matches as assert_kernel_matches
     from distes.testing.policies import PolicyConformance as PolicyConformance
     from distes.testing.purity import PurityReport as PurityReport
     from distes.testing.purity import assert_pure as assert_pure
     from distes.testing.strategies import StrategyConformance as StrategyConformance
 
 _HOMES = {
+    "KernelReport": "kernels",
     "PolicyConformance": "policies",
     "PurityReport": "purity",
     "StrategyConformance": "strategies",
+    "assert_kernel_matches": "kernels",
     "assert_pure": "purity",
 }
 

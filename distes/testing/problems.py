@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from distes.errors import UsageError
 from distes.policies.direct import DirectPolicy
-from distes.population import Distribution, Episodes, Population, RunKey, Status, Trace
-from distes.probes import fold, fold_chunk
+from distes.population import RECORDS, Distribution, Episodes, Population, RunKey, Status, Trace
+from distes.probes import fold, fold_chunk, report
 from distes.randomness import context_uniform
 from distes.strategies.base import Strategy
+from distes.task import FunctionTask
 from distes.types import FloatArray, IntArray
 
 S = TypeVar("S")
@@ -80,12 +81,21 @@ class FunctionProblem:
         return (-ones, ones) if self.num_contexts else None
 
     @property
+    def task(self) -> FunctionTask:
+        """The objective as a task."""
+        return FunctionTask(self.objective, len(self.start), noisy=True, vectorised=True)
+
+    @property
     def has_trajectories(self) -> bool:
         """Never."""
         return False
 
     def trajectories(
-        self, population: Population, episodes: Episodes, rows: IntArray
+        self,
+        population: Population,
+        episodes: Episodes,
+        rows: IntArray,
+        records: tuple[str, ...] = RECORDS,
     ) -> list[Trace]:
         """Refuse: an episode is one call of a function."""
         raise UsageError("a problem made of a function has no trajectories")
@@ -135,14 +145,13 @@ class FunctionProblem:
         return 5 + 2 * generator.standard_normal((3, self.observation_size))
 
     def _sums(self, population: Population, seeds: IntArray) -> dict[str, FloatArray]:
-        leaves: dict[str, Any] = {}
-        for seed in seeds if population.probes else ():
+        if not population.probes:
+            return {}
+        reports = []
+        for seed in seeds:
             trace = Trace(np.empty(0), self.observations(int(seed)), np.empty(0), np.empty(0))
-            for probe in population.probes:
-                for name, value in probe.sums(trace, self.policy, population.frozen).items():
-                    leaves.setdefault(name, []).append(value)
-        stacked = {name: np.stack(rows) for name, rows in leaves.items()}
-        return fold(fold_chunk(0, len(seeds), stacked), len(seeds)) if stacked else {}
+            reports.append(report(population.probes, trace, self.policy, population.frozen))
+        return fold(fold_chunk(0, reports), len(seeds))
 
 
 @dataclass(eq=False)

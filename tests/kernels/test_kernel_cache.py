@@ -252,7 +252,7 @@ def test_warmup_without_a_target(tmp_path: Path) -> None:
     result = distes("warmup", cache=tmp_path)
     assert result.returncode == 0, result.stderr
     lines = [line.partition(":")[0] for line in result.stdout.splitlines()]
-    assert lines == kernels.environment_names()
+    assert lines == kernels.registered()
     assert len(folders(tmp_path)) == len(lines)
 
 

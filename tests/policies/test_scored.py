@@ -4,11 +4,12 @@ import itertools
 
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from numpy.random import default_rng
 
 from distes.errors import UsageError
 from distes.policies.gaussian import Gaussian
+from distes.policies.sampled import Sampled
 from distes.policies.scored import ScoredPolicy
 from distes.policies.sigmoid import Sigmoid
 from distes.policies.softmax import Softmax
@@ -86,18 +87,62 @@ def test_gradients_against_finite_differences(name):
     observations = generator.normal(size=(20, 4))
     choose = policy.choose(parameters)
     choices = np.array([choose(each, generator) for each in observations])
-    weights, shares = generator.normal(size=20), generator.normal(size=20)
+    weights = generator.normal(size=20)
 
     def value(at):
         entropies = policy.entropies(policy.forward(at, observations)[0])[0]
-        return weights @ policy.log_prob(at, observations, choices) + shares @ entropies
+        return weights @ policy.log_prob(at, observations, choices) + entropies.sum()
 
-    found = policy.log_prob_grad(parameters, observations, choices, weights, entropy_weights=shares)
+    totals = policy.score_totals(
+        parameters, observations, choices, np.stack([np.ones(20), weights]), entropy=True
+    )
+    found = totals.scores[1] + totals.entropy
+    assert np.array_equal(
+        totals.scores[1], policy.log_prob_grad(parameters, observations, choices, weights)
+    )
     for j in range(policy.num_parameters):
         step = np.zeros(policy.num_parameters)
         step[j] = 1e-6
         slope = (value(parameters + step) - value(parameters - step)) / 2e-6
         assert found[j] == pytest.approx(slope, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_squares_are_those_of_each_steps_score(name):
+    """And the other sums do not change with what else is asked for."""
+    policy, generator = POLICIES[name], default_rng(1)
+    parameters = generator.normal(size=policy.num_parameters)
+    observations = generator.normal(size=(20, 4))
+    choose = policy.choose(parameters)
+    choices = np.array([choose(each, generator) for each in observations])
+    weights = generator.normal(size=(3, 20))
+    totals = policy.score_totals(
+        parameters, observations, choices, weights, squares=True, entropy=True
+    )
+    each = np.array(
+        [
+            policy.log_prob_grad(
+                parameters, observations[t : t + 1], choices[t : t + 1], np.ones(1)
+            )
+            for t in range(20)
+        ]
+    )
+    assert totals.scores == pytest.approx(weights @ each, abs=1e-9)
+    assert totals.squares == pytest.approx(weights @ each**2, abs=1e-9)
+    plain = policy.score_totals(parameters, observations, choices, weights)
+    assert np.array_equal(plain.scores, totals.scores)
+    assert plain.squares is None
+    assert plain.entropy is None
+
+
+def test_the_entropy_varies_where_its_gradient_does():
+    generator = default_rng(4)
+    for policy in POLICIES.values():
+        parameters = generator.normal(size=policy.num_parameters)
+        choose, seen = policy.choose(parameters), generator.normal(size=(5, 4))
+        choices = np.array([choose(each, generator) for each in seen])
+        totals = policy.score_totals(parameters, seen, choices, np.ones((1, 5)), entropy=True)
+        assert totals.entropy.any() == policy.entropy_varies
 
 
 @pytest.mark.parametrize("name", ["softmax", "softmax, layers", "sigmoid, layers"])
@@ -180,9 +225,12 @@ def test_a_table_samples_its_rows():
 @pytest.mark.parametrize(
     ("spec", "spaces", "sentence"),
     [
-        (Softmax(), (FOUR, Box(-1, 1, (1,))), "gaussian takes Box"),
+        (Softmax(), (FOUR, Box(-1, 1, (1,))), "gaussian takes Box$"),
+        (Softmax(), (FOUR, MultiDiscrete([2, 2])), "no policy here samples other actions"),
+        (Gaussian(), (FOUR, MultiDiscrete([2, 2])), "no policy here samples other actions"),
+        (Sampled(), (FOUR, MultiDiscrete([2, 2])), "^sampled needs a Discrete or Box .*MultiDisc"),
         (Sigmoid(), (FOUR, Discrete(3)), "Discrete action space of 2"),
-        (Gaussian(), (FOUR, Discrete(3)), "softmax takes Discrete"),
+        (Gaussian(), (FOUR, Discrete(3)), "softmax takes Discrete$"),
         (Tabular(), (FOUR, Discrete(3)), "Discrete observation space"),
         (Tabular(), (Discrete(10**6), Discrete(100)), "100,000,000 entries"),
     ],

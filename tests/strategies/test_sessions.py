@@ -1,5 +1,9 @@
 """Strategies that imitate the best sessions: which they pick, what they learn, same runs."""
 
+import warnings
+from dataclasses import replace
+
+import environments
 import numpy as np
 import pytest
 
@@ -11,9 +15,9 @@ from distes.policies.gaussian import Gaussian
 from distes.policies.sampled import Sampled
 from distes.policies.softmax import Softmax
 from distes.policies.tabular import Tabular
-from distes.population import Again
+from distes.population import Again, RunKey
 from distes.randomness import strategy_generator
-from distes.strategies.deep_cem import _SHUFFLE, DeepCEM
+from distes.strategies.deep_cem import _SHUFFLE, DeepCEM, Pairs
 from distes.strategies.sessions import elite_sessions
 from distes.strategies.tabular_cem import TabularCEM
 
@@ -31,6 +35,8 @@ def test_elites_from_the_percentile_on():
     tied = np.full(4, 200.0)
     assert elite_sessions(tied, 70, "at_least").tolist() == [0, 1, 2, 3]
     assert elite_sessions(tied, 70, "above").tolist() == []
+    # More than half are the best there is: these, then.
+    assert elite_sessions(np.array([0.0, 1, 1, 0, 1]), 50, "above").tolist() == [1, 2, 4]
     assert elite_sessions(np.full(3, np.nan), 70, "at_least").tolist() == []
 
 
@@ -80,6 +86,102 @@ def test_one_epoch_by_hand():
     assert after.pairs == len(choices)
 
 
+def imitated(strategy, policy, frozen, pairs, batch, learning_rate, rounds, seed):
+    """The method by hand: Adam on the mean log-likelihood, in shuffled batches."""
+    parameters, adam = np.array(policy[1]), AdamState.begin(len(policy[1]))
+    shuffle = strategy_generator(seed, _SHUFFLE, 1)
+    observations, choices = pairs
+    seen = (observations - frozen["observation_mean"]) / frozen["observation_std"]
+    for _ in range(rounds):
+        order = shuffle.permutation(len(choices))
+        for start in range(0, len(order), batch):
+            rows = order[start : start + batch]
+            share = np.full(len(rows), 1 / len(rows))
+            gradient = policy[0].log_prob_grad(parameters, seen[rows], choices[rows], share)
+            change, adam = adam.step(gradient, learning_rate)
+            parameters = parameters + change
+    return parameters
+
+
+def test_observations_are_normalised_and_settings_are_those_given():
+    """Statistics of the generation; its learning rate, batches and epochs."""
+    strategy = DeepCEM(batch_size=32, learning_rate=0.02, epochs=2, l2=0.0)
+    problem = ready(strategy, Softmax())
+    state = strategy.init(problem)
+    frozen = {"observation_mean": np.full(4, 0.3), "observation_std": np.full(4, 0.05)}
+    population = replace(strategy.ask(problem, state), frozen=frozen)
+    episodes = problem.evaluator.submit(population, RunKey(0, 0)).result().episodes
+    after = strategy.tell(problem, state, population, episodes)
+    chosen = np.sort(elite_sessions(episodes.fitness, 70, "at_least"))
+    traces = problem.trajectories(population, episodes, chosen)
+    pairs = [
+        np.concatenate([getattr(t, name) for t in traces]) for name in ("observations", "actions")
+    ]
+    policy = (problem.policy, state.parameters)
+    expected = imitated(strategy, policy, frozen, pairs, 32, 0.02, 2, problem.seed)
+    assert after.parameters == pytest.approx(expected, abs=1e-9)
+
+
+def test_remembered_elites_are_normalised_as_the_generation_is():
+    """Otherwise two normalisations are mixed in one fit."""
+    strategy = DeepCEM(reuse=1, l2=0.0)
+    problem = ready(strategy, Softmax())
+    generator = np.random.default_rng(0)
+    old = Pairs(generator.normal(size=(40, 4)), generator.integers(2, size=40))
+    state = replace(strategy.init(problem), memory=(old,))
+    frozen = {"observation_mean": np.full(4, 0.3), "observation_std": np.full(4, 0.05)}
+    population = replace(strategy.ask(problem, state), frozen=frozen)
+    episodes = problem.evaluator.submit(population, RunKey(0, 0)).result().episodes
+    after = strategy.tell(problem, state, population, episodes)
+    new = after.memory[0]
+    pairs = (
+        np.concatenate([new.observations, old.observations]),
+        np.concatenate([new.choices, old.choices]),
+    )
+    policy = (problem.policy, state.parameters)
+    expected = imitated(strategy, policy, frozen, pairs, 200, 1e-3, 1, problem.seed)
+    assert after.parameters == pytest.approx(expected, abs=1e-9)
+    assert after.pairs == len(pairs[1])
+
+
+def test_elites_with_a_failed_episode_or_infinities_are_left_out():
+    """With Box actions, too, of which an empty trace has no columns."""
+    strategy = DeepCEM(percentile=0.0, reuse=1)
+    problem = ready(strategy, Gaussian(), Task(environments.Blinking))
+    state = strategy.init(problem)
+    with pytest.warns(Notice, match="of 12 elite episodes saw or chose numbers that are not"):
+        population, episodes, after = turn(strategy, problem, state)
+    memory = after.memory[0]
+    assert np.isfinite(memory.observations).all()
+    assert 0 < after.pairs < 12 * 10
+    assert after.pairs == len(memory.choices)
+    assert not np.array_equal(after.parameters, state.parameters)
+    lost = episodes.status.copy()
+    lost[::2] = 1
+    part = strategy.tell(problem, state, population, replace(episodes, status=lost))
+    assert 0 < part.pairs < after.pairs
+    none = strategy.tell(problem, after, population, replace(episodes, status=np.ones_like(lost)))
+    assert np.array_equal(none.parameters, after.parameters)
+    assert none.memory == after.memory
+    assert np.isnan(strategy.metrics(none)["loss"])
+    assert strategy.metrics(none)["pairs"] == 0
+
+
+def test_a_fit_that_ends_in_infinity_is_not_remembered():
+    strategy = DeepCEM(reuse=2, l2=1e308, epochs=2)
+    problem = ready(strategy, Gaussian(), Task(environments.Walk))
+    state = strategy.init(problem)
+    state = replace(state, parameters=np.full_like(state.parameters, 1e10))
+    with (
+        pytest.warns(Notice, match="ended in numbers that are not finite"),
+        np.errstate(all="ignore"),
+    ):
+        _, _, after = turn(strategy, problem, state)
+    assert np.array_equal(after.parameters, state.parameters)
+    assert after.memory == ()
+    assert np.isnan(strategy.metrics(after)["loss"])
+
+
 def test_elites_are_used_again():
     strategy = DeepCEM(reuse=2)
     problem = ready(strategy, Softmax())
@@ -110,22 +212,87 @@ def test_regression_moves_the_mean_towards_what_was_chosen():
     assert now > before
 
 
-def test_table_by_hand():
-    strategy = TabularCEM(learning_rate=0.25)
-    problem = ready(strategy, Tabular(), "FrozenLake-v1")
+@pytest.mark.parametrize("pseudo_count", [0.0, 0.7])
+def test_table_by_hand(pseudo_count):
+    """Half of the sessions are elite unless it is said otherwise; their returns differ."""
+    strategy = TabularCEM(learning_rate=0.25, pseudo_count=pseudo_count)
+    problem = ready(strategy, Tabular(), Task("Taxi-v4", max_episode_steps=20))
     state = strategy.init(problem)
     population, episodes, after = turn(strategy, problem, state)
-    chosen = np.sort(elite_sessions(episodes.fitness, 50, "at_least"))
-    counts = np.zeros((16, 4))
+    assert len(np.unique(episodes.fitness)) > 4
+    chosen = np.flatnonzero(episodes.fitness >= np.median(episodes.fitness))
+    counts = np.zeros((500, 6))
     for trace in problem.trajectories(population, episodes, chosen):
         for row, action in zip(trace.observations[:, 0], trace.actions, strict=True):
             counts[int(row), int(action)] += 1
-    new = np.full((16, 4), 0.25)
+    new = np.full((500, 6), 1 / 6)
     seen = counts.sum(axis=1) > 0
+    counts[seen] += pseudo_count
     new[seen] = counts[seen] / counts[seen].sum(axis=1, keepdims=True)
     assert after.table == pytest.approx(0.75 * state.table + 0.25 * new)
-    assert after.table.sum(axis=1) == pytest.approx(np.ones(16))
+    assert after.table.sum(axis=1) == pytest.approx(np.ones(500))
     assert after.visited == pytest.approx(seen.mean())
+
+
+def test_tables_to_start_from_are_made_probabilities():
+    """Otherwise a start of scale 100 outweighs what is learnt, and one below 0 spoils it."""
+    strategy = TabularCEM()
+    problem = ready(strategy, Tabular(), "FrozenLake-v1")
+    problem.start = np.tile([30.0, 10.0, -5.0, 0.0], 16)
+    problem.start[:4] = [-1.0, 0.0, -2.0, 0.0]
+    table = strategy.init(problem).table
+    assert table[0].tolist() == [0.25] * 4
+    assert table[1].tolist() == [0.75, 0.25, 0.0, 0.0]
+
+
+def test_rows_without_anything_positive_are_uniform():
+    policy = ready(TabularCEM(), Tabular(), "FrozenLake-v1").policy
+    table = np.full((16, 4), -3.0)
+    table[:, 1] = -1.0
+    table[1] = [0.0, 2.0, -7.0, 2.0]
+    generator = np.random.default_rng(0)
+    for act in (policy.choose(table.ravel()), policy.bind(table.ravel())):
+        drawn = [act(np.array([0.0]), generator) for _ in range(400)]
+        assert np.bincount(drawn, minlength=4).min() > 60
+        assert {act(np.array([1.0]), generator) for _ in range(100)} == {1, 3}
+    assert policy.bind(table.ravel())(np.array([0.0]), None) == 0
+    assert policy.bind(table.ravel())(np.array([1.0]), None) == 1
+
+
+def test_tables_learn_nothing_of_episodes_without_steps():
+    strategy = TabularCEM()
+    problem = ready(strategy, Tabular(), "FrozenLake-v1")
+    state = strategy.init(problem)
+    state = replace(state, table=np.tile([0.7, 0.1, 0.1, 0.1], (16, 1)))
+    population, episodes, _ = turn(strategy, problem, state)
+    failed = replace(episodes, status=np.ones_like(episodes.status))
+    after = strategy.tell(problem, state, population, failed)
+    assert np.array_equal(after.table, state.table)
+    assert np.isnan(after.visited)
+
+
+def test_elites_that_are_all_are_told_of():
+    """With ties, more than the share above the percentile are elite: perhaps all."""
+    tied = np.array([0.0] * 8 + [1.0] * 2)
+    with pytest.warns(Notice, match="all 10 sessions are at least at the 70th percentile, 0"):
+        assert len(elite_sessions(tied, 70, "at_least")) == 10
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Notice)
+        assert len(elite_sessions(tied, 0, "at_least")) == 10
+        assert len(elite_sessions(tied, 85, "at_least")) == 2
+        assert len(elite_sessions(tied, 70, "above")) == 2
+        assert len(elite_sessions(np.ones(1), 70, "at_least")) == 1
+
+
+@pytest.mark.parametrize("strategy", [DeepCEM(), TabularCEM()])
+def test_common_seeds_and_one_start_of_one_episode_are_refused(strategy):
+    env = "FrozenLake-v1" if isinstance(strategy, TabularCEM) else "CartPole-v0"
+    with pytest.raises(UsageError, match=r"common_seeds gives all .*_cem tries one policy"):
+        Search(env, strategy=strategy, common_seeds=True, workers=0).check()
+    same = replace(strategy, same_start=True)
+    with pytest.raises(UsageError, match="episodes is 1"):
+        Search(env, strategy=same, workers=0).check()
+    Search(env, strategy=same, episodes=2, workers=0).check()
 
 
 def test_nothing_is_learnt_of_no_elites():
@@ -174,6 +341,9 @@ def test_policies_that_do_not_do(strategy, policy, env, sentence):
         ({"learning_rate": -1.0}, "learning_rate"),
         ({"l2": -1.0}, "l2"),
         ({"reuse": -1}, "reuse"),
+        ({"epochs": 1.5}, "epochs 1.5 is not a whole number"),
+        ({"batch_size": 20.0}, "batch_size 20.0 is not a whole number"),
+        ({"reuse": 0.5}, "reuse 0.5 is not a whole number"),
     ],
 )
 def test_settings_outside_their_ranges(settings, sentence):

@@ -81,7 +81,7 @@ def argmax(choice: Array, settings: Array, action: Array) -> None:
     """
     best, most = 0, choice[0]
     for j in range(1, len(choice)):
-        if not (choice[j] <= most or math.isnan(most)):
+        if not choice[j] <= most and not math.isnan(most):
             best, most = j, choice[j]
     action[0] = settings[0] + best
 

@@ -1,0 +1,123 @@
+"""Parallel CEM with 4096 candidates: a plain multiprocessing program beside distes.
+
+The program is what one writes in an afternoon: a pool of processes, each with an environment
+of its own, ``pool.map`` over the candidates, one seed each, no log. distes runs the same
+search (examples/cartpole_v0_4096.toml, pendulum_4096.toml) on as many workers, with a log of
+every episode, held-out scores and checkpoints. Both are timed from when their workers are
+ready to the end of the last generation.
+
+    python benchmarks/seed_systems.py
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from common import keep
+
+from distes.configuration import from_config, read_toml
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+RUNS = {"cartpole_v0_4096": ("CartPole-v0", 8), "pendulum_4096": ("Pendulum-v1", 15)}
+CANDIDATES, ELITES = 4096, 0.2
+REPEATS = 3
+
+_env: Any = None
+
+
+def begin(name: str) -> None:
+    """Make a process's environment."""
+    global _env  # noqa: PLW0603 - what a pool's initializer is for
+    _env = gym.make(name)
+
+
+def evaluate(job: tuple[np.ndarray, int]) -> float:
+    """Run an episode of a linear policy."""
+    parameters, seed = job
+    discrete = hasattr(_env.action_space, "n")
+    width = _env.observation_space.shape[0]
+    actions = _env.action_space.n if discrete else _env.action_space.shape[0]
+    weights = parameters[: width * actions].reshape(width, actions)
+    bias = parameters[width * actions :]
+    seen, _ = _env.reset(seed=seed)
+    total = 0.0
+    while True:
+        outputs = seen @ weights + bias
+        action = int(outputs.argmax()) if discrete else np.clip(outputs, -2.0, 2.0)
+        seen, reward, terminated, truncated, _ = _env.step(action)
+        total += float(reward)
+        if terminated or truncated:
+            return total
+
+
+def program(name: str, generations: int, workers: int) -> dict[str, float]:
+    """Search with a pool of processes; seconds in all, and in evaluation."""
+    generator = np.random.default_rng(0)
+    probe = gym.make(name)
+    discrete = hasattr(probe.action_space, "n")
+    size = (probe.observation_space.shape[0] + 1) * (probe.action_space.n if discrete else 1)
+    mean, std = generator.uniform(0.0, 1.0, size), np.ones(size)
+    spent = 0.0
+    with multiprocessing.get_context("spawn").Pool(workers, begin, (name,)) as pool:
+        pool.map(evaluate, [(mean, 0)] * workers, chunksize=1)
+        began = time.perf_counter()
+        for generation in range(generations):
+            extra = max(1.0 - generation / 10, 0.0) * 4.0
+            scale = np.sqrt(std**2 + extra)
+            candidates = mean + scale * generator.standard_normal((CANDIDATES, size))
+            seeds = generator.integers(0, 2**31, CANDIDATES).tolist()
+            asked = time.perf_counter()
+            returns = np.array(pool.map(evaluate, list(zip(candidates, seeds, strict=True))))
+            spent += time.perf_counter() - asked
+            elites = candidates[np.argsort(-returns)[: int(ELITES * CANDIDATES)]]
+            mean, std = elites.mean(axis=0), elites.std(axis=0)
+        whole = time.perf_counter() - began
+    return {"seconds": whole, "evaluation_s": spent, "last_mean": float(returns.mean())}
+
+
+def ours(example: str, workers: int) -> dict[str, float]:
+    """Run an example; seconds in all, and in each phase."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = read_toml(EXAMPLES / f"{example}.toml")
+        search = from_config(config | {"workers": workers, "out": str(Path(folder) / "run")})
+        result = search.run()
+        frame = result.run.generations
+        phases = {name: float(frame[name].sum()) for name in frame if name.endswith("_s")}
+        last = float(frame["episode_return_mean"].iloc[-1])
+        return {"seconds": float(frame["elapsed_s"].iloc[-1]), "last_mean": last, **phases}
+
+
+def main() -> None:
+    cores = os.cpu_count() or 1
+    rows = []
+    for example, (name, generations) in RUNS.items():
+        for _ in range(REPEATS):
+            theirs = program(name, generations, cores)
+            for workers in (0, cores):
+                mine = ours(example, workers)
+                rows.append(
+                    {
+                        "example": example,
+                        "workers": workers,
+                        "episodes": generations * CANDIDATES,
+                        "program_s": theirs["seconds"],
+                        "program_evaluation_s": theirs["evaluation_s"],
+                        "program_last_mean": theirs["last_mean"],
+                        "distes_s": mine["seconds"],
+                        "distes_last_mean": mine["last_mean"],
+                        "ratio": theirs["seconds"] / mine["seconds"],
+                        **{f"distes_{k}": v for k, v in mine.items() if k.endswith("_s")},
+                    }
+                )
+    keep("seed_systems", rows)
+
+
+if __name__ == "__main__":
+    main()
