@@ -181,7 +181,7 @@ import numpy as np
 from distes import Task
 from distes.distributions import Gaussian
 from distes.policies import Linear, Softmax
-from distes.population import Population, RunKey
+from distes.population import RECORDS, Population, RunKey
 from distes.probes import ObservationMoments
 from distes.randomness import noise_key
 from distes.rollouts import Engines
@@ -191,7 +191,7 @@ def resident():
         return int(file.read().split()[1]) * resource.getpagesize()
 
 runs = []
-for spec, records in ((Linear(), False), (Softmax(), True)):
+for spec, records in ((Linear(), ()), (Softmax(), RECORDS)):
     task = Task("CartPole-v1", max_episode_steps=30)
     policy = task.build_policy(spec)
     runs.append((Engines("compiled", task, policy), policy.num_parameters, records))

@@ -23,10 +23,9 @@ from distes.task import FunctionTask, Task
 KEY = RunKey(seed=3, generation=2)
 
 
-def engine_for(task: Any, policy: Any = None) -> Any:
+def engine_for(task: Any, policy: Any = None, engine: str = "auto") -> Any:
     built = task.build_policy(policy)
-    engine = "loop" if isinstance(task, Task) else "function"
-    return rollouts.make(engine, task, built), built
+    return rollouts.make(rollouts.resolve(engine, task, built), task, built), built
 
 
 def random_population(size: int, dimension: int, **changes: Any) -> Population:
@@ -34,11 +33,12 @@ def random_population(size: int, dimension: int, **changes: Any) -> Population:
     return Population(Gaussian(np.zeros(dimension), np.ones(dimension), key), size, **changes)
 
 
+@pytest.mark.parametrize("name", ["loop", "auto"])
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "MountainCar-v0"])
-def test_equals_gymnasiums_own_loop(env_id: str) -> None:
+def test_equals_gymnasiums_own_loop(env_id: str, name: str) -> None:
     """Stripping wrappers and keeping the limit here must not change an episode."""
     task = Task(env_id)
-    engine, policy = engine_for(task, Linear())
+    engine, policy = engine_for(task, Linear(), name)
     population = random_population(5, policy.num_parameters, episodes=2)
     chunk = engine.run(population, KEY, 0, 10)
     seeds = population.seeds(KEY, 0, 10)
@@ -56,10 +56,11 @@ def test_equals_gymnasiums_own_loop(env_id: str) -> None:
         assert (row["terminated"], row["truncated"]) == (terminated, truncated)
 
 
+@pytest.mark.parametrize("name", ["loop", "auto"])
 @pytest.mark.parametrize("cuts", [[7, 20], [1, 2, 3], [16], list(range(1, 32))])
-def test_chunks_of_any_cut_agree(cuts: list[int]) -> None:
+def test_chunks_of_any_cut_agree(cuts: list[int], name: str) -> None:
     """Where a population is cut must not show: returns, seeds, folded sums, all bits."""
-    engine, policy = engine_for(Task("CartPole-v1"), Linear())
+    engine, policy = engine_for(Task("CartPole-v1"), Linear(), name)
     population = random_population(
         16,
         policy.num_parameters,
@@ -81,10 +82,11 @@ def test_chunks_of_any_cut_agree(cuts: list[int]) -> None:
         np.testing.assert_array_equal(value, expected[name])
 
 
-def test_statistics_are_applied_before_the_policy() -> None:
+@pytest.mark.parametrize("name", ["loop", "auto"])
+def test_statistics_are_applied_before_the_policy(name: str) -> None:
     """Normalisation must equal a policy that normalises for itself."""
     task = Task("CartPole-v1")
-    engine, _policy = engine_for(task, Linear())
+    engine, _policy = engine_for(task, Linear(), name)
     mean, std = np.array([0.1, -0.2, 0.05, 0.3]), np.array([0.5, 2.0, 0.25, 4.0])
     theta = np.random.default_rng(0).standard_normal(10)
     weights = theta[:8].reshape(4, 2) / std[:, None]

@@ -6,6 +6,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+__all__ = ["jit", "numba"]
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 numba: Any

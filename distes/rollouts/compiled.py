@@ -72,21 +72,20 @@ class CompiledEngine:
         batches, conditions = self._ready(), self._conditions(population, answer.about)
         if answer.given is not None and self._kernel.num_contexts:
             self._kernel.check_contexts(answer.given[answer.sound])
-        for sliced in answer.slices():
-            chosen = sliced
+        for begun in answer.slices():
             began_at, began = time.time(), time.perf_counter()
-            given = None if answer.given is None else answer.given[chosen]
-            seeds = answer.seeds[chosen]
+            given = None if answer.given is None else answer.given[begun]
             resets = batches.reset(
-                answer.starts[chosen], given if self._kernel.num_contexts else None
+                answer.starts[begun], given if self._kernel.num_contexts else None
             )
-            settled = answer.settle(chosen, resets.observations, resets.contexts)
-            if not settled.all():
-                chosen, seeds, resets = chosen[settled], seeds[settled], resets.only(settled)
-                if not len(chosen):
-                    continue
+            settled = answer.settle(begun, resets.observations, resets.contexts)
+            chosen = begun[settled]
+            if not len(chosen):
+                continue
+            if len(chosen) < len(begun):
+                resets = resets.only(settled)
             parameters, rows = answer.drawn(chosen)
-            asked = (resets, seeds, parameters, rows, conditions)
+            asked = (resets, answer.seeds[chosen], parameters, rows, conditions)
             outcomes = batches.run(*asked)
             if answer.records:
                 records = batches.record(*asked, outcomes.lengths)

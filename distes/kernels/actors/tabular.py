@@ -29,6 +29,10 @@ def choose(
     for j in range(count):
         total += max(parameters[at + j], 0.0)
         memory[j] = total
+    if total == 0.0:  # actions are alike where nothing is positive
+        for j in range(count):
+            total += 1.0
+            memory[j] = total
     level = policy_random(generator) * total
     chosen = 0
     for j in range(count - 1):
