@@ -54,6 +54,8 @@ def unfit(task: Task, policy: Policy) -> str | None:
         kernel = kernel_of(task)
     except UsageError as error:
         return str(error)
+    if task.contexts.sampled and not kernel.num_contexts:
+        return "its kernel takes no contexts"
     unknown = [name for name in task.log_info if name not in kernel.info_names]
     if unknown:
         return f"its kernel gives no info '{unknown[0]}'"

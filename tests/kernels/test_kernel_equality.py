@@ -640,3 +640,12 @@ def test_environments_are_named_at_any_time() -> None:
         kernels.kernel_of(Task(name))
     assert kernels.registered() == names
     assert {*DISCRETE, *BOX} < {*names}
+
+
+def test_a_kernel_that_takes_no_contexts_is_not_asked_for_any() -> None:
+    """The loop engine tells of environments that pass contexts over."""
+    task = Task("CartPole-v1", context="uniform", context_low=(0.0,), context_high=(1.0,))
+    policy = task.build_policy(Linear())
+    assert rollouts.resolve("auto", task, policy) == "loop"
+    with pytest.raises(UsageError, match="takes no contexts"):
+        rollouts.resolve("compiled", task, policy)
