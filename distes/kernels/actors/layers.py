@@ -53,7 +53,19 @@ def outputs(
             target = memory[:room] if layer % 2 == 0 else memory[room:]
         for j in range(fan_out):
             target[j] = 0.0
-        for i in range(fan_in):
+        # Four rows at once: each target is read and written once for them, and still gets its
+        # products one by one in their order.
+        whole = fan_in - fan_in % 4
+        for i in range(0, whole, 4):
+            a, b, c, d = values[i], values[i + 1], values[i + 2], values[i + 3]
+            first = at + i * fan_out
+            rows = parameters[first : first + 4 * fan_out]
+            for j in range(fan_out):
+                total = target[j] + a * rows[j]
+                total += b * rows[fan_out + j]
+                total += c * rows[2 * fan_out + j]
+                target[j] = total + d * rows[3 * fan_out + j]
+        for i in range(whole, fan_in):
             value = values[i]
             row = parameters[at + i * fan_out : at + (i + 1) * fan_out]
             for j in range(fan_out):
