@@ -121,6 +121,7 @@ def evaluate(
         raise UsageError("context and grid both say where to evaluate: give one")
     run = load(path)
     search = from_config(run.config["search"])
+    search.keep_engine(run)
     task = search._task
     solution = solution_of(run)
     contexts = None

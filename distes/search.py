@@ -202,8 +202,21 @@ class Search:
             UsageError: the engine cannot run this task with this policy.
         """
         if self._engine is None:
-            self._engine = rollouts.resolve(self.engine, self._task, self.built_policy())
+            # A time limit is for each episode alone, which takes a kernel's advantage away.
+            limited = self.engine == "auto" and self.episode_timeout_s is not None
+            natural = "loop" if isinstance(self._task, Task) else "auto"
+            asked = natural if limited else self.engine
+            self._engine = rollouts.resolve(asked, self._task, self.built_policy())
         return self._engine
+
+    def keep_engine(self, run: Run) -> None:
+        """Use the engine of a run, or tell that it is not to be had here."""
+        try:
+            recorded = run.config["engine"]
+            self._engine = rollouts.resolve(recorded, self._task, self.built_policy())
+        except UsageError as error:
+            _notice(f"{error}; the loop engine runs instead, equal up to rounding")
+            self._engine = "loop"
 
     def check(self) -> SearchProblem:
         """Refuse, before anything starts, whatever can be seen to fail.
@@ -449,7 +462,7 @@ def compile_ahead(search: Search) -> float | None:
     assert isinstance(task, Task)  # noqa: S101 - no other has a kernel
     if kernels.ready(task, policy):
         return None
-    _notice(f"compiling {task.name} with its policy, once on this machine: it takes a few seconds")
+    _notice(f"compiling {task.name} with its policy: it takes a few seconds, and is kept")
     began = time.perf_counter()
     rollouts.make("compiled", task, policy).prepare()
     return time.perf_counter() - began

@@ -394,6 +394,8 @@ def warmup(
     from distes import configuration, kernels, rollouts
     from distes.search import Search, compile_ahead
 
+    if not kernels.installed():
+        raise UsageError(f"numba is not installed: {kernels.INSTALL}")
     if target is not None:
         searches = [configuration.from_config(configured(ctx, target))]
         if searches[0].engine not in ("auto", "compiled"):
@@ -406,6 +408,11 @@ def warmup(
         task: Any = search.task
         rollouts.resolve("compiled", task, search.built_policy())
         spent = compile_ahead(search)
+        if not kernels.ready(task, search.built_policy()):
+            raise UsageError(
+                f"{task.name} was compiled and could not be kept: the cache, $XDG_CACHE_HOME or "
+                "~/.cache, must be writable for its owner alone, and the kernel importable"
+            )
         said = "compiled before" if spent is None else f"compiled in {spent:.1f} s"
         click.echo(f"{task.name}: {said}")
 

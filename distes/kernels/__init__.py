@@ -11,6 +11,7 @@ import importlib.util
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
 from distes.envs import ENVIRONMENTS  # noqa: F401 - registers them
@@ -56,6 +57,8 @@ def unfit(task: Task, policy: Policy) -> str | None:
         return str(error)
     if task.contexts.sampled and not kernel.num_contexts:
         return "its kernel takes no contexts"
+    if task.step_limit() is None:
+        return "it has no step limit, and machine code cannot be interrupted"
     unknown = [name for name in task.log_info if name not in kernel.info_names]
     if unknown:
         return f"its kernel gives no info '{unknown[0]}'"
@@ -89,13 +92,22 @@ def made(kernel: type, task: Task) -> Any:
         UsageError: it does not honour them.
     """
     arguments = {**_registered(task), **task.env_kwargs}
-    arguments.pop("render_mode", None)
+    if arguments.pop("render_mode", None) not in (None, "rgb_array"):
+        raise UsageError(f"the kernel of {task.name} draws nothing: leave render_mode out")
     try:
-        return kernel(**arguments)
-    except TypeError as error:
+        found = kernel(**arguments)
+    except (TypeError, ValueError) as error:
         raise UsageError(
             f"the kernel of {task.name} does not honour env_kwargs {arguments}: {error}"
         ) from None
+    constants = found.constants
+    plain = isinstance(constants, np.ndarray) and constants.dtype == np.float64
+    if not plain or constants.ndim != 1 or not isinstance(getattr(found, "num_states", None), int):
+        raise UsageError(
+            f"the kernel of {task.name} needs constants, an array (c,) of float64, and num_states, "
+            f"a whole number: with env_kwargs {arguments} constants are {constants!r}"
+        )
+    return found
 
 
 def actor_of(policy: Policy) -> Any:
@@ -123,7 +135,7 @@ def _kernel_place(task: Task) -> tuple[str, str] | type | None:
     if isinstance(entry, str):
         module = entry.partition(":")[0]
         name = f"{__name__}.environments.{module.rpartition('.')[2]}"
-        if module.startswith(("gymnasium.envs.", "distes.envs.")):
+        if module.startswith(("gymnasium.envs.classic_control.", "distes.envs.")):
             return (name, entry) if _exists(name) else None
         entry = load_env_creator(entry)
     return _own(entry)

@@ -81,7 +81,7 @@ def _program(
     source = folder / "rollout.py"
     try:
         with FileLock(folder / "lock"):
-            if not source.exists():
+            if not source.exists() or source.read_bytes() != text.encode():
                 partial = folder / f"{os.getpid()}.partial"
                 partial.write_text(text, encoding="utf-8")
                 partial.replace(source)
@@ -101,11 +101,14 @@ def _text(
 ) -> str | None:
     """The module's text; None where the kernel cannot be imported by its name."""
     found: Any = sys.modules.get(kernel.__module__)
-    if kernel.__module__ == "__main__" or getattr(found, kernel.__qualname__, None) is not kernel:
+    for name in kernel.__qualname__.split("."):
+        found = getattr(found, name, None)
+    if kernel.__module__ == "__main__" or found is not kernel:
         return None
     lines = [
         "from distes.kernels.jit import jit",
-        f"from {kernel.__module__} import {kernel.__qualname__} as Kernel",
+        "import importlib",
+        f"Kernel = importlib.import_module({kernel.__module__!r}).{kernel.__qualname__}",
         f"from {_module(choose)} import {choose.__name__} as choose",
         f"from {_module(decode)} import {decode.__name__} as decode",
         *(f"{name} = jit(Kernel.{name})" for name in KERNEL_FUNCTIONS),
@@ -179,13 +182,23 @@ def _folder(
     for file in sorted(files):
         digest.update(Path(file).read_bytes())
     digest.update("\n".join(sorted(values)).encode())
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "distes" / "kernels" / digest.hexdigest()[:16]
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
+        given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        base = given if given.is_absolute() else Path.home() / ".cache"
+        folder = base / "distes" / "kernels" / digest.hexdigest()[:16]
+        for each in (folder.parent.parent, folder.parent, folder):
+            each.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not _own(each):
+                return None
+    except (OSError, RuntimeError):  # nowhere to write, or nobody's home
         return None
     return folder if os.access(folder, os.W_OK) else None
+
+
+def _own(folder: Path) -> bool:
+    """Whether nobody else can write a folder: what lies in it is run."""
+    status = folder.stat()
+    return status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
 def _reached(parts: list[Any]) -> tuple[set[str], set[str]]:
@@ -211,6 +224,9 @@ def _reached(parts: list[Any]) -> tuple[set[str], set[str]]:
                 files |= {f for f in [_file(value)] if f}
             elif isinstance(value, np.ndarray):
                 values.add(f"{name} {value.dtype} {value.shape} {value.tobytes()!r}")
+            elif isinstance(value, type):
+                files |= {f for f in [_file(sys.modules.get(value.__module__))] if f}
+                values |= {f"{name}.{each} {inner!r}" for each, inner in _plain(value)}
             elif isinstance(value, bool | int | float | complex | str | tuple | np.generic):
                 values.add(f"{name} {value!r}")
             else:
@@ -222,11 +238,20 @@ def _names(function: FunctionType) -> list[tuple[str, Any]]:
     """Names that a function reads beside its own, and what they stand for."""
     names, place = function.__code__.co_names, function.__module__
     found = [(f"{place}.{name}", function.__globals__.get(name)) for name in names]
-    for module in [value for _, value in found if isinstance(value, ModuleType)]:
-        found += [(f"{module.__name__}.{name}", getattr(module, name, None)) for name in names]
+    modules = [value for _, value in found if isinstance(value, ModuleType)]
+    for module in modules:  # grows: a module of a package is reached through the package
+        inside = [(f"{module.__name__}.{name}", getattr(module, name, None)) for name in names]
+        modules += [v for _, v in inside if isinstance(v, ModuleType) and v not in modules]
+        found += inside
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         found.append((f"{place}.{function.__qualname__}.{name}", cell.cell_contents))
     return found
+
+
+def _plain(cls: type) -> list[tuple[str, Any]]:
+    """Numbers of a class, an enumeration's among them."""
+    plain = (bool, int, float, str, tuple, np.generic)
+    return [(name, value) for name, value in vars(cls).items() if isinstance(value, plain)]
 
 
 def _file(module: ModuleType | None) -> str | None:
@@ -243,4 +268,7 @@ def _module(function: Callable[..., Any]) -> str:
 
 
 def _mark() -> str:
-    return f"compiled-{binding.get_host_cpu_name()}"
+    """Name of the file that says so for this processor, as numba is told to see it."""
+    config = numba.config
+    seen = (binding.get_host_cpu_name(), config.CPU_NAME, config.CPU_FEATURES, config.CACHE_DIR)
+    return f"compiled-{hashlib.sha256(repr(seen).encode()).hexdigest()[:12]}"

@@ -13,8 +13,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 numba: Any
 try:
     numba = importlib.import_module("numba")
-except ImportError:  # the extra: without it the functions are plain Python, and slow
+except Exception:  # noqa: BLE001 - an extra that is missing, or broken beside this numpy
     numba = None
+if numba is not None and numba.config.DISABLE_JIT:
+    numba = None  # functions are plain Python then, and slow
 
 
 def jit(function: F) -> F:

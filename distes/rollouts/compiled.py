@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from distes import kernels
+from distes.errors import UsageError
 from distes.kernels.base import Actor, Kernel
 from distes.kernels.batch import Batches, Conditions, Outcomes, Records
 from distes.numerics import arithmetic
@@ -25,7 +26,10 @@ from distes.task import Task
 from distes.types import Array, FloatArray, IntArray
 
 SLICE = 1024
-"""Episodes of one call: a signal waits for its end."""
+"""Most episodes of one call: a signal waits for its end."""
+
+STEPS = 4_000_000
+"""Most steps of one call that has several episodes."""
 
 
 def make(task: Task, policy: Policy) -> CompiledEngine:
@@ -61,7 +65,16 @@ class CompiledEngine:
         if self._batches is None:
             from distes.kernels.build import program
 
-            made = program(type(self._kernel), self._actor)
+            try:
+                made = program(type(self._kernel), self._actor)
+            except Exception as error:
+                if not type(error).__module__.startswith("numba."):
+                    raise
+                said = " ".join(str(error).split())
+                raise UsageError(
+                    f"the kernel of {self._task.name} does not compile: {said[:300]}; "
+                    "distes.testing.assert_kernel_matches says more"
+                ) from error
             width = self._policy.observation_size
             self._batches = Batches(made, self._kernel, self._actor, width)
         return self._batches
@@ -72,7 +85,7 @@ class CompiledEngine:
         batches, conditions = self._ready(), self._conditions(population, answer.about)
         if answer.given is not None and self._kernel.num_contexts:
             self._kernel.check_contexts(answer.given[answer.sound])
-        for begun in answer.slices():
+        for begun in answer.slices(conditions.limit):
             began_at, began = time.time(), time.perf_counter()
             given = None if answer.given is None else answer.given[begun]
             resets = batches.reset(
@@ -170,10 +183,11 @@ class _Answer:
             numbers = np.arange(first, int(self._candidate[-1]) + 1)
             self._drawn_before = distribution.draw(numbers)
 
-    def slices(self) -> Sequence[IntArray]:
-        """Rows that are run together."""
+    def slices(self, limit: int) -> Sequence[IntArray]:
+        """Rows that are run together, of at most so many steps each."""
         sound = np.flatnonzero(self.sound)
-        return [sound[at : at + SLICE] for at in range(0, len(sound), SLICE)]
+        size = max(1, min(SLICE, STEPS // max(limit, 1)))
+        return [sound[at : at + size] for at in range(0, len(sound), size)]
 
     def settle(self, chosen: IntArray, observations: FloatArray, shown: FloatArray) -> Array:
         """Note the contexts of episodes that are reset; which of them can go on, (m,) bool."""

@@ -18,7 +18,7 @@ from distes import kernels
 from distes.distributions import Table
 from distes.errors import UsageError, require_at_least
 from distes.kernels.base import Actor, Kernel
-from distes.kernels.random import ENVIRONMENT_WORDS, seed_environment
+from distes.kernels.random import ENVIRONMENT_WORDS, POLICY_WORDS, seed_environment
 from distes.policies.base import Policy, PolicySpec
 from distes.population import RECORDS, Population, RunKey, Status, Trace
 from distes.rollouts.base import Chunk
@@ -29,6 +29,9 @@ from distes.types import Array, FloatArray
 
 MAX_STEPS = 1000
 """Where the environment has no step limit, episodes are cut here."""
+
+TRIED_EPISODES, TRIED_STEPS = 20, 300
+"""What is run in plain Python first."""
 
 BATCH = 50
 """Episodes that are compared before more are run."""
@@ -118,7 +121,7 @@ def assert_kernel_matches(
         )
     pair = _Pair(instance, task, built, tolerance)
     _compare_contexts(instance, task)
-    _try_in_python(instance, actor, built.observation_size)
+    _try_in_python(instance, actor, built.observation_size, built.num_parameters)
     try:
         steps = pair.compare(episodes, seed)
     finally:
@@ -161,14 +164,15 @@ def _compare_contexts(kernel: Kernel, task: Task) -> None:
         )
 
 
-def _try_in_python(kernel: Kernel, actor: Actor, width: int) -> None:
-    """Take a step in plain Python: machine code writes beyond an array without a word."""
+def _try_in_python(kernel: Kernel, actor: Actor, width: int, size: int) -> None:
+    """Run some episodes in plain Python: machine code writes beyond an array without a word."""
     name = type(kernel).__qualname__
     constants = kernel.constants
     if not (isinstance(constants, np.ndarray) and constants.dtype == np.float64):
         raise AssertionError(f"{name}.constants is not an array of float64: {constants!r}.")
     generator = np.zeros(ENVIRONMENT_WORDS, np.uint64)
-    seed_environment(generator, 0)
+    sampling, memory = np.zeros(POLICY_WORDS, np.uint64), np.zeros(actor.num_memory)
+    chance = np.random.default_rng(0)
     state, observation = np.zeros(kernel.num_states), np.zeros(width)
     context, none = np.zeros(kernel.num_contexts), np.zeros(0)
     choice, action = np.zeros(actor.num_choices), np.zeros(actor.num_actions)
@@ -183,17 +187,28 @@ def _try_in_python(kernel: Kernel, actor: Actor, width: int) -> None:
                 f"{name}.{function} raises {type(error).__name__} in plain Python: {error}."
             ) from error
 
-    call("reset", state, generator, none, constants)
-    call("show", state, constants, context)
-    if len(context):
+    for seed in range(TRIED_EPISODES):
+        seed_environment(generator, seed)
         state[:] = 0.0
-        call("reset", state, generator, context, constants)
-    call("observe", state, constants, observation)
-    actor.decode(choice, actor.settings, action)
-    taken = call("step", state, action, generator, constants)
-    if not (isinstance(taken, tuple) and len(taken) == 2):
-        raise AssertionError(f"{name}.step returned {taken!r}, not a reward and whether it is over")
-    call("observe", state, constants, observation)
+        call("reset", state, generator, none, constants)
+        call("show", state, constants, context)
+        if len(context) and seed % 2:
+            state[:] = 0.0
+            call("reset", state, generator, context, constants)
+        call("observe", state, constants, observation)
+        given = (chance.normal(size=size), observation, actor.sizes, actor.settings)
+        memory[:] = 0.0
+        for _ in range(TRIED_STEPS):
+            actor.choose(*given, memory, sampling, choice)
+            actor.decode(choice, actor.settings, action)
+            taken = call("step", state, action, generator, constants)
+            if not (isinstance(taken, tuple) and len(taken) == 2):
+                raise AssertionError(
+                    f"{name}.step returned {taken!r}, not a reward and whether it is over"
+                )
+            call("observe", state, constants, observation)
+            if taken[1]:
+                break
     call("inform", state, constants, info)
 
 

@@ -10,6 +10,13 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("numba")
+
+from distes import kernels
+from distes.kernels import build
+from distes.policies import Linear
+from distes.task import Task
+
 TESTS = Path(__file__).parents[1]
 
 KERNEL = """
@@ -331,3 +338,30 @@ def test_a_compiled_run_does_not_go_on_without_numba(tmp_path: Path) -> None:
     assert "Traceback" not in refused.stderr
     went_on = distes("resume", str(out), "--workers=0", cache=tmp_path)
     assert went_on.returncode == 0, went_on.stderr
+
+
+def test_a_folder_that_others_may_write_is_not_used(tmp_path: Path, monkeypatch: Any) -> None:
+    """What lies in it would be run."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    task = Task("CartPole-v1")
+    kernel, actor = type(kernels.kernel_of(task)), kernels.actor_of(task.build_policy(Linear()))
+    folder = build._folder("text", kernel, actor.choose, actor.decode)
+    assert folder is not None and folder.is_relative_to(tmp_path)
+    folder.chmod(0o777)
+    assert build._folder("text", kernel, actor.choose, actor.decode) is None
+    monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    other = build._folder("text", kernel, actor.choose, actor.decode)
+    assert other is not None and other.is_relative_to(tmp_path / "home" / ".cache")
+
+
+def test_a_changed_module_is_written_anew(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    task = Task("CartPole-v1")
+    kernel, actor = type(kernels.kernel_of(task)), kernels.actor_of(task.build_policy(Linear()))
+    text = build._text(kernel, actor.choose, actor.decode, actor.sizes, actor.samples)
+    folder = build._folder(text, kernel, actor.choose, actor.decode)
+    (folder / "rollout.py").write_text("half a file (")
+    build._program.cache_clear()
+    build.program(kernel, actor)
+    assert (folder / "rollout.py").read_text() == text

@@ -14,11 +14,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.envs.classic_control.acrobot import AcrobotEnv
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from kernel_environments import Corridor, Plate
 
 pytest.importorskip("numba")
 
-from distes import kernels, rollouts
+from distes import Search, kernels, rollouts
 from distes.contextual import LinearGaussian, Mixture
 from distes.distributions import Gaussian, Point, Table
 from distes.errors import UsageError
@@ -649,3 +651,33 @@ def test_a_kernel_that_takes_no_contexts_is_not_asked_for_any() -> None:
     assert rollouts.resolve("auto", task, policy) == "loop"
     with pytest.raises(UsageError, match="takes no contexts"):
         rollouts.resolve("compiled", task, policy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"env": "Pendulum-v1", "env_kwargs": {"g": "fast"}}, "constants are"),
+        ({"env": "MountainCar-v0", "env_kwargs": {"goal_velocity": "fast"}}, "does not honour"),
+        ({"env": "CartPole-v1", "env_kwargs": {"render_mode": "human"}}, "draws nothing"),
+        ({"env": CartPoleEnv}, "has no kernel"),
+    ],
+)
+def test_what_a_kernel_does_not_honour_is_not_compiled(changes: Any, reason: str) -> None:
+    task = Task(**changes)
+    policy = Task("CartPole-v1").build_policy(Linear())
+    assert rollouts.resolve("auto", task, policy) == "loop"
+    with pytest.raises(UsageError, match=reason):
+        rollouts.resolve("compiled", task, policy)
+
+
+def test_a_changed_class_of_gymnasiums_is_not_compiled(monkeypatch: Any) -> None:
+    monkeypatch.setattr(AcrobotEnv, "book_or_nips", "nips")
+    task = Task("Acrobot-v1")
+    assert rollouts.resolve("auto", task, task.build_policy(Linear())) == "loop"
+
+
+def test_episodes_under_a_time_limit_are_watched_one_by_one() -> None:
+    search = Search("CartPole-v1", episode_timeout_s=5.0, workers=2)
+    assert search.resolved_engine() == "loop"
+    search = Search("CartPole-v1", episode_timeout_s=5.0, workers=2, engine="compiled")
+    assert search.resolved_engine() == "compiled"

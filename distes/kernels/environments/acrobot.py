@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
+from gymnasium.envs.classic_control.acrobot import AcrobotEnv
 
+from distes.errors import UsageError
 from distes.kernels.base import Kernel, rounded
 from distes.kernels.jit import jit
 from distes.kernels.random import uniform
@@ -15,6 +18,19 @@ GRAVITY = 9.8
 STEP_S = 0.2
 MAX_VELOCITIES = (4 * math.pi, 9 * math.pi)
 START = 0.1
+STANDARD: Mapping[str, object] = {
+    "dt": STEP_S,
+    "MAX_VEL_1": MAX_VELOCITIES[0],
+    "MAX_VEL_2": MAX_VELOCITIES[1],
+    **dict.fromkeys(("LINK_LENGTH_1", "LINK_LENGTH_2", "LINK_MASS_1", "LINK_MASS_2"), 1.0),
+    "LINK_COM_POS_1": 0.5,
+    "LINK_COM_POS_2": 0.5,
+    "LINK_MOI": 1.0,
+    "AVAIL_TORQUE": [-1.0, 0.0, 1.0],
+    "torque_noise_max": 0.0,
+    "book_or_nips": "book",
+}
+"""Attributes of Gymnasium's class that the kernel stands for."""
 
 
 class Acrobot(Kernel):
@@ -24,6 +40,9 @@ class Acrobot(Kernel):
     num_states = 4
 
     def __init__(self) -> None:
+        changed = [name for name, value in STANDARD.items() if getattr(AcrobotEnv, name) != value]
+        if changed:
+            raise UsageError(f"Acrobot's kernel has Gymnasium's constants; {changed[0]} is another")
         # The exponent of squares: see `slopes`.
         self.constants = np.array([2.0])
 
