@@ -346,13 +346,15 @@ def test_a_folder_that_others_may_write_is_not_used(tmp_path: Path, monkeypatch:
     task = Task("CartPole-v1")
     kernel, actor = type(kernels.kernel_of(task)), kernels.actor_of(task.build_policy(Linear()))
     folder = build._folder("text", kernel, actor.choose, actor.decode)
-    assert folder is not None and folder.is_relative_to(tmp_path)
+    assert folder is not None
+    assert folder.is_relative_to(tmp_path)
     folder.chmod(0o777)
     assert build._folder("text", kernel, actor.choose, actor.decode) is None
     monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     other = build._folder("text", kernel, actor.choose, actor.decode)
-    assert other is not None and other.is_relative_to(tmp_path / "home" / ".cache")
+    assert other is not None
+    assert other.is_relative_to(tmp_path / "home" / ".cache")
 
 
 def test_a_changed_module_is_written_anew(tmp_path: Path, monkeypatch: Any) -> None:
