@@ -110,9 +110,14 @@ def spoken(process, text):
 def started(command, *more, **pipes):
     here = str(Path(__file__).parent)
     path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), here]))
-    return subprocess.Popen(
-        [*command, *map(str, more)], env=os.environ | {"PYTHONPATH": path}, text=True, **pipes
-    )
+    # What a shell starts in the background ignores Ctrl-C, and so would all that it starts.
+    heeded = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            [*command, *map(str, more)], env=os.environ | {"PYTHONPATH": path}, text=True, **pipes
+        )
+    finally:
+        signal.signal(signal.SIGINT, heeded)
 
 
 def test_two_processes_say_the_same(tmp_path):
