@@ -250,6 +250,7 @@ def _title(search: Search) -> str:
     parts = [_task_name(task), name_of("strategies", type(search.strategy))]
     if not isinstance(task, FunctionTask):
         parts.append(name_of("policies", type(search.policy)))
+        parts.append(f"{search.resolved_engine()} engine")
     contexts = task.num_contexts
     if contexts:
         parts.append(f"context of {contexts} from {task.contexts.name}")

@@ -235,7 +235,8 @@ class Search:
                 f"{self._task.name} shows no info['context'] at its reset, so that contexts which "
                 "it passes over go unnoticed: distes check tells whether it takes them up"
             )
-        hint = rollouts.hint(self.engine, self._task, self.built_policy())
+        timed = self.episode_timeout_s is not None
+        hint = rollouts.hint(self.engine, self._task, self.built_policy(), timed)
         if hint is not None:
             _notice(hint)
         return problem

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import pytest
 
 import distes
 from distes import kernels, policies, rollouts
-from distes.errors import UsageError
+from distes.distributions import Table
+from distes.errors import Notice, UsageError
+from distes.population import Population, RunKey, Status
 
 pytest.importorskip("numba")
 
@@ -350,3 +353,77 @@ def test_a_number_from_another_module_makes_other_machine_code(
 def test_covers_is_a_cheap_question() -> None:
     assert kernels.covers(distes.Task(Sledge))
     assert not kernels.covers(distes.Task(Heavy))
+
+
+class Brittle(Slide):
+    """Breaks where the wind is strong."""
+
+    @staticmethod
+    def step(state: Array, action: Array, generator: Array, constants: Array) -> tuple[float, bool]:
+        wind = uniform(generator, -constants[0], constants[0])
+        if wind > 0.95:
+            raise ValueError("the runner broke")
+        state[1] += 0.1 * (action[0] + wind)
+        state[0] += 0.1 * state[1]
+        return -abs(state[0]), abs(state[0]) > EDGE
+
+
+class Glass(Sledge):
+    """The same for Gymnasium."""
+
+    kernel = Brittle
+
+    def step(self, action: Any) -> Any:
+        wind = self.np_random.uniform(-self.wind, self.wind)
+        if wind > 0.95:
+            raise ValueError("the runner broke")
+        self.speed += 0.1 * (float(action[0]) + wind)
+        self.place += 0.1 * self.speed
+        return self.seen(), -abs(self.place), abs(self.place) > EDGE, False, {}
+
+
+@pytest.mark.parametrize("records", [(), ("actions", "rewards")], ids=["plain", "recorded"])
+def test_an_episode_whose_kernel_raises_is_lost_alone(records: tuple[str, ...]) -> None:
+    """If wrong: one bad episode ends the run, or takes its neighbours along."""
+    task = distes.Task(Glass, max_episode_steps=25)
+    policy = task.build_policy(LINEAR)
+    table = np.random.default_rng(0).normal(size=(60, policy.num_parameters))
+    chunks = {}
+    for engine in ("loop", "compiled"):
+        population = Population(Table(table), 60, records=records)
+        chunks[engine] = rollouts.make(engine, task, policy).run(population, RunKey(3, 1), 0, 60)
+    there, here = chunks["loop"], chunks["compiled"]
+    lost = here.rows["status"] == Status.ERROR
+    assert 5 < lost.sum() < 55
+    for column in ("status", "episode_return", "terminated"):
+        np.testing.assert_array_equal(here.rows[column], there.rows[column])
+    sound = here.rows["status"] == Status.OK
+    np.testing.assert_array_equal(
+        here.rows["episode_length"][sound], there.rows["episode_length"][sound]
+    )
+    assert [number for number, _ in here.faults] == [number for number, _ in there.faults]
+    assert all("ValueError: the runner broke" in said for _, said in here.faults)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"log_info": ("speed",)}, "Sledge has a kernel, yet runs step by step: its kernel gives"),
+        ({"policy": policies.Gaussian()}, "policy GaussianPolicy has no kernel for these spaces"),
+        ({"episode_timeout_s": 5.0}, "episode_timeout_s"),
+        ({"engine": "loop"}, None),
+        ({}, None),
+    ],
+)
+def test_it_is_said_why_a_kernel_is_left_aside(
+    settings: dict[str, Any], expected: str | None
+) -> None:
+    """If wrong: a run is a hundred times slower than its user believes."""
+    ours = {key: settings.pop(key) for key in ("log_info",) if key in settings}
+    task = distes.Task(Sledge, max_episode_steps=50, **ours)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        distes.Search(task, **settings).check()
+    said = [str(each.message) for each in caught if issubclass(each.category, Notice)]
+    assert len(said) == (expected is not None)
+    assert expected is None or expected in said[0]

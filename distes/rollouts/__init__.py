@@ -54,13 +54,25 @@ def resolve(engine: str, task: AnyTask, policy: Policy) -> str:
     return engine
 
 
-def hint(engine: str, task: AnyTask, policy: Policy) -> str | None:
-    """What numba would bring where it is all that is missing, in a sentence."""
+def hint(engine: str, task: AnyTask, policy: Policy, timed: bool) -> str | None:
+    """Why ``auto`` leaves an environment's kernel aside, in a sentence; None where it does not.
+
+    Args:
+        engine: that is asked for.
+        task: what is to be solved.
+        policy: built for it.
+        timed: whether each episode has a time limit.
+    """
     if engine != "auto" or not isinstance(task, Task) or not kernels.covers(task):
         return None
-    if kernels.installed() or kernels.actor_of(policy) is None:
+    reason = kernels.unfit(task, policy)
+    if reason is None and timed:
+        reason = "episode_timeout_s watches each episode alone"
+    if reason is None:
         return None
-    return f"{task.name} can run as machine code, far faster: {kernels.INSTALL}"
+    if not kernels.installed() and kernels.actor_of(policy) is not None:
+        return f"{task.name} can run as machine code, far faster: {kernels.INSTALL}"
+    return f"{task.name} has a kernel, yet runs step by step: {reason}"
 
 
 def make(engine: str, task: AnyTask, policy: Policy) -> Engine:

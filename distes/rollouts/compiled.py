@@ -82,30 +82,44 @@ class CompiledEngine:
     def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
         """Run the flat episodes ``start .. stop``."""
         answer = _Answer(self._task, self._policy, population, key, start, stop)
-        batches, conditions = self._ready(), self._conditions(population, answer.about)
+        self._ready()
+        conditions = self._conditions(population, answer.about)
         if answer.given is not None and self._kernel.num_contexts:
             self._kernel.check_contexts(answer.given[answer.sound])
         for begun in answer.slices(conditions.limit):
-            began_at, began = time.time(), time.perf_counter()
-            given = None if answer.given is None else answer.given[begun]
-            resets = batches.reset(
-                answer.starts[begun], given if self._kernel.num_contexts else None
-            )
-            settled = answer.settle(begun, resets.observations, resets.contexts)
-            chosen = begun[settled]
-            if not len(chosen):
-                continue
-            if len(chosen) < len(begun):
-                resets = resets.only(settled)
-            parameters, rows = answer.drawn(chosen)
-            asked = (resets, answer.seeds[chosen], parameters, rows, conditions)
-            outcomes = batches.run(*asked)
-            if answer.records:
-                records = batches.record(*asked, outcomes.lengths)
-                answer.keep(chosen, outcomes, self._traces(records, parameters, rows))
-            answer.take(chosen, outcomes, self._kernel.info_names)
-            answer.timed(chosen, outcomes.lengths, began_at, time.perf_counter() - began)
+            self._together(answer, begun, conditions)
         return answer.chunk()
+
+    def _together(self, answer: _Answer, begun: IntArray, conditions: Conditions) -> None:
+        """Run episodes in one call; where a kernel raises, by halves, so that one alone is lost."""
+        try:
+            self._batch(answer, begun, conditions)
+        except Exception as error:  # noqa: BLE001 - what a kernel raises is its own
+            if len(begun) == 1:
+                answer.lose(int(begun[0]), error)
+                return
+            for half in np.array_split(begun, 2):
+                self._together(answer, half, conditions)
+
+    def _batch(self, answer: _Answer, begun: IntArray, conditions: Conditions) -> None:
+        batches = self._ready()
+        began_at, began = time.time(), time.perf_counter()
+        given = None if answer.given is None else answer.given[begun]
+        resets = batches.reset(answer.starts[begun], given if self._kernel.num_contexts else None)
+        settled = answer.settle(begun, resets.observations, resets.contexts)
+        chosen = begun[settled]
+        if not len(chosen):
+            return
+        if len(chosen) < len(begun):
+            resets = resets.only(settled)
+        parameters, rows = answer.drawn(chosen)
+        asked = (resets, answer.seeds[chosen], parameters, rows, conditions)
+        outcomes = batches.run(*asked)
+        if answer.records:
+            records = batches.record(*asked, outcomes.lengths)
+            answer.keep(chosen, outcomes, self._traces(records, parameters, rows))
+        answer.take(chosen, outcomes, self._kernel.info_names)
+        answer.timed(chosen, outcomes.lengths, began_at, time.perf_counter() - began)
 
     def _conditions(self, population: Population, about: FloatArray | None) -> Conditions:
         none = np.zeros((0, self._policy.observation_size))
@@ -212,6 +226,10 @@ class _Answer:
         contexts = None if self._contexts is None else self._contexts[chosen]
         parameters = self._population.distribution.draw(candidate, contexts)
         return parameters, np.arange(len(chosen))
+
+    def lose(self, number: int, error: Exception) -> None:
+        """Note that an episode's kernel raised."""
+        self._lost[number] = error
 
     def take(self, chosen: IntArray, outcomes: Outcomes, names: tuple[str, ...]) -> None:
         """Note how episodes went."""
