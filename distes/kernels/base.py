@@ -112,17 +112,21 @@ class Kernel(ABC):
         """
 
 
+Choose = Callable[[Array, Array, Array, Array, Array, Array], None]
+"""What an actor does; see `Actor`."""
+
+
 @dataclass(frozen=True)
 class Actor:
     """A policy as functions of small arrays.
 
     Attributes:
-        choose: (parameters, observation, sizes, settings, memory, generator, choice) writes
-            a choice; memory is zeros when an episode begins.
+        choosing: (sizes) gives choose: (parameters, observation, settings, memory, generator,
+            choice) writes a choice; memory is zeros when an episode begins.
         decode: (choice, settings, action) makes an action of it.
-        sizes: whole numbers that `choose` reads, known when it is compiled.
+        sizes: whole numbers that it is compiled for.
         settings: numbers that both read.
-        num_memory: numbers that `choose` keeps within an episode.
+        num_memory: numbers that choose keeps within an episode.
         num_choices: numbers of a choice.
         num_actions: numbers of an action.
         center: subtracted from encoded observations first, (k,); None for nothing.
@@ -130,7 +134,7 @@ class Actor:
         samples: whether it needs the policy's generator, and choices are what is recorded.
     """
 
-    choose: Callable[..., Any]
+    choosing: Callable[[tuple[int, ...]], Choose]
     decode: Callable[..., Any]
     sizes: tuple[int, ...]
     num_choices: int

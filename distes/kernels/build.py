@@ -31,7 +31,6 @@ from distes.kernels.base import Actor, Kernel
 from distes.kernels.random import ENVIRONMENT_WORDS
 
 KERNEL_FUNCTIONS = ("reset", "observe", "step", "show", "inform")
-ACTOR_FUNCTIONS = ("choose", "decode")
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,30 +53,30 @@ def program(kernel: type[Kernel], actor: Actor) -> Program:
         kernel: of the environment.
         actor: of the policy.
     """
-    return _program(kernel, actor.choose, actor.decode, actor.sizes, actor.samples)
+    return _program(kernel, actor.choosing, actor.decode, actor.sizes, actor.samples)
 
 
 def compiled_before(kernel: type[Kernel], actor: Actor) -> bool:
     """Whether this machine need not compile a pair."""
-    text = _text(kernel, actor.choose, actor.decode, actor.sizes, actor.samples)
+    text = _text(kernel, actor.choosing, actor.decode, actor.sizes, actor.samples)
     if text is None:
         return False
-    folder = _folder(text, kernel, actor.choose, actor.decode)
+    folder = _folder(text, kernel, actor.choosing(actor.sizes), actor.decode)
     return folder is not None and (folder / _mark()).exists()
 
 
 @lru_cache(maxsize=32)
 def _program(
     kernel: type[Kernel],
-    choose: Callable[..., Any],
+    choosing: Callable[..., Any],
     decode: Callable[..., Any],
     sizes: tuple[int, ...],
     samples: bool,
 ) -> Program:
-    text = _text(kernel, choose, decode, sizes, samples)
-    folder = None if text is None else _folder(text, kernel, choose, decode)
+    text = _text(kernel, choosing, decode, sizes, samples)
+    folder = None if text is None else _folder(text, kernel, choosing(sizes), decode)
     if text is None or folder is None:
-        return _uncached(kernel, choose, decode, sizes, samples)
+        return _uncached(kernel, choosing, decode, sizes, samples)
     source = folder / "rollout.py"
     try:
         with FileLock(folder / "lock"):
@@ -88,13 +87,13 @@ def _program(
             made = _kept(source, folder)
             (folder / _mark()).touch()
     except OSError:  # a full disk, or no locks
-        return _uncached(kernel, choose, decode, sizes, samples)
+        return _uncached(kernel, choosing, decode, sizes, samples)
     return made
 
 
 def _text(
     kernel: type[Kernel],
-    choose: Callable[..., Any],
+    choosing: Callable[..., Any],
     decode: Callable[..., Any],
     sizes: tuple[int, ...],
     samples: bool,
@@ -109,10 +108,10 @@ def _text(
         "from distes.kernels.jit import jit",
         "import importlib",
         f"Kernel = importlib.import_module({kernel.__module__!r}).{kernel.__qualname__}",
-        f"from {_module(choose)} import {choose.__name__} as choose",
+        f"from {_module(choosing)} import {choosing.__name__} as choosing",
         f"from {_module(decode)} import {decode.__name__} as decode",
         *(f"{name} = jit(Kernel.{name})" for name in KERNEL_FUNCTIONS),
-        f"SIZES = {sizes!r}",
+        f"choose = choosing({sizes!r})",
         f"SAMPLES = {samples!r}",
     ]
     return "\n".join([rollout_text.head(), *lines, "", "", rollout_text.body(cached=True)])
@@ -120,7 +119,7 @@ def _text(
 
 def _uncached(
     kernel: type[Kernel],
-    choose: Callable[..., Any],
+    choosing: Callable[..., Any],
     decode: Callable[..., Any],
     sizes: tuple[int, ...],
     samples: bool,
@@ -131,7 +130,7 @@ def _uncached(
     module = ModuleType("distes_rollout")
     names = vars(module)
     names.update({name: jit(getattr(kernel, name)) for name in KERNEL_FUNCTIONS})
-    names.update(choose=choose, decode=decode, SIZES=sizes, SAMPLES=samples)
+    names.update(choose=choosing(sizes), decode=decode, SAMPLES=samples)
     text = "\n".join([rollout_text.head(), rollout_text.body(cached=False)])
     exec(compile(text, "<rollout>", "exec"), names)  # noqa: S102 - the project's own text
     return _warm(module)

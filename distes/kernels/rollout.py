@@ -2,7 +2,7 @@
 
 `distes.kernels.build` puts a header before these functions, which names the kernel's and the
 actor's functions (``reset``, ``observe``, ``step``, ``show``, ``inform``, ``choose``,
-``decode``) and the policy's ``SIZES``; so this module is read rather than imported.
+``decode``) and ``SAMPLES``; so this module is read rather than imported.
 """
 
 # The header defines what is missing here.
@@ -113,7 +113,7 @@ def run(
                 shown = features
                 for j in range(size):
                     features[j] = (seen[j] - normal[0, j]) / normal[1, j]
-            choose(theta, shown, SIZES, settings, memory, policy_generator, choice)
+            choose(theta, shown, settings, memory, policy_generator, choice)
             decode(choice, settings, action)
             reward, over = step(state, action, generator, constants)
             total += reward

@@ -94,6 +94,8 @@ class CompiledEngine:
         """Run episodes in one call; where a kernel raises, by halves, so that one alone is lost."""
         try:
             self._batch(answer, begun, conditions)
+        except UsageError:
+            raise
         except Exception as error:  # noqa: BLE001 - what a kernel raises is its own
             if len(begun) == 1:
                 answer.lose(int(begun[0]), error)

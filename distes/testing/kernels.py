@@ -187,6 +187,7 @@ def _try_in_python(kernel: Kernel, actor: Actor, width: int, size: int) -> None:
                 f"{name}.{function} raises {type(error).__name__} in plain Python: {error}."
             ) from error
 
+    choose = actor.choosing(actor.sizes)
     for seed in range(TRIED_EPISODES):
         seed_environment(generator, seed)
         state[:] = 0.0
@@ -196,10 +197,10 @@ def _try_in_python(kernel: Kernel, actor: Actor, width: int, size: int) -> None:
             state[:] = 0.0
             call("reset", state, generator, context, constants)
         call("observe", state, constants, observation)
-        given = (chance.normal(size=size), observation, actor.sizes, actor.settings)
+        given = (chance.normal(size=size), observation, actor.settings)
         memory[:] = 0.0
         for _ in range(TRIED_STEPS):
-            actor.choose(*given, memory, sampling, choice)
+            choose(*given, memory, sampling, choice)
             actor.decode(choice, actor.settings, action)
             taken = call("step", state, action, generator, constants)
             if not (isinstance(taken, tuple) and len(taken) == 2):

@@ -347,14 +347,14 @@ def test_a_folder_that_others_may_write_is_not_used(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     task = Task("CartPole-v1")
     kernel, actor = type(kernels.kernel_of(task)), kernels.actor_of(task.build_policy(Linear()))
-    folder = build._folder("text", kernel, actor.choose, actor.decode)
+    folder = build._folder("text", kernel, actor.choosing(actor.sizes), actor.decode)
     assert folder is not None
     assert folder.is_relative_to(tmp_path)
     folder.chmod(0o777)
-    assert build._folder("text", kernel, actor.choose, actor.decode) is None
+    assert build._folder("text", kernel, actor.choosing(actor.sizes), actor.decode) is None
     monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    other = build._folder("text", kernel, actor.choose, actor.decode)
+    other = build._folder("text", kernel, actor.choosing(actor.sizes), actor.decode)
     assert other is not None
     assert other.is_relative_to(tmp_path / "home" / ".cache")
 
@@ -363,8 +363,8 @@ def test_a_changed_module_is_written_anew(tmp_path: Path, monkeypatch: Any) -> N
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     task = Task("CartPole-v1")
     kernel, actor = type(kernels.kernel_of(task)), kernels.actor_of(task.build_policy(Linear()))
-    text = build._text(kernel, actor.choose, actor.decode, actor.sizes, actor.samples)
-    folder = build._folder(text, kernel, actor.choose, actor.decode)
+    text = build._text(kernel, actor.choosing, actor.decode, actor.sizes, actor.samples)
+    folder = build._folder(text, kernel, actor.choosing(actor.sizes), actor.decode)
     (folder / "rollout.py").write_text("half a file (")
     build._program.cache_clear()
     build.program(kernel, actor)

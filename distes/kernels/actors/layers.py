@@ -7,6 +7,8 @@ that a linear or ReLU network has the same bits here and there.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -14,6 +16,10 @@ from distes.kernels.jit import jit
 from distes.policies.network import NetworkPolicy
 from distes.policies.spaces import ActionHead
 from distes.types import Array, FloatArray
+
+Evaluate = Callable[[Array, Array, Array, Array], None]
+Layer = Callable[[Array, Array, Array], None]
+Rest = Callable[[Array, Array, Array, Array, Array], None]
 
 BIAS, TANH, WIDTHS = 0, 1, 2
 """Places in a network's sizes: two flags, then the widths of its layers."""
@@ -29,37 +35,66 @@ def memory_of(network: NetworkPolicy) -> int:
     return 2 * max(network.hidden, default=0)
 
 
-@jit
-def outputs(
-    parameters: Array, observation: Array, sizes: tuple[int, ...], memory: Array, out: Array
-) -> None:
-    """Evaluate a network.
+def outputs_of(sizes: tuple[int, ...]) -> Evaluate:
+    """Write the function that evaluates a network, (parameters, observation, memory, out).
+
+    It takes at least `memory_of` numbers of memory. Its sizes are constants of the machine
+    code, which is faster by a fifth for it.
 
     Args:
-        parameters: (d,) layer by layer, weights (in, out) then biases.
-        observation: (k,).
         sizes: from `sizes_of`.
-        memory: at least `memory_of` numbers, written.
-        out: (o,) written.
     """
-    last = len(sizes) - WIDTHS - 1
-    room = len(memory) // 2
-    at = 0
-    values = observation
-    for layer in range(last):
-        fan_in, fan_out = sizes[WIDTHS + layer], sizes[WIDTHS + layer + 1]
-        target = out
-        if layer < last - 1:
-            target = memory[:room] if layer % 2 == 0 else memory[room:]
+    bias, tanh, widths = bool(sizes[BIAS]), bool(sizes[TANH]), sizes[WIDTHS:]
+    room = max(widths[1:-1], default=0)
+    shapes = list(pairwise(widths))
+    at = [0, *accumulate((fan_in + bias) * fan_out for fan_in, fan_out in shapes)]
+    evaluate = _last(_layer(at[-2], *shapes[-1], bias, activate=False, tanh=False))
+    for i in reversed(range(len(shapes) - 1)):
+        layer = _layer(at[i], *shapes[i], bias, activate=True, tanh=tanh)
+        evaluate = _before(layer, evaluate)
+
+    @jit
+    def outputs(parameters: Array, observation: Array, memory: Array, out: Array) -> None:
+        evaluate(parameters, observation, memory[:room], memory[room : 2 * room], out)
+
+    return outputs
+
+
+def _last(layer: Layer) -> Rest:
+    """Let a layer give the outputs."""
+
+    @jit
+    def evaluate(parameters: Array, values: Array, one: Array, other: Array, out: Array) -> None:
+        layer(parameters, values, out)
+
+    return evaluate
+
+
+def _before(layer: Layer, rest: Rest) -> Rest:
+    """Put a layer before others, which have the two halves of the memory in turn."""
+
+    @jit
+    def evaluate(parameters: Array, values: Array, one: Array, other: Array, out: Array) -> None:
+        layer(parameters, values, one)
+        rest(parameters, one, other, one, out)
+
+    return evaluate
+
+
+def _layer(at: int, fan_in: int, fan_out: int, bias: bool, *, activate: bool, tanh: bool) -> Layer:
+    """Write a layer, (parameters, values, target), whose weights begin at a place."""
+    whole = fan_in - fan_in % 4
+    biases = at + fan_in * fan_out
+
+    @jit
+    def layer(parameters: Array, values: Array, target: Array) -> None:
         for j in range(fan_out):
             target[j] = 0.0
         # Four rows at once: each target is read and written once for them, and still gets its
         # products one by one in their order.
-        whole = fan_in - fan_in % 4
         for i in range(0, whole, 4):
             a, b, c, d = values[i], values[i + 1], values[i + 2], values[i + 3]
-            first = at + i * fan_out
-            rows = parameters[first : first + 4 * fan_out]
+            rows = parameters[at + i * fan_out : at + (i + 4) * fan_out]
             for j in range(fan_out):
                 total = target[j] + a * rows[j]
                 total += b * rows[fan_out + j]
@@ -70,19 +105,18 @@ def outputs(
             row = parameters[at + i * fan_out : at + (i + 1) * fan_out]
             for j in range(fan_out):
                 target[j] += value * row[j]
-        at += fan_in * fan_out
-        if sizes[BIAS]:
+        if bias:
             for j in range(fan_out):
-                target[j] += parameters[at + j]
-            at += fan_out
-        if layer < last - 1:
-            if sizes[TANH]:
+                target[j] += parameters[biases + j]
+        if activate:
+            if tanh:
                 for j in range(fan_out):
                     target[j] = math.tanh(target[j])
             else:
                 for j in range(fan_out):
                     target[j] = max(target[j], 0.0)
-        values = target
+
+    return layer
 
 
 @jit

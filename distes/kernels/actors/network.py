@@ -7,25 +7,29 @@ from gymnasium.spaces import Box, Discrete
 
 from distes.kernels.actors import layers
 from distes.kernels.actors.seeing import center_of, factor_of, plain
-from distes.kernels.base import Actor
+from distes.kernels.base import Actor, Choose
 from distes.kernels.jit import jit
 from distes.policies.network import NetworkPolicy
 from distes.policies.spaces import ActionHead
 from distes.types import Array
 
 
-@jit
-def choose(
-    parameters: Array,
-    observation: Array,
-    sizes: tuple[int, ...],
-    settings: Array,
-    memory: Array,
-    generator: Array,
-    choice: Array,
-) -> None:
+def choosing(sizes: tuple[int, ...]) -> Choose:
     """Give the outputs."""
-    layers.outputs(parameters, observation, sizes, memory, choice)
+    outputs = layers.outputs_of(sizes)
+
+    @jit
+    def choose(
+        parameters: Array,
+        observation: Array,
+        settings: Array,
+        memory: Array,
+        generator: Array,
+        choice: Array,
+    ) -> None:
+        outputs(parameters, observation, memory, choice)
+
+    return choose
 
 
 def actor(policy: NetworkPolicy) -> Actor | None:
@@ -47,7 +51,7 @@ def actor(policy: NetworkPolicy) -> Actor | None:
     else:
         return None
     return Actor(
-        choose,
+        choosing,
         decode,
         sizes=layers.sizes_of(policy),
         num_choices=head.num_outputs,

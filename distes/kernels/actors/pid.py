@@ -8,7 +8,7 @@ import numpy as np
 
 from distes.kernels.actors import layers
 from distes.kernels.actors.seeing import center_of, factor_of, plain
-from distes.kernels.base import Actor
+from distes.kernels.base import Actor, Choose
 from distes.kernels.jit import jit
 from distes.policies.pid import PidPolicy
 from distes.types import Array
@@ -17,41 +17,44 @@ DT, LOG_ERROR, OFFSET, MOST, LIMIT, SETPOINT = 0, 1, 2, 3, 4, 5
 """Places in the settings; those of the actions' box follow the setpoint."""
 
 
-@jit
-def choose(
-    parameters: Array,
-    observation: Array,
-    sizes: tuple[int, ...],
-    settings: Array,
-    memory: Array,
-    generator: Array,
-    choice: Array,
-) -> None:
+def choosing(sizes: tuple[int, ...]) -> Choose:
     """Act on the errors; memory is a flag, errors and earlier errors, and the integrals."""
-    size, count = sizes[0], sizes[1]
-    block = count * size
-    errors, earlier = memory[1 : 1 + size], memory[1 + size : 1 + 2 * size]
-    for j in range(size):
-        errors[j] = settings[SETPOINT + j] - observation[j]
-    if settings[LOG_ERROR] != 0.0:
-        errors[0] = math.copysign(math.log1p(abs(errors[0])), errors[0])
-    if memory[0] == 0.0:
+
+    @jit
+    def choose(
+        parameters: Array,
+        observation: Array,
+        settings: Array,
+        memory: Array,
+        generator: Array,
+        choice: Array,
+    ) -> None:
+        size, count = sizes[0], sizes[1]
+        block = count * size
+        errors, earlier = memory[1 : 1 + size], memory[1 + size : 1 + 2 * size]
+        for j in range(size):
+            errors[j] = settings[SETPOINT + j] - observation[j]
+        if settings[LOG_ERROR] != 0.0:
+            errors[0] = math.copysign(math.log1p(abs(errors[0])), errors[0])
+        if memory[0] == 0.0:
+            for j in range(size):
+                earlier[j] = errors[j]
+            memory[0] = 1.0
+        dt, most, limit = settings[DT], settings[MOST], settings[LIMIT]
+        for i in range(count):
+            action, total = settings[OFFSET], memory[1 + 2 * size + i]
+            for j in range(size):
+                at = i * size + j
+                total += parameters[block + at] * errors[j] * dt
+                rate = (errors[j] - earlier[j]) / dt
+                action += parameters[at] * errors[j] + parameters[2 * block + at] * rate
+            total = min(max(total, -most), most)
+            memory[1 + 2 * size + i] = total
+            choice[i] = min(max(action + total, -limit), limit)
         for j in range(size):
             earlier[j] = errors[j]
-        memory[0] = 1.0
-    dt, most, limit = settings[DT], settings[MOST], settings[LIMIT]
-    for i in range(count):
-        action, total = settings[OFFSET], memory[1 + 2 * size + i]
-        for j in range(size):
-            at = i * size + j
-            total += parameters[block + at] * errors[j] * dt
-            rate = (errors[j] - earlier[j]) / dt
-            action += parameters[at] * errors[j] + parameters[2 * block + at] * rate
-        total = min(max(total, -most), most)
-        memory[1 + 2 * size + i] = total
-        choice[i] = min(max(action + total, -limit), limit)
-    for j in range(size):
-        earlier[j] = errors[j]
+
+    return choose
 
 
 @jit
@@ -69,7 +72,7 @@ def actor(policy: PidPolicy) -> Actor | None:
     setpoint = [*given.setpoint, *[0.0] * (size - len(given.setpoint))]
     numbers = [given.dt, float(given.log_error), given.offset, given.integral_limit, given.limit]
     return Actor(
-        choose,
+        choosing,
         decode,
         sizes=(size, count),
         num_choices=count,
