@@ -25,7 +25,6 @@ import numpy as np
 from common import in_turn, keep, machine, ratio
 
 import distes
-from distes import rollouts
 from distes.distributions import Gaussian
 from distes.evaluators.ray import RayEvaluator
 from distes.population import Population, RunKey
@@ -77,8 +76,7 @@ def sleep_uniform(parameters: Any, seed: int) -> float:
 def evaluator(task: Any, workers: int, cpus: float) -> RayEvaluator:
     """Workers that wait need no whole processor."""
     policy = task.build_policy(None if isinstance(task, distes.FunctionTask) else _linear())
-    engine = rollouts.resolve("auto", task)
-    return RayEvaluator(task, policy, engine, workers=workers, cpus_per_worker=cpus)
+    return RayEvaluator(task, policy, "loop", workers=workers, cpus_per_worker=cpus)
 
 
 def _linear() -> Any:
