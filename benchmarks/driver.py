@@ -15,6 +15,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,17 +97,15 @@ def log_share(out: Path, workers: int, seconds: float, steps: int) -> dict[str, 
     }
 
 
-class Clock:
+class Clock(distes.results.Observer):
     """Notes the driver's processor time at each generation's end."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
 
-    def generation(self, row: Any) -> None:
+    def generation(self, row: Mapping[str, Any]) -> None:
+        """Note it."""
         self.times.append(time.process_time())
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *given: None
 
 
 def compiled(out: Path, workers: int) -> dict[str, Any]:

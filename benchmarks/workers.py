@@ -75,8 +75,10 @@ def sleep_uniform(parameters: Any, seed: int) -> float:
 
 def evaluator(task: Any, workers: int, cpus: float) -> RayEvaluator:
     """Workers that wait need no whole processor."""
-    policy = task.build_policy(None if isinstance(task, distes.FunctionTask) else _linear())
-    return RayEvaluator(task, policy, "loop", workers=workers, cpus_per_worker=cpus)
+    free = isinstance(task, distes.FunctionTask)
+    policy = task.build_policy(None if free else _linear())
+    engine = "function" if free else "loop"
+    return RayEvaluator(task, policy, engine, workers=workers, cpus_per_worker=cpus)
 
 
 def _linear() -> Any:
