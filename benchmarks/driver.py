@@ -23,6 +23,7 @@ import numpy as np
 from common import keep
 
 import distes
+from distes.results import Observer
 from distes.runs import writer
 
 
@@ -97,7 +98,7 @@ def log_share(out: Path, workers: int, seconds: float, steps: int) -> dict[str, 
     }
 
 
-class Clock(distes.results.Observer):
+class Clock(Observer):
     """Notes the driver's processor time at each generation's end."""
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ An evaluation is a range of flat episode numbers, cut as it goes along:
 - Chunks aim at a fixed time, learnt from the seconds that episodes took. While nothing is
   known a chunk is one episode.
 - Chunks shrink as an evaluation runs out (guided self-scheduling; Polychronopoulos and
-  Kuck 1987, "Guided self-scheduling"), but not below a few milliseconds: small work makes
+  Kuck 1987, "Guided self-scheduling"), but not below some milliseconds: small work makes
   few chunks.
 - Chunks are powers of two and aligned to their size, so that a chunk's sums are one node
   of the folding tree.
@@ -30,7 +30,7 @@ from typing import NamedTuple
 CHUNK_S = 0.075
 """Seconds that a chunk aims at; with many workers more, see `DRIVER_S`."""
 
-FLOOR_S = 0.005
+FLOOR_S = 0.01
 """Seconds below which chunks do not shrink, however little is left."""
 
 DRIVER_S = 0.001
