@@ -26,6 +26,8 @@ import distes
 from distes.results import Observer
 from distes.runs import writer
 
+NOT_MEASURED = {"driver_cpu_ms": float("nan"), "steps": float("nan")}
+
 
 def sphere(parameters: Any) -> float:
     """Cost next to nothing."""
@@ -57,6 +59,7 @@ def free_function(out: Path, workers: int) -> dict[str, Any]:
         "tell_ms": 1e3 * rows["tell_s"].median(),
         "log_ms": 1e3 * rows["log_s"].median(),
         "log_share": float("nan"),
+        **NOT_MEASURED,
     }
 
 
@@ -95,6 +98,7 @@ def log_share(out: Path, workers: int, seconds: float, steps: int) -> dict[str, 
         "tell_ms": 1e3 * frame["tell_s"].median(),
         "log_ms": 1e3 * frame["log_s"].median(),
         "log_share": (in_loop + threads["writer"]) / wall,
+        **NOT_MEASURED,
     }
 
 
@@ -135,13 +139,13 @@ def compiled(out: Path, workers: int) -> dict[str, Any]:
         "median_ms": 1e3 * median,
         "function_ms": 1e3 * kernel,
         "beyond_function_ms": 1e3 * beyond,
-        "driver_cpu_ms": 1e3 * (busy - (0.0 if workers else kernel)),
-        "steps": float(frame["env_steps"].median()),
         "ask_ms": 1e3 * frame["ask_s"].median(),
         "run_ms": 1e3 * frame["run_s"].median(),
         "tell_ms": 1e3 * frame["tell_s"].median(),
         "log_ms": 1e3 * frame["log_s"].median(),
         "log_share": float("nan"),
+        "driver_cpu_ms": 1e3 * (busy - (0.0 if workers else kernel)),
+        "steps": float(frame["env_steps"].median()),
     }
 
 
