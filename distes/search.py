@@ -463,7 +463,8 @@ def compile_ahead(search: Search) -> float | None:
     assert isinstance(task, Task)  # noqa: S101 - no other has a kernel
     if kernels.ready(task, policy):
         return None
-    _notice(f"compiling {task.name} with its policy: it takes a few seconds, and is kept")
+    kept = "is kept" if kernels.keeps(task, policy) else "can't be kept here: each process does it"
+    _notice(f"compiling {task.name} with its policy: it takes a few seconds, and {kept}")
     began = time.perf_counter()
     rollouts.make("compiled", task, policy).prepare()
     return time.perf_counter() - began

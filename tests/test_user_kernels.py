@@ -427,3 +427,97 @@ def test_it_is_said_why_a_kernel_is_left_aside(
     said = [str(each.message) for each in caught if issubclass(each.category, Notice)]
     assert len(said) == (expected is not None)
     assert expected is None or expected in said[0]
+
+
+class Leader(Brittle):
+    """Breaks like `Brittle`, and shows how it was asked to begin."""
+
+    num_contexts = 1
+
+    @staticmethod
+    def reset(state: Array, generator: Array, context: Array, constants: Array) -> None:
+        state[0] = uniform(generator, -1.0, 1.0) if len(context) == 0 else context[0]
+
+    @staticmethod
+    def show(state: Array, constants: Array, context: Array) -> None:
+        context[0] = rounded(state[0])
+
+
+class Led(Glass):
+    """The same for Gymnasium."""
+
+    kernel = Leader
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        gym.Env.reset(self, seed=seed)
+        given = (options or {}).get("context")
+        self.place = self.np_random.uniform(-1.0, 1.0) if given is None else float(given[0])
+        self.speed = 0.0
+        return self.seen(), {"context": np.array([np.float32(self.place)])}
+
+
+def test_neighbours_of_a_raising_episode_keep_their_contexts() -> None:
+    """If wrong: they begin again where they were seen, not where they were asked to begin."""
+    task = distes.Task(Led, max_episode_steps=25, context="info")
+    policy = task.build_policy(LINEAR)
+    generator = np.random.default_rng(0)
+    table = generator.normal(size=(60, policy.num_parameters))
+    population = Population(Table(table), 60, contexts=generator.uniform(-1.0, 1.0, (60, 1)))
+    there, here = (
+        rollouts.make(engine, task, policy).run(population, RunKey(3, 1), 0, 60)
+        for engine in ("loop", "compiled")
+    )
+    assert 5 < (here.rows["status"] == Status.ERROR).sum() < 55
+    np.testing.assert_array_equal(here.rows["episode_return"], there.rows["episode_return"])
+    np.testing.assert_array_equal(here.contexts, there.contexts)
+    assert all(said.count("Traceback") == 1 for _, said in here.faults)
+
+
+class Track(Slide):
+    """Reads a schedule that is as long as an episode."""
+
+    @staticmethod
+    def step(state: Array, action: Array, generator: Array, constants: Array) -> tuple[float, bool]:
+        wind = uniform(generator, -constants[0], constants[0])
+        state[1] += SCHEDULE[int(state[2])] * (action[0] + wind)
+        state[0] += 0.1 * state[1]
+        state[2] += 1.0
+        return -abs(state[0]), abs(state[0]) > EDGE
+
+
+SCHEDULE = np.full(25, 0.1)
+
+
+def test_no_more_steps_than_an_episode_has_are_tried() -> None:
+    """If wrong: a sound kernel is refused for a step that it never takes."""
+    gym.register("Track-v0", Sledge, max_episode_steps=25)
+    try:
+        assert_kernel_matches(Track, "Track-v0", LINEAR, 50)
+    finally:
+        del gym.registry["Track-v0"]
+
+
+def test_a_fault_of_the_kernel_alone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where trying it in plain Python has not come upon it."""
+    monkeypatch.setattr("distes.testing.kernels.TRIED_EPISODES", 0)
+    said = failure(Brittle)
+    assert "raises in episode" in said
+    assert "where Sledge does not" in said
+    assert "ValueError: the runner broke" in said
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, "far faster: pip install"),
+        ({"episode_timeout_s": 5.0}, "episode_timeout_s"),
+        ({"policy": policies.Gaussian()}, "no kernel for these spaces"),
+    ],
+)
+def test_installing_is_advised_where_it_helps(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], expected: str
+) -> None:
+    """If wrong: somebody installs numba for nothing."""
+    monkeypatch.setattr(kernels, "installed", lambda: False)
+    with pytest.warns(Notice, match=expected):
+        distes.Search("Pendulum-v1", **settings).check()

@@ -47,10 +47,16 @@ def covers(task: Task) -> bool:
 
 def unfit(task: Task, policy: Policy) -> str | None:
     """Why a task cannot be compiled with a policy, as the end of a sentence; None if it can."""
-    if _kernel_place(task) is None:
-        return f"{task.name} has no kernel"
-    if not installed():
+    reason = misfit(task, policy)
+    if reason is None and not installed():
         return f"numba is not installed: {INSTALL}"
+    return reason
+
+
+def misfit(task: Task, policy: Policy) -> str | None:
+    """Tell the same, numba apart."""
+    if not covers(task):
+        return f"{task.name} has no kernel"
     try:
         kernel = kernel_of(task)
     except UsageError as error:
@@ -72,6 +78,13 @@ def ready(task: Task, policy: Policy) -> bool:
     from distes.kernels.build import compiled_before
 
     return compiled_before(type(kernel_of(task)), actor_of(policy))
+
+
+def keeps(task: Task, policy: Policy) -> bool:
+    """Whether this machine can keep what it compiles for them."""
+    from distes.kernels.build import place
+
+    return place(type(kernel_of(task)), actor_of(policy)) is not None
 
 
 def kernel_of(task: Task) -> Any:

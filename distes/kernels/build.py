@@ -58,11 +58,16 @@ def program(kernel: type[Kernel], actor: Actor) -> Program:
 
 def compiled_before(kernel: type[Kernel], actor: Actor) -> bool:
     """Whether this machine need not compile a pair."""
+    folder = place(kernel, actor)
+    return folder is not None and (folder / _mark()).exists()
+
+
+def place(kernel: type[Kernel], actor: Actor) -> Path | None:
+    """Where a pair's machine code lies; None where nothing can be kept."""
     text = _text(kernel, actor.choosing, actor.decode, actor.sizes, actor.samples)
     if text is None:
-        return False
-    folder = _folder(text, kernel, actor.choosing(actor.sizes), actor.decode)
-    return folder is not None and (folder / _mark()).exists()
+        return None
+    return _folder(text, kernel, actor.choosing(actor.sizes), actor.decode)
 
 
 @lru_cache(maxsize=32)

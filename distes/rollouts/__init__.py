@@ -65,14 +65,14 @@ def hint(engine: str, task: AnyTask, policy: Policy, timed: bool) -> str | None:
     """
     if engine != "auto" or not isinstance(task, Task) or not kernels.covers(task):
         return None
-    reason = kernels.unfit(task, policy)
+    reason = kernels.misfit(task, policy)
     if reason is None and timed:
         reason = "episode_timeout_s watches each episode alone"
-    if reason is None:
+    if reason is not None:
+        return f"{task.name} has a kernel, yet runs step by step: {reason}"
+    if kernels.installed():
         return None
-    if not kernels.installed() and kernels.actor_of(policy) is not None:
-        return f"{task.name} can run as machine code, far faster: {kernels.INSTALL}"
-    return f"{task.name} has a kernel, yet runs step by step: {reason}"
+    return f"{task.name} can run as machine code, far faster: {kernels.INSTALL}"
 
 
 def make(engine: str, task: AnyTask, policy: Policy) -> Engine:

@@ -92,16 +92,20 @@ class CompiledEngine:
 
     def _together(self, answer: _Answer, begun: IntArray, conditions: Conditions) -> None:
         """Run episodes in one call; where a kernel raises, by halves, so that one alone is lost."""
-        try:
-            self._batch(answer, begun, conditions)
-        except UsageError:
-            raise
-        except Exception as error:  # noqa: BLE001 - what a kernel raises is its own
-            if len(begun) == 1:
-                answer.lose(int(begun[0]), error)
-                return
-            for half in np.array_split(begun, 2):
-                self._together(answer, half, conditions)
+        todo = [begun]
+        while todo:
+            part = todo.pop()
+            try:
+                self._batch(answer, part, conditions)
+                continue
+            except UsageError:
+                raise
+            except Exception as error:  # noqa: BLE001 - what a kernel raises is its own
+                raised = error
+            if len(part) == 1:
+                answer.lose(int(part[0]), raised)
+            else:
+                todo += reversed(np.array_split(part, 2))
 
     def _batch(self, answer: _Answer, begun: IntArray, conditions: Conditions) -> None:
         batches = self._ready()
@@ -179,7 +183,8 @@ class _Answer:
         size = stop - start
         self.given, lost = drawn_contexts(population, task, self._candidate, self.starts)
         self._lost = dict(lost)
-        self._contexts = self.given
+        # What is shown goes beside what was asked for: a batch may be reset a second time.
+        self._contexts = None if self.given is None else self.given.copy()
         if self.given is None and task.num_contexts:
             self._contexts = np.full((size, task.num_contexts), np.nan)
         self.sound = np.ones(size, bool)

@@ -121,7 +121,7 @@ def assert_kernel_matches(
         )
     pair = _Pair(instance, task, built, tolerance)
     _compare_contexts(instance, task)
-    _try_in_python(instance, actor, built.observation_size, built.num_parameters)
+    _try_in_python(instance, actor, built, task.step_limit() or MAX_STEPS)
     try:
         steps = pair.compare(episodes, seed)
     finally:
@@ -164,7 +164,7 @@ def _compare_contexts(kernel: Kernel, task: Task) -> None:
         )
 
 
-def _try_in_python(kernel: Kernel, actor: Actor, width: int, size: int) -> None:
+def _try_in_python(kernel: Kernel, actor: Actor, policy: Policy, limit: int) -> None:
     """Run some episodes in plain Python: machine code writes beyond an array without a word."""
     name = type(kernel).__qualname__
     constants = kernel.constants
@@ -173,7 +173,7 @@ def _try_in_python(kernel: Kernel, actor: Actor, width: int, size: int) -> None:
     generator = np.zeros(ENVIRONMENT_WORDS, np.uint64)
     sampling, memory = np.zeros(POLICY_WORDS, np.uint64), np.zeros(actor.num_memory)
     chance = np.random.default_rng(0)
-    state, observation = np.zeros(kernel.num_states), np.zeros(width)
+    state, observation = np.zeros(kernel.num_states), np.zeros(policy.observation_size)
     context, none = np.zeros(kernel.num_contexts), np.zeros(0)
     choice, action = np.zeros(actor.num_choices), np.zeros(actor.num_actions)
     info = np.zeros(len(kernel.info_names))
@@ -197,9 +197,9 @@ def _try_in_python(kernel: Kernel, actor: Actor, width: int, size: int) -> None:
             state[:] = 0.0
             call("reset", state, generator, context, constants)
         call("observe", state, constants, observation)
-        given = (chance.normal(size=size), observation, actor.settings)
+        given = (chance.normal(size=policy.num_parameters), observation, actor.settings)
         memory[:] = 0.0
-        for _ in range(TRIED_STEPS):
+        for _ in range(min(TRIED_STEPS, limit)):
             choose(*given, memory, sampling, choice)
             actor.decode(choice, actor.settings, action)
             taken = call("step", state, action, generator, constants)
@@ -312,6 +312,12 @@ class _Pair:
             raise AssertionError(
                 f"{self._task.name} raises in episode {first + row} (seed {seeds[row]}): "
                 f"{fault.strip().splitlines()[-1]}."
+            )
+        if ours.faults:
+            row, fault = ours.faults[0]
+            raise AssertionError(
+                f"{self._name} raises in episode {first + row} (seed {seeds[row]}), where "
+                f"{self._task.name} does not: {fault.strip().splitlines()[-1]}."
             )
         parameters = np.zeros((len(seeds), 0))
         assert ours.traces is not None and theirs.traces is not None  # noqa: S101, PT018 - asked for
