@@ -32,6 +32,7 @@ from distes.runs.schema import (
     SCHEMA_VERSION,
     GenerationRows,
     Record,
+    empty_table,
     episodes_table,
     parquet,
     part_name,
@@ -264,6 +265,7 @@ class RunLog:
 
     def _work(self) -> None:
         try:
+            parquet(empty_table(EPISODES))  # the first takes longer: now nobody waits for it
             while self._step():
                 pass
         except Exception as error:  # noqa: BLE001 - raised by the caller's next call
