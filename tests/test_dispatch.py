@@ -2,13 +2,19 @@
 
 import heapq
 from collections import deque
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import distes
+from distes.distributions import Point
 from distes.evaluators.dispatch import Dispatcher
+from distes.evaluators.ray import first_chunk
+from distes.policies import MLP, Linear
+from distes.population import Population
 
 DRIVER_S = 0.0005  # the driver's own time for each message, in or out
 LATENCY_S = 0.0005  # on the way, each direction
@@ -411,3 +417,27 @@ def test_a_chunk_behind_a_long_one_moves():
             break
     assert [(each.worker, each.taken_from) for each in moved] == [(1, 0)]
     assert len(dispatcher._workers[0].held) == 1  # and it gets no other until it answers
+
+
+@pytest.mark.parametrize(("first", "expected"), [(1, [1, 1]), (100, [64, 64]), (10**6, [256, 128])])
+def test_fast_engines_begin_with_more_than_one_episode(first, expected):
+    """Ten round trips to learn what is known beforehand; a share for each, however fast."""
+    dispatcher = Dispatcher()
+    dispatcher.join(0)
+    dispatcher.join(1)
+    dispatcher.submit(1, 1000, "search", 2048, first)
+    assert [assignment.piece.size for assignment in dispatcher.assign(0.0)] == expected
+
+
+def test_the_first_chunk_of_machine_code_is_short():
+    """A wide network or a long episode makes it smaller; models run step by step."""
+    task = distes.Task("CartPole-v1")
+    small, wide = (task.build_policy(policy) for policy in (Linear(), MLP(hidden=(256, 256, 256))))
+    population = Population(Point(np.zeros(small.num_parameters)), 1, episodes=4096)
+    assert 100 <= first_chunk(population, task, small) <= 400
+    assert first_chunk(population, task, wide) == 1
+    shorter = replace(population, max_steps=50)
+    assert first_chunk(shorter, task, small) > 5 * first_chunk(population, task, small)
+    assert first_chunk(replace(population, task=task), task, small) == 1
+    free = distes.FunctionTask(len, 3)
+    assert first_chunk(population, free, free.build_policy(None)) == 1

@@ -3,7 +3,7 @@
 An evaluation is a range of flat episode numbers, cut as it goes along:
 
 - Chunks aim at a fixed time, learnt from the seconds that episodes took. While nothing is
-  known a chunk is one episode.
+  known a chunk is one episode, or as many as an engine is sure to run in less.
 - Chunks shrink as an evaluation runs out (guided self-scheduling; Polychronopoulos and
   Kuck 1987, "Guided self-scheduling"), but not below some milliseconds: small work makes
   few chunks.
@@ -184,6 +184,7 @@ class _Work:
     stop: int
     cap: int
     pace: _Pace
+    first: int = 1
     start: int = 0
     returned: list[Piece] = field(default_factory=list)
 
@@ -223,7 +224,7 @@ class Dispatcher:
         """Whether a worker has nothing to do."""
         return bool(self._holding[0])
 
-    def submit(self, work: int, episodes: int, kind: Hashable, cap: int) -> None:
+    def submit(self, work: int, episodes: int, kind: Hashable, cap: int, first: int = 1) -> None:
         """Take on an evaluation; those taken on earlier go first.
 
         Args:
@@ -231,9 +232,10 @@ class Dispatcher:
             episodes: m.
             kind: evaluations of one kind have episodes of about one length.
             cap: most episodes of a chunk.
+            first: episodes of a chunk while nothing is known of their durations.
         """
         pace = self._paces.setdefault(kind, _Pace())
-        self._works[work] = _Work(episodes, _power_of_two(cap), pace)
+        self._works[work] = _Work(episodes, _power_of_two(cap), pace, first)
 
     def forget(self, work: int) -> None:
         """Drop an evaluation, finished or given up; pieces already sent are left to end."""
@@ -401,9 +403,10 @@ class Dispatcher:
         return 0, 0.0
 
     def _size(self, work: _Work, under_way: tuple[int, float]) -> int:
-        if not work.pace.answers:
-            return 1
         workers = len(self._workers)
+        if not work.pace.answers:
+            share = work.remaining / (SHRINK * workers)
+            return self._aligned(work, min(_power_of_two(min(share, work.first)), work.cap))
         spent = under_way[1] if self._works.get(under_way[0]) is work else 0.0
         seconds = work.pace.per_episode(spent)
         share = work.remaining / (SHRINK * workers)
@@ -414,7 +417,10 @@ class Dispatcher:
         # At the end it may be busy without a pause.
         floor_s = max(min(max(FLOOR_S, driver_s), chunk_s), driver_s / 2)
         wanted = min(max(share, floor_s / seconds), aim_s / seconds)
-        size = min(_power_of_two(wanted), work.cap)
+        return self._aligned(work, min(_power_of_two(wanted), work.cap))
+
+    @staticmethod
+    def _aligned(work: _Work, size: int) -> int:
         return min(size, work.start & -work.start) if work.start else size
 
     def _take_waiting(self, worker: int, now: float, *, overdue_only: bool) -> Assignment | None:

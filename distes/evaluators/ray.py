@@ -49,6 +49,10 @@ IDLE_S = 0.05
 """Seconds to wait for anything to happen: usually, and where workers are idle. The first
 is also the time between two searches for workers beyond their time."""
 
+FIRST_WORK, STEP_WORK = 50_000_000, 250
+"""Products that machine code does in less time than a chunk aims at; what a step takes in
+such products beside one for each of the policy's parameters, generously."""
+
 EPISODES_PER_CHUNK = 2048
 INLINE_BYTES = 80_000
 """Answers below 100 KB travel with the reply and outlive the node that made them."""
@@ -120,6 +124,7 @@ class RayEvaluator:
                 raise UsageError(f"{name} {value} is not a finite number above 0")
         self._task = task
         self._policy = policy
+        self._engine = engine
         self._timeout_s = episode_timeout_s
         self._dispatcher = Dispatcher(chunk_s)
         self._running: dict[Any, tuple[Hand, Piece]] = {}
@@ -184,7 +189,8 @@ class RayEvaluator:
         own = self._task if population.task is None else population.task
         cap = longest_chunk(population, own, self._policy)
         self._evaluations[evaluation.number] = evaluation
-        self._dispatcher.submit(evaluation.number, evaluation.missing, kind, cap)
+        first = first_chunk(population, own, self._policy) if self._engine == "compiled" else 1
+        self._dispatcher.submit(evaluation.number, evaluation.missing, kind, cap, first)
         if evaluation.missing:
             self._hand_out()
         else:
@@ -501,6 +507,21 @@ def _of_user(error: RayError) -> Exception:
         unwrapped: Exception = error.as_instanceof_cause()
         return unwrapped
     return RunFailed(f"a worker failed: {error}")
+
+
+def first_chunk(population: Population, task: AnyTask, policy: Policy) -> int:
+    """Say how many episodes to begin with on the compiled engine, their durations unknown.
+
+    Args:
+        population: what is evaluated.
+        task: on which.
+        policy: built for the task.
+    """
+    limits = [population.max_steps, task.step_limit() if isinstance(task, Task) else None]
+    steps = min((n for n in limits if n is not None), default=None)
+    if population.task is not None or steps is None:
+        return 1  # another task than the engine's runs step by step
+    return max(1, FIRST_WORK // (steps * (STEP_WORK + policy.num_parameters)))
 
 
 def longest_chunk(population: Population, task: AnyTask, policy: Policy) -> int:
