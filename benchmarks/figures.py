@@ -92,7 +92,7 @@ def seed_systems(out: Path) -> None:
         axes.invert_yaxis()
         axes.set_title(title, loc="left", fontsize=11)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[-1].set_xlabel("seconds of search, after start-up (logarithmic)")
+    panels[-1].set_xlabel("seconds from ready workers until all is on disk (logarithmic)")
     figure.savefig(out / "seed_systems.png", dpi=110)
 
 

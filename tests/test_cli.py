@@ -210,10 +210,11 @@ def test_dry_run_prints_what_gives_the_same_run_again(command: Command) -> None:
         "--normalize-observations --common-seeds --log-info a,b --target -200 --out x "
         "--reuse-env true --fitness cvar:0.5 --cpus-per-worker 0.5 --max_env_steps 9"
     )
-    code, out, _ = command(line, "--env-kwargs", '{"g": 9.5}', "--dry-run")
+    code, out, err = command(line, "--env-kwargs", '{"g": 9.5}', "--dry-run")
     assert code == 0
+    assert "its kernel gives no info 'a'" in err
     Path("again.toml").write_text(out)
-    assert command("run again.toml --dry-run") == (0, out, "")
+    assert command("run again.toml --dry-run") == (0, out, err)
     config = tomllib.loads(out)
     assert config["env_kwargs"] == {"g": 9.5}
     assert config["generations"] == "none"
