@@ -298,6 +298,54 @@ def test_engines_take_a_class_with_a_kernel_of_its_own() -> None:
     assert chosen(Sledge, log_info=("speed",)) == "loop", "its kernel would log NaN"
 
 
+def test_environments_are_known_by_whatever_name() -> None:
+    """Another id, a shorter path to the class, the class itself; not its children."""
+    from gymnasium.envs.classic_control import CartPoleEnv
+
+    class Child(CartPoleEnv):
+        pass
+
+    def make(**arguments: Any) -> CartPoleEnv:
+        return CartPoleEnv(**arguments)
+
+    made: dict[str, Any] = {
+        "Alias-v0": "gymnasium.envs.classic_control:CartPoleEnv",
+        "Alias-v1": "gymnasium.envs.classic_control.cartpole:CartPoleEnv",
+        "Alias-v2": CartPoleEnv,
+        "Alias-v3": Child,
+        "Alias-v4": make,
+    }
+    try:
+        for name, entry in made.items():
+            gym.register(name, entry_point=entry, max_episode_steps=15)
+        assert [kernels.covers(distes.Task(name)) for name in made] == [*[True] * 3, *[False] * 2]
+        assert kernels.covers(distes.Task(CartPoleEnv))
+        table = Table(np.random.default_rng(0).standard_normal((20, 10)))
+        lengths = []
+        for engine, name in (("compiled", "Alias-v0"), ("loop", "Alias-v1")):
+            task = distes.Task(name)
+            policy = task.build_policy(LINEAR)
+            chunk = rollouts.make(engine, task, policy).run(
+                Population(table, 20), RunKey(3, 0), 0, 20
+            )
+            lengths.append(chunk.rows["episode_length"].tolist())
+        assert lengths[0] == lengths[1]
+        assert 15 in lengths[0]
+    finally:
+        for name in made:
+            gym.registry.pop(name, None)
+
+
+@pytest.mark.parametrize("width", [4, 11])
+def test_parameters_of_another_size_are_refused(width: int) -> None:
+    """If wrong: machine code reads what lies behind them."""
+    task = distes.Task("CartPole-v1")
+    engine = rollouts.make("compiled", task, task.build_policy(LINEAR))
+    population = Population(Table(np.zeros((3, width))), 3)
+    with pytest.raises(UsageError, match=rf"shape \({width},\), the policy has 10"):
+        engine.run(population, RunKey(0, 0), 0, 3)
+
+
 def test_a_kernel_in_a_script_runs_uncached(tmp_path: Path) -> None:
     """If wrong: scripts fail, or leave machine code that another script would load."""
     script = tmp_path / "script.py"

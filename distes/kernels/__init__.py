@@ -21,6 +21,9 @@ from distes.task import Task, environment_spec
 
 INSTALL = "pip install 'distes[compiled]'"
 
+OURS = ("gymnasium.envs.classic_control.", "distes.envs.")
+"""Modules whose environments have kernels in `environments/`."""
+
 
 def installed() -> bool:
     """Whether numba is there, and loads beside this numpy."""
@@ -34,8 +37,7 @@ def registered() -> list[str]:
     found = []
     for name, spec in gym.registry.items():
         place = spec.entry_point
-        ours = isinstance(place, str) and place.startswith(("gymnasium.envs.cl", "distes.envs."))
-        if ours and covers(Task(name)):
+        if isinstance(place, str) and place.startswith(OURS) and covers(Task(name)):
             found.append(name)
     return found
 
@@ -139,19 +141,21 @@ def actor_of(policy: Policy) -> Any:
 
 def _kernel_place(task: Task) -> tuple[str, str] | type | None:
     """Module and entry point of a kernel of ours, or a user's class."""
-    if not isinstance(task.env, str):
-        return _own(task.env)
-    spec = environment_spec(task.env)
-    entry: Any = spec.entry_point
-    if spec.additional_wrappers or entry is None:
-        return None
+    entry: Any = task.env
     if isinstance(entry, str):
-        module = entry.partition(":")[0]
-        name = f"{__name__}.environments.{module.rpartition('.')[2]}"
-        if module.startswith(("gymnasium.envs.classic_control.", "distes.envs.")):
-            return (name, entry) if _exists(name) else None
-        entry = load_env_creator(entry)
-    return _own(entry)
+        spec = environment_spec(entry)
+        entry = None if spec.additional_wrappers else spec.entry_point
+        if isinstance(entry, str) and not entry.startswith(OURS):
+            entry = load_env_creator(entry)
+    own = _own(entry)
+    if own is not None:
+        return own
+    if isinstance(entry, type):  # whatever name it was reached by
+        entry = f"{entry.__module__}:{entry.__qualname__}"
+    if not isinstance(entry, str) or not entry.startswith(OURS):
+        return None
+    name = f"{__name__}.environments.{entry.partition(':')[0].rpartition('.')[2]}"
+    return (name, entry) if _exists(name) else None
 
 
 def _own(environment: Any) -> type | None:

@@ -14,6 +14,7 @@ import pickle
 import platform
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -84,6 +85,8 @@ def _program(
         return _uncached(kernel, choosing, decode, sizes, samples)
     source = folder / "rollout.py"
     try:
+        if not os.access(folder, os.W_OK):
+            return _borrowed(folder)
         with FileLock(folder / "lock"):
             if not source.exists() or source.read_bytes() != text.encode():
                 partial = folder / f"{os.getpid()}.partial"
@@ -141,6 +144,13 @@ def _uncached(
     return _warm(module)
 
 
+def _borrowed(folder: Path) -> Program:
+    """Load what may only be read, from a copy: numba looks where it could write."""
+    with tempfile.TemporaryDirectory(prefix="distes-") as scratch:
+        copy = shutil.copytree(folder, Path(scratch) / folder.name)
+        return _kept(copy / "rollout.py", copy)
+
+
 def _kept(source: Path, folder: Path) -> Program:
     """Load what the cache has, or compile it; anew, if what it has is damaged."""
     try:
@@ -192,17 +202,18 @@ def _folder(
         folder = base / "distes" / "kernels" / digest.hexdigest()[:16]
         for each in (folder.parent.parent, folder.parent, folder):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not _own(each):
+            if not _safe(each):
                 return None
+        usable = os.access(folder, os.W_OK) or (folder / _mark()).exists()
     except (OSError, RuntimeError):  # nowhere to write, or nobody's home
         return None
-    return folder if os.access(folder, os.W_OK) else None
+    return folder if usable else None
 
 
-def _own(folder: Path) -> bool:
-    """Whether nobody else can write a folder: what lies in it is run."""
+def _safe(folder: Path) -> bool:
+    """Whether nobody else, but root, can write a folder: what lies in it is run."""
     status = folder.stat()
-    return status.st_uid == os.getuid() and not status.st_mode & 0o022
+    return status.st_uid in (os.getuid(), 0) and not status.st_mode & 0o022
 
 
 def _reached(parts: list[Any]) -> tuple[set[str], set[str]]:

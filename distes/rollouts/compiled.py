@@ -119,6 +119,11 @@ class CompiledEngine:
         if len(chosen) < len(begun):
             resets = resets.only(settled)
         parameters, rows = answer.drawn(chosen)
+        if parameters.shape[1] != self._policy.num_parameters:  # machine code reads on regardless
+            raise UsageError(
+                f"parameters have shape ({parameters.shape[1]},), "
+                f"the policy has {self._policy.num_parameters}"
+            )
         asked = (resets, answer.seeds[chosen], parameters, rows, conditions)
         outcomes = batches.run(*asked)
         if answer.records:

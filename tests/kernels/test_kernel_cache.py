@@ -199,6 +199,25 @@ def test_a_cache_without_permission(tmp_path: Path) -> None:
         tmp_path.chmod(0o700)
 
 
+READ_ONLY = """
+import os
+asked = os.access
+os.access = lambda path, mode: not mode & os.W_OK and asked(path, mode)
+"""
+
+
+@needs_numba
+def test_a_cache_that_can_only_be_read(tmp_path: Path) -> None:
+    """What it has is used, as an image's is by who did not build it; nothing is added to it."""
+    said(python(RUN, "CartPole-v1", "", cache=tmp_path))
+    before = stamps(tmp_path)
+    there = said(python(READ_ONLY + RUN, "CartPole-v1", "", cache=tmp_path))
+    assert there[:3] == ["True", "2", "0"]
+    missing = said(python(READ_ONLY + RUN, "CartPole-v1", "3", cache=tmp_path))
+    assert missing[:2] == ["False", "0"]
+    assert stamps(tmp_path) == before
+
+
 @needs_numba
 def test_a_cache_whose_files_are_damaged(tmp_path: Path) -> None:
     """It is compiled again, as a machine that lost its power has to."""
@@ -352,6 +371,14 @@ def test_a_folder_that_others_may_write_is_not_used(tmp_path: Path, monkeypatch:
     assert folder.is_relative_to(tmp_path)
     folder.chmod(0o777)
     assert build._folder("text", kernel, actor.choosing(actor.sizes), actor.decode) is None
+    folder.chmod(0o755)
+    assert build._folder("text", kernel, actor.choosing(actor.sizes), actor.decode) == folder
+    # To anybody else it is another's, who is trusted if that is root.
+    owner = folder.stat().st_uid
+    monkeypatch.setattr(os, "getuid", lambda: owner + 1)
+    found = build._folder("text", kernel, actor.choosing(actor.sizes), actor.decode)
+    assert (found is not None) == (owner == 0)
+    monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     other = build._folder("text", kernel, actor.choosing(actor.sizes), actor.decode)
