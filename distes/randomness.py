@@ -163,12 +163,31 @@ def noise(key: NoiseKey, rows: IntArray, size: int) -> FloatArray:
     """
     per_block = max(1, BLOCK_NORMALS // max(size, 1))
     out = np.empty((len(rows), size))
+    if len(rows) and (np.diff(rows) == 1).all():
+        _fill(key, int(rows[0]), per_block, out)
+        return out
     blocks = rows // per_block
-    philox_key = np.array(key, dtype=np.uint64)
     for block in np.unique(blocks):
-        generator = Generator(Philox(key=philox_key, counter=[0, 0, 0, int(block)]))
         chosen = blocks == block
         inside = rows[chosen] - block * per_block
         # Later rows of a block are not needed: normals are generated in row order.
-        out[chosen] = generator.standard_normal((int(inside.max()) + 1, size))[inside]
+        found = _of_block(key, int(block)).standard_normal((int(inside.max()) + 1, size))
+        out[chosen] = found[inside]
     return out
+
+
+def _fill(key: NoiseKey, first: int, per_block: int, out: FloatArray) -> None:
+    """Draw successive rows, of which whole blocks are generated in place."""
+    stop = first + len(out)
+    for block in range(first // per_block, (stop - 1) // per_block + 1):
+        generator = _of_block(key, block)
+        start, end = block * per_block, min((block + 1) * per_block, stop)
+        if start >= first:
+            generator.standard_normal(out=out[start - first : end - first])
+        else:
+            found = generator.standard_normal((end - start, out.shape[1]))
+            out[: end - first] = found[first - start :]
+
+
+def _of_block(key: NoiseKey, block: int) -> Generator:
+    return Generator(Philox(key=np.array(key, dtype=np.uint64), counter=[0, 0, 0, block]))

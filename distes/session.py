@@ -12,7 +12,7 @@ import math
 import platform
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +34,8 @@ from distes.types import FloatArray
 
 if TYPE_CHECKING:
     from distes.search import Search
+
+Answer = Callable[[], Episodes]
 
 _ENDS = {
     Status.CRASHED: "killed its worker, again and again",
@@ -283,15 +285,22 @@ class Session:
         key = RunKey(self._problem.seed, generation)
         solution = snapshot.confirmed or snapshot.solution
         solution = replace(solution, episodes=1, purpose=Purpose.SEARCH)
+        last = snapshot.last
+        # All at once, as far as none depends on another: workers need not wait in between.
+        heldout = trials = None
         if snapshot.confirmed is None:
-            self._evaluate(key, self._heldout_population(solution))
+            heldout = self._begin(key, self._heldout_population(solution))
+        if last is not None and len(last.returns):
+            trials = self._begin_trials(key, solution, last)
+        if heldout is not None:
+            heldout()
         reevaluation = None
-        if snapshot.last is not None and len(snapshot.last.returns):
-            reevaluation, better = self._reevaluate(key, solution, snapshot.last)
+        if last is not None and trials is not None:
+            reevaluation, better = self._reevaluated(last, *(self._values(get()) for get in trials))
             if better is not None and snapshot.confirmed is None:
                 solution = better
         test = replace(solution, episodes=search.final_episodes, purpose=Purpose.TEST)
-        final = score(self._evaluate(key, test).episode_return)
+        final = score(self._begin(key, test)().episode_return)
         self._log.event(
             "finished",
             reason=snapshot.stopped,
@@ -310,9 +319,9 @@ class Session:
             reevaluation=reevaluation,
         )
 
-    def _reevaluate(
+    def _begin_trials(
         self, key: RunKey, solution: Population, last: Selected
-    ) -> tuple[Reevaluation, Population | None]:
+    ) -> tuple[Answer, Answer]:
         """Try top candidates and the solution on the same fresh seeds."""
         count = len(last.returns)
         table = Population(
@@ -326,8 +335,14 @@ class Session:
         own = replace(
             solution, episodes=self._search.heldout_episodes, purpose=Purpose.REEVALUATION
         )
-        fresh = self._values(self._evaluate(key, table)).reshape(count, -1)
-        best = clearly_better(fresh, self._values(self._evaluate(key, own, logged_call=1)))
+        return self._begin(key, table), self._begin(key, own, logged_call=1)
+
+    def _reevaluated(
+        self, last: Selected, fresh: FloatArray, own: FloatArray
+    ) -> tuple[Reevaluation, Population | None]:
+        """Judge top candidates by their values, those of all and those of the solution."""
+        fresh = fresh.reshape(len(last.returns), -1)
+        best = clearly_better(fresh, own)
         valid = fresh[~np.isnan(fresh).any(axis=1)]
         reevaluation = Reevaluation(
             float(last.returns.mean()), float(valid.mean()) if len(valid) else math.nan
@@ -342,14 +357,21 @@ class Session:
         shift = self._search._task.reward_shift
         return episodes.episode_return - shift * episodes.episode_length
 
-    def _evaluate(
-        self, key: RunKey, population: Population, logged_call: int | None = None
-    ) -> Episodes:
-        """Evaluate and log; ``logged_call`` tells apart two evaluations on the same seeds."""
-        answer = self._evaluator.submit(population, key).result()
+    def _begin(self, key: RunKey, population: Population, logged_call: int | None = None) -> Answer:
+        """Begin an evaluation; ``logged_call`` tells apart two evaluations on the same seeds.
+
+        Returns:
+            What waits for the episodes, and logs them.
+        """
+        pending = self._evaluator.submit(population, key)
         logged = key if logged_call is None else key._replace(call=logged_call)
-        self._log.evaluation(logged, population, answer)
-        return answer.episodes
+
+        def finish() -> Episodes:
+            answer = pending.result()
+            self._log.evaluation(logged, population, answer)
+            return answer.episodes
+
+        return finish
 
 
 def _metrics(search: Search) -> Sequence[Observer]:

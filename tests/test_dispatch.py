@@ -419,9 +419,12 @@ def test_a_chunk_behind_a_long_one_moves():
     assert len(dispatcher._workers[0].held) == 1  # and it gets no other until it answers
 
 
-@pytest.mark.parametrize(("first", "expected"), [(1, [1, 1]), (100, [64, 64]), (10**6, [256, 128])])
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [(1, [1, 1]), (100, [64, 64]), (1000, [256, 128]), (5000, [512, 488]), (10**6, [1000])],
+)
 def test_fast_engines_begin_with_more_than_one_episode(first, expected):
-    """Ten round trips to learn what is known beforehand; a share for each, however fast."""
+    """Ten round trips to learn what is known beforehand; a share for each, if that takes longer."""
     dispatcher = Dispatcher()
     dispatcher.join(0)
     dispatcher.join(1)

@@ -85,7 +85,7 @@ def test_equal_at_any_number_of_workers_and_size_of_chunks(on_ray, workers, chun
     assert_equal(answer.episodes, expected.episodes)
     assert answer.episodes.sums["observation_count"][0] == answer.episodes.episode_length.sum()
     telemetry = answer.telemetry
-    assert telemetry.summary["chunks"] > 2
+    assert telemetry.summary["chunks"] > 1
     assert 0 < telemetry.summary["utilisation"] <= 1
     assert set(telemetry.worker) <= set(range(workers))
     assert telemetry.nodes[telemetry.node[0]]

@@ -131,6 +131,17 @@ def test_noise_rows_do_not_depend_on_the_request(size, rows):
         assert np.array_equal(noise(key, np.array([row]), size)[0], values)
 
 
+@pytest.mark.parametrize("size", [0, 1, 3, 100, BLOCK_NORMALS - 1, BLOCK_NORMALS + 1])
+@settings(max_examples=40, deadline=None)
+@given(first=st.integers(0, 9000), count=st.integers(0, 100))
+def test_successive_rows_are_those_of_any_other_request(size, first, count):
+    """They are generated in place: blocks may begin and end anywhere among them."""
+    key, rows = noise_key(3, 1), np.arange(first, first + count)
+    backwards = noise(key, rows[::-1], size)[::-1]
+    assert np.array_equal(noise(key, rows, size), backwards)
+    assert backwards.shape == (count, size)
+
+
 def test_noise_rows_differ():
     """Otherwise blocks, or rows within a block, repeat."""
     table = noise(noise_key(3, 1), np.arange(5000), 3)

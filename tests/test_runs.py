@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from distes.distributions import Gaussian, Point, Table
@@ -219,6 +220,32 @@ def test_commit_points_are_grouped(tmp_path):
     assert_whole(path, 30)
 
 
+def test_parquet_is_made_before_its_commit_is_due(tmp_path, monkeypatch):
+    """Otherwise who waits for a commit waits for all of that, too; the order must stay."""
+    monkeypatch.setattr(writer, "ROW_GROUP", 10)
+    path = tmp_path / "x"
+    log = RunLog.create(path, {}, interval_s=NEVER)
+    deadline = time.monotonic() + 60
+    for generation in range(0, 9, 3):
+        run_to(log, generation, generation + 3, now=False)
+        record(log, generation + 3)  # beyond the commit point
+        log._queued = writer._Batch()
+        while log._ready.num_episodes >= 10:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert load(path).snapshot() is None
+    assert not (path / "episodes").exists() or not list((path / "episodes").iterdir())
+    log.close()
+    assert_whole(path, 9)
+    assert pq.ParquetFile(path / "episodes" / "part-000000.parquet").num_row_groups >= 3
+    assert len(list((path / "episodes").iterdir())) == 1
+    log, found = RunLog.resume(path, interval_s=NEVER)
+    assert found.generation == 9
+    run_to(log, 9, 14, now=False)
+    log.close()
+    assert_whole(path, 14)
+
+
 def test_a_due_commit_needs_no_further_call(tmp_path):
     """Otherwise a long generation would leave the one before it unwritten."""
     path = tmp_path / "x"
@@ -246,9 +273,11 @@ def test_waiting_for_a_commit_means_it_is_there(tmp_path):
     log.close()
 
 
-def test_many_queued_episodes_are_written_without_waiting(tmp_path, monkeypatch):
+@pytest.mark.parametrize("row_group", [1, 8192])
+def test_many_queued_episodes_are_written_without_waiting(tmp_path, monkeypatch, row_group):
     """Memory would grow without bound where episodes come faster than commits."""
     monkeypatch.setattr(writer, "MAX_QUEUED_EPISODES", 15)
+    monkeypatch.setattr(writer, "ROW_GROUP", row_group)
     path = tmp_path / "x"
     log = RunLog.create(path, {}, interval_s=NEVER)
     run_to(log, 0, 2, now=False)

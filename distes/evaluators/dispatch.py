@@ -406,7 +406,10 @@ class Dispatcher:
         workers = len(self._workers)
         if not work.pace.answers:
             share = work.remaining / (SHRINK * workers)
-            return self._aligned(work, min(_power_of_two(min(share, work.first)), work.cap))
+            # What surely takes less than the shortest chunk is not cut.
+            floor = work.first * min(FLOOR_S, self._chunk_s) / CHUNK_S
+            wanted = min(max(share, floor), work.first)
+            return self._aligned(work, min(_power_of_two(wanted), work.cap))
         spent = under_way[1] if self._works.get(under_way[0]) is work else 0.0
         seconds = work.pace.per_episode(spent)
         share = work.remaining / (SHRINK * workers)

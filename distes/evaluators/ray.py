@@ -28,7 +28,7 @@ from distes.evaluators.base import Event, PlacedChunk, evaluated, event
 from distes.evaluators.connection import Connection, connect, disconnect
 from distes.evaluators.dispatch import CHUNK_S, Assignment, Dispatcher, Piece
 from distes.evaluators.pool import Hand, Loss, Pool, lost_error
-from distes.evaluators.worker import Answer, Ready, Setup
+from distes.evaluators.worker import Answer, Parcel, Ready, Setup
 from distes.policies.base import Policy
 from distes.population import Evaluated, Population, RunKey, Status
 from distes.probes import report
@@ -65,7 +65,7 @@ class _Evaluation:
     number: int
     population: Population
     key: RunKey
-    reference: Any
+    parcel: Parcel | None
     began: float
     worker_s: float
     missing: int
@@ -176,7 +176,7 @@ class RayEvaluator:
             self._submitted,
             population,
             key,
-            ray.put((population, key)),
+            Parcel.of(population, key),
             now,
             self._workers.worker_seconds(),
             population.num_episodes,
@@ -326,7 +326,7 @@ class RayEvaluator:
     def _drop(self, evaluation: _Evaluation) -> None:
         self._dispatcher.forget(evaluation.number)
         del self._evaluations[evaluation.number]
-        evaluation.reference = None
+        evaluation.parcel = None
 
     def _failed(self, reference: Any, raised: RayError) -> None:
         """Deal with an error that came in place of an answer."""
@@ -453,7 +453,7 @@ class RayEvaluator:
                 evaluation.handed_out_at = now
             sent = None
             if piece.work not in hand.knows:
-                sent = [evaluation.reference]
+                sent = evaluation.parcel
                 hand.knows = {number for number in hand.knows if number >= oldest} | {piece.work}
             reference = hand.actor.run.remote(piece.work, piece.start, piece.stop, oldest, sent)
             self._running[reference] = hand, piece

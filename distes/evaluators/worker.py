@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import pickle
 import platform
 import sys
 import time
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import ray
+from ray import cloudpickle
 from threadpoolctl import threadpool_limits
 
 from distes.evaluators.fingerprint import fingerprint
@@ -21,6 +23,9 @@ from distes.population import Population, RunKey
 from distes.rollouts import Chunk, Engines
 from distes.rollouts.base import Bare, joined
 from distes.task import AnyTask
+
+SMALL_BYTES = 16_000
+"""A population up to this size is sent to each worker, a larger one shared."""
 
 
 class Setup(NamedTuple):
@@ -74,6 +79,39 @@ class Answer(NamedTuple):
         return cls(Chunk.of_bare(bare[1:]), bare[0])
 
 
+class Parcel(NamedTuple):
+    """A population and its key on their way to workers.
+
+    Attributes:
+        data: pickled, arrays apart; empty for large ones.
+        arrays: bytes of the arrays, which arrive read-only.
+        shared: one reference to large ones, of which each machine keeps one copy.
+    """
+
+    data: bytes
+    arrays: tuple[bytes, ...] = ()
+    shared: tuple[Any, ...] = ()
+
+    @classmethod
+    def of(cls, population: Population, key: RunKey) -> Parcel:
+        """Pack what goes to every worker; small ones go with the call, in half the time."""
+        found: list[pickle.PickleBuffer] = []
+        data = cloudpickle.dumps((population, key), protocol=5, buffer_callback=found.append)
+        arrays = [each.raw() for each in found]
+        if len(data) + sum(each.nbytes for each in arrays) > SMALL_BYTES:
+            return cls(b"", shared=(ray.put((population, key)),))
+        return cls(data, tuple(bytes(each) for each in arrays))
+
+    def opened(self) -> tuple[Population, RunKey]:
+        """Take it out again."""
+        content: tuple[Population, RunKey]
+        if self.shared:
+            content = ray.get(self.shared[0])
+        else:
+            content = pickle.loads(self.data, buffers=self.arrays)  # noqa: S301 - the driver's own
+        return content
+
+
 class DistesWorker:
     """Runs chunks of episodes, one at a time; named so on Ray's dashboard.
 
@@ -113,9 +151,7 @@ class DistesWorker:
         node_id = ray.get_runtime_context().get_node_id()
         return Ready(platform.node(), node_id, os.getpid(), fingerprint())
 
-    def run(
-        self, evaluation: int, start: int, stop: int, oldest: int, sent: Sequence[Any] | None
-    ) -> Bare:
+    def run(self, evaluation: int, start: int, stop: int, oldest: int, sent: Parcel | None) -> Bare:
         """Run the flat episodes ``start .. stop``; the answer is that of `Answer.bare`.
 
         Args:
@@ -123,13 +159,13 @@ class DistesWorker:
             start: first flat episode number.
             stop: one past the last.
             oldest: evaluations with lower numbers are over.
-            sent: one reference to the population and its key, the first time only: a
-                reference with every call would double what a call costs.
+            sent: the population and its key, the first time only: a reference with every
+                call would double what a call costs.
         """
         if self._engines is None:
             raise RuntimeError(f"{self!r} was not started")
         if sent is not None:
-            self._populations[evaluation] = ray.get(sent[0])
+            self._populations[evaluation] = sent.opened()
             for over in [number for number in self._populations if number < oldest]:
                 del self._populations[over]
         population, key = self._populations[evaluation]

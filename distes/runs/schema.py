@@ -147,28 +147,50 @@ def episodes_table(records: Sequence[Record], *, evaluations: bool = False) -> p
     )
 
 
-def parquet(table: pa.Table) -> memoryview:
-    """Write a table as the bytes of one Parquet file.
+class ParquetFile:
+    """A Parquet file in memory; each table that is added is a row group.
 
     Text has dictionaries; whole numbers are stored as differences, and the bytes of
     floats side by side: then LZ4 makes smaller files than Zstandard does without, in
     less time.
+
+    Args:
+        schema: of all tables.
     """
-    text = []
-    encodings = {}
-    for each in table.schema:
-        if pa.types.is_string(each.type):
-            text.append(each.name)
-        elif pa.types.is_integer(each.type) or pa.types.is_timestamp(each.type):
-            if each.name != "seed":  # a hash: its differences are as long as itself
-                encodings[each.name] = "DELTA_BINARY_PACKED"
-        elif pa.types.is_floating(each.type):
-            encodings[each.name] = "BYTE_STREAM_SPLIT"
-        elif pa.types.is_list(each.type):
-            encodings[f"{each.name}.list.element"] = "BYTE_STREAM_SPLIT"
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="lz4", use_dictionary=text, column_encoding=encodings)
-    return memoryview(sink.getvalue())
+
+    def __init__(self, schema: pa.Schema) -> None:
+        text = []
+        encodings = {}
+        for each in schema:
+            if pa.types.is_string(each.type):
+                text.append(each.name)
+            elif pa.types.is_integer(each.type) or pa.types.is_timestamp(each.type):
+                if each.name != "seed":  # a hash: its differences are as long as itself
+                    encodings[each.name] = "DELTA_BINARY_PACKED"
+            elif pa.types.is_floating(each.type):
+                encodings[each.name] = "BYTE_STREAM_SPLIT"
+            elif pa.types.is_list(each.type):
+                encodings[f"{each.name}.list.element"] = "BYTE_STREAM_SPLIT"
+        self._sink = pa.BufferOutputStream()
+        self._writer = pq.ParquetWriter(
+            self._sink, schema, compression="lz4", use_dictionary=text, column_encoding=encodings
+        )
+
+    def add(self, table: pa.Table) -> None:
+        """Add rows."""
+        self._writer.write_table(table)
+
+    def data(self) -> memoryview:
+        """End the file; nothing can be added any more."""
+        self._writer.close()
+        return memoryview(self._sink.getvalue())
+
+
+def parquet(table: pa.Table) -> memoryview:
+    """Write a table as the bytes of one Parquet file."""
+    file = ParquetFile(table.schema)
+    file.add(table)
+    return file.data()
 
 
 class GenerationRows:

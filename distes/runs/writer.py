@@ -20,20 +20,17 @@ from distes.errors import StorageError, UsageError
 from distes.population import Evaluated, Population, RunKey
 from distes.runs import checkpoint, codec
 from distes.runs.locks import Lock
+from distes.runs.part import Part
 from distes.runs.reader import generations_schema, read_config
 from distes.runs.schema import (
     CONFIG,
     EPISODES,
-    EVALUATIONS,
     EVENTS,
-    GENERATIONS,
     PARTS,
-    POPULATIONS,
     SCHEMA_VERSION,
     GenerationRows,
     Record,
     empty_table,
-    episodes_table,
     parquet,
     part_name,
 )
@@ -46,10 +43,8 @@ MAX_QUEUED_EPISODES = 1_000_000
 """More than this is written without waiting, and the caller waits for it: memory stays
 bounded where episodes come faster than the disk takes them."""
 
-LARGE_POPULATION = 1_000_000
-"""Bytes from which only every `LARGE_POPULATION_EVERY`-th generation's population is kept."""
-
-LARGE_POPULATION_EVERY = 10
+ROW_GROUP = 8192
+"""Episodes that are made Parquet of at once, before their commit is due."""
 
 
 @dataclass
@@ -90,6 +85,8 @@ class RunLog:
         self._changed = threading.Condition()
         self._queued = _Batch()  # not yet covered by a commit point
         self._ready = _Batch()  # covered by the newest commit point
+        self._part = Part()  # likewise, as files: the thread's own
+        self._waiting = 0  # episodes in both
         self._events: list[str] = []
         self._snapshot: Any = None
         self._points = 0  # commit points so far
@@ -217,15 +214,16 @@ class RunLog:
         """
         self._check()
         with self._changed:
+            self._waiting += self._queued.num_episodes
             self._ready.extend(self._queued)
             self._queued = _Batch()
             self._snapshot = snapshot
             self._points += 1
             point = self._points
-            now = now or self._ready.num_episodes >= MAX_QUEUED_EPISODES
+            now = now or self._waiting >= MAX_QUEUED_EPISODES
             self._urgent = self._urgent or now
             # A waiting thread knows when the interval ends; it is woken for more only.
-            if now or point == self._durable + 1:
+            if now or point == self._durable + 1 or self._ready.num_episodes >= ROW_GROUP:
                 self._changed.notify_all()
             if now:
                 self._changed.wait_for(lambda: self._durable >= point or self._fault is not None)
@@ -276,21 +274,26 @@ class RunLog:
     def _step(self) -> bool:
         """Wait for something to write, and write it; False when all is done."""
         with self._changed:
-            while not (self._closing or (due_s := min(self._due_s(), self._events_due_s())) <= 0):
+            while not (self._closing or (due_s := self._due_s()) <= 0):
                 self._changed.wait(None if due_s == math.inf else due_s)
-            events, self._events = self._events, []
             closing, point, batch = self._closing, None, _Batch()
-            if self._due_s() <= 0 or (closing and self._points > self._durable):
+            if self._commit_due_s() <= 0 or (closing and self._points > self._durable):
                 point, snapshot = self._points, self._snapshot
-                batch, self._ready = self._ready, batch
                 self._urgent = False
+                self._waiting = 0
+            if point is not None or self._ready.num_episodes >= ROW_GROUP:
+                batch, self._ready = self._ready, batch
+            events: list[str] = []
+            if closing or point is not None or self._events_due_s() <= 0:
+                events, self._events = self._events, events
         if events or point is not None:
             self._lock.check()
         if events:
             self._folder.append(EVENTS, "".join(events).encode())
             self._last_events = time.monotonic()
+        self._part.add(batch.rows, batch.generations, batch.evaluations)
         if point is not None:
-            self._write(batch, snapshot)
+            self._write(snapshot)
             with self._changed:
                 self._last_commit = time.monotonic()
                 self._durable = point
@@ -301,6 +304,12 @@ class RunLog:
         return not closing
 
     def _due_s(self) -> float:
+        """Seconds until there is something to do."""
+        if self._ready.num_episodes >= ROW_GROUP:
+            return 0.0
+        return min(self._commit_due_s(), self._events_due_s())
+
+    def _commit_due_s(self) -> float:
         """Seconds until the newest commit point is to be written."""
         if self._points == self._durable:
             return math.inf
@@ -312,21 +321,12 @@ class RunLog:
             return math.inf
         return self._last_events + self._folder.append_s - time.monotonic()
 
-    def _write(self, batch: _Batch, snapshot: Any) -> None:
+    def _write(self, snapshot: Any) -> None:
         number = self._number
         state = codec.dumps(snapshot)
-        if batch.rows:
-            self._folder.write(
-                part_name(GENERATIONS, number), parquet(self._rows.table(batch.rows))
-            )
-        for name, records in ((EPISODES, batch.generations), (EVALUATIONS, batch.evaluations)):
-            filled = [r for r in records if len(r.evaluated.episodes.candidate)]
-            if filled:
-                table = episodes_table(filled, evaluations=name == EVALUATIONS)
-                self._folder.write(part_name(name, number), parquet(table))
-        populations = _populations(batch.generations)
-        if populations is not None:
-            self._folder.write(part_name(POPULATIONS, number), populations)
+        part, self._part = self._part, Part()
+        for name, data in part.files(self._rows):
+            self._folder.write(part_name(name, number), data)
         checkpoint.write(self._folder, number, state)
         self._number += 1
 
@@ -343,21 +343,6 @@ def refuse_taken(path: str | Path) -> None:
             f"'{path}' exists and is not empty: name a new directory, or go on with the run "
             "that is there (distes resume, --resume-if-exists)"
         )
-
-
-def _populations(records: list[Record]) -> bytes | None:
-    """Bundle populations by generation, large ones now and then; None if there are none."""
-    arrays: dict[str, Any] = {}
-    trees = {}
-    for record in records:
-        encoder = codec.Encoder()
-        name = f"{record.key.generation:06d}"
-        tree = encoder.encode(record.population, name)
-        size = sum(array.nbytes for array in encoder.arrays.values())
-        if size <= LARGE_POPULATION or record.key.generation % LARGE_POPULATION_EVERY == 0:
-            trees[name] = tree
-            arrays.update(encoder.arrays)
-    return codec.pack({"dict": trees}, arrays) if trees else None
 
 
 def _line(event: Mapping[str, object]) -> str:
