@@ -19,6 +19,7 @@ from distes import kernels, policies, rollouts
 from distes.distributions import Table
 from distes.errors import Notice, UsageError
 from distes.population import Population, RunKey, Status
+from distes.probes import ObservationMoments
 
 pytest.importorskip("numba")
 
@@ -29,6 +30,7 @@ from distes.testing import assert_kernel_matches
 EXAMPLES = Path(__file__).parents[1] / "examples"
 LINEAR = policies.Linear()
 EDGE = 2.0
+MOMENTS = (ObservationMoments(np.zeros(2)),)
 
 
 class Slide(Kernel):
@@ -430,15 +432,38 @@ class Glass(Sledge):
         return self.seen(), -abs(self.place), abs(self.place) > EDGE, False, {}
 
 
-@pytest.mark.parametrize("records", [(), ("actions", "rewards")], ids=["plain", "recorded"])
-def test_an_episode_whose_kernel_raises_is_lost_alone(records: tuple[str, ...]) -> None:
+class Frail(Brittle):
+    """Breaks where it begins, too."""
+
+    @staticmethod
+    def reset(state: Array, generator: Array, context: Array, constants: Array) -> None:
+        state[0] = uniform(generator, -1.0, 1.0)
+        if state[0] > 0.6:
+            raise ValueError("the runner broke")
+
+
+class Thin(Glass):
+    """The same for Gymnasium."""
+
+    kernel = Frail
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        shown = super().reset(seed=seed)
+        if self.place > 0.6:
+            raise ValueError("the runner broke")
+        return shown
+
+
+@pytest.mark.parametrize("asked", [{}, {"records": ("actions", "rewards")}, {"probes": MOMENTS}])
+@pytest.mark.parametrize("env", [Glass, Thin])
+def test_an_episode_whose_kernel_raises_is_lost_alone(env: Any, asked: dict[str, Any]) -> None:
     """If wrong: one bad episode ends the run, or takes its neighbours along."""
-    task = distes.Task(Glass, max_episode_steps=25)
+    task = distes.Task(env, max_episode_steps=25)
     policy = task.build_policy(LINEAR)
     table = np.random.default_rng(0).normal(size=(60, policy.num_parameters))
     chunks = {}
     for engine in ("loop", "compiled"):
-        population = Population(Table(table), 60, records=records)
+        population = Population(Table(table), 60, **asked)
         chunks[engine] = rollouts.make(engine, task, policy).run(population, RunKey(3, 1), 0, 60)
     there, here = chunks["loop"], chunks["compiled"]
     lost = here.rows["status"] == Status.ERROR
@@ -449,6 +474,11 @@ def test_an_episode_whose_kernel_raises_is_lost_alone(records: tuple[str, ...]) 
     np.testing.assert_array_equal(
         here.rows["episode_length"][sound], there.rows["episode_length"][sound]
     )
+    for mine, theirs in zip(here.nodes, there.nodes, strict=True):
+        assert mine[:2] == theirs[:2]
+        for name, sums in theirs[2].items():
+            np.testing.assert_allclose(mine[2][name], sums, rtol=1e-12)
+    assert len(here.nodes) == len(there.nodes) == (4 if "probes" in asked else 0)
     assert [number for number, _ in here.faults] == [number for number, _ in there.faults]
     assert all("ValueError: the runner broke" in said for _, said in here.faults)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,7 @@ class Outcomes:
         terminated: (m,) bool.
         info: (m, i) in the order of the kernel's names.
         moments: (m, 2k) sums and sums of squares about a centre, or (m, 0).
+        raised: what the kernel raised, by the number of the episode; it has no results.
     """
 
     returns: FloatArray
@@ -66,6 +67,17 @@ class Outcomes:
     terminated: Array
     info: FloatArray
     moments: FloatArray
+    raised: dict[int, Exception] = field(default_factory=dict)
+
+    def only(self, chosen: Array) -> Outcomes:
+        """Those of some episodes that did not raise, by a mask (m,)."""
+        return Outcomes(
+            self.returns[chosen],
+            self.lengths[chosen],
+            self.terminated[chosen],
+            self.info[chosen],
+            self.moments[chosen],
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,12 +202,26 @@ class Batches:
             moments=moments,
         )
         seen = records.last_observations if recording else resets.observations.copy()
-        self._program.run(
-            *(resets.states.copy(), resets.generators.copy(), seen, seeds),
-            *(np.require(parameters, requirements=["C", "W"]), rows),
-            *(self._kernel.constants, self._actor.settings, self._scaling),
-            *(conditions.normal, conditions.about, conditions.limit, self._shape),
-            *(out.returns, out.lengths, out.terminated, out.info, out.moments),
-            *(records.ends, records.observations, records.choices, records.rewards),
-        )
+        states, generators = resets.states.copy(), resets.generators.copy()
+        table = np.require(parameters, requirements=["C", "W"])
+        at = 0
+        while at < count:
+            try:
+                self._program.run(
+                    *(states[at:], generators[at:], seen[at:], seeds[at:]),
+                    *(table, rows[at:]),
+                    *(self._kernel.constants, self._actor.settings, self._scaling),
+                    *(conditions.normal, conditions.about, conditions.limit, self._shape),
+                    *(out.returns[at:], out.lengths[at:], out.terminated[at:]),
+                    *(out.info[at:], out.moments[at:]),
+                    *(records.ends, records.observations, records.choices, records.rewards),
+                )
+                break
+            except Exception as error:
+                if recording:  # what went well the first time
+                    raise
+                # A length is written when its episode ends, and none is 0.
+                at += int(np.argmin(out.lengths[at:]))
+                out.raised[at] = error
+                at += 1
         return out

@@ -91,7 +91,7 @@ class CompiledEngine:
         return answer.chunk()
 
     def _together(self, answer: _Answer, begun: IntArray, conditions: Conditions) -> None:
-        """Run episodes in one call; where a kernel raises, by halves, so that one alone is lost."""
+        """Run episodes in one call; where a reset raises, by halves: one alone is lost."""
         todo = [begun]
         while todo:
             part = todo.pop()
@@ -126,6 +126,16 @@ class CompiledEngine:
             )
         asked = (resets, answer.seeds[chosen], parameters, rows, conditions)
         outcomes = batches.run(*asked)
+        if outcomes.raised:
+            for number, error in outcomes.raised.items():
+                answer.lose(int(chosen[number]), error)
+            sound = np.ones(len(chosen), bool)
+            sound[list(outcomes.raised)] = False
+            if not sound.any():
+                return
+            chosen, rows, resets = chosen[sound], rows[sound], resets.only(sound)
+            asked = (resets, answer.seeds[chosen], parameters, rows, conditions)
+            outcomes = outcomes.only(sound)
         if answer.records:
             records = batches.record(*asked, outcomes.lengths)
             answer.keep(chosen, outcomes, self._traces(records, parameters, rows))
