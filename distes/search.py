@@ -311,7 +311,7 @@ class Search:
         open_folder("runs" if self.out is None else self.out).check()
         evaluator = self._evaluator()
         try:
-            log = RunLog.create(self._directory(), self._config())
+            log = RunLog.create(self._directory(), self._config(), info=self._info())
         except BaseException:
             evaluator.close()
             raise
@@ -378,7 +378,7 @@ class Search:
         self._engine = rollouts.resolve(run.config["engine"], self._task, self.built_policy())
         problem = self._problem(snapshot)
         # First, as it may have to wait until a killed search's lease is over.
-        log, snapshot = RunLog.resume(self.out, say=_notice)
+        log, snapshot = RunLog.resume(self.out, info=self._info(), say=_notice)
         try:
             evaluator = self._evaluator()
         except BaseException:
@@ -415,6 +415,10 @@ class Search:
                     f"{run.path} was started with {name} {begun.get(name)!r}, not "
                     f"{now.get(name)!r}: a run goes on with the settings it has"
                 )
+
+    def _info(self) -> tuple[str, ...]:
+        """Names of the episodes' info to log."""
+        return self._task.log_info if isinstance(self._task, Task) else ()
 
     def _directory(self) -> Location:
         """Take the run's directory; it is there and empty afterwards."""

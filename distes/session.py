@@ -296,7 +296,9 @@ class Session:
             heldout()
         reevaluation = None
         if last is not None and trials is not None:
-            reevaluation, better = self._reevaluated(last, *(self._values(get()) for get in trials))
+            top, own = trials
+            fresh = self._values(top())
+            reevaluation, better = self._reevaluated(last, fresh, self._values(own()))
             if better is not None and snapshot.confirmed is None:
                 solution = better
         test = replace(solution, episodes=search.final_episodes, purpose=Purpose.TEST)

@@ -78,14 +78,14 @@ def test_equal_at_any_number_of_workers_and_size_of_chunks(on_ray, workers, chun
     """Sums that depended on the cut, or seeds on the worker, would differ here."""
     parts = settle(Task("CartPole-v1"), Linear())
     population = gaussian(
-        parts[1].num_parameters, 75, episodes=3, probes=(ObservationMoments(np.full(4, 0.1)),)
+        parts[1].num_parameters, 1000, episodes=3, probes=(ObservationMoments(np.full(4, 0.1)),)
     )
     (expected,) = serially(parts, population)
     answer = on_ray(parts, workers=workers, chunk_s=chunk_s).submit(population, KEY).result()
     assert_equal(answer.episodes, expected.episodes)
     assert answer.episodes.sums["observation_count"][0] == answer.episodes.episode_length.sum()
     telemetry = answer.telemetry
-    assert telemetry.summary["chunks"] > 1
+    assert telemetry.summary["chunks"] > 2
     assert 0 < telemetry.summary["utilisation"] <= 1
     assert set(telemetry.worker) <= set(range(workers))
     assert telemetry.nodes[telemetry.node[0]]
@@ -279,6 +279,71 @@ def test_an_error_while_workers_start_is_raised_here(on_ray):
     evaluator = on_ray(settle(FunctionTask(Here(os.getpid()), 2)), workers=1)
     with pytest.raises(RunFailed, match=r"(?s)cannot load .* not for workers.*in load"):
         evaluator.submit(gaussian(2, 5), KEY).result()
+
+
+@dataclasses.dataclass(frozen=True)
+class Heavy:
+    """A distribution that can be loaded in the process that made it only."""
+
+    table: np.ndarray
+    loads: int
+    num_parameters: int = 2
+    uses_context: bool = False
+
+    def draw(self, candidates, contexts=None):
+        return self.table[candidates]
+
+    def __reduce__(self):
+        return heavy, (self.table, self.loads)
+
+
+def heavy(table, loads):
+    if os.getpid() != loads:
+        raise ZeroDivisionError("this distribution is not for workers")
+    return Heavy(table, loads)
+
+
+@pytest.mark.parametrize("size", [5, 5000])
+def test_a_population_that_workers_cannot_load(on_ray, size):
+    """Small ones travel with the call and large ones apart: the same sentence, and both go on."""
+    evaluator = on_ray(settle(FunctionTask(sphere, 2)), workers=1)
+    pending = evaluator.submit(Population(Heavy(np.zeros((size, 2)), os.getpid()), size), KEY)
+    with pytest.raises(RunFailed, match=r"(?s)cannot load .* not for workers.*in heavy"):
+        pending.result()
+    assert len(evaluator.submit(gaussian(2, 5), KEY).result().episodes.fitness) == 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Writing:
+    """A distribution that says whether its arrays can be written."""
+
+    table: np.ndarray
+    num_parameters: int = 2
+    uses_context: bool = False
+
+    def draw(self, candidates, contexts=None):
+        return np.full((len(candidates), 2), float(self.table.flags.writeable))
+
+
+@pytest.mark.parametrize("size", [5, 5000])
+def test_what_workers_share_cannot_be_written(on_ray, size):
+    """An environment that writes into it would change later episodes."""
+    evaluator = on_ray(settle(FunctionTask(sphere, 2)), workers=1)
+    answer = evaluator.submit(Population(Writing(np.zeros((size, 2))), size), KEY).result()
+    assert (answer.episodes.fitness == 0.0).all()
+
+
+def test_events_of_answers_that_nobody_reads_are_kept(on_ray):
+    """A search that fails between two answers logs what the second one says."""
+    parts = settle(Task(walk, env_kwargs={"fail_above": 1.0}), Linear())
+    evaluator = on_ray(parts, workers=1)
+    population = gaussian(parts[1].num_parameters, 40)
+    first, second = (evaluator.submit(population, RunKey(7, n)) for n in (1, 2))
+    second.result()
+    kept = evaluator.events()
+    assert kept == list(first.result().events)
+    assert "episode_error" in {each["kind"] for each in kept}
+    assert evaluator.events() == []
 
 
 def test_a_populations_own_task(on_ray):

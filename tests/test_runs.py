@@ -176,7 +176,7 @@ def test_rows_say_what_happened(tmp_path):
 def test_context_info_and_their_absence(tmp_path):
     """Parts of different shape would make the folder unreadable, or lose a column."""
     path = tmp_path / "x"
-    log = RunLog.create(path, {})
+    log = RunLog.create(path, {}, info=("distance",))
     contexts = np.linspace(0, 1, 12).reshape(6, 2)
     asked = Population(Shifted(np.array([0.5, -0.5])), 3, 2)
     wide = Population(Point(np.zeros(schema.MAX_LOGGED_PARAMETERS + 1)), 3, 2)
@@ -244,6 +244,30 @@ def test_parquet_is_made_before_its_commit_is_due(tmp_path, monkeypatch):
     run_to(log, 9, 14, now=False)
     log.close()
     assert_whole(path, 14)
+
+
+@pytest.mark.parametrize("row_group", [1, 8192])
+@pytest.mark.parametrize("order", [(True, False, True), (False, True)])
+def test_episodes_of_another_task_have_no_info(tmp_path, monkeypatch, row_group, order):
+    """A model's episodes have none: whichever come first, all are logged, and in one shape."""
+    monkeypatch.setattr(writer, "ROW_GROUP", row_group)
+    path = tmp_path / "x"
+    log = RunLog.create(path, {}, interval_s=NEVER, info=("distance", "height"))
+    asked = Population(Point(np.ones(2)), 1, 4, purpose=Purpose.MODEL)
+    deadline = time.monotonic() + 60
+    for call, has in enumerate(order):
+        key = RunKey(0, 0, call)
+        log.evaluation(key, asked, evaluated(key, asked, info=("height", "own") if has else ()))
+        log.commit(snapshot(0))
+        while log._ready.num_episodes >= row_group:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    log.close()
+    found = pd.read_parquet(path / "evaluations")
+    assert [name for name in found if name.startswith("info_")] == ["info_distance", "info_height"]
+    assert found["info_distance"].isna().all()
+    expected = np.concatenate([[0, 0.5, 1, 1.5] if has else [np.nan] * 4 for has in order])
+    np.testing.assert_array_equal(found["info_height"], expected)
 
 
 def test_a_due_commit_needs_no_further_call(tmp_path):

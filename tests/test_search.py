@@ -19,6 +19,7 @@ import pytest
 
 import distes
 from distes.errors import RunFailed, UsageError
+from distes.evaluators.serial import SerialEvaluator, SerialPending
 from distes.search import Observer, Search
 from distes.session import clearly_better
 from distes.strategies import CEM, ICEM, RandomSearch
@@ -272,6 +273,32 @@ def test_a_better_candidate_is_deployed_when_it_really_is(tmp_path: Path) -> Non
     result = search.run()
     mean = environments.sphere(np.zeros(2))
     assert result.score.mean > 0.2 * mean
+
+
+def test_final_evaluations_are_asked_for_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after another, workers wait between them; the test alone depends on the others."""
+    asked: list[str] = []
+    submit, result = SerialEvaluator.submit, SerialPending.result
+
+    def submitted(self: Any, population: Any, key: Any) -> Any:
+        asked.append(f"ask {population.purpose.name.lower()}")
+        return submit(self, population, key)
+
+    def answered(self: Any) -> Any:
+        asked.append(f"take {self.population.purpose.name.lower()}")
+        return result(self)
+
+    monkeypatch.setattr(SerialEvaluator, "submit", submitted)
+    monkeypatch.setattr(SerialPending, "result", answered)
+    Search("CartPole-v1", generations=1, population=20, out=tmp_path / "run", workers=0).run()
+    assert asked == [
+        *("ask search", "take search"),
+        *("ask heldout", "ask reevaluation", "ask reevaluation"),
+        *("take heldout", "take reevaluation", "take reevaluation"),
+        *("ask test", "take test"),
+    ]
 
 
 def test_every_episode_of_the_first_generation_fails(tmp_path: Path) -> None:

@@ -348,6 +348,17 @@ def test_parameters_of_another_size_are_refused(width: int) -> None:
         engine.run(population, RunKey(0, 0), 0, 3)
 
 
+@pytest.mark.parametrize("width", [1, 2, 6])
+def test_statistics_of_another_size_are_refused(width: int) -> None:
+    """If wrong: machine code reads what lies behind them."""
+    task = distes.Task("CartPole-v1")
+    engine = rollouts.make("compiled", task, task.build_policy(LINEAR))
+    frozen = {"observation_mean": np.zeros(4), "observation_std": np.ones(width)}
+    population = Population(Table(np.zeros((3, 10))), 3, frozen=frozen)
+    with pytest.raises(UsageError, match=rf"std has shape \({width},\), observations have \(4,\)"):
+        engine.run(population, RunKey(0, 0), 0, 3)
+
+
 def test_a_kernel_in_a_script_runs_uncached(tmp_path: Path) -> None:
     """If wrong: scripts fail, or leave machine code that another script would load."""
     script = tmp_path / "script.py"

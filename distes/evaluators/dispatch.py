@@ -184,6 +184,7 @@ class _Work:
     stop: int
     cap: int
     pace: _Pace
+    like: _Pace
     first: int = 1
     start: int = 0
     returned: list[Piece] = field(default_factory=list)
@@ -224,7 +225,15 @@ class Dispatcher:
         """Whether a worker has nothing to do."""
         return bool(self._holding[0])
 
-    def submit(self, work: int, episodes: int, kind: Hashable, cap: int, first: int = 1) -> None:
+    def submit(
+        self,
+        work: int,
+        episodes: int,
+        kind: Hashable,
+        cap: int,
+        first: int = 1,
+        like: Hashable = None,
+    ) -> None:
         """Take on an evaluation; those taken on earlier go first.
 
         Args:
@@ -233,9 +242,12 @@ class Dispatcher:
             kind: evaluations of one kind have episodes of about one length.
             cap: most episodes of a chunk.
             first: episodes of a chunk while nothing is known of their durations.
+            like: another kind, whose episodes may take a few times more or less: it tells how
+                few are not worth cutting while nothing is known of this one's.
         """
         pace = self._paces.setdefault(kind, _Pace())
-        self._works[work] = _Work(episodes, _power_of_two(cap), pace, first)
+        known = self._paces.get(like, pace)
+        self._works[work] = _Work(episodes, _power_of_two(cap), pace, known, first)
 
     def forget(self, work: int) -> None:
         """Drop an evaluation, finished or given up; pieces already sent are left to end."""
@@ -406,9 +418,12 @@ class Dispatcher:
         workers = len(self._workers)
         if not work.pace.answers:
             share = work.remaining / (SHRINK * workers)
-            # What surely takes less than the shortest chunk is not cut.
-            floor = work.first * min(FLOOR_S, self._chunk_s) / CHUNK_S
-            wanted = min(max(share, floor), work.first)
+            few, most = 0.0, float(work.first)
+            if work.like.answers:
+                known_s = work.like.per_episode()
+                few = min(FLOOR_S, self._chunk_s) / known_s
+                most = max(few, min(most, self._chunk_s / known_s))
+            wanted = min(max(share, few), most)
             return self._aligned(work, min(_power_of_two(wanted), work.cap))
         spent = under_way[1] if self._works.get(under_way[0]) is work else 0.0
         seconds = work.pace.per_episode(spent)

@@ -30,7 +30,7 @@ from distes.evaluators.dispatch import CHUNK_S, Assignment, Dispatcher, Piece
 from distes.evaluators.pool import Hand, Loss, Pool, lost_error
 from distes.evaluators.worker import Answer, Parcel, Ready, Setup
 from distes.policies.base import Policy
-from distes.population import Evaluated, Population, RunKey, Status
+from distes.population import Evaluated, Population, Purpose, RunKey, Status
 from distes.probes import report
 from distes.rollouts.base import ROW, Bare, empty_trace, lost_episode
 from distes.shield import shielded
@@ -130,6 +130,7 @@ class RayEvaluator:
         self._running: dict[Any, tuple[Hand, Piece]] = {}
         self._references: dict[tuple[int, Piece], Any] = {}
         self._evaluations: dict[int, _Evaluation] = {}
+        self._unread: dict[int, list[Event]] = {}
         self._retiring: dict[int, Hand] = {}
         self._losses: list[tuple[Loss, int]] = []
         self._overtime_at = -math.inf
@@ -159,8 +160,10 @@ class RayEvaluator:
 
     def events(self) -> list[Event]:
         """Take what happened since the last answer."""
-        events = [*self._workers.events] if self._pool is not None else []
+        events = [each for unread in self._unread.values() for each in unread]
+        events += self._workers.events if self._pool is not None else []
         events += [each for e in self._evaluations.values() for each in e.events]
+        self._unread.clear()
         if self._pool is not None:
             self._pool.events.clear()
         return events
@@ -182,15 +185,15 @@ class RayEvaluator:
             population.num_episodes,
             handed_out_at=now,
         )
-        kind = (
-            *(population.purpose, population.task is None, population.max_steps),
-            population.records,
-        )
+        alike = (population.task is None, population.max_steps, population.records)
         own = self._task if population.task is None else population.task
         cap = longest_chunk(population, own, self._policy)
         self._evaluations[evaluation.number] = evaluation
         first = first_chunk(population, own, self._policy) if self._engine == "compiled" else 1
-        self._dispatcher.submit(evaluation.number, evaluation.missing, kind, cap, first)
+        self._dispatcher.submit(
+            *(evaluation.number, evaluation.missing, (population.purpose, *alike), cap, first),
+            like=(Purpose.SEARCH, *alike),
+        )
         if evaluation.missing:
             self._hand_out()
         else:
@@ -229,6 +232,7 @@ class RayEvaluator:
             if self._closed:
                 raise RuntimeError("the evaluator was closed before the answer was there")
             self._step()
+        self._unread.pop(evaluation.number, None)
         return evaluation.answer
 
     @shielded  # Ray's own code mistakes what a signal's handler raises for a fault of its own
@@ -320,6 +324,7 @@ class RayEvaluator:
                 },
                 events=events,
             )
+            self._unread[evaluation.number] = [dict(each) for each in evaluation.answer.events]
         except Exception as error:  # noqa: BLE001 - a user's fitness rule may raise anything
             evaluation.error = error
 

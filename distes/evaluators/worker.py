@@ -8,6 +8,7 @@ import pickle
 import platform
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import ray
 from ray import cloudpickle
+from ray.exceptions import RaySystemError
 from threadpoolctl import threadpool_limits
 
 from distes.evaluators.fingerprint import fingerprint
@@ -96,19 +98,29 @@ class Parcel(NamedTuple):
     def of(cls, population: Population, key: RunKey) -> Parcel:
         """Pack what goes to every worker; small ones go with the call, in half the time."""
         found: list[pickle.PickleBuffer] = []
-        data = cloudpickle.dumps((population, key), protocol=5, buffer_callback=found.append)
+        try:
+            data = cloudpickle.dumps((population, key), protocol=5, buffer_callback=found.append)
+        except Exception:  # noqa: BLE001 - Ray says more of why it cannot be pickled
+            return cls(b"", shared=(ray.put((population, key)),))
         arrays = [each.raw() for each in found]
         if len(data) + sum(each.nbytes for each in arrays) > SMALL_BYTES:
             return cls(b"", shared=(ray.put((population, key)),))
         return cls(data, tuple(bytes(each) for each in arrays))
 
     def opened(self) -> tuple[Population, RunKey]:
-        """Take it out again."""
+        """Take it out again.
+
+        Raises:
+            RaySystemError: something in it cannot be loaded here.
+        """
         content: tuple[Population, RunKey]
         if self.shared:
             content = ray.get(self.shared[0])
-        else:
+            return content
+        try:
             content = pickle.loads(self.data, buffers=self.arrays)  # noqa: S301 - the driver's own
+        except Exception as error:
+            raise RaySystemError(f"System error: {error}", traceback.format_exc()) from error
         return content
 
 

@@ -146,6 +146,8 @@ def _uncached(
 
 def _borrowed(folder: Path) -> Program:
     """Load what may only be read, from a copy: numba looks where it could write."""
+    if numba.config.CACHE_DIR:  # it looks there, under a name made of the source's place
+        return _kept(folder / "rollout.py", folder)
     with tempfile.TemporaryDirectory(prefix="distes-") as scratch:
         copy = shutil.copytree(folder, Path(scratch) / folder.name)
         return _kept(copy / "rollout.py", copy)

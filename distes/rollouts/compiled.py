@@ -146,6 +146,12 @@ class CompiledEngine:
         none = np.zeros((0, self._policy.observation_size))
         mean = population.frozen.get("observation_mean")
         std = population.frozen.get("observation_std")
+        for name, given in (("observation_mean", mean), ("observation_std", std)):
+            if given is not None and given.shape != (self._policy.observation_size,):
+                raise UsageError(
+                    f"{name} has shape {given.shape}, "
+                    f"observations have ({self._policy.observation_size},)"
+                )
         limits = [n for n in (self._limit, population.max_steps) if n is not None]
         return Conditions(
             normal=none if mean is None or std is None else np.array([mean, std]),

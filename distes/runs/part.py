@@ -30,12 +30,18 @@ LARGE_POPULATION_EVERY = 10
 
 
 class Part:
-    """The files of one commit."""
+    """The files of one commit.
 
-    def __init__(self) -> None:
+    Args:
+        info: names of the episodes' info to log.
+    """
+
+    def __init__(self, info: Sequence[str]) -> None:
+        self._info = info
         self._rows: list[Mapping[str, float | int | str]] = []
         self._episodes: dict[str, ParquetFile] = {}
-        self._populations: list[tuple[RunKey, Population]] = []
+        self._populations: dict[str, Any] = {}
+        self._arrays: dict[str, Any] = {}
 
     def add(
         self,
@@ -54,11 +60,12 @@ class Part:
         for name, records in ((EPISODES, generations), (EVALUATIONS, evaluations)):
             filled = [r for r in records if len(r.evaluated.episodes.candidate)]
             if filled:
-                table = episodes_table(filled, evaluations=name == EVALUATIONS)
+                table = episodes_table(filled, self._info, evaluations=name == EVALUATIONS)
                 if name not in self._episodes:
                     self._episodes[name] = ParquetFile(table.schema)
                 self._episodes[name].add(table)
-        self._populations += [(each.key, each.population) for each in generations]
+        for record in generations:
+            self._bundle(record.key, record.population)
 
     def files(self, figures: GenerationRows) -> Iterator[tuple[str, bytes | memoryview]]:
         """Give the folders that have something new, and the bytes of the files.
@@ -70,21 +77,15 @@ class Part:
             yield GENERATIONS, parquet(figures.table(self._rows))
         for name, file in self._episodes.items():
             yield name, file.data()
-        populations = _bundled(self._populations)
-        if populations is not None:
-            yield POPULATIONS, populations
+        if self._populations:
+            yield POPULATIONS, codec.pack({"dict": self._populations}, self._arrays)
 
-
-def _bundled(found: Sequence[tuple[RunKey, Population]]) -> bytes | None:
-    """Bundle populations by generation, large ones now and then; None if there are none."""
-    arrays: dict[str, Any] = {}
-    trees = {}
-    for key, population in found:
+    def _bundle(self, key: RunKey, population: Population) -> None:
+        """Keep a generation's population, a large one now and then."""
         encoder = codec.Encoder()
         name = f"{key.generation:06d}"
         tree = encoder.encode(population, name)
         size = sum(array.nbytes for array in encoder.arrays.values())
         if size <= LARGE_POPULATION or key.generation % LARGE_POPULATION_EVERY == 0:
-            trees[name] = tree
-            arrays.update(encoder.arrays)
-    return codec.pack({"dict": trees}, arrays) if trees else None
+            self._populations[name] = tree
+            self._arrays.update(encoder.arrays)

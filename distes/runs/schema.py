@@ -79,11 +79,14 @@ def empty_table(folder: str) -> pa.Table:
     return pa.schema(columns).empty_table()
 
 
-def episodes_table(records: Sequence[Record], *, evaluations: bool = False) -> pa.Table:
+def episodes_table(
+    records: Sequence[Record], info: Sequence[str] = (), *, evaluations: bool = False
+) -> pa.Table:
     """Make the rows of some evaluations, one an episode.
 
     Args:
-        records: at least one; all with the same keys of ``info``.
+        records: at least one.
+        info: names to log; null for episodes of another task, which have none of that name.
         evaluations: whether to add the columns ``purpose`` and ``call``.
     """
     episodes = [record.evaluated.episodes for record in records]
@@ -132,12 +135,19 @@ def episodes_table(records: Sequence[Record], *, evaluations: bool = False) -> p
         columns["purpose"] = _names(purpose, [each.name.lower() for each in Purpose])
         columns["call"] = repeated([record.key.call for record in records])
     fields = _EVALUATIONS if evaluations else _EPISODES
-    info = [(f"info_{name}", pa.float64()) for name in episodes[0].info]
-    for key in episodes[0].info:
-        columns[f"info_{key}"] = np.concatenate([each.info[key] for each in episodes])
+    for name in info:
+        columns[f"info_{name}"] = pa.concat_arrays(
+            [
+                pa.array(each.info[name], pa.float64())
+                if name in each.info
+                else pa.nulls(len(each.candidate), pa.float64())
+                for each in episodes
+            ]
+        )
     # Chosen info stands where a reader looks for results: before where and when.
     split = [name for name, _ in fields].index("attempt")
-    schema = pa.schema([*fields[:split], *info, *fields[split:]])
+    chosen = [(f"info_{name}", pa.float64()) for name in info]
+    schema = pa.schema([*fields[:split], *chosen, *fields[split:]])
     return pa.table(
         [
             column if isinstance(column, pa.Array) else pa.array(column, type=kind)

@@ -10,7 +10,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,7 +74,14 @@ class RunLog:
         path: the run's directory.
     """
 
-    def __init__(self, folder: Folder, lock: Lock, number: int, interval_s: float | None) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        lock: Lock,
+        number: int,
+        interval_s: float | None,
+        info: Sequence[str],
+    ) -> None:
         """Start the thread; use `create` or `resume`."""
         self.path = folder.root
         self._folder = folder
@@ -85,7 +92,8 @@ class RunLog:
         self._changed = threading.Condition()
         self._queued = _Batch()  # not yet covered by a commit point
         self._ready = _Batch()  # covered by the newest commit point
-        self._part = Part()  # likewise, as files: the thread's own
+        self._info = info
+        self._part = Part(info)  # likewise, as files: the thread's own
         self._waiting = 0  # episodes in both
         self._events: list[str] = []
         self._snapshot: Any = None
@@ -102,7 +110,12 @@ class RunLog:
 
     @classmethod
     def create(
-        cls, path: str | Path, config: Mapping[str, Any], *, interval_s: float | None = None
+        cls,
+        path: str | Path,
+        config: Mapping[str, Any],
+        *,
+        interval_s: float | None = None,
+        info: Sequence[str] = (),
     ) -> RunLog:
         """Start the log of a new run.
 
@@ -110,6 +123,7 @@ class RunLog:
             path: a directory that is new or empty, or the URI of one.
             config: written to ``config.json``, with the schema version.
             interval_s: seconds between commits, at least; None is what suits the place.
+            info: names of the episodes' info to log.
 
         Raises:
             UsageError: the path is taken, or the configuration is no JSON.
@@ -124,7 +138,7 @@ class RunLog:
         try:
             folder.create(PARTS)
             lock = folder.begin(CONFIG, text.encode() + b"\n")
-            return cls(folder, lock, 0, interval_s)
+            return cls(folder, lock, 0, interval_s, info)
         except OSError as error:
             raise _storage_error(folder, error) from error
 
@@ -134,6 +148,7 @@ class RunLog:
         path: str | Path,
         *,
         interval_s: float | None = None,
+        info: Sequence[str] = (),
         say: Callable[[str], None] = silent,
     ) -> tuple[RunLog, Any | None]:
         """Go on with a run from its last commit; what was written after it is dropped.
@@ -141,6 +156,7 @@ class RunLog:
         Args:
             path: run directory.
             interval_s: seconds between commits, at least; None is what suits the place.
+            info: as the run was created with.
             say: told if it has to wait until another writer is known to be gone.
 
         Returns:
@@ -160,7 +176,7 @@ class RunLog:
                 snapshot = None if newest is None else checkpoint.read(folder, newest)
                 last = -1 if newest is None else newest
                 checkpoint.drop_beyond(folder, last)
-                return cls(folder, lock, last + 1, interval_s), snapshot
+                return cls(folder, lock, last + 1, interval_s, info), snapshot
             except BaseException:
                 lock.close()
                 raise
@@ -324,7 +340,7 @@ class RunLog:
     def _write(self, snapshot: Any) -> None:
         number = self._number
         state = codec.dumps(snapshot)
-        part, self._part = self._part, Part()
+        part, self._part = self._part, Part(self._info)
         for name, data in part.files(self._rows):
             self._folder.write(part_name(name, number), data)
         checkpoint.write(self._folder, number, state)

@@ -219,6 +219,20 @@ def test_a_cache_that_can_only_be_read(tmp_path: Path) -> None:
 
 
 @needs_numba
+def test_a_cache_that_can_only_be_read_with_numbas_elsewhere(tmp_path: Path) -> None:
+    """Otherwise every process compiles, and leaves a folder behind."""
+    numbas = tmp_path / "numba"
+    numbas.mkdir()
+    there = {"NUMBA_CACHE_DIR": str(numbas)}
+    said(python(RUN, "CartPole-v1", "", cache=tmp_path, **there))
+    before = stamps(tmp_path)
+    for _ in range(2):
+        found = said(python(READ_ONLY + RUN, "CartPole-v1", "", cache=tmp_path, **there))
+        assert found[:3] == ["True", "2", "0"]
+    assert stamps(tmp_path) == before
+
+
+@needs_numba
 def test_a_cache_whose_files_are_damaged(tmp_path: Path) -> None:
     """It is compiled again, as a machine that lost its power has to."""
     said(python(RUN, "CartPole-v1", "", cache=tmp_path))
