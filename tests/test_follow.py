@@ -38,8 +38,8 @@ class Prompt(RunLog):
     """Commits every generation, however fast they come."""
 
     @classmethod
-    def create(cls, path, config):
-        return super().create(path, config, interval_s=0.0)
+    def create(cls, path, config, **options):
+        return super().create(path, config, interval_s=0.0, **options)
 
     @classmethod
     def resume(cls, path, **options):

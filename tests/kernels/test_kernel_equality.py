@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -659,7 +660,8 @@ def test_a_kernel_that_takes_no_contexts_is_not_asked_for_any() -> None:
         ({"env": "Pendulum-v1", "env_kwargs": {"g": "fast"}}, "constants are"),
         ({"env": "MountainCar-v0", "env_kwargs": {"goal_velocity": "fast"}}, "does not honour"),
         ({"env": "CartPole-v1", "env_kwargs": {"render_mode": "human"}}, "draws nothing"),
-        ({"env": CartPoleEnv}, "has no kernel"),
+        ({"env": CartPoleEnv}, "no step limit"),
+        ({"env": partial(CartPoleEnv), "max_episode_steps": 9}, "has no kernel"),
     ],
 )
 def test_what_a_kernel_does_not_honour_is_not_compiled(changes: Any, reason: str) -> None:
