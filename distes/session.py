@@ -35,7 +35,8 @@ from distes.types import FloatArray
 if TYPE_CHECKING:
     from distes.search import Search
 
-Answer = Callable[[], Episodes]
+Awaited = Callable[[], Episodes]
+"""Waits for episodes that were asked for, and logs them."""
 
 _ENDS = {
     Status.CRASHED: "killed its worker, again and again",
@@ -323,7 +324,7 @@ class Session:
 
     def _begin_trials(
         self, key: RunKey, solution: Population, last: Selected
-    ) -> tuple[Answer, Answer]:
+    ) -> tuple[Awaited, Awaited]:
         """Try top candidates and the solution on the same fresh seeds."""
         count = len(last.returns)
         table = Population(
@@ -359,7 +360,9 @@ class Session:
         shift = self._search._task.reward_shift
         return episodes.episode_return - shift * episodes.episode_length
 
-    def _begin(self, key: RunKey, population: Population, logged_call: int | None = None) -> Answer:
+    def _begin(
+        self, key: RunKey, population: Population, logged_call: int | None = None
+    ) -> Awaited:
         """Begin an evaluation; ``logged_call`` tells apart two evaluations on the same seeds.
 
         Returns:
