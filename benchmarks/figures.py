@@ -78,15 +78,17 @@ def seed_systems(out: Path) -> None:
     for axes, (example, title) in zip(panels, TITLES.items(), strict=True):
         own = [row for row in table if row["example"] == example]
         cores = max(row["workers"] for row in own)
-        bars = {f"multiprocessing, {cores} processes": median(row["program_s"] for row in own)}
+        slowest = median(row["program_s"] for row in own)
+        bars = {f"multiprocessing, {cores} processes": (slowest, "")}
         for workers, label in ((0, "distes, one process"), (cores, f"distes, {cores} Ray workers")):
-            bars[label] = median(row["distes_s"] for row in own if row["workers"] == workers)
-        slowest = max(bars.values())
-        for y, (label, seconds) in enumerate(bars.items()):
+            these = [row for row in own if row["workers"] == workers]
+            times = median(row["ratio"] for row in these)
+            seconds = median(row["distes_s"] for row in these)
+            bars[label] = seconds, f"  ({times:.0f} times as fast)"
+        for y, (label, (seconds, said)) in enumerate(bars.items()):
             colour = "#D55E00" if label.startswith("distes") else "0.6"
             axes.barh(y, seconds, color=colour)
-            times = "" if seconds == slowest else f"  ({slowest / seconds:.0f} times as fast)"
-            axes.text(seconds * 1.06, y, f"{seconds:.3g} s{times}", va="center", fontsize=9)
+            axes.text(seconds * 1.06, y, f"{seconds:.3g} s{said}", va="center", fontsize=9)
         axes.set_yticks(range(len(bars)), list(bars))
         axes.set(xscale="log", xlim=(0.05, slowest * 6))
         axes.invert_yaxis()

@@ -33,7 +33,7 @@ from distes.runs.location import Location
 EXAMPLES = Path(__file__).parents[1] / "examples"
 RUNS = {"cartpole_v0_4096": ("CartPole-v0", 8), "pendulum_4096": ("Pendulum-v1", 15)}
 CANDIDATES, ELITES = 4096, 0.2
-REPEATS = {"cartpole_v0_4096": 3, "pendulum_4096": 2}
+REPEATS = {"cartpole_v0_4096": 9, "pendulum_4096": 2}
 """The pendulum takes minutes."""
 
 PHASES = ("ask_s", "run_s", "tell_s", "log_s")
