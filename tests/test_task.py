@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from distes.errors import UsageError
 from distes.policies.linear import Linear
+from distes.policies.mlp import MLP
 from distes.task import VERIFIED_PURE, FunctionTask, Task, environment_spec
 
 
@@ -134,3 +135,11 @@ def test_limits_of_inner_wrappers() -> None:
         Task(environments.inner_limit, max_episode_steps=9).build_policy(Linear())
     assert Task(environments.inner_limit).step_limit() == 4
     assert Task("CartPole-v1", env_kwargs={"sutton_barto_reward": True}).reuses_env is False
+
+
+def test_policies_too_large_to_search_are_refused() -> None:
+    """Before anything of that size is made: an image with a wide layer is soon there."""
+    with pytest.raises(UsageError, match=r"would have 10,010,882 parameters, more than"):
+        Task("CartPole-v1").build_policy(MLP(hidden=(3160, 3160)))
+    small = Task("CartPole-v1").build_policy(MLP(hidden=(3000, 3000)))
+    assert small.num_parameters < 10_000_000

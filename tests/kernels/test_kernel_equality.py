@@ -612,14 +612,16 @@ EPISODES = 10_000
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DISCRETE)
-def test_no_episode_of_ten_thousand_differs(name: str) -> None:
+@pytest.mark.parametrize("spec", [Linear(), MLP(hidden=(8,), activation="relu")])
+def test_no_episode_of_ten_thousand_differs(spec: Any, name: str) -> None:
     """Random and good policies, seeds of all lengths that an engine can be given."""
     task = Task(name)
-    compiled, loop, policy = engines(task)
+    compiled, loop, policy = engines(task, spec)
     generator = np.random.default_rng(11)
     half = EPISODES // 2
     table = generator.normal(size=(EPISODES, policy.num_parameters))
-    table[half:] = np.array(GOOD[name]) + 0.05 * table[half:]
+    if isinstance(spec, Linear):
+        table[half:] = np.array(GOOD[name]) + 0.05 * table[half:]
     bits = generator.integers(0, 64, EPISODES)
     seeds = generator.integers(0, 2**63, EPISODES, np.uint64) >> (63 - bits).astype(np.uint64)
     seeds = seeds.astype(np.int64)
@@ -633,7 +635,9 @@ def test_no_episode_of_ten_thousand_differs(name: str) -> None:
         differing |= found.rows[column] != expected.rows[column]
     assert differing.sum() == 0
     returns = expected.rows["episode_return"]
-    assert returns[half:].mean() > returns[:half].mean()
+    assert len(np.unique(returns)) > 1 or name == "MountainCar-v0"
+    if isinstance(spec, Linear):
+        assert returns[half:].mean() > returns[:half].mean()
 
 
 def test_environments_are_named_at_any_time() -> None:
