@@ -29,6 +29,7 @@ from llvmlite import binding
 
 from distes.kernels import rollout_text
 from distes.kernels.base import Actor, Kernel
+from distes.kernels.jit import jit, named_apart
 from distes.kernels.random import ENVIRONMENT_WORDS
 
 KERNEL_FUNCTIONS = ("reset", "observe", "step", "show", "inform")
@@ -106,11 +107,14 @@ def _text(
     sizes: tuple[int, ...],
     samples: bool,
 ) -> str | None:
-    """The module's text; None where the kernel cannot be imported by its name."""
+    """The module's text; None where the kernel cannot be imported by its name.
+
+    None, too, where names of machine code could be another process's.
+    """
     found: Any = sys.modules.get(kernel.__module__)
     for name in kernel.__qualname__.split("."):
         found = getattr(found, name, None)
-    if kernel.__module__ == "__main__" or found is not kernel:
+    if kernel.__module__ == "__main__" or found is not kernel or not named_apart():
         return None
     lines = [
         "from distes.kernels.jit import jit",
@@ -133,8 +137,6 @@ def _uncached(
     samples: bool,
 ) -> Program:
     """Compile for this process alone: of a script's own kernel, or without a cache."""
-    from distes.kernels.jit import jit
-
     module = ModuleType("distes_rollout")
     names = vars(module)
     names.update({name: jit(getattr(kernel, name)) for name in KERNEL_FUNCTIONS})
@@ -195,6 +197,7 @@ def _folder(
     for part in (numba.__version__, np.__version__, platform.python_version()):
         digest.update(part.encode())
     files, values = _reached([kernel, choose, decode])
+    files |= {f for name in (__name__, jit.__module__) if (f := _file(sys.modules[name]))}
     for file in sorted(files):
         digest.update(Path(file).read_bytes())
     digest.update("\n".join(sorted(values)).encode())

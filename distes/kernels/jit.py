@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import itertools
+import os
+import secrets
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-__all__ = ["jit", "numba"]
+__all__ = ["jit", "named_apart", "numba"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -17,6 +20,35 @@ except Exception:  # noqa: BLE001 - an extra that is missing, or broken beside t
     numba = None
 if numba is not None and numba.config.DISABLE_JIT:
     numba = None  # functions are plain Python then, and slow
+
+
+def named_apart() -> bool:
+    """Whether no other process gives machine code the names that this one gives.
+
+    numba tells functions of one name apart by a count that begins at one in each process,
+    keeps those names in its cache, and links what it loads by name alone: of two networks
+    that two processes compiled, the second loaded would use layers of the first
+    (numba issue 10486). So this process counts from a random number; where a numba cannot be
+    made to, machine code must not be kept.
+    """
+    return hasattr(_counter(), "_unique_ids")
+
+
+def _counter() -> Any:
+    try:
+        return importlib.import_module("numba.core.bytecode").FunctionIdentity
+    except (ImportError, AttributeError):
+        return None
+
+
+def _count_apart() -> None:
+    if named_apart():
+        _counter()._unique_ids = itertools.count(secrets.randbits(62))
+
+
+if numba is not None:
+    _count_apart()
+    os.register_at_fork(after_in_child=_count_apart)
 
 
 def jit(function: F) -> F:

@@ -262,6 +262,72 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
     assert len(folders(tmp_path)) == 1
 
 
+ALIKE = """
+import os, sys
+import numpy as np
+from distes import rollouts
+from distes.distributions import Point
+from distes.policies import MLP
+from distes.population import Population, RunKey
+from distes.task import Task
+
+task = Task("CartPole-v1")
+
+def run(name, hidden):
+    policy = task.build_policy(MLP((hidden,), activation="relu"))
+    parameters = np.random.default_rng(0).normal(size=policy.num_parameters)
+    return rollouts.make(name, task, policy).run(
+        Population(Point(parameters), 20), RunKey(0, 0), 0, 20
+    ).rows["episode_return"]
+
+if sys.argv[1] == "fork":
+    for hidden in (3, 4, 5):
+        if not (child := os.fork()):
+            run("compiled", hidden)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+elif sys.argv[1] == "compile":
+    run("compiled", int(sys.argv[2]))
+else:
+    for hidden in (3, 4, 5):
+        assert (run("compiled", hidden) == run("loop", hidden)).all(), hidden
+"""
+
+
+@needs_numba
+@pytest.mark.parametrize("way", ["of their own", "forked"])
+def test_what_several_processes_compiled_goes_together(tmp_path: Path, way: str) -> None:
+    """numba names functions by a count that each process begins at one.
+
+    Layers of one network then had the names of another's, and machine code called whichever
+    was loaded first.
+    """
+    if way == "forked":
+        said(python(ALIKE, "fork", cache=tmp_path))
+    else:
+        for hidden in ("3", "4", "5"):
+            said(python(ALIKE, "compile", hidden, cache=tmp_path))
+    before = stamps(tmp_path)
+    said(python(ALIKE, "compare", cache=tmp_path))
+    assert stamps(tmp_path) == before
+    assert len(folders(tmp_path)) == 3
+
+
+ANOTHER_NUMBA = """
+from distes.kernels import jit
+jit._counter = lambda: None
+assert not jit.named_apart()
+"""
+
+
+@needs_numba
+def test_a_numba_whose_names_cannot_be_told_apart(tmp_path: Path) -> None:
+    """Nothing is kept, and each process compiles."""
+    found = said(python(ANOTHER_NUMBA + RUN, "CartPole-v1", "3", cache=tmp_path))
+    assert found[:3] == ["False", "0", "2"]
+    assert not (tmp_path / "distes").exists()
+
+
 def distes(*arguments: str, cache: Path, first: str = "import sys\n", **there: str) -> Any:
     return python(first + MAIN, *arguments, cache=cache, **there)
 
