@@ -16,7 +16,7 @@ import pytest
 
 import distes
 from distes import kernels, policies, rollouts
-from distes.distributions import Table
+from distes.distributions import Point, Table
 from distes.errors import Notice, UsageError
 from distes.population import Population, RunKey, Status
 from distes.probes import ObservationMoments
@@ -398,17 +398,28 @@ def test_a_number_from_another_module_makes_other_machine_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If wrong: the machine code of the number that was goes on."""
-    from distes.kernels.build import compiled_before, program
+    from distes.kernels.build import _program, compiled_before
 
+    _program.cache_clear()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     task = distes.Task(Sledge, max_episode_steps=50)
-    actor = kernels.actor_of(task.build_policy(LINEAR))
+    policy = task.build_policy(LINEAR)
+    actor = kernels.actor_of(policy)
+    population = Population(Point(np.zeros(policy.num_parameters)), 20)
+
+    def differing() -> int:
+        found = [rollouts.make(name, task, policy) for name in ("compiled", "loop")]
+        lengths = [
+            each.run(population, RunKey(0, 0), 0, 20).rows["episode_length"] for each in found
+        ]
+        return int((lengths[0] != lengths[1]).sum())
+
     assert not compiled_before(Slide, actor)
-    program.__globals__["_program"].cache_clear()
-    program(Slide, actor)
+    assert differing() == 0
     assert compiled_before(Slide, actor)
-    monkeypatch.setattr(sys.modules[__name__], "EDGE", 3.0)
+    monkeypatch.setattr(sys.modules[__name__], "EDGE", 0.5)
     assert not compiled_before(Slide, actor)
+    assert differing() == 0
 
 
 def test_covers_is_a_cheap_question() -> None:

@@ -112,6 +112,8 @@ class Batches:
     def __init__(self, program: Any, kernel: Kernel, actor: Actor, width: int) -> None:
         self._program, self._kernel, self._actor = program, kernel, actor
         self._width = width
+        # Machine code is for arrays that lie in one piece.
+        self._constants = np.ascontiguousarray(kernel.constants)
         none = np.zeros((0, width))
         scaled = actor.center is not None and actor.factor is not None
         self._scaling = np.array([actor.center, actor.factor]) if scaled else none
@@ -125,7 +127,7 @@ class Batches:
         observations = np.zeros((count, self._width))
         contexts = np.zeros((count, kernel.num_contexts))
         asked = np.zeros((count, 0)) if imposed is None else np.ascontiguousarray(imposed)
-        given = (seeds, asked, kernel.constants)
+        given = (seeds, asked, self._constants)
         self._program.begin(*given, states, generators, observations, contexts)
         kernel.first(states, observations)
         return Resets(states, generators, observations, contexts)
@@ -210,7 +212,7 @@ class Batches:
                 self._program.run(
                     *(states[at:], generators[at:], seen[at:], seeds[at:]),
                     *(table, rows[at:]),
-                    *(self._kernel.constants, self._actor.settings, self._scaling),
+                    *(self._constants, self._actor.settings, self._scaling),
                     *(conditions.normal, conditions.about, conditions.limit, self._shape),
                     *(out.returns[at:], out.lengths[at:], out.terminated[at:]),
                     *(out.info[at:], out.moments[at:]),

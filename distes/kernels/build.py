@@ -10,16 +10,15 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import pickle
 import platform
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import Any
 
 import numba
@@ -27,12 +26,16 @@ import numpy as np
 from filelock import FileLock
 from llvmlite import binding
 
-from distes.kernels import rollout_text
+from distes.kernels import random, rollout_text, sealing
 from distes.kernels.base import Actor, Kernel
 from distes.kernels.jit import jit, named_apart
 from distes.kernels.random import ENVIRONMENT_WORDS
+from distes.kernels.recipe import Recipe
 
 KERNEL_FUNCTIONS = ("reset", "observe", "step", "show", "inform")
+
+NUMBA_SETTINGS = ("OPT", "BOUNDSCHECK", "LOOP_VECTORIZE", "SLP_VECTORIZE", "ENABLE_AVX")
+"""Settings of numba that make other machine code; a processor is marked apart."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +51,25 @@ class Program:
     run: Callable[..., None]
 
 
+@dataclass(frozen=True)
+class _Pair:
+    """A kernel and an actor as they are now: equal where their digests are.
+
+    Attributes:
+        digest: of all that machine code is made of.
+        source: the module's text; None where another process could not make it.
+        names: what the module defines: the functions of both, and whether actors sample.
+        helpers: functions of the user's that numba compiled, callees first.
+        unknown: values whose identity the digest depends on.
+    """
+
+    digest: str
+    source: str | None = field(compare=False)
+    names: dict[str, Any] = field(compare=False)
+    helpers: tuple[Any, ...] = field(compare=False)
+    unknown: tuple[Any, ...] = field(compare=False)
+
+
 def program(kernel: type[Kernel], actor: Actor) -> Program:
     """Compile a pair, or load what this machine has compiled before.
 
@@ -55,7 +77,7 @@ def program(kernel: type[Kernel], actor: Actor) -> Program:
         kernel: of the environment.
         actor: of the policy.
     """
-    return _program(kernel, actor.choosing, actor.decode, actor.sizes, actor.samples)
+    return _program(_pair(kernel, actor))
 
 
 def compiled_before(kernel: type[Kernel], actor: Actor) -> bool:
@@ -66,56 +88,33 @@ def compiled_before(kernel: type[Kernel], actor: Actor) -> bool:
 
 def place(kernel: type[Kernel], actor: Actor) -> Path | None:
     """Where a pair's machine code lies; None where nothing can be kept."""
-    text = _text(kernel, actor.choosing, actor.decode, actor.sizes, actor.samples)
-    if text is None:
-        return None
-    return _folder(text, kernel, actor.choosing(actor.sizes), actor.decode)
+    return _folder(_pair(kernel, actor))
 
 
-@lru_cache(maxsize=32)
-def _program(
-    kernel: type[Kernel],
-    choosing: Callable[..., Any],
-    decode: Callable[..., Any],
-    sizes: tuple[int, ...],
-    samples: bool,
-) -> Program:
-    text = _text(kernel, choosing, decode, sizes, samples)
-    folder = None if text is None else _folder(text, kernel, choosing(sizes), decode)
-    if text is None or folder is None:
-        return _uncached(kernel, choosing, decode, sizes, samples)
-    source = folder / "rollout.py"
-    try:
-        if not os.access(folder, os.W_OK):
-            return _borrowed(folder)
-        with FileLock(folder / "lock"):
-            if not source.exists() or source.read_bytes() != text.encode():
-                partial = folder / f"{os.getpid()}.partial"
-                partial.write_text(text, encoding="utf-8")
-                partial.replace(source)
-            made = _kept(source, folder)
-            (folder / _mark()).touch()
-    except OSError:  # a full disk, or no locks
-        return _uncached(kernel, choosing, decode, sizes, samples)
-    return made
+def _pair(kernel: type[Kernel], actor: Actor) -> _Pair:
+    functions = {name: getattr(kernel, name) for name in KERNEL_FUNCTIONS}
+    functions |= {"choose": actor.choosing(actor.sizes), "decode": actor.decode}
+    recipe = Recipe()
+    for name, function in functions.items():
+        recipe.add(name, function)
+    for function in (random.seed_environment, random.seed_policy):
+        recipe.add(function.__name__, function)
+    source = _source(kernel, actor)
+    versions = (numba.__version__, np.__version__, platform.python_version())
+    settings = [getattr(numba.config, name, None) for name in NUMBA_SETTINGS]
+    made_of = [source, recipe.text, repr((versions, settings, actor.samples))]
+    return _Pair(
+        hashlib.sha256("\n".join(made_of).encode()).hexdigest(),
+        source if _found(kernel) and not recipe.unknown and named_apart() else None,
+        {**functions, "SAMPLES": actor.samples},
+        tuple(recipe.helpers),
+        tuple(recipe.unknown),
+    )
 
 
-def _text(
-    kernel: type[Kernel],
-    choosing: Callable[..., Any],
-    decode: Callable[..., Any],
-    sizes: tuple[int, ...],
-    samples: bool,
-) -> str | None:
-    """The module's text; None where the kernel cannot be imported by its name.
-
-    None, too, where names of machine code could be another process's.
-    """
-    found: Any = sys.modules.get(kernel.__module__)
-    for name in kernel.__qualname__.split("."):
-        found = getattr(found, name, None)
-    if kernel.__module__ == "__main__" or found is not kernel or not named_apart():
-        return None
+def _source(kernel: type[Kernel], actor: Actor) -> str:
+    """The text of a pair's module."""
+    choosing, decode = actor.choosing, actor.decode
     lines = [
         "from distes.kernels.jit import jit",
         "import importlib",
@@ -123,55 +122,100 @@ def _text(
         f"from {_module(choosing)} import {choosing.__name__} as choosing",
         f"from {_module(decode)} import {decode.__name__} as decode",
         *(f"{name} = jit(Kernel.{name})" for name in KERNEL_FUNCTIONS),
-        f"choose = choosing({sizes!r})",
-        f"SAMPLES = {samples!r}",
+        f"choose = choosing({actor.sizes!r})",
+        f"SAMPLES = {actor.samples!r}",
     ]
     return "\n".join([rollout_text.head(), *lines, "", "", rollout_text.body(cached=True)])
 
 
-def _uncached(
-    kernel: type[Kernel],
-    choosing: Callable[..., Any],
-    decode: Callable[..., Any],
-    sizes: tuple[int, ...],
-    samples: bool,
-) -> Program:
+def _found(kernel: type[Kernel]) -> bool:
+    """Whether a module can import a kernel by its name."""
+    found: Any = sys.modules.get(kernel.__module__)
+    for name in kernel.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is kernel and kernel.__module__ != "__main__"
+
+
+@lru_cache(maxsize=32)
+def _program(pair: _Pair) -> Program:
+    folder = _folder(pair)
+    if folder is None or pair.source is None:
+        return _uncached(pair)
+    try:
+        if not os.access(folder, os.W_OK):
+            return _borrowed(pair, folder)
+        with FileLock(folder / "lock"):
+            source = folder / "rollout.py"
+            if not source.exists() or source.read_bytes() != pair.source.encode():
+                partial = folder / f"{os.getpid()}.partial"
+                partial.write_text(pair.source, encoding="utf-8")
+                partial.replace(source)
+            return _kept(pair, folder)
+    except OSError:  # a full disk, or no locks
+        return _uncached(pair)
+
+
+def _uncached(pair: _Pair) -> Program:
     """Compile for this process alone: of a script's own kernel, or without a cache."""
     module = ModuleType("distes_rollout")
     names = vars(module)
-    names.update({name: jit(getattr(kernel, name)) for name in KERNEL_FUNCTIONS})
-    names.update(choose=choosing(sizes), decode=decode, SAMPLES=samples)
+    names.update(pair.names)
+    names.update({name: jit(pair.names[name]) for name in KERNEL_FUNCTIONS})
     text = "\n".join([rollout_text.head(), rollout_text.body(cached=False)])
     exec(compile(text, "<rollout>", "exec"), names)  # noqa: S102 - the project's own text
+    _refresh(pair)
     return _warm(module)
 
 
-def _borrowed(folder: Path) -> Program:
-    """Load what may only be read, from a copy: numba looks where it could write."""
-    if numba.config.CACHE_DIR:  # it looks there, under a name made of the source's place
-        return _kept(folder / "rollout.py", folder)
-    with tempfile.TemporaryDirectory(prefix="distes-") as scratch:
-        copy = shutil.copytree(folder, Path(scratch) / folder.name)
-        return _kept(copy / "rollout.py", copy)
-
-
-def _kept(source: Path, folder: Path) -> Program:
+def _kept(pair: _Pair, folder: Path) -> Program:
     """Load what the cache has, or compile it; anew, if what it has is damaged."""
-    try:
-        return _warm(_loaded(source, folder.name))
-    except (EOFError, ValueError, pickle.UnpicklingError):
-        shutil.rmtree(folder / "__pycache__", ignore_errors=True)
-        return _warm(_loaded(source, folder.name))
+    module = _loaded(folder)
+    code, mark = _code_of(module), folder / _mark()
+    if sealing.intact(code) and mark.exists():
+        return _warm(module)
+    mark.unlink(missing_ok=True)
+    if not sealing.intact(code):  # else it is another processor's, which may share it
+        sealing.clear(code)
+    _refresh(pair)
+    made = _warm(module)
+    if sealing.seal(code):
+        mark.touch()
+    return made
 
 
-def _loaded(source: Path, name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"distes_rollout_{name}", source)
+def _borrowed(pair: _Pair, folder: Path) -> Program:
+    """Load what may only be read, from a copy: numba looks where it could write."""
+    with tempfile.TemporaryDirectory(prefix="distes-") as scratch:
+        # Where numba's files are elsewhere, they are found by the source's place.
+        copy = Path(scratch) / folder.name
+        module = _loaded(folder if numba.config.CACHE_DIR else shutil.copytree(folder, copy))
+        return _warm(module) if sealing.intact(_code_of(module)) else _uncached(pair)
+
+
+def _refresh(pair: _Pair) -> None:
+    """Compile helpers anew.
+
+    They may have been compiled with globals that have changed since, or, by another process
+    or before this project was imported, under names that are another's.
+    """
+    for helper in pair.helpers:
+        helper.recompile()
+
+
+def _loaded(folder: Path) -> ModuleType:
+    name = f"distes_rollout_{folder.name}"
+    spec = importlib.util.spec_from_file_location(name, folder / "rollout.py")
     assert spec is not None and spec.loader is not None  # noqa: S101, PT018 - it is a .py file
     module = importlib.util.module_from_spec(spec)
     # numba looks its functions' module up by name when it loads their machine code.
     sys.modules[module.__name__] = module
     spec.loader.exec_module(module)
     return module
+
+
+def _code_of(module: Any) -> Path:
+    """Where numba keeps a module's machine code."""
+    return Path(module.run.stats.cache_path)
 
 
 def _warm(module: Any) -> Program:
@@ -189,22 +233,14 @@ def _warm(module: Any) -> Program:
     return Program(module.begin, module.run)
 
 
-def _folder(
-    text: str, kernel: type[Kernel], choose: Callable[..., Any], decode: Callable[..., Any]
-) -> Path | None:
+def _folder(pair: _Pair) -> Path | None:
     """Where a pair's machine code lies; None where nothing can be kept."""
-    digest = hashlib.sha256(text.encode())
-    for part in (numba.__version__, np.__version__, platform.python_version()):
-        digest.update(part.encode())
-    files, values = _reached([kernel, choose, decode])
-    files |= {f for name in (__name__, jit.__module__) if (f := _file(sys.modules[name]))}
-    for file in sorted(files):
-        digest.update(Path(file).read_bytes())
-    digest.update("\n".join(sorted(values)).encode())
+    if pair.source is None:
+        return None
     try:
         given = Path(os.environ.get("XDG_CACHE_HOME", ""))
         base = given if given.is_absolute() else Path.home() / ".cache"
-        folder = base / "distes" / "kernels" / digest.hexdigest()[:16]
+        folder = base / "distes" / "kernels" / pair.digest[:16]
         for each in (folder.parent.parent, folder.parent, folder):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not _safe(each):
@@ -219,68 +255,6 @@ def _safe(folder: Path) -> bool:
     """Whether nobody else, but root, can write a folder: what lies in it is run."""
     status = folder.stat()
     return status.st_uid in (os.getuid(), 0) and not status.st_mode & 0o022
-
-
-def _reached(parts: list[Any]) -> tuple[set[str], set[str]]:
-    """What machine code is made of: source files, and numbers, which may be from elsewhere."""
-    files: set[str] = set()
-    values: set[str] = set()
-    todo: list[Any] = []
-    for part in parts:
-        if isinstance(part, type):
-            todo += [getattr(part, name) for name in KERNEL_FUNCTIONS]
-            files |= {f for c in part.__mro__ if (f := _file(sys.modules.get(c.__module__)))}
-        else:
-            todo.append(part)
-    seen: set[int] = set()
-    while todo:
-        function = getattr(todo[-1], "py_func", todo.pop())
-        if id(function) in seen or not isinstance(function, FunctionType):
-            continue
-        seen.add(id(function))
-        files |= {f for f in [_file(sys.modules.get(function.__module__))] if f}
-        for name, value in _names(function):
-            if isinstance(value, ModuleType):
-                files |= {f for f in [_file(value)] if f}
-            elif isinstance(value, np.ndarray):
-                values.add(f"{name} {value.dtype} {value.shape} {value.tobytes()!r}")
-            elif isinstance(value, type):
-                files |= {f for f in [_file(sys.modules.get(value.__module__))] if f}
-                values |= {f"{name}.{each} {inner!r}" for each, inner in _plain(value)}
-            elif isinstance(value, bool | int | float | complex | str | tuple | np.generic):
-                values.add(f"{name} {value!r}")
-            else:
-                todo.append(value)
-    return files, values
-
-
-def _names(function: FunctionType) -> list[tuple[str, Any]]:
-    """Names that a function reads beside its own, and what they stand for."""
-    names, place = function.__code__.co_names, function.__module__
-    found = [(f"{place}.{name}", function.__globals__.get(name)) for name in names]
-    modules = [value for _, value in found if isinstance(value, ModuleType)]
-    for module in modules:  # grows: a module of a package is reached through the package
-        inside = [(f"{module.__name__}.{name}", getattr(module, name, None)) for name in names]
-        modules += [v for _, v in inside if isinstance(v, ModuleType) and v not in modules]
-        found += inside
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        found.append((f"{place}.{function.__qualname__}.{name}", cell.cell_contents))
-    return found
-
-
-def _plain(cls: type) -> list[tuple[str, Any]]:
-    """Numbers of a class, an enumeration's among them."""
-    plain = (bool, int, float, str, tuple, np.generic)
-    return [(name, value) for name, value in vars(cls).items() if isinstance(value, plain)]
-
-
-def _file(module: ModuleType | None) -> str | None:
-    """A module's source, unless it is a library's whose version is known."""
-    name = "" if module is None else module.__name__.partition(".")[0]
-    file = getattr(module, "__file__", None)
-    if name in ("numpy", "numba") or name in sys.stdlib_module_names or file is None:
-        return None
-    return str(file)
 
 
 def _module(function: Callable[..., Any]) -> str:

@@ -162,20 +162,109 @@ def test_a_machine_compiles_once(tmp_path: Path) -> None:
 )
 def test_what_a_kernel_is_made_of_makes_it_new(tmp_path: Path, file: str, text: str) -> None:
     """Its own text, a number from elsewhere, a function from elsewhere: all are in the code."""
-    project, cache = tmp_path / "project", tmp_path / "cache"
-    project.mkdir()
-    texts = {"slide.py": KERNEL, "numbers_apart.py": NUMBERS, "functions_apart.py": FUNCTIONS}
-    for name, content in texts.items():
-        (project / name).write_text(content)
-    there = {"PWD": str(project), "PYTHONDONTWRITEBYTECODE": "1"}
-    there["PYTHONPATH"] = os.pathsep.join([str(project), str(TESTS.parent)])
+    cache = tmp_path / "cache"
+    there = project(tmp_path / "project")
     first = said(python(RUN, "slide", "", cache=cache, **there))
     assert first[:3] == ["False", "0", "2"]
     assert said(python(RUN, "slide", "", cache=cache, **there)) == ["True", "2", "0", first[3]]
-    (project / file).write_text(text)
+    (tmp_path / "project" / file).write_text(text)
     changed = said(python(RUN, "slide", "", cache=cache, **there))
     assert changed[:3] == ["False", "0", "2"]
     assert changed[3] != first[3]
+
+
+LATER = """
+import pathlib, slide
+text = pathlib.Path("slide.py").read_text()
+pathlib.Path("slide.py").write_text(text.replace("+= GAIN", "+= 2 * GAIN"))
+"""
+
+OWN_CACHE = """
+from numba import njit
+@njit(cache=True)
+def worth(value):
+    return GAIN * value
+from numbers_apart import GAIN
+"""
+
+EAGER = """
+import numpy
+from numba import njit
+import numbers_apart
+
+def made(gain):
+    # Too long to be taken into its caller.
+    @njit("float64(float64)")
+    def worth(value):
+        total = 0.0
+        for i in range(3):
+            for j in range(4):
+                total += numpy.sin(value * i) * numpy.cos(value + j) + numpy.exp(-value * j)
+                if total > 1e9:
+                    total -= numpy.sqrt(abs(value)) + gain
+        return gain * value + 0.0 * total
+    return worth
+
+worth = made(numbers_apart.GAIN)
+"""
+
+
+def project(folder: Path, **texts: str) -> dict[str, str]:
+    """Write the modules of a user's kernel; the environment for processes that use it."""
+    folder.mkdir(exist_ok=True)
+    given = {"slide": KERNEL, "numbers_apart": NUMBERS, "functions_apart": FUNCTIONS}
+    for name, text in (given | texts).items():
+        (folder / f"{name}.py").write_text(text)
+    places = os.pathsep.join([str(folder), str(TESTS.parent)])
+    return {"PWD": str(folder), "PYTHONPATH": places, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@needs_numba
+def test_a_file_that_is_edited_while_its_kernel_is_compiled(tmp_path: Path) -> None:
+    """What is kept is told by what was compiled, not by what the file says by then."""
+    there = project(tmp_path / "project")
+    cache = tmp_path / "cache"
+    first = said(python(LATER + RUN, "slide", "", cache=cache, **there))
+    edited = said(python(RUN, "slide", "", cache=cache, **there))
+    assert edited[:3] == ["False", "0", "2"]
+    assert edited[3] != first[3]
+
+
+@needs_numba
+def test_a_function_that_numba_keeps_by_itself(tmp_path: Path) -> None:
+    """Its own cache does not see that a number from elsewhere has changed."""
+    cache, folder = tmp_path / "cache", tmp_path / "project"
+    there = project(folder, functions_apart=OWN_CACHE)
+    assert said(python(RUN, "slide", "", cache=cache, **there))[3] == "4.5"
+    (folder / "numbers_apart.py").write_text("GAIN = 0.75\n")
+    changed = said(python(RUN, "slide", "", cache=cache, **there))
+    assert changed == ["False", "0", "2", "8.625"]
+
+
+@needs_numba
+def test_a_function_compiled_before_distes_was_imported(tmp_path: Path) -> None:
+    """Its name may be that of another process's, which is then called in its place."""
+    cache = tmp_path / "cache"
+    first, second = tmp_path / "first", tmp_path / "second"
+    early = "import functions_apart, sys\nassert 'distes' not in sys.modules\n"
+    found = []
+    for folder, gain in ((first, "0.5"), (second, "0.75")):
+        there = project(folder, functions_apart=EAGER, numbers_apart=f"GAIN = {gain}\n")
+        found.append(said(python(early + RUN, "slide", "", cache=cache, **there))[3])
+    assert found[0] != found[1]
+    both = f"""
+import sys
+returns = []
+for folder in ({str(first)!r}, {str(second)!r}):
+    for name in ("slide", "numbers_apart", "functions_apart"):
+        sys.modules.pop(name, None)
+    sys.path.insert(0, folder)
+    sys.argv = ["", "slide", ""]
+    exec({RUN!r})
+"""
+    there["PYTHONPATH"] = str(TESTS.parent)
+    together = said(python(both, cache=cache, **there))
+    assert together == ["True", "2", "0", found[0], "True", "2", "0", found[1]]
 
 
 @needs_numba
@@ -233,12 +322,29 @@ def test_a_cache_that_can_only_be_read_with_numbas_elsewhere(tmp_path: Path) -> 
 
 
 @needs_numba
-def test_a_cache_whose_files_are_damaged(tmp_path: Path) -> None:
-    """It is compiled again, as a machine that lost its power has to."""
-    said(python(RUN, "CartPole-v1", "", cache=tmp_path))
-    for path in tmp_path.rglob("*.nbi"):
-        path.write_bytes(path.read_bytes()[:20])
-    assert said(python(RUN, "CartPole-v1", "", cache=tmp_path))[3] == "4.0"
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_cache_whose_files_are_damaged(tmp_path: Path, apart: bool) -> None:
+    """It is compiled again, once: a lost power supply leaves pages of zeros, a disk turns bits."""
+    numbas = tmp_path / "numba"
+    numbas.mkdir()
+    there = {"NUMBA_CACHE_DIR": str(numbas)} if apart else {}
+
+    def run(cached: str) -> None:
+        found = said(python(RUN, "CartPole-v1", "", cache=tmp_path, **there))
+        assert found[1:] == [*{"no": "02", "yes": "20"}[cached], "4.0"]
+
+    run("no")
+    (codes, indices) = (sorted(tmp_path.rglob(f"rollout.run*{end}")) for end in (".nbc", ".nbi"))
+    for file in (codes[0], indices[0]):
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 8
+        file.write_bytes(content)
+        run("no")
+        run("yes")
+    content = bytearray(codes[0].read_bytes())
+    content[8192 : 8192 + 4096] = bytes(4096)
+    codes[0].write_bytes(content)
+    run("no")
 
 
 @needs_numba
@@ -446,22 +552,22 @@ def test_a_folder_that_others_may_write_is_not_used(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     task = Task("CartPole-v1")
     kernel, actor = type(kernels.kernel_of(task)), kernels.actor_of(task.build_policy(Linear()))
-    folder = build._folder("text", kernel, actor.choosing(actor.sizes), actor.decode)
+    folder = build.place(kernel, actor)
     assert folder is not None
     assert folder.is_relative_to(tmp_path)
     folder.chmod(0o777)
-    assert build._folder("text", kernel, actor.choosing(actor.sizes), actor.decode) is None
+    assert build.place(kernel, actor) is None
     folder.chmod(0o755)
-    assert build._folder("text", kernel, actor.choosing(actor.sizes), actor.decode) == folder
+    assert build.place(kernel, actor) == folder
     # To anybody else it is another's, who is trusted if that is root.
     owner = folder.stat().st_uid
     monkeypatch.setattr(os, "getuid", lambda: owner + 1)
-    found = build._folder("text", kernel, actor.choosing(actor.sizes), actor.decode)
+    found = build.place(kernel, actor)
     assert (found is not None) == (owner == 0)
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    other = build._folder("text", kernel, actor.choosing(actor.sizes), actor.decode)
+    other = build.place(kernel, actor)
     assert other is not None
     assert other.is_relative_to(tmp_path / "home" / ".cache")
 
@@ -470,8 +576,8 @@ def test_a_changed_module_is_written_anew(tmp_path: Path, monkeypatch: Any) -> N
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     task = Task("CartPole-v1")
     kernel, actor = type(kernels.kernel_of(task)), kernels.actor_of(task.build_policy(Linear()))
-    text = build._text(kernel, actor.choosing, actor.decode, actor.sizes, actor.samples)
-    folder = build._folder(text, kernel, actor.choosing(actor.sizes), actor.decode)
+    text, folder = build._source(kernel, actor), build.place(kernel, actor)
+    assert folder is not None
     (folder / "rollout.py").write_text("half a file (")
     build._program.cache_clear()
     build.program(kernel, actor)
