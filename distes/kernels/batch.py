@@ -112,8 +112,7 @@ class Batches:
     def __init__(self, program: Any, kernel: Kernel, actor: Actor, width: int) -> None:
         self._program, self._kernel, self._actor = program, kernel, actor
         self._width = width
-        # Machine code is for arrays that lie in one piece.
-        self._constants = np.ascontiguousarray(kernel.constants)
+        self._constants, self._settings = _own(kernel.constants), _own(actor.settings)
         none = np.zeros((0, width))
         scaled = actor.center is not None and actor.factor is not None
         self._scaling = np.array([actor.center, actor.factor]) if scaled else none
@@ -205,15 +204,15 @@ class Batches:
         )
         seen = records.last_observations if recording else resets.observations.copy()
         states, generators = resets.states.copy(), resets.generators.copy()
-        table = np.require(parameters, requirements=["C", "W"])
+        table, about = _own(parameters), _own(conditions.about)
         at = 0
         while at < count:
             try:
                 self._program.run(
                     *(states[at:], generators[at:], seen[at:], seeds[at:]),
                     *(table, rows[at:]),
-                    *(self._constants, self._actor.settings, self._scaling),
-                    *(conditions.normal, conditions.about, conditions.limit, self._shape),
+                    *(self._constants, self._settings, self._scaling),
+                    *(conditions.normal, about, conditions.limit, self._shape),
                     *(out.returns[at:], out.lengths[at:], out.terminated[at:]),
                     *(out.info[at:], out.moments[at:]),
                     *(records.ends, records.observations, records.choices, records.rewards),
@@ -227,3 +226,8 @@ class Batches:
                 out.raised[at] = error
                 at += 1
         return out
+
+
+def _own(values: FloatArray) -> FloatArray:
+    """Let an array be of the one kind that is compiled for; Ray hands out some read-only."""
+    return np.require(values, requirements=["C", "W"])

@@ -28,7 +28,7 @@ from llvmlite import binding
 
 from distes.kernels import random, rollout_text, sealing
 from distes.kernels.base import Actor, Kernel
-from distes.kernels.jit import jit, named_apart
+from distes.kernels.jit import forget, jit, keep_no_more, named_apart
 from distes.kernels.random import ENVIRONMENT_WORDS
 from distes.kernels.recipe import Recipe
 
@@ -36,6 +36,8 @@ KERNEL_FUNCTIONS = ("reset", "observe", "step", "show", "inform")
 
 NUMBA_SETTINGS = ("OPT", "BOUNDSCHECK", "LOOP_VECTORIZE", "SLP_VECTORIZE", "ENABLE_AVX")
 """Settings of numba that make other machine code; a processor is marked apart."""
+
+MARK = "compiled-"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,7 @@ class _Pair:
 
     Attributes:
         digest: of all that machine code is made of.
-        source: the module's text; None where another process could not make it.
+        source: the module's text; None where nothing may be kept.
         names: what the module defines: the functions of both, and whether actors sample.
         helpers: functions of the user's that numba compiled, callees first.
         unknown: values whose identity the digest depends on.
@@ -151,7 +153,7 @@ def _program(pair: _Pair) -> Program:
                 partial.write_text(pair.source, encoding="utf-8")
                 partial.replace(source)
             return _kept(pair, folder)
-    except OSError:  # a full disk, or no locks
+    except (OSError, RuntimeError):  # a full disk, no locks, nowhere for numba to write
         return _uncached(pair)
 
 
@@ -163,20 +165,24 @@ def _uncached(pair: _Pair) -> Program:
     names.update({name: jit(pair.names[name]) for name in KERNEL_FUNCTIONS})
     text = "\n".join([rollout_text.head(), rollout_text.body(cached=False)])
     exec(compile(text, "<rollout>", "exec"), names)  # noqa: S102 - the project's own text
-    _refresh(pair)
+    forget(pair.helpers)
     return _warm(module)
 
 
 def _kept(pair: _Pair, folder: Path) -> Program:
     """Load what the cache has, or compile it; anew, if what it has is damaged."""
-    module = _loaded(folder)
+    module: Any = _loaded(folder)
     code, mark = _code_of(module), folder / _mark()
     if sealing.intact(code) and mark.exists():
-        return _warm(module)
-    mark.unlink(missing_ok=True)
+        made = _warm(module)
+        if module.begin.stats.cache_misses or module.run.stats.cache_misses:
+            mark.unlink()  # numba takes it for another's, as it does of a copy with another date
+        return made
     if not sealing.intact(code):  # else it is another processor's, which may share it
         sealing.clear(code)
-    _refresh(pair)
+        for each in folder.glob(f"{MARK}*"):
+            each.unlink()
+    forget(pair.helpers)
     made = _warm(module)
     if sealing.seal(code):
         mark.touch()
@@ -190,16 +196,6 @@ def _borrowed(pair: _Pair, folder: Path) -> Program:
         copy = Path(scratch) / folder.name
         module = _loaded(folder if numba.config.CACHE_DIR else shutil.copytree(folder, copy))
         return _warm(module) if sealing.intact(_code_of(module)) else _uncached(pair)
-
-
-def _refresh(pair: _Pair) -> None:
-    """Compile helpers anew.
-
-    They may have been compiled with globals that have changed since, or, by another process
-    or before this project was imported, under names that are another's.
-    """
-    for helper in pair.helpers:
-        helper.recompile()
 
 
 def _loaded(folder: Path) -> ModuleType:
@@ -230,6 +226,8 @@ def _warm(module: Any) -> Program:
         *(np.zeros(3, np.int64), numbers, seeds.copy(), flags, none, none, seeds),
         *(none, none, numbers),
     )
+    for function in (module.begin, module.run):
+        keep_no_more(function)  # of arrays of another kind: what is sealed stays as it is
     return Program(module.begin, module.run)
 
 
@@ -262,7 +260,8 @@ def _module(function: Callable[..., Any]) -> str:
 
 
 def _mark() -> str:
-    """Name of the file that says so for this processor, as numba is told to see it."""
-    config = numba.config
-    seen = (binding.get_host_cpu_name(), config.CPU_NAME, config.CPU_FEATURES, config.CACHE_DIR)
-    return f"compiled-{hashlib.sha256(repr(seen).encode()).hexdigest()[:12]}"
+    """Name of the file by which a folder has code for this processor, as numba sees it."""
+    config, features = numba.config, binding.get_host_cpu_features().flatten()
+    host = (binding.get_host_cpu_name(), features)
+    seen = (*host, config.CPU_NAME, config.CPU_FEATURES, config.CACHE_DIR)
+    return f"{MARK}{hashlib.sha256(repr(seen).encode()).hexdigest()[:12]}"

@@ -14,19 +14,21 @@ import hashlib
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
-from types import CodeType, FunctionType, ModuleType
+from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numba
 import numpy as np
 from numba.extending import is_jitted
 
-LIBRARIES = ("builtins", "cmath", "math", "numba", "numpy", "_operator")
+from distes.kernels.jit import eager
+
+LIBRARIES = ("builtins", "cmath", "_functools", "math", "numba", "numpy", "_operator")
 """Modules whose versions are known: a name says what it stands for."""
 
-PLAIN = (type(None), type(Ellipsis), bool, int, float, complex, str, bytes)
+PLAIN = (type(None), type(Ellipsis), bool, int, float, complex, str, bytes, range)
 
-ABSENT = "<absent>"
+ABSENT = object()
 """Stands for what code reads and nothing gives: numba refuses it."""
 
 GLOBAL, CELL = "global", "cell"
@@ -60,8 +62,20 @@ class Recipe:
         self._lines.append(f"{name} is {told}")
 
     def _value(self, value: Any) -> str:
-        """Describe a value."""
+        """Describe a value, if it can be told from its likes."""
+        try:
+            told = self._known(value)
+        except Exception:  # noqa: BLE001 - any object may be met, and answer as it likes
+            told = None
+        if told is None:
+            self.unknown.append(value)
+            return f"unknown {id(value)}"
+        return told
+
+    def _known(self, value: Any) -> str | None:
         kind = type(value)
+        if value is ABSENT:
+            return "absent"
         if kind in PLAIN:
             return f"{kind.__name__} {value!r}"
         if isinstance(value, enum.Enum):
@@ -73,9 +87,12 @@ class Recipe:
             layout = (value.dtype.descr, value.shape, value.strides)
             return f"array {layout} {hashlib.sha256(value.tobytes()).hexdigest()}"
         if isinstance(value, tuple):
-            return f"{_named(kind)} ({', '.join(map(self._value, value))})"
-        if isinstance(value, frozenset):
-            return f"frozenset {sorted(map(self._value, value))}"
+            fields = getattr(kind, "_fields", "")
+            return f"{_named(kind)} {fields} ({', '.join(map(self._value, value))})"
+        if isinstance(value, set | frozenset):
+            return f"{kind.__name__} {sorted(map(self._value, value))}"
+        if isinstance(value, slice):
+            return f"slice {[self._value(each) for each in (value.start, value.stop, value.step)]}"
         if isinstance(value, CodeType):
             return self._code(value)
         if isinstance(value, np.dtype | numba.types.Type):
@@ -86,17 +103,15 @@ class Recipe:
             return f"{_named(value)} {value._fields}"
         if isinstance(value, type) and issubclass(value, BaseException):
             return _named(value)
-        library = _library(value)
-        if library is not None:
-            return library
-        self.unknown.append(value)
-        return f"unknown {id(value)}"
+        return _library(value)
 
     def _compiled(self, function: Any) -> str:
-        options = sorted(f"{name}={value!r}" for name, value in function.targetoptions.items())
-        known = function.py_func in self._numbers
-        told = f"compiled {options} {function.locals!r} {self._function(function.py_func)}"
-        if not known and not function.py_func.__module__.startswith("distes."):
+        given = {**function.targetoptions, **function.locals}
+        options = [f"{name}={self._value(given[name])}" for name in sorted(given)]
+        signatures = list(map(str, function.signatures)) if eager(function) else []
+        told = f"compiled {options} {signatures} {self._function(function.py_func)}"
+        ours = str(function.py_func.__module__).startswith("distes.")
+        if not ours and not any(each is function for each in self.helpers):
             self.helpers.append(function)
         return told
 
@@ -115,7 +130,7 @@ class Recipe:
             if kind == GLOBAL:
                 value = function.__globals__.get(name, getattr(builtins, name, ABSENT))
             elif name in cells:
-                value = cells[name].cell_contents
+                value = _content(cells[name])
             else:  # of the function itself, for one within it
                 continue
             while isinstance(value, ModuleType) and attributes and _library(value) is None:
@@ -128,7 +143,8 @@ class Recipe:
         counts = (code.co_argcount, code.co_kwonlyargcount, code.co_posonlyargcount)
         names = (code.co_name, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
         constants = [self._value(each) for each in code.co_consts]
-        return f"{counts} {code.co_flags} {names} {code.co_code.hex()} {constants}"
+        text = f"{code.co_code.hex()} {code.co_exceptiontable.hex()}"
+        return f"{counts} {code.co_flags} {names} {text} {constants}"
 
 
 @lru_cache(maxsize=1024)
@@ -172,6 +188,13 @@ def _library(value: Any) -> str | None:
     if found is not value or module.partition(".")[0] not in LIBRARIES:
         return None
     return f"{module}.{name}"
+
+
+def _content(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # nothing yet
+        return ABSENT
 
 
 def _named(value: type) -> str:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("numba")
 
-from distes import kernels
-from distes.kernels import build
+from distes import kernels, rollouts
+from distes.distributions import Point
+from distes.kernels import build, sealing
 from distes.policies import Linear
+from distes.population import RECORDS, Population, RunKey
+from distes.probes import ObservationMoments
 from distes.task import Task
 
 TESTS = Path(__file__).parents[1]
@@ -345,6 +350,57 @@ def test_a_cache_whose_files_are_damaged(tmp_path: Path, apart: bool) -> None:
     content[8192 : 8192 + 4096] = bytes(4096)
     codes[0].write_bytes(content)
     run("no")
+
+
+@needs_numba
+def test_two_processors_that_share_a_damaged_cache(tmp_path: Path) -> None:
+    """Each compiles once, and once again for the damage."""
+
+    def runs(cached: str) -> None:
+        for processor in ("", "generic"):
+            found = said(python(RUN, "slide", "", cache=cache, **there, NUMBA_CPU_NAME=processor))
+            assert found[1:3] == list({"no": "02", "yes": "20"}[cached])
+
+    there, cache = project(tmp_path / "project"), tmp_path / "cache"
+    runs("no")
+    runs("yes")
+    file = min(cache.rglob("rollout.run*.nbc"))
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    runs("no")
+    runs("yes")
+
+
+@needs_numba
+def test_arrays_that_ray_hands_out_are_no_others(tmp_path: Path, monkeypatch: Any) -> None:
+    """Read-only ones would be compiled for once more, in every process."""
+    build._program.cache_clear()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    task = Task("Pendulum-v1", max_episode_steps=5)
+    policy = task.build_policy(Linear())
+    engine = rollouts.make("compiled", task, policy)
+    center, parameters = np.zeros(3), np.zeros(policy.num_parameters)
+    frozen = {"observation_mean": np.zeros(3), "observation_std": np.ones(3)}
+    for array in (center, parameters, *frozen.values(), engine._kernel.constants):
+        array.setflags(write=False)
+    population = Population(
+        Point(parameters), 9, probes=(ObservationMoments(center),), frozen=frozen, records=RECORDS
+    )
+    for asked in (population, replace(population, records=())):
+        assert engine.run(asked, RunKey(0, 0), 0, 9).stop == 9
+    program = engine._ready()._program
+    assert [len(program.begin.signatures), len(program.run.signatures)] == [1, 1]
+    folder = build.place(type(engine._kernel), engine._actor)
+    assert folder is not None
+    assert sealing.intact(folder / "__pycache__")
+
+
+@needs_numba
+def test_numbas_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    """Where it was told to keep things, there is no such place."""
+    (tmp_path / "file").touch()
+    nowhere = str(tmp_path / "file" / "numba")
+    found = said(python(RUN, "CartPole-v1", "", cache=tmp_path, NUMBA_CACHE_DIR=nowhere))
+    assert found[:2] == ["False", "0"]
 
 
 @needs_numba

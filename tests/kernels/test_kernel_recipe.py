@@ -15,6 +15,7 @@ pytest.importorskip("numba")
 from numba import njit
 from numba.extending import overload
 
+from distes.kernels.jit import forget
 from distes.kernels.recipe import Recipe
 
 HEAD = """
@@ -48,7 +49,7 @@ STEP = "def step(x):\n    return worth(x)\n"
 CASES = {
     "global": ("def step(x):\n    return x * GAIN\n", "GAIN = 0.5", "GAIN = 3.0"),
     "type of a number": ("def step(x):\n    return x * GAIN\n", "GAIN = 1.0", "GAIN = 1"),
-    "sign of nothing": ("def step(x):\n    return x / GAIN\n", "GAIN = 0.0", "GAIN = -0.0"),
+    "sign of zero": ("def step(x):\n    return x / GAIN\n", "GAIN = 0.0", "GAIN = -0.0"),
     "attribute": ("def step(x):\n    return x * settings.GAIN\n", "GAIN = 0.5", "GAIN = 3.0"),
     "callee": (
         "@njit\ndef worth(x):\n    return x * GAIN\n" + STEP,
@@ -125,6 +126,22 @@ CASES = {
         "FIELDS = 'a b'",
         "FIELDS = 'b a'",
     ),
+    "fields of a tuple": (
+        "P = namedtuple('P', FIELDS)\nBOTH = P(1.0, 2.0)\ndef step(x):\n    return BOTH.a\n",
+        "FIELDS = 'a b'",
+        "FIELDS = 'b a'",
+    ),
+    "signatures": (
+        "@njit(SIGNATURE)\ndef worth(x):\n    return x\n" + STEP,
+        "SIGNATURE = 'float64(float64)'",
+        "SIGNATURE = 'float64(float32)'",
+    ),
+    "extent of a try": (
+        "exec(TEXT)\n",
+        "TEXT = 'def step(x):\\n try:\\n  y=f(x); g(x)\\n except: return 0.\\n return y'",
+        "TEXT = 'def step(x):\\n try:\\n  y=f(x)\\n except: return 0.\\n else: g(x)\\n return y'",
+    ),
+    "slice": ("def step(x):\n    return x[PART]\n", "PART = slice(1, 3)", "PART = slice(1, 4)"),
     "exception": (
         "def step(x):\n    raise Fault('no')\n",
         "class Fault(ValueError): pass",
@@ -151,6 +168,13 @@ def test_a_change_is_told(case: str) -> None:
     assert first.unknown == again.unknown == changed.unknown == []
     assert first.text == again.text
     assert first.text != changed.text
+
+
+class Strange:
+    """Answers whatever is asked of it with a fault."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
 
 
 UNKNOWN = {
@@ -187,6 +211,69 @@ def test_a_function_given_to_numba_by_overload_is_unknown() -> None:
     recipe = Recipe()
     recipe.add("step", step)
     assert recipe.unknown == [worth]
+
+
+def test_whatever_is_met_is_no_fault() -> None:
+    def empty(full: bool) -> Any:
+        @njit
+        def step(x: Any) -> Any:
+            return x * later
+
+        if full:
+            later = 1.0
+        return step
+
+    recipe = Recipe()
+    recipe.add("step", empty(full=False))
+    assert recipe.unknown == []
+    strange = Strange()
+    names: dict[str, Any] = {"T": strange}  # no __name__, as in other text that is run
+    exec("def step(x):\n    return T\n", names)  # noqa: S102
+    recipe = Recipe()
+    recipe.add("step", njit(names["step"]))
+    assert recipe.unknown == [strange]
+
+
+def test_options_that_are_sets_are_told_in_order() -> None:
+    code = "@njit(fastmath={FLAGS})\ndef worth(x):\n    return x\n" + STEP
+    flags = ["'nnan', 'ninf', 'nsz'", "'nsz', 'nnan', 'ninf'"]
+    assert len({told(code.replace("FLAGS", each)).text for each in flags}) == 1
+
+
+def test_helpers_are_compiled_anew_with_those_that_they_call() -> None:
+    """Also where two call each other, and where one function was compiled twice."""
+    code = """
+@njit
+def even(x):
+    return GAIN if x == 0 else odd(x - 1)
+@njit
+def odd(x):
+    return -GAIN if x == 0 else even(x - 1)
+def base(x):
+    return GAIN
+once, twice = njit(base), njit(error_model="numpy")(base)
+@njit("float64(int64)")
+def closed(x):
+    return even(x)
+@njit
+def step(x):
+    return even(x) + once(x) + twice(x) + closed(x)
+"""
+    module = ModuleType("kernels_own")
+    names: dict[str, Any] = vars(module)
+    names["GAIN"] = 1.0
+    sys.modules["kernels_own"] = module
+    try:
+        exec("from numba import njit\n" + code, names)  # noqa: S102
+        assert names["step"](4) == 4.0
+        names["GAIN"] = 10.0
+        assert names["step"](4) == 4.0
+        recipe = Recipe()
+        recipe.add("step", names["step"])
+        forget(recipe.helpers)
+        assert names["step"](4) == 40.0
+    finally:
+        del sys.modules["kernels_own"]
 
 
 def test_helpers_come_callees_first() -> None:
