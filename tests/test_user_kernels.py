@@ -398,9 +398,8 @@ def test_a_number_from_another_module_makes_other_machine_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If wrong: the machine code of the number that was goes on."""
-    from distes.kernels.build import _program, compiled_before
+    from distes.kernels.build import compiled_before
 
-    _program.cache_clear()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     task = distes.Task(Sledge, max_episode_steps=50)
     policy = task.build_policy(LINEAR)

@@ -79,7 +79,8 @@ def program(kernel: type[Kernel], actor: Actor) -> Program:
         kernel: of the environment.
         actor: of the policy.
     """
-    return _program(_pair(kernel, actor))
+    pair = _pair(kernel, actor)
+    return _program(pair, _folder(pair))
 
 
 def compiled_before(kernel: type[Kernel], actor: Actor) -> bool:
@@ -139,8 +140,7 @@ def _found(kernel: type[Kernel]) -> bool:
 
 
 @lru_cache(maxsize=32)
-def _program(pair: _Pair) -> Program:
-    folder = _folder(pair)
+def _program(pair: _Pair, folder: Path | None) -> Program:
     if folder is None or pair.source is None:
         return _uncached(pair)
     try:

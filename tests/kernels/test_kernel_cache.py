@@ -373,7 +373,6 @@ def test_two_processors_that_share_a_damaged_cache(tmp_path: Path) -> None:
 @needs_numba
 def test_arrays_that_ray_hands_out_are_no_others(tmp_path: Path, monkeypatch: Any) -> None:
     """Read-only ones would be compiled for once more, in every process."""
-    build._program.cache_clear()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     task = Task("Pendulum-v1", max_episode_steps=5)
     policy = task.build_policy(Linear())
@@ -635,6 +634,5 @@ def test_a_changed_module_is_written_anew(tmp_path: Path, monkeypatch: Any) -> N
     text, folder = build._source(kernel, actor), build.place(kernel, actor)
     assert folder is not None
     (folder / "rollout.py").write_text("half a file (")
-    build._program.cache_clear()
     build.program(kernel, actor)
     assert (folder / "rollout.py").read_text() == text
