@@ -149,9 +149,7 @@ def _program(pair: _Pair, folder: Path | None) -> Program:
         with FileLock(folder / "lock"):
             source = folder / "rollout.py"
             if not source.exists() or source.read_bytes() != pair.source.encode():
-                partial = folder / f"{os.getpid()}.partial"
-                partial.write_text(pair.source, encoding="utf-8")
-                partial.replace(source)
+                sealing.write(source, pair.source)
             return _kept(pair, folder)
     except (OSError, RuntimeError):  # a full disk, no locks, nowhere for numba to write
         return _uncached(pair)
@@ -173,12 +171,13 @@ def _kept(pair: _Pair, folder: Path) -> Program:
     """Load what the cache has, or compile it; anew, if what it has is damaged."""
     module: Any = _loaded(folder)
     code, mark = _code_of(module), folder / _mark()
-    if sealing.intact(code) and mark.exists():
+    intact = sealing.intact(code)
+    if intact and mark.exists():
         made = _warm(module)
         if module.begin.stats.cache_misses or module.run.stats.cache_misses:
             mark.unlink()  # numba takes it for another's, as it does of a copy with another date
         return made
-    if not sealing.intact(code):  # else it is another processor's, which may share it
+    if not intact:  # else it is another processor's, which may share it
         sealing.clear(code)
         for each in folder.glob(f"{MARK}*"):
             each.unlink()

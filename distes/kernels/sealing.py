@@ -25,10 +25,15 @@ def seal(folder: Path) -> bool:
     codes = {name.partition("-")[0] for name in sums if name.endswith(".nbc")}
     if codes != {"rollout.begin", "rollout.run"}:
         return False
-    partial = folder / f"{os.getpid()}.partial"
-    partial.write_text(json.dumps(sums), encoding="utf-8")
-    partial.replace(folder / SUMS)
+    write(folder / SUMS, json.dumps(sums))
     return True
+
+
+def write(file: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = file.with_name(f"{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(file)
 
 
 def clear(folder: Path) -> None:
