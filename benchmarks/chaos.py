@@ -23,7 +23,7 @@ from typing import Any
 # Before anything imports ray.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
 
 from common import keep
 from disturbances import Stage, differences, schedule, storm

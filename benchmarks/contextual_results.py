@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from common import keep
 
-from distes.configuration import from_config, merge, read_toml
+from distes.search.config_file import from_config, merge, read_toml
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

@@ -16,10 +16,10 @@ import numpy as np
 from common import in_turn, keep, ratio
 from threadpoolctl import threadpool_limits
 
-from distes.numerics.features import make
+from distes.population.features import make
 from distes.strategies import CREPS
-from distes.strategies.relative_entropy import UpperState
-from distes.strategies.upper import Samples
+from distes.strategies.parts.relative_entropy import UpperState
+from distes.strategies.parts.upper_level import Samples
 from distes.testing.problems import FunctionProblem
 
 PARAMETERS, CONTEXTS, EPSILON = 12, 2, 1.0

@@ -25,8 +25,8 @@ from threadpoolctl import threadpool_limits
 
 import distes
 from distes.evaluators.worker import Answer
-from distes.population import RunKey
-from distes.search import compile_ahead, make_evaluator
+from distes.population.records import RunKey
+from distes.search.search import compile_ahead, make_evaluator
 from distes.strategies.deep_cem import DeepCEM, Pairs
 
 SESSIONS, PERCENTILE, SOLVED, MOST = 100, 70, 190.0, 100
@@ -135,8 +135,8 @@ def travels() -> dict[str, Any]:
     def measured(bare: Any) -> Answer:
         answer = of_bare(bare)
         sent.append(len(pickle.dumps(bare, 5)))
-        if answer.chunk.traces is not None:
-            steps.append(int(answer.chunk.traces.lengths.sum()))
+        if answer.chunk.trajectories is not None:
+            steps.append(int(answer.chunk.trajectories.lengths.sum()))
         return answer
 
     state, beyond = strategy.init(problem), []

@@ -23,8 +23,8 @@ import numpy as np
 from common import keep
 
 import distes
-from distes.results import Observer
 from distes.runs import writer
+from distes.search.result import Observer
 
 NOT_MEASURED = {"driver_cpu_ms": float("nan"), "steps": float("nan")}
 

@@ -21,12 +21,12 @@ import numba
 import numpy as np
 from common import keep
 
-from distes.distributions import Table
-from distes.kernels.environments import acrobot
+from distes.engines import compiled, loop
+from distes.engines.kernels.environments import acrobot
 from distes.policies import MLP, Linear
-from distes.population import Population, RunKey
-from distes.rollouts import compiled, loop
-from distes.task import Task
+from distes.population.distributions import Table
+from distes.population.records import Population, RunKey
+from distes.tasks.base import Task
 
 ENVIRONMENTS = (
     "CartPole-v1",

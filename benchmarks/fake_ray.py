@@ -23,12 +23,13 @@ from unittest import mock
 
 import numpy as np
 
-from distes.evaluators import cluster, pool
+from distes.engines.base import ROW, Chunk
+from distes.evaluators import cluster
 from distes.evaluators import ray as evaluators_ray
+from distes.evaluators import workers as pool
 from distes.evaluators.connection import Connection
 from distes.evaluators.fingerprint import fingerprint
 from distes.evaluators.worker import Answer, Ready
-from distes.rollouts.base import ROW, Chunk
 
 
 class Costs(NamedTuple):

@@ -19,7 +19,7 @@ from typing import Any
 
 from common import keep
 
-from distes.configuration import from_config, read_toml
+from distes.search.config_file import from_config, read_toml
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "cartpole_gpreps.toml"
 SOLVED = 195.0

@@ -26,9 +26,9 @@ import numpy as np
 from common import RESULTS, keep
 
 from distes import Result, Search, Task
-from distes.configuration import from_config, read_toml
 from distes.evaluators.serial import SerialEvaluator
-from distes.population import Purpose, RunKey
+from distes.population.records import Purpose, RunKey
+from distes.search.config_file import from_config, read_toml
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 BLUE, GREY = "#0072B2", "0.45"

@@ -21,9 +21,9 @@ import numpy as np
 from common import in_turn, keep, ratio
 
 import distes
-from distes import rollouts
-from distes.distributions import Table
-from distes.population import Population, RunKey
+from distes.engines import choice
+from distes.population.distributions import Table
+from distes.population.records import Population, RunKey
 from distes.strategies.cem import CEM
 
 KEY = RunKey(seed=0, generation=0)
@@ -84,7 +84,7 @@ def measure(env_id: str, skilled: bool, count: int, pairs: int, pool: Any) -> di
     """Time one environment."""
     task = distes.Task(env_id)
     policy = task.build_policy(distes.policies.Linear())
-    engine = rollouts.make("loop", task, policy)
+    engine = choice.make("loop", task, policy)
     thetas = candidates(env_id, skilled, count)
     population = Population(Table(thetas), count)
     seeds = population.seeds(KEY, 0, count)

@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 from common import keep
 from matplotlib.ticker import MaxNLocator
 
-from distes.configuration import from_config, read_toml
+from distes.search.config_file import from_config, read_toml
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PUBLISHED: dict[str, dict[str, list[tuple[int, float]]]] = {

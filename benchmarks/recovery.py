@@ -34,7 +34,7 @@ from typing import Any
 # Before anything imports ray.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
 
 import numpy as np
 import ray
@@ -42,11 +42,11 @@ from common import keep
 from ray.cluster_utils import Cluster
 
 import distes
-from distes.distributions import Gaussian
 from distes.evaluators.ray import RayEvaluator
-from distes.population import Population, RunKey
-from distes.randomness import noise_key
+from distes.population.distributions import Gaussian
+from distes.population.records import Population, RunKey
 from distes.runs.writer import RunLog
+from distes.seeds import noise_key
 
 WORKERS = 4
 EPISODE_S = 0.05

@@ -15,7 +15,7 @@ from typing import Any
 
 from common import keep
 
-from distes.configuration import from_config, read_toml
+from distes.search.config_file import from_config, read_toml
 
 
 def one(job: tuple[Path, int]) -> dict[str, Any]:

@@ -30,18 +30,18 @@ from common import keep
 from fake_ray import Costs, FakeRay, under
 
 import distes
-from distes import rollouts
-from distes.distributions import Gaussian
+from distes.engines import choice
+from distes.engines.base import ROW, Chunk, WireTuple
 from distes.evaluators.base import PlacedChunk, evaluated
 from distes.evaluators.ray import RayEvaluator
 from distes.evaluators.worker import Answer
-from distes.population import Population, RunKey
-from distes.problem import SearchProblem
-from distes.randomness import noise_key
-from distes.rollouts.base import ROW, Bare, Chunk
+from distes.population.distributions import Gaussian
+from distes.population.records import Population, RunKey
+from distes.population.statistics import summary
 from distes.runs import writer
 from distes.runs.writer import RunLog
-from distes.statistics import summary
+from distes.search.problem import SearchProblem
+from distes.seeds import noise_key
 from distes.strategies.cem import CEM
 
 WORKERS = (16, 64, 256, 1000, 4000, 10_000)
@@ -63,7 +63,7 @@ LARGER = (
 class Nothing:
     """A worker that does nothing."""
 
-    def run(self, evaluation: int, start: int, stop: int, oldest: int, sent: object) -> Bare:
+    def run(self, evaluation: int, start: int, stop: int, oldest: int, sent: object) -> WireTuple:
         """Answer at once."""
         return Answer(Chunk(start, stop, np.zeros(stop - start, ROW)), 0.0).bare()
 
@@ -154,7 +154,7 @@ def generation(
         evaluator = RayEvaluator(
             task,
             task.build_policy(None),
-            rollouts.resolve("auto", task),
+            choice.resolve("auto", task),
             workers=workers,
             min_workers=workers,
         )

@@ -25,10 +25,10 @@ import numpy as np
 from common import in_turn, keep, machine, ratio
 
 import distes
-from distes.distributions import Gaussian
 from distes.evaluators.ray import RayEvaluator
-from distes.population import Population, RunKey
-from distes.randomness import noise_key
+from distes.population.distributions import Gaussian
+from distes.population.records import Population, RunKey
+from distes.seeds import noise_key
 
 WORKERS = 16
 MANY = 64

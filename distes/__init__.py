@@ -6,8 +6,8 @@
 100
 
 Names are loaded when they are first used: a command that needs neither Ray nor
-Gymnasium does not wait for them. Environments of distes are registered with Gymnasium as
-soon as both are imported, in whatever order.
+Gymnasium does not wait for them. ``import distes.tasks.envs`` registers the environments
+of distes with Gymnasium; `Task` and `Search` do so by themselves.
 """
 
 from __future__ import annotations
@@ -15,38 +15,43 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from distes.imports import once_imported
-
 if TYPE_CHECKING:
-    from distes import distributions as distributions
     from distes import policies as policies
     from distes import strategies as strategies
-    from distes.analysis.plotting import plot as plot
-    from distes.analysis.replay import Replay as Replay
-    from distes.analysis.replay import replay as replay
     from distes.errors import RunFailed as RunFailed
     from distes.errors import UsageError as UsageError
-    from distes.population import Episodes as Episodes
-    from distes.population import Population as Population
+    from distes.population import distributions as distributions
+    from distes.population.records import Episodes as Episodes
+    from distes.population.records import Population as Population
     from distes.runs.reader import load as load
-    from distes.search import Observer as Observer
-    from distes.search import Result as Result
-    from distes.search import Search as Search
-    from distes.search import evaluate as evaluate
-    from distes.search import load_parameters as load_parameters
-    from distes.search import load_policy as load_policy
-    from distes.task import FunctionTask as FunctionTask
-    from distes.task import Task as Task
+    from distes.search.search import Observer as Observer
+    from distes.search.search import Result as Result
+    from distes.search.search import Search as Search
+    from distes.search.search import evaluate as evaluate
+    from distes.search.search import load_parameters as load_parameters
+    from distes.search.search import load_policy as load_policy
+    from distes.tasks.base import FunctionTask as FunctionTask
+    from distes.tasks.base import Task as Task
+    from distes.views.figures.plot import plot as plot
+    from distes.views.replay.replay import Replay as Replay
+    from distes.views.replay.replay import replay as replay
 
-_MODULES = ("distributions", "policies", "strategies", "testing")
+_MODULES = {
+    "distributions": "population.distributions",
+    "policies": "policies",
+    "strategies": "strategies",
+    "testing": "testing",
+}
 _HOMES = {
-    "analysis.plotting": ("plot",),
-    "analysis.replay": ("Replay", "replay"),
     "errors": ("RunFailed", "UsageError"),
-    "population": ("Episodes", "Population"),
+    "population.records": ("Episodes", "Population"),
     "runs.reader": ("load",),
-    "search": ("Observer", "Result", "Search", "evaluate", "load_parameters", "load_policy"),
-    "task": ("FunctionTask", "Task"),
+    "search.search": (
+        *("Observer", "Result", "Search", "evaluate", "load_parameters", "load_policy"),
+    ),
+    "tasks.base": ("FunctionTask", "Task"),
+    "views.figures.plot": ("plot",),
+    "views.replay.replay": ("Replay", "replay"),
 }
 _HOME_OF = {name: home for home, found in _HOMES.items() for name in found}
 
@@ -56,12 +61,9 @@ __all__ = [  # noqa: PLE0604 - the table above is the list
 ]
 
 
-once_imported("gymnasium", lambda: importlib.import_module("distes.envs"))
-
-
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return importlib.import_module(f"distes.{name}")
+        return importlib.import_module(f"distes.{_MODULES[name]}")
     if name in _HOME_OF:
         return getattr(importlib.import_module(f"distes.{_HOME_OF[name]}"), name)
     raise AttributeError(f"module 'distes' has no attribute '{name}'")

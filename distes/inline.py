@@ -20,10 +20,10 @@ def in_notebook() -> bool:
 
 def html(shown: Any) -> str:
     """Show a run or a result as HTML; never raises."""
-    text: str = importlib.import_module("distes.analysis.notebook").html(shown)
+    text: str = importlib.import_module("distes.views.notebook").html(shown)
     return text
 
 
 def live_curve() -> Any:
     """Make the observer that shows a notebook how a search goes."""
-    return importlib.import_module("distes.analysis.live").LiveCurve()
+    return importlib.import_module("distes.views.observers.notebook").LiveCurve()

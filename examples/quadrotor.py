@@ -17,7 +17,7 @@ import gymnasium as gym
 import numpy as np
 
 import distes
-from distes.kernels.base import Array, Kernel, jit, rounded, uniform
+from distes.engines.kernels.kernel import Array, Kernel, jit, rounded, uniform
 from distes.testing import assert_kernel_matches
 
 STEP_S = 0.02

@@ -8,8 +8,7 @@ import pytest
 
 import distes
 from distes.policies.base import PolicySpec
-from distes.registry import find, names
-from distes.settings import settings_of
+from distes.registry import find, names, settings_of
 from distes.strategies.base import Strategy
 
 ROOT = Path(distes.__file__).parent

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import EXAMPLES
 
 from distes.cli import main
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 TOML = sorted(EXAMPLES.glob("*.toml"))
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 

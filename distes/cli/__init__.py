@@ -17,8 +17,8 @@ from typing import Any
 import click
 
 from distes.cli.commands import distes
-from distes.cli.interrupts import Interrupted
 from distes.errors import Notice, RunFailed, StorageError, UsageError, unknown
+from distes.signals import Interrupted
 
 __all__ = ["main"]
 

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from distes.cli.interrupts import Interrupted, interruptible, listen
 from distes.cli.options import SettingOption
-from distes.cli.run import RunCommand, WarmupCommand, configured, given_flags
+from distes.cli.run_flags import RunCommand, WarmupCommand, configured, given_flags
 from distes.cli.submit import Submission, SubmitCommand
 from distes.cli.submit import submit as submit_job
 from distes.errors import UsageError, unknown
+from distes.signals import Interrupted, interruptible, listen
 
 if TYPE_CHECKING:
-    from distes.display import Display
-    from distes.runs.location import Location
-    from distes.search import Result
+    from distes.runs.storage.location import Location
+    from distes.search.search import Result
+    from distes.views.observers.terminal import Display
 
 SETTINGS = {
     "help_option_names": ["-h", "--help"],
@@ -42,7 +42,7 @@ class RunPlace(click.ParamType[Any]):
         Raises:
             UsageError: it can't be where a run is.
         """
-        from distes.runs.location import locate
+        from distes.runs.storage.location import locate
 
         return locate(value)
 
@@ -102,14 +102,14 @@ def run(
     ENV is a Gymnasium id (CartPole-v1, module:Id-v0) or module:function, a function that
     makes an environment. A file says all that the flags say; flags override it.
     """
-    from distes import configuration
+    from distes.search import config_file
 
-    search = configuration.from_config(configured(ctx, target))
+    search = config_file.from_config(configured(ctx, target))
     if resume_if_exists and search.out is None:
         raise UsageError("--resume-if-exists needs --out: name the run directory")
     if dry_run:
         search.check()
-        click.echo(configuration.to_toml(configuration.to_config(search)), nl=False)
+        click.echo(config_file.to_toml(config_file.to_config(search)), nl=False)
         return
 
     def start(display: Display) -> Result:
@@ -167,8 +167,8 @@ def resume(run: Location, **flags: str | None) -> None:
 
     What is not given is as the run was started.
     """
-    from distes.configuration import search_settings
-    from distes.search import Search
+    from distes.search.config_file import search_settings
+    from distes.search.search import Search
 
     known = search_settings()
     placed = {
@@ -202,9 +202,9 @@ def evaluate(
     With --context or --grid: at these contexts, all on the same episode seeds. The
     environment must take them up: reset(options={"context": ...}).
     """
-    from distes.display import interval, table_of_contexts
-    from distes.search import evaluate as evaluate_run
-    from distes.statistics import Score
+    from distes.population.statistics import Score
+    from distes.search.search import evaluate as evaluate_run
+    from distes.views.observers.terminal import interval, table_of_contexts
 
     found = evaluate_run(
         run,
@@ -263,7 +263,7 @@ def replay(
     search has seen; a candidate, named by --generation and --candidate or found by --best, on
     its own, to the returns that were logged. Exit code 1 if these differ.
     """
-    from distes.analysis.replay import replay as watch
+    from distes.views.replay.replay import replay as watch
 
     seen = watch(
         run,
@@ -308,7 +308,7 @@ def plot(
     components: str | None,
 ) -> None:
     """Draw learning curves of one or more runs; with --over, one run in another way."""
-    from distes.analysis.plotting import plot as draw
+    from distes.views.figures.plot import plot as draw
 
     chosen = None if components is None else _whole_numbers(components)
     draw(runs, out, x, over=over, components=chosen)
@@ -324,11 +324,11 @@ def info(run: Location, *, follow: bool) -> None:
     With --follow the exit code is 0 when the run is finished, 1 when it has stopped.
     """
     if follow:
-        from distes.analysis.follow import follow as tell
+        from distes.views.follow import follow as tell
 
         tell(run, click.echo)
         return
-    from distes.analysis.report import info as describe
+    from distes.views.report import info as describe
 
     click.echo(describe(run))
 
@@ -350,11 +350,11 @@ def check(
     With --context, contexts are compared, too, and whether an environment heeds those that
     are sampled for it. Exit code 0 if runs of it are reproducible, 1 if they are not.
     """
-    from distes.configuration import environment
     from distes.policies.linear import Linear
-    from distes.settings import settings_of
-    from distes.task import Task
-    from distes.testing.purity import check as check_purity
+    from distes.registry import settings_of
+    from distes.search.config_file import environment
+    from distes.tasks.base import Task
+    from distes.tasks.purity import check as check_purity
 
     known = settings_of(Task)
     settings = {
@@ -391,24 +391,26 @@ def warmup(
     Takes what distes run takes. Without an environment, all that have a kernel are compiled
     with a linear policy.
     """
-    from distes import configuration, kernels, rollouts
-    from distes.search import Search, compile_ahead
+    from distes.engines import choice
+    from distes.engines.kernels import lookup
+    from distes.search import config_file
+    from distes.search.search import Search, compile_ahead
 
-    if not kernels.installed():
-        raise UsageError(f"numba is not installed: {kernels.INSTALL}")
+    if not lookup.installed():
+        raise UsageError(f"numba is not installed: {lookup.INSTALL}")
     if target is not None:
-        searches = [configuration.from_config(configured(ctx, target))]
+        searches = [config_file.from_config(configured(ctx, target))]
         if searches[0].engine not in ("auto", "compiled"):
             raise UsageError(f"engine '{searches[0].engine}' compiles nothing ahead")
     elif given_flags(ctx):
         raise UsageError(f"warmup needs an environment for {' '.join(given_flags(ctx))}")
     else:
-        searches = [Search(name) for name in kernels.registered()]
+        searches = [Search(name) for name in lookup.registered()]
     for search in searches:
         task: Any = search.task
-        rollouts.resolve("compiled", task, search.built_policy())
+        choice.resolve("compiled", task, search.built_policy())
         spent = compile_ahead(search)
-        if not kernels.ready(task, search.built_policy()):
+        if not lookup.ready(task, search.built_policy()):
             raise UsageError(
                 f"{task.name} was compiled and could not be kept: the cache, $XDG_CACHE_HOME or "
                 "~/.cache, must be writable for its owner alone, and the kernel importable"
@@ -463,7 +465,7 @@ def _json(figures: Mapping[Any, Any]) -> str:
 
 def _watched(start: Callable[[Display], Result]) -> None:
     """Run a search with a display, listening for signals."""
-    from distes.display import Display
+    from distes.views.observers.terminal import Display
 
     display = Display(on_start=listen)
     try:

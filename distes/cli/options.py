@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from distes.settings import NONE, Setting, checked, plain
+from distes.registry import NONE, Setting, checked, plain
 
 
 class SettingOption(click.Option):
@@ -39,7 +39,7 @@ class SettingOption(click.Option):
         Raises:
             UsageError: it is not what the setting accepts.
         """
-        from distes.configuration import nested_table
+        from distes.search.config_file import nested_table
 
         if nested_table(self.setting) is not None:
             return given  # a name, read with the table it is in

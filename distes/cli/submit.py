@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distes.cli.interrupts import answer, interruptible, leave
-from distes.cli.run import RunCommand, configured, given_flags
+from distes.cli.package import Project
+from distes.cli.run_flags import RunCommand, configured, given_flags
 from distes.errors import RunFailed, UsageError
-from distes.project import Project
-from distes.runs.location import URI, locate
+from distes.runs.storage.location import URI, locate
+from distes.signals import answer, interruptible, leave
 
 if TYPE_CHECKING:
-    from distes.jobs import JobServer, Outcome
-    from distes.search import Search
+    from distes.cli.job_server import JobServer, Outcome
+    from distes.search.search import Search
 
 NOT_FOUND = 127
 """The shell's exit code where there is no such command."""
@@ -73,10 +73,10 @@ def submit(ctx: click.Context, target: str, asked: Submission) -> int:
     Raises:
         UsageError: something is wrong that can be seen from here; nothing was sent.
     """
-    from distes import configuration
-    from distes.jobs import Job, JobServer
+    from distes.cli.job_server import Job, JobServer
+    from distes.search import config_file
 
-    search = configuration.from_config(configured(ctx, target))
+    search = config_file.from_config(configured(ctx, target))
     name = _name(asked.name, target, search)
     out = _out(ctx, asked.storage, name, search)
     # What is at `out` is the cluster's to see.
@@ -172,7 +172,7 @@ def _conclude(outcome: Outcome, code: int, job_id: str, out: str) -> None:
 
 
 def _name(given: str | None, target: str, search: Search) -> str:
-    from distes.search import path_name
+    from distes.search.search import path_name
 
     if given is None:
         if target.endswith(".toml"):

@@ -8,9 +8,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from distes.population import Evaluated, Population, RunKey, Telemetry
-from distes.rollouts.base import ROW, Chunk, all_rows, assemble, traces_of
-from distes.task import AnyTask
+from distes.engines.base import ROW, Chunk, all_rows, assemble, trajectories_of
+from distes.population.records import Evaluated, Population, RunKey, Telemetry
+from distes.tasks.base import AnyTask
 
 FAULTS_KEPT = 3
 """Tracebacks kept of one evaluation: the first in episode order. Every chunk ships at
@@ -105,7 +105,7 @@ def evaluated(
             summary=dict(summary),
         ),
         events=(*events, *_faults(population, chunks)),
-        traces=tuple(traces_of(population, chunks)),
+        trajectories=tuple(trajectories_of(population, chunks)),
     )
 
 

@@ -22,19 +22,19 @@ from typing import Any, Literal
 import ray
 from ray.exceptions import RayError, RaySystemError, RayTaskError
 
+from distes.engines.base import ROW, WireTuple, empty_trajectory, lost_episode
 from distes.errors import Notice, RunFailed, UsageError
 from distes.evaluators import cluster
 from distes.evaluators.base import Event, PlacedChunk, evaluated, event
 from distes.evaluators.connection import Connection, connect, disconnect
-from distes.evaluators.dispatch import CHUNK_S, Assignment, Dispatcher, Piece
-from distes.evaluators.pool import Hand, Loss, Pool, lost_error
-from distes.evaluators.worker import Answer, Parcel, Ready, Setup
+from distes.evaluators.scheduling import CHUNK_S, Assignment, Dispatcher, EpisodeRange
+from distes.evaluators.worker import Answer, PackedPopulation, Ready, Setup
+from distes.evaluators.workers import Loss, Pool, WorkerHandle, lost_error
 from distes.policies.base import Policy
-from distes.population import Evaluated, Population, Purpose, RunKey, Status
-from distes.probes import report
-from distes.rollouts.base import ROW, Bare, empty_trace, lost_episode
-from distes.shield import shielded
-from distes.task import AnyTask, Task, environment_spec
+from distes.population.probes import report
+from distes.population.records import Evaluated, Population, Purpose, RunKey, Status
+from distes.signals import shielded
+from distes.tasks.base import AnyTask, Task, environment_spec
 
 DEATHS_ALLOWED = {Status.CRASHED: 3, Status.TIMEOUT: 2}
 """Workers that one episode may cost before it is given up: a worker may also die of
@@ -65,7 +65,7 @@ class _Evaluation:
     number: int
     population: Population
     key: RunKey
-    parcel: Parcel | None
+    parcel: PackedPopulation | None
     began: float
     worker_s: float
     missing: int
@@ -127,11 +127,11 @@ class RayEvaluator:
         self._engine = engine
         self._timeout_s = episode_timeout_s
         self._dispatcher = Dispatcher(chunk_s)
-        self._running: dict[Any, tuple[Hand, Piece]] = {}
-        self._references: dict[tuple[int, Piece], Any] = {}
+        self._running: dict[Any, tuple[WorkerHandle, EpisodeRange]] = {}
+        self._references: dict[tuple[int, EpisodeRange], Any] = {}
         self._evaluations: dict[int, _Evaluation] = {}
         self._unread: dict[int, list[Event]] = {}
-        self._retiring: dict[int, Hand] = {}
+        self._retiring: dict[int, WorkerHandle] = {}
         self._losses: list[tuple[Loss, int]] = []
         self._overtime_at = -math.inf
         self._submitted = 0
@@ -179,7 +179,7 @@ class RayEvaluator:
             self._submitted,
             population,
             key,
-            Parcel.of(population, key),
+            PackedPopulation.of(population, key),
             now,
             self._workers.worker_seconds(),
             population.num_episodes,
@@ -278,7 +278,7 @@ class RayEvaluator:
             f"episode{'s' * (episodes != 1)} to run again, with the same seeds"
         )
 
-    def _received(self, reference: Any, value: Ready | Bare) -> None:
+    def _received(self, reference: Any, value: Ready | WireTuple) -> None:
         if isinstance(value, Ready):
             with self._closing_at_fault():
                 hand = self._workers.joined(reference, value)
@@ -353,7 +353,7 @@ class RayEvaluator:
                 self._drop(evaluation)
             self._dispatcher.done(hand.number, piece, 0.0, time.monotonic())
 
-    def _lose(self, hand: Hand, error: RayError | None) -> None:
+    def _lose(self, hand: WorkerHandle, error: RayError | None) -> None:
         """Run a lost worker's episodes again, and replace it."""
         for key in [key for key in self._references if key[0] == hand.number]:
             del self._running[self._references.pop(key)]
@@ -395,7 +395,9 @@ class RayEvaluator:
         if departure.given_up is not None:
             self._give_up(departure.given_up, hand, status, error)
 
-    def _give_up(self, piece: Piece, hand: Hand, status: Status, error: RayError | None) -> None:
+    def _give_up(
+        self, piece: EpisodeRange, hand: WorkerHandle, status: Status, error: RayError | None
+    ) -> None:
         """Mark an episode that killed one worker after the other, and go on without it."""
         evaluation = self._evaluations[piece.work]
         candidate, episode = evaluation.population.locate(piece.start, piece.stop)
@@ -418,7 +420,7 @@ class RayEvaluator:
         chunk = lost_episode(evaluation.population, self._policy, self._task, piece.start, status)
         self._place(evaluation, PlacedChunk(chunk, piece.attempt - 1, hand.number, hand.node))
 
-    def _retire(self, hand: Hand) -> None:
+    def _retire(self, hand: WorkerHandle) -> None:
         """Give a worker nothing more; what it runs may end."""
         self._retiring[hand.number] = hand
         for piece in self._dispatcher.retire(hand.number):
@@ -427,7 +429,7 @@ class RayEvaluator:
         if self._dispatcher.resting(hand.number):
             self._leave(hand)
 
-    def _leave(self, hand: Hand) -> None:
+    def _leave(self, hand: WorkerHandle) -> None:
         del self._retiring[hand.number]
         self._dispatcher.leave(hand.number, deaths_allowed=None)
         self._workers.left(hand)
@@ -540,7 +542,7 @@ def longest_chunk(population: Population, task: AnyTask, policy: Policy) -> int:
     room, sums = INLINE_BYTES, 0
     info: tuple[str, ...] = ()
     if isinstance(task, Task):
-        nothing = report(population.probes, empty_trace(policy), policy, population.frozen)
+        nothing = report(population.probes, empty_trajectory(policy), policy, population.frozen)
         # A chunk, being aligned, ships one node of sums.
         sums = sum(value.nbytes for value in nothing.values())
         info = task.log_info

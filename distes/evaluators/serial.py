@@ -6,11 +6,11 @@ import platform
 import time
 from dataclasses import dataclass
 
+from distes.engines.choice import Engines
 from distes.evaluators.base import Event, PlacedChunk, evaluated
 from distes.policies.base import Policy
-from distes.population import Evaluated, Population, RunKey
-from distes.rollouts import Engines
-from distes.task import AnyTask
+from distes.population.records import Evaluated, Population, RunKey
+from distes.tasks.base import AnyTask
 
 
 class SerialEvaluator:

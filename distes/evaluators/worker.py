@@ -19,12 +19,12 @@ from ray import cloudpickle
 from ray.exceptions import RaySystemError
 from threadpoolctl import threadpool_limits
 
+from distes.engines.base import WireTuple, joined
+from distes.engines.choice import Chunk, Engines
 from distes.evaluators.fingerprint import fingerprint
 from distes.policies.base import Policy
-from distes.population import Population, RunKey
-from distes.rollouts import Chunk, Engines
-from distes.rollouts.base import Bare, joined
-from distes.task import AnyTask
+from distes.population.records import Population, RunKey
+from distes.tasks.base import AnyTask
 
 SMALL_BYTES = 16_000
 """A population up to this size is sent to each worker, a larger one shared."""
@@ -71,17 +71,17 @@ class Answer(NamedTuple):
     chunk: Chunk
     seconds: float
 
-    def bare(self) -> Bare:
+    def bare(self) -> WireTuple:
         """What travels."""
         return self.seconds, *self.chunk.bare()
 
     @classmethod
-    def of_bare(cls, bare: Bare) -> Answer:
+    def of_bare(cls, bare: WireTuple) -> Answer:
         """Make of it what it was."""
         return cls(Chunk.of_bare(bare[1:]), bare[0])
 
 
-class Parcel(NamedTuple):
+class PackedPopulation(NamedTuple):
     """A population and its key on their way to workers.
 
     Attributes:
@@ -95,7 +95,7 @@ class Parcel(NamedTuple):
     shared: tuple[Any, ...] = ()
 
     @classmethod
-    def of(cls, population: Population, key: RunKey) -> Parcel:
+    def of(cls, population: Population, key: RunKey) -> PackedPopulation:
         """Pack what goes to every worker; small ones go with the call, in half the time."""
         found: list[pickle.PickleBuffer] = []
         try:
@@ -163,7 +163,9 @@ class DistesWorker:
         node_id = ray.get_runtime_context().get_node_id()
         return Ready(platform.node(), node_id, os.getpid(), fingerprint())
 
-    def run(self, evaluation: int, start: int, stop: int, oldest: int, sent: Parcel | None) -> Bare:
+    def run(
+        self, evaluation: int, start: int, stop: int, oldest: int, sent: PackedPopulation | None
+    ) -> WireTuple:
         """Run the flat episodes ``start .. stop``; the answer is that of `Answer.bare`.
 
         Args:

@@ -54,7 +54,7 @@ Choose = Callable[[FloatArray, Generator], Any]
 class Sampler(Policy, Protocol):
     """A stochastic policy that tells what it samples before that is made an action.
 
-    A trace holds the choices: the score of a clipped number would be that of another one.
+    A trajectory holds the choices: the score of a clipped number would be that of another one.
     """
 
     def choose(self, parameters: FloatArray) -> Choose:

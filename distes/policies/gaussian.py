@@ -10,12 +10,12 @@ import gymnasium as gym
 from gymnasium.spaces import Box, Discrete
 
 from distes.errors import UsageError
-from distes.policies.scored import GaussianPolicy, ScoredSpec
 from distes.policies.spaces import action_head, describe
+from distes.policies.stochastic import GaussianPolicy, StochasticSpec
 
 
 @dataclass(frozen=True)
-class Gaussian(ScoredSpec):
+class Gaussian(StochasticSpec):
     """Samples o·W + b, or a network's outputs, plus normal noise; clipped to the bounds.
 
     Parameters lie layer by layer, [W (in, out) row by row; b (out)]. Without hidden layers

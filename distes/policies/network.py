@@ -13,7 +13,7 @@ from gymnasium.spaces import Discrete
 from numpy.random import Generator
 
 from distes.errors import UsageError, unknown
-from distes.numerics import arithmetic
+from distes.policies import products
 from distes.policies.base import Act
 from distes.policies.spaces import ObservationEncoder
 from distes.types import FloatArray
@@ -125,7 +125,7 @@ class NetworkPolicy:
         if not self.hidden:
             weights, bias = layers[0]
             if self._argmax and bias is not None:
-                return _argmax_act(arithmetic.weights(weights), bias)
+                return _argmax_act(products.weights(weights), bias)
             linear = _affine(weights, bias)
             return lambda observation, _generator: decode(linear(observation))
         *affine, outputs = (_affine(*layer) for layer in layers)
@@ -166,9 +166,9 @@ def refuse_layers(hidden: object, activation: str) -> None:
 
 
 def _affine(weights: FloatArray, bias: FloatArray | None) -> Callable[[FloatArray], FloatArray]:
-    """Make the function x -> x·W + b: `arithmetic.product` without its call at every step."""
+    """Make the function x -> x·W + b: `products.product` without its call at every step."""
     einsum = np.einsum
-    laid_out = arithmetic.weights(weights)
+    laid_out = products.weights(weights)
     if weights.shape[1] == 1:
         offset = 0.0 if bias is None else bias
         return lambda values: einsum("i,io->o", values, laid_out)[:1] + offset

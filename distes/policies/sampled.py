@@ -10,13 +10,13 @@ from gymnasium.spaces import Box, Discrete
 
 from distes.errors import UsageError
 from distes.policies.gaussian import Gaussian
-from distes.policies.scored import CategoricalPolicy, GaussianPolicy, ScoredSpec
 from distes.policies.softmax import Softmax
 from distes.policies.spaces import describe
+from distes.policies.stochastic import CategoricalPolicy, GaussianPolicy, StochasticSpec
 
 
 @dataclass(frozen=True)
-class Sampled(ScoredSpec):
+class Sampled(StochasticSpec):
     """A softmax over Discrete actions; for Box, normal noise about a mean.
 
     Parameters lie layer by layer, as those of softmax and gaussian.

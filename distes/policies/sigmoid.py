@@ -9,12 +9,12 @@ import gymnasium as gym
 from gymnasium.spaces import Discrete
 
 from distes.errors import UsageError
-from distes.policies.scored import BernoulliPolicy, ScoredSpec
 from distes.policies.spaces import describe
+from distes.policies.stochastic import BernoulliPolicy, StochasticSpec
 
 
 @dataclass(frozen=True)
-class Sigmoid(ScoredSpec):
+class Sigmoid(StochasticSpec):
     """Takes the second of two actions with probability σ(o·w + b), or of a network's output.
 
     Parameters lie layer by layer, [W (in, out) row by row; b (out)]. Without hidden layers

@@ -9,12 +9,12 @@ import gymnasium as gym
 from gymnasium.spaces import Box, Discrete
 
 from distes.errors import UsageError
-from distes.policies.scored import CategoricalPolicy, ScoredSpec
 from distes.policies.spaces import describe
+from distes.policies.stochastic import CategoricalPolicy, StochasticSpec
 
 
 @dataclass(frozen=True)
-class Softmax(ScoredSpec):
+class Softmax(StochasticSpec):
     """Samples actions with probabilities softmax(o·W + b), or of a network's outputs.
 
     Parameters lie layer by layer, [W (in, out) row by row; b (out)]. Without hidden layers

@@ -14,7 +14,7 @@ from gymnasium.spaces import Discrete
 from numpy.random import Generator
 
 from distes.errors import UsageError
-from distes.numerics import arithmetic
+from distes.policies import products
 from distes.policies.base import Act, PolicySpec
 from distes.policies.spaces import ObservationEncoder, describe, encoder
 from distes.types import FloatArray
@@ -111,7 +111,7 @@ class ThresholdPolicy:
     def bind(self, parameters: FloatArray) -> Act:
         """Make the acting function for given parameters, (d,), of which it keeps a copy."""
         kept = np.array(parameters, np.float64)
-        weights = arithmetic.weights(kept[: self.encoder.size, None])
+        weights = products.weights(kept[: self.encoder.size, None])
         offset = float(kept[-1]) if self.bias else 0.0
         first, thresholds, einsum = self.first, self.thresholds, np.einsum
 

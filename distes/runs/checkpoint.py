@@ -5,7 +5,7 @@ from __future__ import annotations
 from distes.errors import UsageError
 from distes.runs import codec
 from distes.runs.schema import CHECKPOINTS, PARTS, part_number
-from distes.runs.storage import Folder
+from distes.runs.storage.folder import Folder
 
 KEEP = 3
 """Checkpoints kept: a reader still finds the one it has just looked up."""

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from distes.errors import UsageError
-from distes.population import Population
+from distes.population.records import Population
 from distes.types import Array
 
 TREE = "tree"

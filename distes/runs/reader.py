@@ -18,15 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 # Looked up by name when populations and snapshots are read.
-import distes.distributions
-import distes.probes
+import distes.population.distributions
+import distes.population.probes
 import distes.runs.snapshot  # noqa: F401
 from distes import inline, registry
 from distes.errors import UsageError, unknown
-from distes.population import Population
+from distes.population.records import Population
 from distes.runs import checkpoint, codec
-from distes.runs.faults import StoreRefusedError
-from distes.runs.location import Location, locate
 from distes.runs.schema import (
     CONFIG,
     EPISODES,
@@ -38,7 +36,9 @@ from distes.runs.schema import (
     empty_table,
     part_number,
 )
-from distes.runs.storage import Folder, open_folder
+from distes.runs.storage.folder import Folder, open_folder
+from distes.runs.storage.location import Location, locate
+from distes.runs.storage.store_errors import StoreRefusedError
 from distes.strategies.base import Strategy
 from distes.types import FloatArray, IntArray
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distes.errors import UsageError
-from distes.population import Evaluated, Population, Purpose, RunKey, Status
+from distes.population.records import Evaluated, Population, Purpose, RunKey, Status
 from distes.types import Array, FloatArray
 
 SCHEMA_VERSION = 1

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from distes.population import Population
+from distes.population.records import Population
 from distes.types import FloatArray
 
 

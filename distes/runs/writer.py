@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from distes.errors import StorageError, UsageError
-from distes.population import Evaluated, Population, RunKey
+from distes.population.records import Evaluated, Population, RunKey
 from distes.runs import checkpoint, codec
-from distes.runs.locks import Lock
-from distes.runs.part import Part
+from distes.runs.commit_files import CommitFiles
 from distes.runs.reader import generations_schema, read_config
 from distes.runs.schema import (
     CONFIG,
@@ -34,8 +33,9 @@ from distes.runs.schema import (
     parquet,
     part_name,
 )
-from distes.runs.storage import Folder, open_folder, silent
-from distes.shield import shielded
+from distes.runs.storage.folder import Folder, open_folder, silent
+from distes.runs.storage.locks import Lock
+from distes.signals import shielded
 
 Row = Mapping[str, float | int | str]
 
@@ -93,7 +93,7 @@ class RunLog:
         self._queued = _Batch()  # not yet covered by a commit point
         self._ready = _Batch()  # covered by the newest commit point
         self._info = info
-        self._part = Part(info)  # likewise, as files: the thread's own
+        self._part = CommitFiles(info)  # likewise, as files: the thread's own
         self._waiting = 0  # episodes in both
         self._events: list[str] = []
         self._snapshot: Any = None
@@ -340,7 +340,7 @@ class RunLog:
     def _write(self, snapshot: Any) -> None:
         number = self._number
         state = codec.dumps(snapshot)
-        part, self._part = self._part, Part(self._info)
+        part, self._part = self._part, CommitFiles(self._info)
         for name, data in part.files(self._rows):
             self._folder.write(part_name(name, number), data)
         checkpoint.write(self._folder, number, state)

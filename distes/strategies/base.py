@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Generic, Protocol, TypeVar
 
 from distes.policies.base import Policy
-from distes.population import RECORDS, Distribution, Episodes, Population, Trace
-from distes.task import AnyTask
+from distes.population.records import RECORDS, Distribution, Episodes, Population, Trajectory
+from distes.tasks.base import AnyTask
 from distes.types import FloatArray, IntArray
 
 S = TypeVar("S")
@@ -70,17 +70,17 @@ class Problem(Protocol):
         episodes: Episodes,
         rows: IntArray,
         records: tuple[str, ...] = RECORDS,
-    ) -> list[Trace]:
+    ) -> list[Trajectory]:
         """Give what was seen and done in chosen episodes.
 
         Args:
             population: that was evaluated.
             episodes: what happened.
             rows: (r,) which of them, counted from 0.
-            records: parts of the traces that are needed, besides the observations.
+            records: parts of the trajectories that are needed, besides the observations.
 
         Returns:
-            One trace for each row; one of an episode that failed, or that cannot be had
+            One trajectory for each row; one of an episode that failed, or that cannot be had
             again as it was, has no steps.
 
         Raises:

@@ -24,13 +24,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from distes.errors import UsageError
-from distes.numerics.features import FeatureChoice, Features, make
-from distes.numerics.regression import orthonormal, weighted_fit
-from distes.numerics.surrogate import EXPLAINED, ridge
-from distes.population import Episodes, Population
-from distes.strategies import upper
+from distes.population.features import FeatureChoice, Features, make
+from distes.population.records import Episodes, Population
 from distes.strategies.base import Problem, Strategy
-from distes.strategies.upper import Samples
+from distes.strategies.numerics.regression import orthonormal, weighted_fit
+from distes.strategies.numerics.surrogate import EXPLAINED, ridge
+from distes.strategies.parts import upper_level
+from distes.strategies.parts.upper_level import Samples
 from distes.types import Array, FloatArray, IntArray
 
 WORST_CONDITION = 1e14
@@ -156,26 +156,26 @@ class CCMAES(Strategy[CCMAESState]):
         """Refuse settings outside their ranges."""
         if not 0 <= self.min_std < math.inf:
             raise UsageError(f"min_std {self.min_std} is not a finite number >= 0")
-        upper.refuse_bad_std(self.initial_std, self.min_std)
+        upper_level.refuse_bad_std(self.initial_std, self.min_std)
 
     def population_size(self, problem: Problem) -> int:
         """As asked, else 4 + ⌊3 ln n⌋ for each of the policy's features."""
         if problem.population_size is not None:
             return problem.population_size
         each = 4 + math.floor(3 * math.log(problem.num_parameters))
-        columns = upper.full_size(self._policy_basis(problem))
+        columns = upper_level.full_size(self._policy_basis(problem))
         return max(each, 10) * columns if columns > 1 else each
 
     def check(self, problem: Problem) -> None:
         """Refuse a start that does not fit, and populations too small to learn from."""
-        mean = upper.start_mean(problem, self.initial_mean)
-        upper.start_std(problem, self.initial_std)
+        mean = upper_level.start_mean(problem, self.initial_mean)
+        upper_level.start_std(problem, self.initial_std)
         features = self._policy_basis(problem)
         self._baseline_basis(problem)
-        upper.initial_weights(features, mean)
+        upper_level.initial_weights(features, mean)
         if problem.num_contexts:
-            upper.refuse_repeats(problem)
-        size, columns = self.population_size(problem), upper.full_size(features)
+            upper_level.refuse_repeats(problem)
+        size, columns = self.population_size(problem), upper_level.full_size(features)
         if size < _least(features):
             raise UsageError(
                 f"a population of {size} is too small for a mean with {columns} features: give "
@@ -185,11 +185,13 @@ class CCMAES(Strategy[CCMAESState]):
     def init(self, problem: Problem) -> CCMAESState:
         """Start with a mean that is the same for all contexts."""
         features = self._policy_basis(problem)
-        std = upper.start_std(problem, self.initial_std)
+        std = upper_level.start_std(problem, self.initial_std)
         step_size = math.exp(float(np.log(std[std > 0]).mean()))
         return CCMAESState(
             generation=0,
-            weights=upper.initial_weights(features, upper.start_mean(problem, self.initial_mean)),
+            weights=upper_level.initial_weights(
+                features, upper_level.start_mean(problem, self.initial_mean)
+            ),
             step_size=step_size,
             covariance=np.diag((std / step_size) ** 2),
             path_step=np.zeros(len(std)),
@@ -201,26 +203,28 @@ class CCMAES(Strategy[CCMAESState]):
     def ask(self, problem: Problem, state: CCMAESState) -> Population:
         """Sample the upper policy."""
         covariance = state.step_size**2 * state.covariance
-        drawn = upper.gaussian(problem, state.weights, covariance, state.features, state.generation)
+        drawn = upper_level.gaussian(
+            problem, state.weights, covariance, state.features, state.generation
+        )
         return problem.population(drawn, self.population_size(problem))
 
     def tell(
         self, problem: Problem, state: CCMAESState, population: Population, episodes: Episodes
     ) -> CCMAESState:
         """Rank the samples against what their contexts give, and update."""
-        samples = upper.samples_of(population, episodes, contextual=problem.num_contexts > 0)
+        samples = upper_level.samples_of(population, episodes, contextual=problem.num_contexts > 0)
         first = state.generation == 0
         state = replace(state, generation=state.generation + 1)
         features = state.features.fitted(samples.contexts)
         if len(samples) < _least(features):
             return state
         if first:
-            upper.tell_of_dependent(features, samples.contexts, "policy_features")
+            upper_level.tell_of_dependent(features, samples.contexts, "policy_features")
         state = replace(
             state,
             features=features,
             baseline=state.baseline.fitted(samples.contexts),
-            weights=upper.grown(state.weights, features),
+            weights=upper_level.grown(state.weights, features),
         )
         order, r2 = _ranked(samples, state.baseline)
         if order is None:
@@ -230,12 +234,12 @@ class CCMAES(Strategy[CCMAESState]):
             return state
         figures = replace(updated.figures, baseline_r2=r2)
         variance = updated.step_size**2
-        covariance = upper.floored(variance * updated.covariance, self.min_std) / variance
+        covariance = upper_level.floored(variance * updated.covariance, self.min_std) / variance
         return replace(updated, covariance=covariance, figures=figures)
 
     def solution(self, problem: Problem, state: CCMAESState) -> Population:
         """Deploy the mean: a function of the context."""
-        return upper.deployed(state.weights, state.features)
+        return upper_level.deployed(state.weights, state.features)
 
     def metrics(self, state: CCMAESState) -> dict[str, float]:
         """Diagnostics of the update, and the width of the policy."""
@@ -246,14 +250,14 @@ class CCMAES(Strategy[CCMAESState]):
             "ess": state.figures.ess,
             "baseline_r2": state.figures.baseline_r2,
             "samples": state.figures.samples,
-            **upper.width(state.step_size**2 * state.covariance),
+            **upper_level.width(state.step_size**2 * state.covariance),
         }
 
     def stop(self, state: CCMAESState) -> str | None:
         """Stop when the distribution is degenerate."""
         if _condition(state.covariance) > WORST_CONDITION:
             return f"the condition of the covariance is beyond {WORST_CONDITION:g}"
-        return upper.shrunk(state.step_size**2 * state.covariance, self.initial_std)
+        return upper_level.shrunk(state.step_size**2 * state.covariance, self.initial_std)
 
     def _policy_basis(self, problem: Problem) -> Features:
         return make(self.policy_features, problem.num_contexts, "policy_features")
@@ -264,7 +268,7 @@ class CCMAES(Strategy[CCMAESState]):
 
 def _least(features: Features) -> int:
     """Fewest samples to learn from: half of them must leave a regression some freedom."""
-    return 2 * upper.full_size(features) + 2
+    return 2 * upper_level.full_size(features) + 2
 
 
 def _ranked(samples: Samples, baseline: Features) -> tuple[IntArray | None, float]:
@@ -328,13 +332,13 @@ def _updated(state: CCMAESState, samples: Samples, order: IntArray) -> CCMAESSta
     )
     moved = (moved + moved.T) / 2
     step_size = sigma * math.exp(min(1.0, log_step))
-    if not (upper.usable(new, step_size**2 * moved) and np.isfinite(path_step).all()):
+    if not (upper_level.usable(new, step_size**2 * moved) and np.isfinite(path_step).all()):
         return None
     return replace(
         state,
         weights=_placed(state.weights, new, free),
         step_size=step_size,
-        covariance=upper.embedded(moved, free),
+        covariance=upper_level.embedded(moved, free),
         path_step=_placed(state.path_step, path_step, free),
         path_cov=_placed(state.path_cov, path_cov, free),
         figures=Figures(ess=constants.effective, path_norm=length / typical, samples=len(samples)),

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from distes.population import Episodes, Population
+from distes.population.records import Episodes, Population
 from distes.strategies.base import Problem
-from distes.strategies.gaussian import EliteGaussian, GaussianState
+from distes.strategies.parts.elite_gaussian import EliteGaussian, GaussianState
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from distes.errors import Notice, UsageError
-from distes.numerics.features import FeatureChoice, Features, make
-from distes.numerics.regression import Fit
+from distes.population.features import FeatureChoice, Features, make
 from distes.strategies.base import Problem
-from distes.strategies.relative_entropy import RelativeEntropy
+from distes.strategies.numerics.regression import Fit
+from distes.strategies.parts.relative_entropy import RelativeEntropy
 from distes.types import FloatArray
 
 

@@ -21,15 +21,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from distes.distributions import Point
 from distes.errors import Notice, UsageError, require_whole
-from distes.numerics.optimisers import AdamState
-from distes.population import Episodes, Population, Trace, normalised
-from distes.randomness import strategy_generator
-from distes.strategies import scored
+from distes.population.distributions import Point
+from distes.population.records import Episodes, Population, Trajectory, normalised
+from distes.seeds import strategy_generator
 from distes.strategies.base import Problem
-from distes.strategies.elites import EliteFigures
-from distes.strategies.sessions import Sessions, chosen_rows, elite_sessions
+from distes.strategies.numerics.optimisers import AdamState
+from distes.strategies.parts import policy_checks
+from distes.strategies.parts.elite_episodes import Sessions, chosen_rows, elite_episodes_of
+from distes.strategies.parts.elite_figures import EliteFigures
 from distes.types import Array, FloatArray
 
 _SHUFFLE = 3
@@ -108,7 +108,7 @@ class DeepCEM(Sessions[DeepCEMState]):
     def check(self, problem: Problem) -> None:
         """Refuse policies that do not sample, or do not know how they depend on parameters."""
         super().check(problem)
-        scored.policy_of(problem, "deep_cem")
+        policy_checks.policy_of(problem, "deep_cem")
 
     def init(self, problem: Problem) -> DeepCEMState:
         """Start from the policy's own parameters."""
@@ -123,7 +123,7 @@ class DeepCEM(Sessions[DeepCEMState]):
         self, problem: Problem, state: DeepCEMState, population: Population, episodes: Episodes
     ) -> DeepCEMState:
         """Fit the policy to what the elites did."""
-        chosen = elite_sessions(episodes.fitness, self.percentile, self.elites_are)
+        chosen = elite_episodes_of(episodes.fitness, self.percentile, self.elites_are)
         state = replace(
             state,
             generation=state.generation + 1,
@@ -134,8 +134,8 @@ class DeepCEM(Sessions[DeepCEMState]):
         if len(chosen) == 0:
             return state
         rows = chosen_rows(episodes, chosen)
-        traces = problem.trajectories(population, episodes, rows, ("observations", "actions"))
-        new = _pairs(traces)
+        trajectories = problem.trajectories(population, episodes, rows, ("observations", "actions"))
+        new = _pairs(trajectories)
         if new is None:
             return state
         used = (new, *state.memory)
@@ -158,7 +158,7 @@ class DeepCEM(Sessions[DeepCEMState]):
         frozen: Mapping[str, FloatArray],
     ) -> DeepCEMState | None:
         """Climb the log-likelihood of pairs; None where that leads to infinity."""
-        policy = scored.policy_of(problem, "deep_cem")
+        policy = policy_checks.policy_of(problem, "deep_cem")
         observations = normalised(np.concatenate([each.observations for each in used]), frozen)
         choices = np.concatenate([each.choices for each in used])
         count = len(observations)
@@ -191,10 +191,10 @@ class DeepCEM(Sessions[DeepCEMState]):
         return {**state.elites.metrics(), "loss": state.loss, "pairs": state.pairs}
 
 
-def _pairs(traces: Sequence[Trace]) -> Pairs | None:
+def _pairs(trajectories: Sequence[Trajectory]) -> Pairs | None:
     """Put together what can be learnt from; None where there is nothing."""
-    found = [trace for trace in traces if len(trace.observations)]
-    finite = [trace for trace in found if _finite(trace)]
+    found = [trajectory for trajectory in trajectories if len(trajectory.observations)]
+    finite = [trajectory for trajectory in found if _finite(trajectory)]
     if len(finite) < len(found):
         warnings.warn(
             f"{len(found) - len(finite)} of {len(found)} elite episodes saw or chose numbers "
@@ -205,10 +205,12 @@ def _pairs(traces: Sequence[Trace]) -> Pairs | None:
     if not finite:
         return None
     return Pairs(
-        np.concatenate([trace.observations for trace in finite]),
-        np.concatenate([trace.actions for trace in finite]),
+        np.concatenate([trajectory.observations for trajectory in finite]),
+        np.concatenate([trajectory.actions for trajectory in finite]),
     )
 
 
-def _finite(trace: Trace) -> bool:
-    return bool(np.isfinite(trace.observations).all() and np.isfinite(trace.actions).all())
+def _finite(trajectory: Trajectory) -> bool:
+    return bool(
+        np.isfinite(trajectory.observations).all() and np.isfinite(trajectory.actions).all()
+    )

@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from distes.distributions import Point, Table
 from distes.errors import UsageError
-from distes.numerics import ranking
-from distes.population import Episodes, Population
-from distes.randomness import strategy_generator
+from distes.population.distributions import Point, Table
+from distes.population.records import Episodes, Population
+from distes.seeds import strategy_generator
 from distes.strategies.base import Problem, Strategy
-from distes.strategies.elites import EliteFigures
+from distes.strategies.numerics import ranking
+from distes.strategies.parts.elite_figures import EliteFigures
 from distes.types import FloatArray
 
 Factory = Callable[..., Any]

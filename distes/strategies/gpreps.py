@@ -21,18 +21,18 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from distes.errors import UsageError, require_at_least
-from distes.numerics import gaussian_process
-from distes.numerics.features import FeatureChoice
-from distes.numerics.gaussian_process import GaussianProcess
-from distes.numerics.moments import symmetric_root
-from distes.population import Episodes, Population, Purpose, Status
-from distes.randomness import noise_key, strategy_generator
-from distes.strategies import imagined, upper
+from distes.population.features import FeatureChoice
+from distes.population.records import Episodes, Population, Purpose, Status
+from distes.seeds import noise_key, strategy_generator
 from distes.strategies.base import Problem, Strategy
 from distes.strategies.creps import CREPS
-from distes.strategies.imagined import Imagination, RewardModel, StartModel
-from distes.strategies.relative_entropy import UpperState
-from distes.strategies.transitions import Transitions, transitions_of
+from distes.strategies.numerics import gaussian_process
+from distes.strategies.numerics.gaussian_process import GaussianProcess
+from distes.strategies.numerics.moments import symmetric_root
+from distes.strategies.parts import model_rollouts, upper_level
+from distes.strategies.parts.model_rollouts import Imagination, RewardModel, StartModel
+from distes.strategies.parts.relative_entropy import UpperState
+from distes.strategies.parts.transitions import Transitions, transitions_of
 from distes.types import FloatArray
 
 _CONTEXTS = 4
@@ -90,7 +90,7 @@ class GPREPS(Strategy[ModelBasedState]):
     Attributes:
         reward: module:function of the reward, (observations (m, o), actions (m, ...), next
             observations (m, o)) -> (rewards (m,), whether the episode ends (m,)), for
-            example distes.envs.rewards:cart_pole.
+            example distes.tasks.envs.rewards:cart_pole.
         first_observation: module:function of where episodes start, contexts (m, k) ->
             observations (m, o); none where the context is the first observation.
         horizon: steps after which an imagined episode ends; as the environment's limit.
@@ -189,7 +189,7 @@ class GPREPS(Strategy[ModelBasedState]):
         own = state.upper
         # Keyed by the generation, not by updates: a failed try is not repeated as it was.
         at = state.generation
-        drawn = upper.gaussian(problem, own.weights, own.covariance, own.features, at)
+        drawn = upper_level.gaussian(problem, own.weights, own.covariance, own.features, at)
         return problem.population(drawn, problem.population_size or 1)
 
     def tell(
@@ -202,15 +202,15 @@ class GPREPS(Strategy[ModelBasedState]):
         """Learn the model from real episodes, then the policy from imagined ones."""
         state = replace(state, generation=state.generation + 1)
         rows = np.flatnonzero(episodes.status == Status.OK)
-        traces = problem.trajectories(population, episodes, rows)
-        fresh = transitions_of(traces)
+        trajectories = problem.trajectories(population, episodes, rows)
+        fresh = transitions_of(trajectories)
         if fresh is None or episodes.contexts is None:
             return state
-        imagined.check_reward(self.reward, fresh)
-        whole = [i for i, trace in enumerate(traces) if len(trace.observations)]
+        model_rollouts.check_reward(self.reward, fresh)
+        whole = [i for i, trajectory in enumerate(trajectories) if len(trajectory.observations)]
         contexts = episodes.contexts[rows[whole]]
-        firsts = np.stack([traces[i].observations[0] for i in whole])
-        imagined.refuse_other_starts(self.first_observation, contexts, firsts)
+        firsts = np.stack([trajectories[i].observations[0] for i in whole])
+        model_rollouts.refuse_other_starts(self.first_observation, contexts, firsts)
         state = replace(
             state,
             contexts=np.concatenate([state.contexts, contexts]),
@@ -242,15 +242,15 @@ class GPREPS(Strategy[ModelBasedState]):
             observation_mean=told.frozen.get("observation_mean", np.zeros(size)),
             observation_std=told.frozen.get("observation_std", np.ones(size)),
         )
-        drawn = upper.gaussian(problem, own.weights, own.covariance, own.features, at)
+        drawn = upper_level.gaussian(problem, own.weights, own.covariance, own.features, at)
         population = Population(
             replace(drawn, key=noise_key(problem.seed, at, _IMAGINED_NOISE)),
             self.samples,
             contexts=contexts,
-            task=imagined.imagined_task(imagination, contexts),
+            task=model_rollouts.imagined_task(imagination, contexts),
             purpose=Purpose.MODEL,
         )
-        samples = upper.samples_of(population, problem.run(population), contextual=True)
+        samples = upper_level.samples_of(population, problem.run(population), contextual=True)
         mean = float(samples.returns.mean()) if len(samples) else math.nan
         return replace(
             state,

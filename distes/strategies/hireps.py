@@ -17,19 +17,19 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from distes.contextual import Mixture, linear
 from distes.errors import UsageError
-from distes.numerics import gaussians
-from distes.numerics.features import FeatureChoice, Features, make
-from distes.numerics.hireps import weigh
-from distes.numerics.logistic import multinomial_fit, softmax
-from distes.numerics.regression import Fit
-from distes.population import Episodes, Population
-from distes.randomness import noise_key, strategy_generator
-from distes.strategies import upper
+from distes.population.features import FeatureChoice, Features, make
+from distes.population.records import Episodes, Population
+from distes.population.upper_policies import Mixture, linear
+from distes.seeds import noise_key, strategy_generator
 from distes.strategies.base import Problem
-from distes.strategies.refitting import Refitting
-from distes.strategies.upper import Samples
+from distes.strategies.numerics import gaussians
+from distes.strategies.numerics.hireps import weigh
+from distes.strategies.numerics.logistic import multinomial_fit, softmax
+from distes.strategies.numerics.regression import Fit
+from distes.strategies.parts import upper_level
+from distes.strategies.parts.gaussian_refit import Refitting
+from distes.strategies.parts.upper_level import Samples
 from distes.types import FloatArray
 
 GONE = 1e-12
@@ -151,17 +151,17 @@ class HiREPS(Refitting[OptionsState]):
         """As asked, else ten times what the options' regressions need."""
         if problem.population_size is not None:
             return problem.population_size
-        return upper.default_size(self._least(problem), self.epsilon)
+        return upper_level.default_size(self._least(problem), self.epsilon)
 
     def check(self, problem: Problem) -> None:
         """Refuse a start that does not fit, and populations too small to learn from."""
-        mean = upper.start_mean(problem, self.initial_mean)
-        upper.start_std(problem, self.initial_std)
-        upper.initial_weights(self._basis(problem, "policy_features"), mean)
+        mean = upper_level.start_mean(problem, self.initial_mean)
+        upper_level.start_std(problem, self.initial_std)
+        upper_level.initial_weights(self._basis(problem, "policy_features"), mean)
         self._basis(problem, "gating_features")
         self._basis(problem, "dual_features")
         if problem.num_contexts:
-            upper.refuse_repeats(problem)
+            upper_level.refuse_repeats(problem)
         size, needed = self.population_size(problem), self._least(problem)
         effective = size * math.exp(-self.epsilon)
         if effective < needed:
@@ -186,8 +186,10 @@ class HiREPS(Refitting[OptionsState]):
         """Start with options whose means are the same for all contexts, but different."""
         features = self._basis(problem, "policy_features")
         gating_features = self._basis(problem, "gating_features")
-        std = upper.start_std(problem, self.initial_std)
-        middle = upper.initial_weights(features, upper.start_mean(problem, self.initial_mean))
+        std = upper_level.start_std(problem, self.initial_std)
+        middle = upper_level.initial_weights(
+            features, upper_level.start_mean(problem, self.initial_mean)
+        )
         count = self.num_options
         weights = np.tile(middle, (count, 1, 1))
         if count > 1:
@@ -210,7 +212,7 @@ class HiREPS(Refitting[OptionsState]):
         """Sample the mixture."""
         drawn = _mixture(
             state,
-            upper.scales(state.covariances),
+            upper_level.scales(state.covariances),
             key=noise_key(problem.seed, state.generation),
             option_key=noise_key(problem.seed, state.generation, 1),
         )
@@ -221,7 +223,9 @@ class HiREPS(Refitting[OptionsState]):
     ) -> OptionsState:
         """Reweight the samples option by option, refit options and gating."""
         contextual = problem.num_contexts > 0
-        return self.learn(state, upper.samples_of(population, episodes, contextual=contextual))
+        return self.learn(
+            state, upper_level.samples_of(population, episodes, contextual=contextual)
+        )
 
     def learn(self, state: OptionsState, samples: Samples) -> OptionsState:
         """Update from samples of the state's mixture, wherever they come from."""
@@ -231,8 +235,10 @@ class HiREPS(Refitting[OptionsState]):
             return state
         state = _fitted(state, samples.contexts)
         if first:
-            upper.tell_of_dependent(state.features, samples.contexts, "policy_features")
-            upper.tell_of_dependent(state.gating_features, samples.contexts, "gating_features")
+            upper_level.tell_of_dependent(state.features, samples.contexts, "policy_features")
+            upper_level.tell_of_dependent(
+                state.gating_features, samples.contexts, "gating_features"
+            )
         responsibilities = _responsibilities(state, samples)
         weighting = weigh(
             samples.returns,
@@ -277,13 +283,13 @@ class HiREPS(Refitting[OptionsState]):
     def solution(self, problem: Problem, state: OptionsState) -> Population:
         """Deploy the mean of the likeliest option for a context."""
         still = np.zeros((len(state.weights), state.weights.shape[2]))
-        deployed = _mixture(state, still, key=upper.NO_NOISE, option_key=upper.NO_NOISE)
+        deployed = _mixture(state, still, key=upper_level.NO_NOISE, option_key=upper_level.NO_NOISE)
         return Population(replace(deployed, greedy=True), 1)
 
     def metrics(self, state: OptionsState) -> dict[str, float]:
         """Diagnostics of the update; entropy and widths of the options."""
-        std = np.concatenate([upper.free_std(each) for each in state.covariances])
-        entropies = np.array([upper.free_entropy(each) for each in state.covariances])
+        std = np.concatenate([upper_level.free_std(each) for each in state.covariances])
+        entropies = np.array([upper_level.free_entropy(each) for each in state.covariances])
         figures = state.figures
         return {
             "eta": figures.eta,
@@ -303,7 +309,7 @@ class HiREPS(Refitting[OptionsState]):
 
     def stop(self, state: OptionsState) -> str | None:
         """Stop when no option leaves anything to search."""
-        if all(upper.shrunk(each.covariance, self.initial_std) for each in state.options):
+        if all(upper_level.shrunk(each.covariance, self.initial_std) for each in state.options):
             return "all options have shrunk to a point"
         return None
 
@@ -329,9 +335,9 @@ def _fitted(state: OptionsState, contexts: FloatArray) -> OptionsState:
     return replace(
         state,
         features=features,
-        weights=np.stack([upper.grown(each, features) for each in state.weights]),
+        weights=np.stack([upper_level.grown(each, features) for each in state.weights]),
         gating_features=gating_features,
-        gating=upper.grown(state.gating, gating_features),
+        gating=upper_level.grown(state.gating, gating_features),
         dual_features=state.dual_features.fitted(contexts),
     )
 

@@ -31,13 +31,13 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from distes.distributions import Concat, Point, Table
 from distes.errors import UsageError
-from distes.numerics import ranking
-from distes.population import Distribution, Episodes, Population
+from distes.population.distributions import Concat, Point, Table
+from distes.population.records import Distribution, Episodes, Population
 from distes.strategies.base import Problem
-from distes.strategies.gaussian import EliteGaussian, GaussianState
-from distes.strategies.incumbents import Incumbents
+from distes.strategies.numerics import ranking
+from distes.strategies.parts.elite_gaussian import EliteGaussian, GaussianState
+from distes.strategies.parts.incumbents import Incumbents
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,12 +19,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from distes.errors import UsageError
-from distes.numerics import gaussians, more, surrogate
-from distes.numerics.features import FeatureChoice, Features, make
-from distes.population import Episodes, Population
-from distes.strategies import upper
+from distes.population.features import FeatureChoice, Features, make
+from distes.population.records import Episodes, Population
 from distes.strategies.base import Problem, Strategy
-from distes.strategies.reuse import Generation, importance
+from distes.strategies.numerics import gaussians, more, surrogate
+from distes.strategies.parts import upper_level
+from distes.strategies.parts.importance import Generation, importance
 from distes.types import FloatArray
 
 OWN_DEPTH = math.log(1e6)
@@ -127,7 +127,7 @@ class MORE(Strategy[MOREState]):
             raise UsageError(f"min_std {self.min_std} is not a finite number >= 0")
         if self.reuse < 0:
             raise UsageError(f"reuse {self.reuse} is not at least 0")
-        upper.refuse_bad_std(self.initial_std, self.min_std)
+        upper_level.refuse_bad_std(self.initial_std, self.min_std)
 
     def population_size(self, problem: Problem) -> int:
         """As asked, else twice the terms that are linear in the parameters."""
@@ -137,13 +137,13 @@ class MORE(Strategy[MOREState]):
 
     def check(self, problem: Problem) -> None:
         """Refuse a start that does not fit, and populations too small to learn from."""
-        mean = upper.start_mean(problem, self.initial_mean)
-        upper.start_std(problem, self.initial_std)
-        upper.initial_weights(self._policy_basis(problem), mean)
+        mean = upper_level.start_mean(problem, self.initial_mean)
+        upper_level.start_std(problem, self.initial_std)
+        upper_level.initial_weights(self._policy_basis(problem), mean)
         if problem.num_contexts:
-            upper.refuse_repeats(problem)
+            upper_level.refuse_repeats(problem)
         size = self.population_size(problem)
-        needed = upper.full_size(self._baseline_basis(problem)) + self._columns(problem) + 1
+        needed = upper_level.full_size(self._baseline_basis(problem)) + self._columns(problem) + 1
         if size < needed:
             raise UsageError(
                 f"a population of {size} is too small for the model: give at least {needed}, or "
@@ -153,14 +153,16 @@ class MORE(Strategy[MOREState]):
     def init(self, problem: Problem) -> MOREState:
         """Start with a mean that is the same for all contexts."""
         features = self._policy_basis(problem)
-        std = upper.start_std(problem, self.initial_std)
+        std = upper_level.start_std(problem, self.initial_std)
         least = self.min_entropy
         if least is None:
             free = std[std > 0]
             least = gaussians.entropy(np.diag(free**2)) - OWN_DEPTH * len(free)
         return MOREState(
             generation=0,
-            weights=upper.initial_weights(features, upper.start_mean(problem, self.initial_mean)),
+            weights=upper_level.initial_weights(
+                features, upper_level.start_mean(problem, self.initial_mean)
+            ),
             covariance=np.diag(std**2),
             min_entropy=least,
             features=features,
@@ -169,7 +171,7 @@ class MORE(Strategy[MOREState]):
 
     def ask(self, problem: Problem, state: MOREState) -> Population:
         """Sample the upper policy."""
-        drawn = upper.gaussian(
+        drawn = upper_level.gaussian(
             problem, state.weights, state.covariance, state.features, state.generation
         )
         return problem.population(drawn, self.population_size(problem))
@@ -178,19 +180,19 @@ class MORE(Strategy[MOREState]):
         self, problem: Problem, state: MOREState, population: Population, episodes: Episodes
     ) -> MOREState:
         """Fit the model, move to where it is high."""
-        samples = upper.samples_of(population, episodes, contextual=problem.num_contexts > 0)
+        samples = upper_level.samples_of(population, episodes, contextual=problem.num_contexts > 0)
         first = state.generation == 0
         state = replace(state, generation=state.generation + 1)
         if len(samples) < 2:
             return state
         features = state.features.fitted(samples.contexts)
         if first:
-            upper.tell_of_dependent(features, samples.contexts, "policy_features")
+            upper_level.tell_of_dependent(features, samples.contexts, "policy_features")
         state = replace(
             state,
             features=features,
             baseline=state.baseline.fitted(samples.contexts),
-            weights=upper.grown(state.weights, features),
+            weights=upper_level.grown(state.weights, features),
         )
         own = Generation(samples, state.weights, state.covariance, features)
         used = (own, *state.memory)
@@ -198,7 +200,7 @@ class MORE(Strategy[MOREState]):
 
     def _learnt(self, state: MOREState, used: tuple[Generation, ...]) -> MOREState:
         free = np.diag(state.covariance) > 0
-        factor = upper.root(state.covariance)[np.ix_(free, free)]
+        factor = upper_level.root(state.covariance)[np.ix_(free, free)]
         contexts = np.concatenate([each.samples.contexts for each in used])
         rows = state.features(contexts)
         parameters = np.concatenate([each.samples.parameters for each in used])[:, free]
@@ -234,10 +236,10 @@ class MORE(Strategy[MOREState]):
         covariance = factor @ new.covariance @ factor.T
         coefficients = state.weights.copy()
         coefficients[:, free] += new.shift @ factor.T
-        if not upper.usable(coefficients, covariance):
+        if not upper_level.usable(coefficients, covariance):
             return replace(state, figures=figures)
-        covariance = upper.embedded((covariance + covariance.T) / 2, free)
-        floored = upper.floored(covariance, self.min_std)
+        covariance = upper_level.embedded((covariance + covariance.T) / 2, free)
+        floored = upper_level.floored(covariance, self.min_std)
         now = state.features(used[0].samples.contexts)
         moved = gaussians.kl(
             now @ coefficients[:, free],
@@ -254,7 +256,7 @@ class MORE(Strategy[MOREState]):
 
     def solution(self, problem: Problem, state: MOREState) -> Population:
         """Deploy the mean: a function of the context."""
-        return upper.deployed(state.weights, state.features)
+        return upper_level.deployed(state.weights, state.features)
 
     def metrics(self, state: MOREState) -> dict[str, float]:
         """Diagnostics of the update, and the width of the policy."""
@@ -267,15 +269,15 @@ class MORE(Strategy[MOREState]):
             "penalty": figures.penalty,
             "ess": figures.ess,
             "samples": figures.samples,
-            **upper.width(state.covariance),
+            **upper_level.width(state.covariance),
         }
 
     def stop(self, state: MOREState) -> str | None:
         """Stop when all candidates of a context would be the same."""
-        return upper.shrunk(state.covariance, self.initial_std)
+        return upper_level.shrunk(state.covariance, self.initial_std)
 
     def _columns(self, problem: Problem) -> int:
-        return upper.full_size(self._policy_basis(problem))
+        return upper_level.full_size(self._policy_basis(problem))
 
     def _policy_basis(self, problem: Problem) -> Features:
         return make(self.policy_features, problem.num_contexts, "policy_features")

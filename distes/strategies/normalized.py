@@ -12,8 +12,8 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from distes.population import Episodes, Population
-from distes.probes import ObservationMoments
+from distes.population.probes import ObservationMoments
+from distes.population.records import Episodes, Population
 from distes.strategies.base import Problem, Strategy
 from distes.types import FloatArray
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distes.distributions import Concat, Gaussian, Point, Table
 from distes.errors import UsageError
-from distes.numerics import ranking
-from distes.population import Episodes, Population
-from distes.randomness import noise_key
+from distes.population.distributions import Concat, Gaussian, Point, Table
+from distes.population.records import Episodes, Population
+from distes.seeds import noise_key
 from distes.strategies.base import Problem, Strategy
-from distes.strategies.elites import EliteFigures
-from distes.strategies.incumbents import Incumbents
+from distes.strategies.numerics import ranking
+from distes.strategies.parts.elite_figures import EliteFigures
+from distes.strategies.parts.incumbents import Incumbents
 
 
 @dataclass(frozen=True, eq=False)

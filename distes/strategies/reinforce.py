@@ -26,15 +26,15 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from distes.distributions import Point
 from distes.errors import Notice, UsageError, unknown
-from distes.numerics.optimisers import AdamState
-from distes.policies.scored import TotalledScores
-from distes.population import Episodes, Population
-from distes.score_sums import ScoreSums
-from distes.strategies import scored
+from distes.policies.stochastic import TotalledScores
+from distes.population.distributions import Point
+from distes.population.records import Episodes, Population
+from distes.population.score_sums import ScoreSums
 from distes.strategies.base import Problem, Strategy
-from distes.task import Task
+from distes.strategies.numerics.optimisers import AdamState
+from distes.strategies.parts import policy_checks
+from distes.tasks.base import Task
 from distes.types import FloatArray
 
 BASELINES = ("none", "batch_mean", "per_time_step", "variance_optimal", "value")
@@ -119,8 +119,8 @@ class Reinforce(Strategy[ReinforceState]):
 
     def check(self, problem: Problem) -> None:
         """Refuse policies without scores, and settings that would do nothing."""
-        policy = scored.policy_of(problem, "reinforce")
-        scored.refuse_common_seeds(problem, "reinforce")
+        policy = policy_checks.policy_of(problem, "reinforce")
+        policy_checks.refuse_common_seeds(problem, "reinforce")
         name, task = type(policy).__name__, problem.task
         totalled = policy if isinstance(policy, TotalledScores) else None
         if self.baseline == "variance_optimal" and totalled is None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from distes.numerics.features import Features, make
+from distes.population.features import Features, make
 from distes.strategies.base import Problem
-from distes.strategies.relative_entropy import RelativeEntropy
+from distes.strategies.parts.relative_entropy import RelativeEntropy
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from distes.distributions import Point
 from distes.errors import UsageError, unknown
 from distes.policies.tabular import TabularPolicy, probabilities
-from distes.population import Episodes, Population
+from distes.population.distributions import Point
+from distes.population.records import Episodes, Population
 from distes.strategies.base import Problem
-from distes.strategies.elites import EliteFigures
-from distes.strategies.sessions import Sessions, chosen_rows, elite_sessions
+from distes.strategies.parts.elite_episodes import Sessions, chosen_rows, elite_episodes_of
+from distes.strategies.parts.elite_figures import EliteFigures
 from distes.types import FloatArray
 
 
@@ -103,7 +103,7 @@ class TabularCEM(Sessions[TabularCEMState]):
         episodes: Episodes,
     ) -> TabularCEMState:
         """Count what the elites did; rows they were not in become uniform, smoothed, or stay."""
-        chosen = elite_sessions(episodes.fitness, self.percentile, self.elites_are)
+        chosen = elite_episodes_of(episodes.fitness, self.percentile, self.elites_are)
         state = replace(
             state,
             generation=state.generation + 1,
@@ -114,11 +114,15 @@ class TabularCEM(Sessions[TabularCEMState]):
             return state
         rows = chosen_rows(episodes, chosen)
         found = problem.trajectories(population, episodes, rows, ("observations", "actions"))
-        traces = [trace for trace in found if len(trace.observations)]
-        if not traces:
+        trajectories = [trajectory for trajectory in found if len(trajectory.observations)]
+        if not trajectories:
             return state
-        states = np.concatenate([trace.observations[:, 0] for trace in traces]).astype(np.int64)
-        actions = np.concatenate([trace.actions for trace in traces]).astype(np.int64)
+        states = np.concatenate(
+            [trajectory.observations[:, 0] for trajectory in trajectories]
+        ).astype(np.int64)
+        actions = np.concatenate([trajectory.actions for trajectory in trajectories]).astype(
+            np.int64
+        )
         counts = np.zeros_like(state.table)
         np.add.at(counts, (states, actions), 1.0)
         seen = counts.sum(axis=1) > 0

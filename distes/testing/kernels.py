@@ -14,17 +14,17 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from distes import kernels
-from distes.distributions import Table
+from distes.engines.base import Chunk
+from distes.engines.compiled import CompiledEngine
+from distes.engines.kernels import lookup
+from distes.engines.kernels.kernel import Actor, Kernel
+from distes.engines.kernels.random import ENVIRONMENT_WORDS, POLICY_WORDS, seed_environment
+from distes.engines.loop import LoopEngine
 from distes.errors import UsageError, require_at_least
-from distes.kernels.base import Actor, Kernel
-from distes.kernels.random import ENVIRONMENT_WORDS, POLICY_WORDS, seed_environment
 from distes.policies.base import Policy, PolicySpec
-from distes.population import RECORDS, Population, RunKey, Status, Trace
-from distes.rollouts.base import Chunk
-from distes.rollouts.compiled import CompiledEngine
-from distes.rollouts.loop import LoopEngine
-from distes.task import Task
+from distes.population.distributions import Table
+from distes.population.records import RECORDS, Population, RunKey, Status, Trajectory
+from distes.tasks.base import Task
 from distes.types import Array, FloatArray
 
 MAX_STEPS = 1000
@@ -105,7 +105,7 @@ def assert_kernel_matches(
     """
     _refuse(kernel, policy, episodes, tolerance, seed)
     plain = Task(env, env_kwargs={} if env_kwargs is None else env_kwargs)
-    instance: Kernel = kernels.made(kernel, plain)
+    instance: Kernel = lookup.made(kernel, plain)
     task = Task(
         env,
         env_kwargs=plain.env_kwargs,
@@ -114,7 +114,7 @@ def assert_kernel_matches(
         context="info" if instance.num_contexts else None,
     )
     built = task.build_policy(policy)
-    actor = kernels.actor_of(built)
+    actor = lookup.actor_of(built)
     if actor is None:
         raise UsageError(
             f"policy {type(policy).__name__} has no kernel for the spaces of {task.name}"
@@ -132,7 +132,9 @@ def assert_kernel_matches(
 def _refuse(kernel: Any, policy: Any, episodes: int, tolerance: float, seed: int) -> None:
     """Refuse arguments that are none."""
     if not (isinstance(kernel, type) and issubclass(kernel, Kernel)):
-        raise UsageError(f"kernel {kernel!r} is not a subclass of distes.kernels.base.Kernel")
+        raise UsageError(
+            f"kernel {kernel!r} is not a subclass of distes.engines.kernels.kernel.Kernel"
+        )
     for name in STATIC:
         if not isinstance(inspect.getattr_static(kernel, name), staticmethod):
             raise UsageError(f"{kernel.__qualname__}.{name} is not a staticmethod")
@@ -145,8 +147,8 @@ def _refuse(kernel: Any, policy: Any, episodes: int, tolerance: float, seed: int
     require_at_least("seed", seed, 0)
     if not (np.isfinite(tolerance) and tolerance >= 0):
         raise UsageError(f"tolerance {tolerance} is not a finite number of at least 0")
-    if not kernels.installed():
-        raise UsageError(f"numba is not installed: {kernels.INSTALL}")
+    if not lookup.installed():
+        raise UsageError(f"numba is not installed: {lookup.INSTALL}")
 
 
 def _compare_contexts(kernel: Kernel, task: Task) -> None:
@@ -320,11 +322,15 @@ class _Pair:
                 f"{self._task.name} does not: {fault.strip().splitlines()[-1]}."
             )
         parameters = np.zeros((len(seeds), 0))
-        assert ours.traces is not None and theirs.traces is not None  # noqa: S101, PT018 - asked for
+        assert ours.trajectories is not None and theirs.trajectories is not None  # noqa: S101, PT018 - asked for
         pairs = zip(
-            ours.traces.unpacked(parameters), theirs.traces.unpacked(parameters), strict=True
+            ours.trajectories.unpacked(parameters),
+            theirs.trajectories.unpacked(parameters),
+            strict=True,
         )
-        found = [self._difference(i, ours, theirs, *traces) for i, traces in enumerate(pairs)]
+        found = [
+            self._difference(i, ours, theirs, *trajectories) for i, trajectories in enumerate(pairs)
+        ]
         differing = [i for i, difference in enumerate(found) if difference is not None]
         if differing:
             row = differing[0]
@@ -336,7 +342,12 @@ class _Pair:
             )
 
     def _difference(
-        self, i: int, ours: Chunk, theirs: Chunk, our_trace: Trace, their_trace: Trace
+        self,
+        i: int,
+        ours: Chunk,
+        theirs: Chunk,
+        our_trajectory: Trajectory,
+        their_trajectory: Trajectory,
     ) -> _Difference | None:
         """The first difference of an episode."""
         if ours.contexts is not None and theirs.contexts is not None:
@@ -346,7 +357,7 @@ class _Pair:
                 return _Difference("at the reset", f"context[{at}]", *shown)
         our_row, their_row = ours.rows[i], theirs.rows[i]
         if our_row["status"] == their_row["status"] == Status.OK:
-            found = self._on_the_way(our_trace, their_trace, our_row, their_row)
+            found = self._on_the_way(our_trajectory, their_trajectory, our_row, their_row)
             if found is not None:
                 return found
         for name in ("episode_length", "terminated", "truncated"):
@@ -364,7 +375,7 @@ class _Pair:
         return None
 
     def _on_the_way(
-        self, ours: Trace, theirs: Trace, our_row: Array, their_row: Array
+        self, ours: Trajectory, theirs: Trajectory, our_row: Array, their_row: Array
     ) -> _Difference | None:
         """The first difference in what was seen, done and paid."""
         length = min(len(ours.rewards), len(theirs.rewards))
@@ -408,10 +419,10 @@ def _flat(values: Array) -> FloatArray:
     return np.asarray(values, np.float64).reshape(len(values), -1)
 
 
-def _seen(trace: Trace) -> FloatArray:
+def _seen(trajectory: Trajectory) -> FloatArray:
     """Observations of the reset and of each step, (T + 1, k)."""
-    assert trace.last_observation is not None  # noqa: S101 - of an episode that ended well
-    return np.vstack([trace.observations, trace.last_observation])
+    assert trajectory.last_observation is not None  # noqa: S101 - of an episode that ended well
+    return np.vstack([trajectory.observations, trajectory.last_observation])
 
 
 def _end(row: Array, step: int) -> str:

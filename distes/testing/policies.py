@@ -25,7 +25,7 @@ from numpy.random import default_rng
 
 from distes.errors import UsageError
 from distes.policies.base import Policy, PolicySpec
-from distes.randomness import policy_generator
+from distes.seeds import policy_generator
 
 SpacePair = tuple[gym.Space[Any], gym.Space[Any]]
 

@@ -9,12 +9,20 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from distes.errors import UsageError
-from distes.policies.direct import DirectPolicy
-from distes.population import RECORDS, Distribution, Episodes, Population, RunKey, Status, Trace
-from distes.probes import fold, fold_chunk, report
-from distes.randomness import context_uniform
+from distes.policies.identity import DirectPolicy
+from distes.population.probes import fold, fold_chunk, report
+from distes.population.records import (
+    RECORDS,
+    Distribution,
+    Episodes,
+    Population,
+    RunKey,
+    Status,
+    Trajectory,
+)
+from distes.seeds import context_uniform
 from distes.strategies.base import Strategy
-from distes.task import FunctionTask
+from distes.tasks.base import FunctionTask
 from distes.types import FloatArray, IntArray
 
 S = TypeVar("S")
@@ -96,7 +104,7 @@ class FunctionProblem:
         episodes: Episodes,
         rows: IntArray,
         records: tuple[str, ...] = RECORDS,
-    ) -> list[Trace]:
+    ) -> list[Trajectory]:
         """Refuse: an episode is one call of a function."""
         raise UsageError("a problem made of a function has no trajectories")
 
@@ -149,8 +157,10 @@ class FunctionProblem:
             return {}
         reports = []
         for seed in seeds:
-            trace = Trace(np.empty(0), self.observations(int(seed)), np.empty(0), np.empty(0))
-            reports.append(report(population.probes, trace, self.policy, population.frozen))
+            trajectory = Trajectory(
+                np.empty(0), self.observations(int(seed)), np.empty(0), np.empty(0)
+            )
+            reports.append(report(population.probes, trajectory, self.policy, population.frozen))
         return fold(fold_chunk(0, reports), len(seeds))
 
 

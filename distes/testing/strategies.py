@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from distes.population import Population
+from distes.population.records import Population
+from distes.population.statistics import summary
 from distes.runs.codec import dumps, loads
-from distes.statistics import summary
 from distes.strategies.base import Strategy
 from distes.testing.problems import (
     FunctionProblem,

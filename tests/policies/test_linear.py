@@ -9,9 +9,8 @@ from gymnasium.spaces import Box, Discrete, MultiBinary
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distes.numerics import arithmetic
-from distes.policies import Linear
-from distes.task import Task
+from distes.policies import Linear, products
+from distes.tasks.base import Task
 
 
 @pytest.mark.parametrize(
@@ -66,7 +65,7 @@ def test_act_equals_the_batched_product(seed, size, outputs, bias):
     parameters = generator.standard_normal(policy.num_parameters)
     observations = generator.standard_normal((7, size))
     ((weights, offset),) = policy.layers(parameters)
-    batched = arithmetic.product(observations, arithmetic.weights(weights))[:, :outputs]
+    batched = products.product(observations, products.weights(weights))[:, :outputs]
     expected = batched if offset is None else batched + offset
     act = policy.bind(parameters)
     assert np.array_equal([act(row, None) for row in observations], expected)

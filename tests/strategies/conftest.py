@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from distes.distributions import Table
-from distes.population import Population
+from distes.population.distributions import Table
+from distes.population.records import Population
 from distes.testing.problems import episodes_of
 
 

@@ -6,9 +6,9 @@ import cma
 import numpy as np
 import pytest
 
-from distes.distributions import Table
 from distes.errors import UsageError
-from distes.population import Population
+from distes.population.distributions import Table
+from distes.population.records import Population
 from distes.strategies.ccmaes import CCMAES, Constants
 from distes.testing.problems import FunctionProblem, episodes_of, search, sphere
 

@@ -7,17 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distes.distributions import Table
 from distes.errors import UsageError
-from distes.population import Population
+from distes.population.distributions import Table
+from distes.population.records import Population
 from distes.strategies import CEM, RandomSearch
-from distes.testing.problems import (
-    FunctionProblem,
-    episodes_of,
-    search,
-    solution_value,
-    sphere,
-)
+from distes.testing.problems import FunctionProblem, episodes_of, search, solution_value, sphere
 
 PLAIN = {"extra_std": 0.0}
 """Without extra variance: what the textbook has."""

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distes.errors import Notice, UsageError
-from distes.numerics.features import make
-from distes.numerics.reps import weigh
+from distes.population.features import make
 from distes.strategies.creps import CREPS
-from distes.strategies.relative_entropy import Generation, UpperState, importance
+from distes.strategies.numerics.reps import weigh
+from distes.strategies.parts.relative_entropy import Generation, UpperState, importance
+from distes.strategies.parts.upper_level import Samples
 from distes.strategies.reps import REPS
-from distes.strategies.upper import Samples
 from distes.testing.problems import FunctionProblem, search, sphere
 
 START = np.array([-2.0, 0.5, 1.0])

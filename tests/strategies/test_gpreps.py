@@ -9,22 +9,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from paths import EXAMPLES
 
 import distes
-from distes.configuration import from_config, read_toml
-from distes.distributions import Table
-from distes.envs.rewards import cart_pole
 from distes.errors import UsageError
 from distes.evaluators.serial import SerialEvaluator
-from distes.numerics import gaussian_process as gp
 from distes.policies import Linear
 from distes.policies.threshold import Threshold
-from distes.population import Population, Purpose, RunKey, Status
-from distes.search import Observer, Search
+from distes.population.distributions import Table
+from distes.population.records import Population, Purpose, RunKey, Status
+from distes.search.config_file import from_config, read_toml
+from distes.search.search import Observer, Search
 from distes.strategies.gpreps import GPREPS
-from distes.strategies.imagined import Imagination, imagined_task
-from distes.strategies.transitions import Transitions, transitions_of
-from distes.task import FunctionTask, Task
+from distes.strategies.numerics import gaussian_process as gp
+from distes.strategies.parts.model_rollouts import Imagination, imagined_task
+from distes.strategies.parts.transitions import Transitions, transitions_of
+from distes.tasks.base import FunctionTask, Task
+from distes.tasks.envs.rewards import cart_pole
 from distes.testing.problems import FunctionProblem, sphere
 from distes.types import Array, FloatArray
 
@@ -198,17 +199,19 @@ def test_workers_evaluate_what_is_imagined(drift: Any, ray_local: Any, evaluator
 def test_transitions() -> None:
     """Every step is one, the last included; what is not finite is left out."""
     observations = np.array([[0.0], [1.0], [3.0]])
-    trace = distes.population.Trace(
+    trajectory = distes.population.records.Trajectory(
         np.zeros(1), observations, np.array([0, 1, 0]), np.ones(3), np.array([6.0])
     )
-    empty = distes.population.Trace(np.zeros(1), np.empty((0, 1)), np.empty(0), np.empty(0))
-    found = transitions_of([empty, trace, trace])
+    empty = distes.population.records.Trajectory(
+        np.zeros(1), np.empty((0, 1)), np.empty(0), np.empty(0)
+    )
+    found = transitions_of([empty, trajectory, trajectory])
     assert found is not None
     assert found.changes[:, 0].tolist() == [1, 2, 3, 1, 2, 3]
     assert found.inputs.tolist() == 2 * [[0, 0], [1, 1], [3, 0]]
     assert transitions_of([empty]) is None
     observations[1] = np.nan
-    kept = transitions_of([trace])
+    kept = transitions_of([trajectory])
     assert kept is not None
     assert kept.observations.tolist() == [[3.0]]
     many = Transitions(np.arange(50.0)[:, None], np.zeros(50), np.arange(50.0)[:, None])
@@ -350,7 +353,7 @@ def test_episodes_that_all_fail_teach_nothing() -> None:
     population = strategy.ask(problem, state)
     engine = SerialEvaluator(problem.task, problem.policy, "loop")
     episodes = engine.submit(population, RunKey(2, 0)).result().episodes
-    failed = distes.population.Episodes(
+    failed = distes.population.records.Episodes(
         **{**vars(episodes), "status": np.array([1]), "fitness": np.array([np.nan])}
     )
     told = strategy.tell(problem, state, population, failed)
@@ -418,7 +421,7 @@ def test_a_context_that_is_not_where_the_episode_starts(tmp_path: Path) -> None:
 @pytest.mark.timeout(3600)
 def test_cart_pole_from_ten_episodes(tmp_path: Path) -> None:
     """The example reaches 195 over 100 unseen episodes with ten real ones, on 8 of 10 seeds."""
-    example = Path(__file__).parents[2] / "examples" / "cartpole_gpreps.toml"
+    example = EXAMPLES / "cartpole_gpreps.toml"
     scores = []
     for seed in range(10):
         changes = {"seed": seed, "workers": 0, "out": str(tmp_path / str(seed))}

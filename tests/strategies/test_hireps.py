@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from distes.distributions import Table
 from distes.errors import UsageError
-from distes.population import Population
+from distes.population.distributions import Table
+from distes.population.records import Population
 from distes.strategies.creps import CREPS
 from distes.strategies.hireps import HiREPS
 from distes.testing.problems import FunctionProblem, TwoSolutions, episodes_of, search, sphere

@@ -5,17 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from distes.distributions import Concat
 from distes.errors import UsageError
+from distes.population.distributions import Concat
 from distes.runs.codec import dumps
 from distes.strategies import CEM, ICEM
-from distes.testing.problems import (
-    FunctionProblem,
-    episodes_of,
-    search,
-    solution_value,
-    sphere,
-)
+from distes.testing.problems import FunctionProblem, episodes_of, search, solution_value, sphere
 
 
 def problem(d=2, n=40, **changes):

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distes.distributions import Table
 from distes.errors import UsageError
-from distes.numerics import gaussians
-from distes.population import Population
+from distes.population.distributions import Table
+from distes.population.records import Population
 from distes.strategies.more import MORE
+from distes.strategies.numerics import gaussians
 from distes.testing.problems import FunctionProblem, episodes_of, search
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from distes.distributions import Point
-from distes.population import Population
+from distes.population.distributions import Point
+from distes.population.records import Population
 from distes.strategies import CEM, ICEM, Normalized
 from distes.strategies.normalized import NormalizedState
 from distes.testing.problems import FunctionProblem, search, sphere

@@ -5,13 +5,7 @@ import pytest
 
 from distes.errors import UsageError
 from distes.strategies import RandomSearch
-from distes.testing.problems import (
-    FunctionProblem,
-    episodes_of,
-    search,
-    solution_value,
-    sphere,
-)
+from distes.testing.problems import FunctionProblem, episodes_of, search, solution_value, sphere
 
 
 def test_samples_a_fixed_gaussian_about_the_start():

@@ -1,4 +1,4 @@
-"""REINFORCE: its sums and gradients from traces, written out; what it refuses."""
+"""REINFORCE: its sums and gradients from trajectories, written out; what it refuses."""
 
 from dataclasses import dataclass, replace
 
@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 
 from distes import FunctionTask, Search, Task
-from distes.distributions import Point
 from distes.errors import Notice, UsageError
 from distes.evaluators.serial import SerialEvaluator
-from distes.numerics.optimisers import AdamState
 from distes.policies import Linear
 from distes.policies.base import PolicySpec
 from distes.policies.gaussian import Gaussian
 from distes.policies.sigmoid import Sigmoid
 from distes.policies.softmax import Softmax
 from distes.policies.tabular import Tabular
-from distes.population import RECORDS, Population, RunKey, Trace
-from distes.score_sums import ScoreSums, returns_to_go, value_features
+from distes.population.distributions import Point
+from distes.population.records import RECORDS, Population, RunKey, Trajectory
+from distes.population.score_sums import ScoreSums, returns_to_go, value_features
+from distes.strategies.numerics.optimisers import AdamState
 from distes.strategies.reinforce import BASELINES, Reinforce, Returns
 from distes.testing.problems import episodes_of
 
@@ -48,19 +48,25 @@ def test_sums_are_those_of_the_traces():
     probe = ScoreSums(discount=0.9, horizon=12, value=True, squares=True, entropy=True, center=1.5)
     answer = evaluated(policy, parameters, probe, records=True)
     sums, steps = answer.episodes.sums, []
-    for trace in answer.traces:
+    for trajectory in answer.trajectories:
         returns = [
-            sum(0.9**k * r for k, r in enumerate(trace.rewards[t:]))
-            for t in range(len(trace.rewards))
+            sum(0.9**k * r for k, r in enumerate(trajectory.rewards[t:]))
+            for t in range(len(trajectory.rewards))
         ]
         for t, value in enumerate(returns):
             at = slice(t, t + 1)
             one = np.ones(1)
-            score = policy.log_prob_grad(parameters, trace.observations[at], trace.actions[at], one)
+            score = policy.log_prob_grad(
+                parameters, trajectory.observations[at], trajectory.actions[at], one
+            )
             entropy = policy.score_totals(
-                parameters, trace.observations[at], trace.actions[at], one[None], entropy=True
+                parameters,
+                trajectory.observations[at],
+                trajectory.actions[at],
+                one[None],
+                entropy=True,
             ).entropy
-            features = value_features(trace.observations, len(returns))[t]
+            features = value_features(trajectory.observations, len(returns))[t]
             steps.append((t, value, score, entropy, features))
     expected = {
         "score": sum(s for _, _, s, _, _ in steps),
@@ -93,14 +99,14 @@ def test_baselines_of_the_generation_before_are_subtracted():
     by_value = np.random.default_rng(1).normal(size=12)
     valued = evaluated(policy, parameters, ScoreSums(by_value=by_value)).episodes.sums
     expected = {"time": 0.0, "value": 0.0}
-    for trace in answer.traces:
-        length = len(trace.rewards)
-        returns = returns_to_go(trace.rewards, 1.0)
+    for trajectory in answer.trajectories:
+        length = len(trajectory.rewards)
+        returns = returns_to_go(trajectory.rewards, 1.0)
         known = by_time[np.minimum(np.arange(length), 2)]
-        values = value_features(trace.observations, length) @ by_value
+        values = value_features(trajectory.observations, length) @ by_value
         for name, baseline in (("time", known), ("value", values)):
             expected[name] += policy.log_prob_grad(
-                parameters, trace.observations, trace.actions, returns - baseline
+                parameters, trajectory.observations, trajectory.actions, returns - baseline
             )
     assert timed["score_return"] == pytest.approx(expected["time"], rel=1e-9)
     assert valued["score_return"] == pytest.approx(expected["value"], rel=1e-9)
@@ -113,9 +119,12 @@ def test_normalised_observations_are_scored_as_they_were_seen():
     answer = evaluated(policy, parameters, ScoreSums(), frozen=frozen, records=True)
     expected = sum(
         policy.log_prob_grad(
-            parameters, (trace.observations - 0.1) / 0.5, trace.actions, np.ones(len(trace.rewards))
+            parameters,
+            (trajectory.observations - 0.1) / 0.5,
+            trajectory.actions,
+            np.ones(len(trajectory.rewards)),
         )
-        for trace in answer.traces
+        for trajectory in answer.trajectories
     )
     assert answer.episodes.sums["score"] == pytest.approx(expected, rel=1e-9)
 
@@ -127,10 +136,10 @@ def test_softmax_and_sigmoid_take_the_same_step():
     probe = ScoreSums(discount=0.99)
     ours = evaluated(two, weights.ravel(), probe, records=True)
     logit = weights[:, 1] - weights[:, 0]
-    by_time = [t.rewards for t in ours.traces]
+    by_time = [t.rewards for t in ours.trajectories]
     gradient = sum(
         one.log_prob_grad(logit, t.observations, t.actions, returns_to_go(r, 0.99))
-        for t, r in zip(ours.traces, by_time, strict=True)
+        for t, r in zip(ours.trajectories, by_time, strict=True)
     )
     assert ours.episodes.sums["score_return"].reshape(5, 2)[:, 1] == pytest.approx(
         gradient, rel=1e-9
@@ -242,8 +251,8 @@ def test_a_value_function_is_that_of_least_squares():
     for length in (2000, 1500, 700):
         observations = generator.normal(size=(length, 4)) * [1.0, 0.1, 3.0, 0.5]
         rewards = observations @ [0.1, 5.0, -0.2, 0.3] + 1.0
-        trace = Trace(np.zeros(10), observations, np.zeros(length, np.int64), rewards)
-        sums = probe.sums(trace, policy, {})
+        trajectory = Trajectory(np.zeros(10), observations, np.zeros(length, np.int64), rewards)
+        sums = probe.sums(trajectory, policy, {})
         gram, target = gram + sums["value_gram"], target + sums["value_target"]
         features.append(value_features(observations, length))
         returns.append(returns_to_go(rewards, 1.0))

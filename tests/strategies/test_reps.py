@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distes.errors import UsageError
-from distes.numerics.features import make
-from distes.numerics.reps import weigh
-from distes.strategies.relative_entropy import Generation, UpperState, importance
+from distes.population.features import make
+from distes.strategies.numerics.reps import weigh
+from distes.strategies.parts.relative_entropy import Generation, UpperState, importance
+from distes.strategies.parts.upper_level import Samples
 from distes.strategies.reps import REPS
-from distes.strategies.upper import Samples
 from distes.testing.problems import FunctionProblem, search, sphere
 
 GOLDEN = np.array([[-1.0], [0.5], [0.0], [1.5], [2.0]])

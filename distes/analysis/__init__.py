@@ -1,1 +1,0 @@
-"""Reading runs: frames, plots, reports."""

@@ -1,0 +1,194 @@
+"""``distes run``: flags that depend on the strategy and the policy that were chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import click
+
+from distes.cli.options import SettingOption, flag_of, given, options_for
+from distes.errors import unknown
+
+_STATE = "distes.run"
+
+
+class RunCommand(click.Command):
+    """A command whose flags are the settings of what it is about to run."""
+
+    without: frozenset[str] = frozenset()
+    """Settings of the search that the command decides itself."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Find out which strategy and policy are meant, then read the flags."""
+        from distes.search import config_file
+
+        file = _file(args)
+        config = config_file.read_toml(Path(file)) if file else {}
+        named: dict[str, str] = {}
+        for table in TABLES:
+            asked = _last(args, flag_of(table))
+            named[table] = asked or _named(config, table, named.get("strategy", ""))
+        ctx.meta[_STATE] = (config, _options(named, self.without))
+        return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """List the flags of the command itself and of all that was chosen."""
+        options = [o for group in _groups(ctx).values() for o in group]
+        return [*super().get_params(ctx), *options]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the flags in groups."""
+        own = [
+            p.get_help_record(ctx) for p in super().get_params(ctx) if p.param_type_name == "option"
+        ]
+        groups = {"Choices": own} | {
+            title: [option.get_help_record(ctx) for option in options]
+            for title, options in _groups(ctx).items()
+        }
+        for title, records in groups.items():
+            rows = [record for record in records if record is not None]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows, col_max=34)
+
+    def explain_unknown(self, ctx: click.Context, flag: str, flags: Sequence[str]) -> str | None:
+        """Say which flag is meant, or which other strategy or policy has it."""
+        from distes import registry
+        from distes.registry import settings_of
+        from distes.search import config_file
+
+        spelled = flag.replace("_", "-").removeprefix("--").removeprefix("no-")
+        table, dot, name = spelled.partition(".")
+        if not dot:
+            meant = [f for f in flags if f.partition(".")[2] == spelled]
+            if meant:
+                return f"unknown flag '{flag}': did you mean '{meant[0]}'?"
+            return str(unknown("flag", flag, [f for f in flags if "." not in f]))
+        if table not in TABLES:
+            return None
+        package, base = config_file.SECTIONS[table]
+        owners = [
+            owner
+            for owner in registry.names(package, base)
+            if name.replace("-", "_") in settings_of(config_file.choose(table, owner))
+        ]
+        title = next(title for title in _groups(ctx) if title.lower().startswith(table))
+        chosen = title.partition(":")[0].split()[1]
+        if owners:
+            named = " and ".join(filter(None, [", ".join(owners[:-1]), owners[-1]]))
+            return f"'{flag}' belongs to {table} {named}, and this run's is {chosen}"
+        own = [f for f in flags if f.startswith(f"--{table}.")]
+        return str(unknown(f"flag of {table} {chosen}", flag, own))
+
+
+class WarmupCommand(RunCommand):
+    """A command that takes what ``run`` takes, and needs no environment."""
+
+    without = frozenset({"out"})
+
+
+_PATHS = ("--out", "--start-from", "--storage", "--name", "--job-id")
+"""Flags whose value may be called anything, NAME.toml too."""
+
+TABLES = ("strategy", "policy")
+"""What else has flags of its own."""
+
+
+def _named(config: Mapping[str, Any], table: str, strategy: str) -> str:
+    """Name what a file chooses, or what runs where it chooses nothing.
+
+    Args:
+        config: of the file.
+        table: ``strategy`` or ``policy``.
+        strategy: that is chosen; it has a policy of its own choice.
+    """
+    from distes.search import config_file
+
+    found = config_file.table_of(config.get(table, {})).get("name")
+    if found is not None:
+        return str(found)
+    if table == "strategy":
+        return "cem"
+    chosen: str = config_file.choose("strategy", strategy).default_policy  # type: ignore[attr-defined]
+    return chosen
+
+
+def configured(ctx: click.Context, target: str) -> dict[str, Any]:
+    """Lay the flags of a parsed command over its file, if it names one.
+
+    Args:
+        ctx: of a `RunCommand`.
+        target: the environment, or the file.
+    """
+    from distes.search import config_file
+
+    config, _ = ctx.meta[_STATE]
+    above = given(ctx.command.get_params(ctx), ctx.params)
+    if not target.endswith(".toml"):
+        above["env"] = target
+    strategy = ctx.params["strategy"] or _named(config, "strategy", "")
+    for table in TABLES:
+        if ctx.params[table] is not None:
+            above[table] = {"name": ctx.params[table], **above.get(table, {})}
+        elif table in above:
+            above[table] = {"name": _named(config, table, strategy), **above[table]}
+    return config_file.merge(config, above)
+
+
+def given_flags(ctx: click.Context) -> list[str]:
+    """Spell the settings that were given to a `RunCommand`, for another command line."""
+    flags = []
+    for option in ctx.command.get_params(ctx):
+        value = ctx.params.get(option.name or "")
+        if value is None or not (isinstance(option, SettingOption) or option.name in TABLES):
+            continue
+        if isinstance(value, bool):
+            flags.append(option.opts[0] if value else option.secondary_opts[0])
+        else:
+            flags.append(f"{option.opts[0]}={value}")
+    return flags
+
+
+def _groups(ctx: click.Context) -> dict[str, list[SettingOption]]:
+    groups: dict[str, list[SettingOption]] = ctx.meta[_STATE][1]
+    return groups
+
+
+def _options(named: dict[str, str], without: frozenset[str]) -> dict[str, list[SettingOption]]:
+    from distes.registry import settings_of
+    from distes.search import config_file
+    from distes.tasks.base import Task
+
+    task = {name: s for name, s in settings_of(Task).items() if name != "env"}
+    search = {k: s for k, s in config_file.search_settings().items() if k not in without}
+    groups = {
+        "Search": options_for(search),
+        "Task": options_for(task),
+    }
+    for table, name in named.items():
+        cls = config_file.choose(table, name)
+        about = (cls.__doc__ or "").partition("\n")[0].rstrip(".")
+        groups[f"{table.capitalize()} {name}: {about}"] = options_for(settings_of(cls), table)
+    return groups
+
+
+def _file(args: Sequence[str]) -> str | None:
+    """Find the configuration file among the arguments, before the flags are known."""
+    for before, argument in pairwise(["", *args]):
+        if argument.endswith(".toml") and not argument.startswith("-") and before not in _PATHS:
+            return argument
+    return None
+
+
+def _last(args: Sequence[str], flag: str) -> str | None:
+    """Find the value that the last occurrence of a flag has among raw arguments."""
+    found = None
+    for index, argument in enumerate(args):
+        if argument == flag and index + 1 < len(args):
+            found = args[index + 1]
+        elif argument.startswith(flag + "="):
+            found = argument.partition("=")[2]
+    return found

@@ -1,0 +1,353 @@
+"""The engine for environments with a kernel: whole episodes in machine code.
+
+It agrees with the loop engine episode by episode: to the last bit for actions that are
+numbers of a Discrete space and policies without transcendental functions, else to rounding.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Sequence
+
+import numpy as np
+from gymnasium.spaces import Discrete
+
+from distes.engines.base import (
+    MAX_FAULTS,
+    ROW,
+    Chunk,
+    PackedTrajectories,
+    drawn_contexts,
+    empty_trajectory,
+)
+from distes.engines.kernels import lookup
+from distes.engines.kernels.batch import Batches, Conditions, Outcomes, Records
+from distes.engines.kernels.kernel import Actor, Kernel
+from distes.errors import UsageError
+from distes.policies import products
+from distes.policies.base import Policy, Sampler
+from distes.population.probes import Node, ObservationMoments, fold_chunk, fold_rows, report
+from distes.population.records import Population, RunKey, Status, Trajectory
+from distes.tasks.base import Task
+from distes.types import Array, FloatArray, IntArray
+
+SLICE = 1024
+"""Most episodes of one call: a signal waits for its end."""
+
+STEPS = 4_000_000
+"""Most steps of one call that has several episodes."""
+
+
+def make(task: Task, policy: Policy) -> CompiledEngine:
+    """Make the engine; its machine code is loaded when it is needed."""
+    return CompiledEngine(task, policy)
+
+
+class CompiledEngine:
+    """Runs a policy's kernel in an environment's.
+
+    Args:
+        task: what is to be solved.
+        policy: built for the task.
+        kernel: of the environment; None for the one that it has.
+    """
+
+    def __init__(self, task: Task, policy: Policy, kernel: Kernel | None = None) -> None:
+        self._task = task
+        self._policy = policy
+        self._limit = task.step_limit()
+        self._kernel: Kernel = lookup.kernel_of(task) if kernel is None else kernel
+        self._actor: Actor = lookup.actor_of(policy)
+        self._batches: Batches | None = None
+
+    def close(self) -> None:
+        """There is nothing to release."""
+
+    def prepare(self) -> None:
+        """Load the machine code, or compile it."""
+        self._ready()
+
+    def _ready(self) -> Batches:
+        if self._batches is None:
+            from distes.engines.kernels.program import program
+
+            try:
+                made = program(type(self._kernel), self._actor)
+            except Exception as error:
+                if not type(error).__module__.startswith("numba."):
+                    raise
+                said = " ".join(str(error).split())
+                raise UsageError(
+                    f"the kernel of {self._task.name} does not compile: {said[:300]}; "
+                    "distes.testing.assert_kernel_matches says more"
+                ) from error
+            width = self._policy.observation_size
+            self._batches = Batches(made, self._kernel, self._actor, width)
+        return self._batches
+
+    def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
+        """Run the flat episodes ``start .. stop``."""
+        answer = _Answer(self._task, self._policy, population, key, start, stop)
+        self._ready()
+        conditions = self._conditions(population, answer.about)
+        if answer.given is not None and self._kernel.num_contexts:
+            self._kernel.check_contexts(answer.given[answer.sound])
+        for begun in answer.slices(conditions.limit):
+            self._together(answer, begun, conditions)
+        return answer.chunk()
+
+    def _together(self, answer: _Answer, begun: IntArray, conditions: Conditions) -> None:
+        """Run episodes in one call; where a reset raises, by halves: one alone is lost."""
+        todo = [begun]
+        while todo:
+            part = todo.pop()
+            try:
+                self._batch(answer, part, conditions)
+                continue
+            except UsageError:
+                raise
+            except Exception as error:  # noqa: BLE001 - what a kernel raises is its own
+                raised = error
+            if len(part) == 1:
+                answer.lose(int(part[0]), raised)
+            else:
+                todo += reversed(np.array_split(part, 2))
+
+    def _batch(self, answer: _Answer, begun: IntArray, conditions: Conditions) -> None:
+        batches = self._ready()
+        began_at, began = time.time(), time.perf_counter()
+        given = None if answer.given is None else answer.given[begun]
+        resets = batches.reset(answer.starts[begun], given if self._kernel.num_contexts else None)
+        settled = answer.settle(begun, resets.observations, resets.contexts)
+        chosen = begun[settled]
+        if not len(chosen):
+            return
+        if len(chosen) < len(begun):
+            resets = resets.only(settled)
+        parameters, rows = answer.drawn(chosen)
+        if parameters.shape[1] != self._policy.num_parameters:  # machine code reads on regardless
+            raise UsageError(
+                f"parameters have shape ({parameters.shape[1]},), "
+                f"the policy has {self._policy.num_parameters}"
+            )
+        asked = (resets, answer.seeds[chosen], parameters, rows, conditions)
+        outcomes = batches.run(*asked)
+        if outcomes.raised:
+            for number, error in outcomes.raised.items():
+                answer.lose(int(chosen[number]), error)
+            sound = np.ones(len(chosen), bool)
+            sound[list(outcomes.raised)] = False
+            if not sound.any():
+                return
+            chosen, rows, resets = chosen[sound], rows[sound], resets.only(sound)
+            asked = (resets, answer.seeds[chosen], parameters, rows, conditions)
+            outcomes = outcomes.only(sound)
+        if answer.records:
+            records = batches.record(*asked, outcomes.lengths)
+            answer.keep(chosen, outcomes, self._trajectories(records, parameters, rows))
+        answer.take(chosen, outcomes, self._kernel.info_names)
+        answer.timed(chosen, outcomes.lengths, began_at, time.perf_counter() - began)
+
+    def _conditions(self, population: Population, about: FloatArray | None) -> Conditions:
+        none = np.zeros((0, self._policy.observation_size))
+        mean = population.frozen.get("observation_mean")
+        std = population.frozen.get("observation_std")
+        for name, given in (("observation_mean", mean), ("observation_std", std)):
+            if given is not None and given.shape != (self._policy.observation_size,):
+                raise UsageError(
+                    f"{name} has shape {given.shape}, "
+                    f"observations have ({self._policy.observation_size},)"
+                )
+        limits = [n for n in (self._limit, population.max_steps) if n is not None]
+        return Conditions(
+            normal=none if mean is None or std is None else np.array([mean, std]),
+            about=none if about is None else about[None],
+            limit=min(limits, default=0),
+        )
+
+    def _trajectories(
+        self, records: Records, parameters: FloatArray, rows: IntArray
+    ) -> list[Trajectory]:
+        """Take records apart, with the types that the loop engine gives them."""
+        choices: Array = records.choices
+        discrete = self._actor.num_choices == 1 and isinstance(self._policy, Sampler)
+        head = getattr(self._policy, "head", None)
+        space = getattr(head, "space", None)
+        if discrete or isinstance(space, Discrete) or space is None:
+            choices = choices[:, 0].astype(np.int64)
+        else:
+            choices = choices.astype(space.dtype).reshape(-1, *space.shape)
+        starts = np.concatenate([[0], records.ends[:-1]])
+        return [
+            Trajectory(
+                parameters[row],
+                records.observations[first:end],
+                choices[first:end],
+                records.rewards[first:end],
+                last,
+            )
+            for row, first, end, last in zip(
+                rows, starts, records.ends, records.last_observations, strict=True
+            )
+        ]
+
+
+class _Answer:
+    """A chunk on its way: what is asked of its episodes, and what is known of them."""
+
+    def __init__(
+        self,
+        task: Task,
+        policy: Policy,
+        population: Population,
+        key: RunKey,
+        start: int,
+        stop: int,
+    ) -> None:
+        self._task, self._policy, self._population = task, policy, population
+        self._start, self._stop = start, stop
+        self._candidate, _ = population.locate(start, stop)
+        self.seeds = population.seeds(key, start, stop)
+        self.starts = population.start_seeds(key, start, stop)
+        size = stop - start
+        self.given, lost = drawn_contexts(population, task, self._candidate, self.starts)
+        self._lost = dict(lost)
+        # What is shown goes beside what was asked for: a batch may be reset a second time.
+        self._contexts = None if self.given is None else self.given.copy()
+        if self.given is None and task.num_contexts:
+            self._contexts = np.full((size, task.num_contexts), np.nan)
+        self.sound = np.ones(size, bool)
+        self.sound[list(self._lost)] = False
+        self._rows = np.zeros(size, ROW)
+        self._info = {name: np.full(size, np.nan) for name in task.log_info}
+        moments = [p for p in population.probes if isinstance(p, ObservationMoments)]
+        # Moments alone are summed by the kernel itself; other probes need all that happened.
+        self.about = moments[0].center if len(moments) == len(population.probes) == 1 else None
+        self.records = bool(population.records) or (self.about is None and bool(population.probes))
+        self._moments: FloatArray = np.zeros((size, 0))
+        self._trajectories: dict[int, Trajectory] = {}
+        distribution = population.distribution
+        self._drawn_before: FloatArray | None = None
+        if not distribution.uses_context:
+            first = int(self._candidate[0])
+            numbers = np.arange(first, int(self._candidate[-1]) + 1)
+            self._drawn_before = distribution.draw(numbers)
+
+    def slices(self, limit: int) -> Sequence[IntArray]:
+        """Rows that are run together, of at most so many steps each."""
+        sound = np.flatnonzero(self.sound)
+        size = max(1, min(SLICE, STEPS // max(limit, 1)))
+        return [sound[at : at + size] for at in range(0, len(sound), size)]
+
+    def settle(self, chosen: IntArray, observations: FloatArray, shown: FloatArray) -> Array:
+        """Note the contexts of episodes that are reset; which of them can go on, (m,) bool."""
+        good = np.ones(len(chosen), bool)
+        if self._contexts is None:
+            return good
+        asked = None if self.given is None else self.given[chosen]
+        self._contexts[chosen], lost = self._task.contexts.settle_all(
+            self._task.name, observations, shown, asked
+        )
+        self._lost.update({int(chosen[i]): error for i, error in lost.items()})
+        good[list(lost)] = False
+        return good
+
+    def drawn(self, chosen: IntArray) -> tuple[FloatArray, IntArray]:
+        """Parameters (p, d), and which of them each episode has, (m,)."""
+        candidate = self._candidate[chosen]
+        if self._drawn_before is not None:
+            if self._drawn_before.strides[0] == 0:  # all alike: none is copied
+                return self._drawn_before[:1], np.zeros(len(chosen), np.int64)
+            return self._drawn_before, candidate - self._candidate[0]
+        contexts = None if self._contexts is None else self._contexts[chosen]
+        parameters = self._population.distribution.draw(candidate, contexts)
+        return parameters, np.arange(len(chosen))
+
+    def lose(self, number: int, error: Exception) -> None:
+        """Note that an episode's kernel raised."""
+        self._lost[number] = error
+
+    def take(self, chosen: IntArray, outcomes: Outcomes, names: tuple[str, ...]) -> None:
+        """Note how episodes went."""
+        rows = self._rows
+        rows["episode_return"][chosen] = outcomes.returns
+        rows["episode_length"][chosen] = outcomes.lengths
+        rows["terminated"][chosen] = outcomes.terminated
+        rows["truncated"][chosen] = ~outcomes.terminated
+        finite = np.isfinite(outcomes.returns)
+        rows["status"][chosen[~finite]] = Status.NAN
+        for name, column in self._info.items():
+            if name in names:
+                column[chosen] = outcomes.info[:, names.index(name)]
+        if self.about is not None:
+            if not self._moments.shape[1]:
+                self._moments = np.zeros((len(rows), outcomes.moments.shape[1]))
+            self._moments[chosen[finite]] = outcomes.moments[finite]
+
+    def keep(
+        self, chosen: IntArray, outcomes: Outcomes, trajectories: Sequence[Trajectory]
+    ) -> None:
+        """Note what was recorded."""
+        finite = np.isfinite(outcomes.returns)
+        for i, trajectory, sound in zip(chosen.tolist(), trajectories, finite, strict=True):
+            if sound:
+                self._trajectories[i] = trajectory
+
+    def timed(self, chosen: IntArray, lengths: IntArray, began_at: float, spent: float) -> None:
+        """Share a batch's time out, step by step."""
+        share = lengths / max(int(lengths.sum()), 1) * spent
+        self._rows["started_at"][chosen] = began_at + np.cumsum(share) - share
+        self._rows["duration_s"][chosen] = share
+
+    def chunk(self) -> Chunk:
+        """The whole answer."""
+        lost = list(self._lost)
+        self._rows["episode_return"][lost] = np.nan
+        self._rows["status"][lost] = Status.ERROR
+        self._rows["started_at"][lost] = time.time()
+        faults = [
+            (self._start + i, "".join(traceback.format_exception(self._lost[i])))
+            for i in sorted(lost)[:MAX_FAULTS]
+        ]
+        size = self._stop - self._start
+        nothing = empty_trajectory(self._policy)
+        trajectories = (
+            [self._trajectories.get(i, nothing) for i in range(size)] if self.records else []
+        )
+        asked = self._population.records
+        return Chunk(
+            start=self._start,
+            stop=self._stop,
+            rows=self._rows,
+            nodes=self._nodes(trajectories),
+            contexts=self._contexts,
+            info=self._info,
+            faults=faults,
+            trajectories=PackedTrajectories.of(trajectories, asked) if asked else None,
+        )
+
+    def _nodes(self, trajectories: Sequence[Trajectory]) -> list[Node]:
+        """What the probes make of the episodes, folded."""
+        probes = self._population.probes
+        if self.about is not None:
+            width = len(self.about)
+            whole = self._rows["status"] == Status.OK
+            moments = self._moments if self._moments.shape[1] else np.zeros((len(whole), 2 * width))
+            counts = np.where(whole, self._rows["episode_length"], 0).astype(np.float64)
+            return fold_rows(
+                self._start,
+                {
+                    "observation_count": counts[:, None],
+                    "observation_sum": moments[:, :width],
+                    "observation_square_sum": moments[:, width:],
+                },
+            )
+        with products.one_blas_thread():
+            frozen = self._population.frozen
+            reports = [
+                report(probes, trajectory, self._policy, frozen)
+                for trajectory in trajectories
+                if probes
+            ]
+        return fold_chunk(self._start, reports)

@@ -1,0 +1,112 @@
+"""The engine for functions of the parameters."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from distes.engines.base import MAX_FAULTS, ROW, Chunk, drawn_contexts
+from distes.errors import UsageError
+from distes.policies.base import Policy
+from distes.population.records import Population, RunKey, Status
+from distes.tasks.base import FunctionTask
+from distes.types import Array, FloatArray
+
+
+def make(task: FunctionTask, policy: Policy) -> FunctionEngine:  # noqa: ARG001 - as any engine
+    """Make the engine; the policy is the parameters themselves."""
+    return FunctionEngine(task)
+
+
+class FunctionEngine:
+    """Calls the task's function; an evaluation counts as an episode of one step."""
+
+    def __init__(self, task: FunctionTask) -> None:
+        self._task = task
+
+    def close(self) -> None:
+        """There is nothing to release."""
+
+    def prepare(self) -> None:
+        """There is nothing to make."""
+
+    def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
+        """Evaluate the flat episodes ``start .. stop``.
+
+        Raises:
+            UsageError: trajectories are asked for, which a function has not.
+        """
+        if population.records:
+            raise UsageError(
+                f"{self._task.name} is a function of the parameters: it has no trajectory"
+            )
+        candidate, _ = population.locate(start, stop)
+        seeds = population.seeds(key, start, stop)
+        contexts, lost = drawn_contexts(population, self._task, candidate, seeds)
+        rows = np.zeros(stop - start, dtype=ROW)
+        rows["episode_length"] = 1
+        rows["terminated"] = True
+        rows["started_at"] = time.time()
+        rows["status"][list(lost)] = Status.ERROR
+        rows["episode_return"][list(lost)] = np.nan
+        faults = [
+            (start + i, "".join(traceback.format_exception(error))) for i, error in lost.items()
+        ]
+        kept: Any = np.flatnonzero(rows["status"] == Status.OK) if lost else slice(None)
+        shown = None if contexts is None else contexts[kept]
+        given: list[Array] = [population.distribution.draw(candidate[kept], shown)]
+        if shown is not None and self._task.context is not None:
+            given.append(shown)
+        if self._task.noisy:
+            given.append(seeds[kept])
+        called = rows[kept]
+        if not (self._task.vectorised and self._all_at_once(called, given)):
+            numbers = np.arange(start, stop)[kept].tolist()
+            faults += [(numbers[i], text) for i, text in self._one_by_one(called, given)]
+        rows[kept] = called
+        failed = rows["status"] != Status.OK
+        bad = ~failed & ~np.isfinite(rows["episode_return"])
+        rows["status"][bad] = Status.NAN
+        return Chunk(start, stop, rows, contexts=contexts, faults=sorted(faults)[:MAX_FAULTS])
+
+    def _all_at_once(self, rows: Array, given: Sequence[Array]) -> bool:
+        """Call a vectorised function; whether that worked."""
+        began = time.perf_counter()
+        try:
+            rows["episode_return"] = self._call(given)
+        except Exception:  # noqa: BLE001 - which rows are at fault is found one by one
+            return False
+        rows["duration_s"] = (time.perf_counter() - began) / max(len(rows), 1)
+        return True
+
+    def _one_by_one(self, rows: Array, given: Sequence[Array]) -> list[tuple[int, str]]:
+        """Call the function for each row; the tracebacks of those that fail."""
+        faults: list[tuple[int, str]] = []
+        for i, row in enumerate(rows):
+            # A vectorised function gets arrays of one row.
+            chosen: Any = slice(i, i + 1) if self._task.vectorised else i
+            began = time.perf_counter()
+            try:
+                row["episode_return"] = self._call([each[chosen] for each in given]).item()
+            except Exception:  # noqa: BLE001 - the user's function may raise anything
+                row["status"] = Status.ERROR
+                row["episode_return"] = np.nan
+                faults.append((i, traceback.format_exc()))
+            row["duration_s"] = time.perf_counter() - began
+        return faults
+
+    def _call(self, given: Sequence[Any]) -> FloatArray:
+        # A seed is a plain number for a function of one episode. Arrays are copies: what the
+        # function does to them must not reach the log, or another call.
+        arguments = [int(each) if isinstance(each, np.integer) else each.copy() for each in given]
+        result: FloatArray = np.asarray(self._task.function(*arguments), dtype=np.float64)
+        expected = given[0].shape[:-1]
+        if result.shape != expected:
+            raise ValueError(
+                f"{self._task.name} returned shape {result.shape} where {expected} is due"
+            )
+        return result

@@ -1,0 +1,1 @@
+"""Environments and policies as machine code, for the compiled engine."""

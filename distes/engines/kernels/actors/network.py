@@ -1,0 +1,63 @@
+"""Linear policies and networks of layers."""
+
+from __future__ import annotations
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+from distes.engines.kernels.actors import layers
+from distes.engines.kernels.actors.observations import center_of, factor_of, plain
+from distes.engines.kernels.jit import jit
+from distes.engines.kernels.kernel import Actor, Choose
+from distes.policies.network import NetworkPolicy
+from distes.policies.spaces import ActionHead
+from distes.types import Array
+
+
+def choosing(sizes: tuple[int, ...]) -> Choose:
+    """Give the outputs."""
+    outputs = layers.outputs_of(sizes)
+
+    @jit
+    def choose(
+        parameters: Array,
+        observation: Array,
+        settings: Array,
+        memory: Array,
+        generator: Array,
+        choice: Array,
+    ) -> None:
+        outputs(parameters, observation, memory, choice)
+
+    return choose
+
+
+def actor(policy: NetworkPolicy) -> Actor | None:
+    """The policy as a kernel, for Discrete and floating-point Box actions."""
+    head = policy.head
+    if not isinstance(head, ActionHead) or type(head) is not ActionHead:
+        return None
+    if not plain(policy.encoder):
+        return None
+    space = head.space
+    if isinstance(space, Discrete):
+        decode, settings = layers.argmax, np.array([float(space.start)])
+        actions = 1
+    elif isinstance(space, Box):
+        decode, found = layers.box, layers.box_settings(head)
+        if found is None:
+            return None
+        settings, actions = found, head.num_outputs
+    else:
+        return None
+    return Actor(
+        choosing,
+        decode,
+        sizes=layers.sizes_of(policy),
+        num_choices=head.num_outputs,
+        num_actions=actions,
+        settings=settings,
+        num_memory=layers.memory_of(policy),
+        center=center_of(policy.encoder),
+        factor=factor_of(policy.encoder),
+    )

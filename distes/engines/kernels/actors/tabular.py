@@ -1,0 +1,58 @@
+"""Tables of action probabilities."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distes.engines.kernels.actors import layers
+from distes.engines.kernels.jit import jit
+from distes.engines.kernels.kernel import Actor, Choose
+from distes.engines.kernels.random import policy_random
+from distes.policies.tabular import TabularPolicy
+from distes.types import Array
+
+
+def choosing(sizes: tuple[int, ...]) -> Choose:
+    """Invert the distribution function of the observation's row."""
+
+    @jit
+    def choose(
+        parameters: Array,
+        observation: Array,
+        settings: Array,
+        memory: Array,
+        generator: Array,
+        choice: Array,
+    ) -> None:
+        count = sizes[0]
+        at = int(observation[0]) * count
+        total = 0.0
+        for j in range(count):
+            total += max(parameters[at + j], 0.0)
+            memory[j] = total
+        if total == 0.0:  # actions are alike where nothing is positive
+            for j in range(count):
+                total += 1.0
+                memory[j] = total
+        level = policy_random(generator) * total
+        chosen = 0
+        for j in range(count - 1):
+            if level >= memory[j]:
+                chosen += 1
+        choice[0] = chosen
+
+    return choose
+
+
+def actor(policy: TabularPolicy) -> Actor:
+    """The policy as a kernel."""
+    return Actor(
+        choosing,
+        layers.numbered,
+        sizes=(policy.num_actions,),
+        num_choices=1,
+        num_actions=1,
+        settings=np.array([float(policy.first_action)]),
+        num_memory=policy.num_actions,
+        samples=True,
+    )

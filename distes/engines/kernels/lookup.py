@@ -1,0 +1,186 @@
+"""Kernels: environments and policies as machine code, for the compiled engine.
+
+`environments/` and `actors/` hold one file each for what the loop engine runs in Python; a
+user's environment gives its own as the class attribute ``kernel``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.envs.registration import load_env_creator
+
+from distes.errors import UsageError
+from distes.policies.base import Policy
+from distes.tasks.base import Task, environment_spec
+from distes.tasks.envs import ENVIRONMENTS  # noqa: F401 - registers them
+
+_HERE = __name__.rpartition(".")[0]
+
+INSTALL = "pip install 'distes[compiled]'"
+
+OURS = ("gymnasium.envs.classic_control.", "distes.tasks.envs.")
+"""Modules whose environments have kernels in `environments/`."""
+
+
+def installed() -> bool:
+    """Whether numba is there, and loads beside this numpy."""
+    from distes.engines.kernels import jit
+
+    return jit.numba is not None
+
+
+def registered() -> list[str]:
+    """List the registered environments that have a kernel of ours."""
+    found = []
+    for name, spec in gym.registry.items():
+        place = spec.entry_point
+        if isinstance(place, str) and place.startswith(OURS) and covers(Task(name)):
+            found.append(name)
+    return found
+
+
+def covers(task: Task) -> bool:
+    """Whether an environment has a kernel, without loading anything heavy."""
+    return _kernel_place(task) is not None
+
+
+def unfit(task: Task, policy: Policy) -> str | None:
+    """Why a task cannot be compiled with a policy, as the end of a sentence; None if it can."""
+    reason = misfit(task, policy)
+    if reason is None and not installed():
+        return f"numba is not installed: {INSTALL}"
+    return reason
+
+
+def misfit(task: Task, policy: Policy) -> str | None:
+    """Tell the same, numba apart."""
+    if not covers(task):
+        return f"{task.name} has no kernel"
+    try:
+        kernel = kernel_of(task)
+    except UsageError as error:
+        return str(error)
+    if task.contexts.sampled and not kernel.num_contexts:
+        return "its kernel takes no contexts"
+    if task.step_limit() is None:
+        return "it has no step limit, and machine code cannot be interrupted"
+    unknown = [name for name in task.log_info if name not in kernel.info_names]
+    if unknown:
+        return f"its kernel gives no info '{unknown[0]}'"
+    if actor_of(policy) is None:
+        return f"its policy {type(policy).__name__} has no kernel for these spaces"
+    return None
+
+
+def ready(task: Task, policy: Policy) -> bool:
+    """Whether this machine has compiled a task and policy that fit before."""
+    from distes.engines.kernels.program import compiled_before
+
+    return compiled_before(type(kernel_of(task)), actor_of(policy))
+
+
+def keeps(task: Task, policy: Policy) -> bool:
+    """Whether this machine can keep what it compiles for them."""
+    from distes.engines.kernels.program import place
+
+    return place(type(kernel_of(task)), actor_of(policy)) is not None
+
+
+def kernel_of(task: Task) -> Any:
+    """Make the kernel of a task that `covers` says yes to.
+
+    Raises:
+        UsageError: it does not honour the environment's arguments.
+    """
+    place = _kernel_place(task)
+    assert place is not None  # noqa: S101 - the caller has asked
+    return made(_load(*place) if isinstance(place, tuple) else place, task)
+
+
+def made(kernel: type, task: Task) -> Any:
+    """Make a kernel with a task's arguments, whichever environment it was written for.
+
+    Raises:
+        UsageError: it does not honour them.
+    """
+    arguments = {**_registered(task), **task.env_kwargs}
+    if arguments.pop("render_mode", None) not in (None, "rgb_array"):
+        raise UsageError(f"the kernel of {task.name} draws nothing: leave render_mode out")
+    try:
+        found = kernel(**arguments)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"the kernel of {task.name} does not honour env_kwargs {arguments}: {error}"
+        ) from None
+    constants = found.constants
+    plain = isinstance(constants, np.ndarray) and constants.dtype == np.float64
+    if not plain or constants.ndim != 1 or not isinstance(getattr(found, "num_states", None), int):
+        raise UsageError(
+            f"the kernel of {task.name} needs constants, an array (c,) of float64, and num_states, "
+            f"a whole number: with env_kwargs {arguments} constants are {constants!r}"
+        )
+    return found
+
+
+def actor_of(policy: Policy) -> Any:
+    """Make the actor of a policy; None if it has none for its spaces.
+
+    A class has no actor of its parent's, which it may act otherwise than.
+    """
+    place = type(policy).__module__
+    name = place.removeprefix("distes.policies.")
+    if name == place or not _exists(f"{_HERE}.actors.{name}"):
+        return None
+    module: Any = importlib.import_module(f"{_HERE}.actors.{name}")
+    actor = getattr(module, "actor", None)
+    return None if actor is None else actor(policy)
+
+
+def _kernel_place(task: Task) -> tuple[str, str] | type | None:
+    """Module and entry point of a kernel of ours, or a user's class."""
+    entry: Any = task.env
+    if isinstance(entry, str):
+        spec = environment_spec(entry)
+        entry = None if spec.additional_wrappers else spec.entry_point
+        if isinstance(entry, str) and not entry.startswith(OURS):
+            entry = load_env_creator(entry)
+    own = _own(entry)
+    if own is not None:
+        return own
+    if isinstance(entry, type):  # whatever name it was reached by
+        entry = f"{entry.__module__}:{entry.__qualname__}"
+    if not isinstance(entry, str) or not entry.startswith(OURS):
+        return None
+    name = f"{_HERE}.environments.{entry.partition(':')[0].rpartition('.')[2]}"
+    return (name, entry) if _exists(name) else None
+
+
+def _own(environment: Any) -> type | None:
+    """A class's kernel; not its parent's, whose steps it may have changed."""
+    found = vars(environment).get("kernel") if isinstance(environment, type) else None
+    if not isinstance(found, type):  # an attribute of that name may be anything
+        return None
+    from distes.engines.kernels.kernel import Kernel
+
+    return found if issubclass(found, Kernel) else None
+
+
+def _load(name: str, entry: str) -> type:
+    module = importlib.import_module(name)
+    for member in vars(module).values():
+        if isinstance(member, type) and getattr(member, "entry_point", None) == entry:
+            return member
+    raise UsageError(f"{entry} has no kernel")
+
+
+def _registered(task: Task) -> dict[str, Any]:
+    return dict(environment_spec(task.env).kwargs) if isinstance(task.env, str) else {}
+
+
+def _exists(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None

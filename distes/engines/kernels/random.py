@@ -1,0 +1,203 @@
+"""Random numbers inside kernels: the same, seed by seed, as numpy's generators give.
+
+A kernel's generator is an array of words. `seed_environment` makes of an episode's seed what
+``numpy.random.Generator(PCG64(SeedSequence(seed)))`` starts from, as Gymnasium's ``reset``
+does; `seed_policy` what `distes.seeds.policy_generator` starts from.
+
+Sources: O'Neill (2014), "PCG: A family of simple fast space-efficient statistically good
+algorithms for random number generation"; Salmon et al. (2011), "Parallel random numbers: as
+easy as 1, 2, 3" (Philox); O'Neill (2015), "Developing a seed_seq alternative".
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+
+from distes.engines.kernels.jit import jit
+from distes.types import Array
+
+Word: TypeAlias = np.uint64
+
+ENVIRONMENT_WORDS = 4
+"""Of a PCG64 generator: state and increment, each high word first."""
+
+POLICY_WORDS = 8
+"""Of a Philox generator: two of the key, the counter, the place in the buffer, the buffer."""
+
+_POOL = 4
+_LOW = np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
+_SHIFT = np.uint64(16)
+_ZERO = np.uint64(0)
+_ONE = np.uint64(1)
+_INIT_A, _MULT_A = np.uint64(0x43B0D7E5), np.uint64(0x931E8875)
+_INIT_B, _MULT_B = np.uint64(0x8B51F9DD), np.uint64(0x58F38DED)
+_MIX_L, _MIX_R = np.uint64(0xCA01F9DD), np.uint64(0x4973F715)
+_PCG_HIGH, _PCG_LOW = np.uint64(0x2360ED051FC65DA4), np.uint64(0x4385DF649FCCF645)
+_ROTATE = np.uint64(58)
+_63, _64 = np.uint64(63), np.uint64(64)
+_PHILOX_0, _PHILOX_1 = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
+_WEYL_0, _WEYL_1 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
+_ROUNDS = 10
+_DOUBLE = np.uint64(11)
+_POLICY_DOMAIN = np.uint64(3)
+"""The word of `distes.seeds` that keys policies' generators; a test compares."""
+
+
+@jit
+def random(generator: Array) -> float:
+    """Draw from [0, 1), as ``Generator.random()`` of the environment's generator.
+
+    Args:
+        generator: (4,) words, from `seed_environment`.
+    """
+    high, low = generator[0], generator[1]
+    new_low = low * _PCG_LOW + generator[3]
+    carry = _ONE if new_low < generator[3] else _ZERO
+    new_high = (
+        high * _PCG_LOW + low * _PCG_HIGH + _high_product(low, _PCG_LOW) + generator[2] + carry
+    )
+    generator[0], generator[1] = new_high, new_low
+    mixed = new_high ^ new_low
+    turn = new_high >> _ROTATE
+    word = (mixed >> turn) | (mixed << ((_64 - turn) & _63))
+    return float(word >> _DOUBLE) * 2.0**-53
+
+
+@jit
+def uniform(generator: Array, low: float, high: float) -> float:
+    """Draw from [low, high), as ``Generator.uniform(low, high)``."""
+    return low + (high - low) * random(generator)
+
+
+@jit
+def policy_random(generator: Array) -> float:
+    """Draw from [0, 1), as ``Generator.random()`` of the policy's generator.
+
+    Args:
+        generator: (8,) words, from `seed_policy`.
+    """
+    place = generator[3]
+    if place == _ZERO:
+        generator[2] += _ONE
+        _philox(generator)
+    generator[3] = (place + _ONE) & np.uint64(3)
+    return float(generator[np.int64(4) + np.int64(place)] >> _DOUBLE) * 2.0**-53
+
+
+@jit
+def seed_environment(generator: Array, seed: int) -> None:
+    """Start the generator that Gymnasium's ``reset(seed=seed)`` starts.
+
+    Args:
+        generator: (4,) uint64, written.
+        seed: in [0, 2**63).
+    """
+    pool = np.zeros(_POOL, np.uint64)
+    _pool(pool, np.uint64(seed))
+    words = np.empty(4, np.uint64)
+    _generate(pool, words)
+    increment_high = (words[2] << _ONE) | (words[3] >> _63)
+    increment_low = (words[3] << _ONE) | _ONE
+    # From state 0 one step gives the increment; the seed is added, and one step taken.
+    low = increment_low + words[1]
+    carry = _ONE if low < increment_low else _ZERO
+    generator[0] = increment_high + words[0] + carry
+    generator[1] = low
+    generator[2], generator[3] = increment_high, increment_low
+    random(generator)
+
+
+@jit
+def seed_policy(generator: Array, seed: int) -> None:
+    """Start the generator of `distes.seeds.policy_generator`.
+
+    Args:
+        generator: (8,) uint64, written.
+        seed: in [0, 2**63).
+    """
+    pool = np.zeros(_POOL, np.uint64)
+    constant = _pool(pool, np.uint64(seed))
+    word = _POLICY_DOMAIN
+    for i in range(_POOL):
+        mixed, constant = _hashed(word, constant)
+        pool[i] = _mixed(pool[i], mixed)
+    words = np.empty(2, np.uint64)
+    _generate(pool, words)
+    generator[0], generator[1] = words[0], words[1]
+    generator[2] = _ZERO
+    generator[3] = _ZERO
+
+
+@jit
+def _hashed(value: Word, constant: Word) -> tuple[Word, Word]:
+    value = (value ^ constant) & _LOW
+    constant = (constant * _MULT_A) & _LOW
+    value = (value * constant) & _LOW
+    return value ^ (value >> _SHIFT), constant
+
+
+@jit
+def _mixed(left: Word, right: Word) -> Word:
+    value = (_MIX_L * left - _MIX_R * right) & _LOW
+    return value ^ (value >> _SHIFT)
+
+
+@jit
+def _pool(pool: Array, seed: Word) -> Word:
+    """Mix a seed into the entropy pool; the hash constant after it."""
+    constant = _INIT_A
+    for i in range(_POOL):
+        word = _ZERO
+        if i == 0:
+            word = seed & _LOW
+        if i == 1:
+            word = seed >> _HALF
+        pool[i], constant = _hashed(word, constant)
+    for source in range(_POOL):
+        for target in range(_POOL):
+            if source != target:
+                mixed, constant = _hashed(pool[source], constant)
+                pool[target] = _mixed(pool[target], mixed)
+    return constant
+
+
+@jit
+def _generate(pool: Array, words: Array) -> None:
+    """Fill 64-bit words from the pool, low half first."""
+    constant = _INIT_B
+    for i in range(2 * len(words)):
+        value = (pool[i % _POOL] ^ constant) & _LOW
+        constant = (constant * _MULT_B) & _LOW
+        value = (value * constant) & _LOW
+        value ^= value >> _SHIFT
+        if i % 2 == 0:
+            words[i // 2] = value
+        else:
+            words[i // 2] |= value << _HALF
+
+
+@jit
+def _high_product(left: Word, right: Word) -> Word:
+    """Upper 64 of the 128 bits of a product."""
+    left_high, left_low = left >> _HALF, left & _LOW
+    right_high, right_low = right >> _HALF, right & _LOW
+    middle = left_high * right_low + ((left_low * right_low) >> _HALF)
+    other = left_low * right_high + (middle & _LOW)
+    return left_high * right_high + (middle >> _HALF) + (other >> _HALF)
+
+
+@jit
+def _philox(generator: Array) -> None:
+    """Fill the buffer with the block of the counter."""
+    key_0, key_1 = generator[0], generator[1]
+    a, b, c, d = generator[2], _ZERO, _ZERO, _ZERO
+    for _ in range(_ROUNDS):
+        high_0, low_0 = _high_product(_PHILOX_0, a), _PHILOX_0 * a
+        high_1, low_1 = _high_product(_PHILOX_1, c), _PHILOX_1 * c
+        a, b, c, d = high_1 ^ b ^ key_0, low_1, high_0 ^ d ^ key_1, low_0
+        key_0 += _WEYL_0
+        key_1 += _WEYL_1
+    generator[4], generator[5], generator[6], generator[7] = a, b, c, d

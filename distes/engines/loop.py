@@ -1,0 +1,346 @@
+"""The engine for any Gymnasium environment: one Python loop, one episode at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+import traceback
+from collections.abc import Callable
+from itertools import count
+from typing import Any, cast
+
+import gymnasium as gym
+import numpy as np
+from numpy.random import Generator
+
+from distes.engines.base import (
+    MAX_FAULTS,
+    ROW,
+    Chunk,
+    PackedTrajectories,
+    drawn_contexts,
+    empty_trajectory,
+)
+from distes.errors import UsageError
+from distes.policies import products
+from distes.policies.base import Act, Policy, Sampler
+from distes.population.probes import Folding, report
+from distes.population.records import (
+    Contextual,
+    Distribution,
+    Population,
+    RunKey,
+    Status,
+    Trajectory,
+)
+from distes.seeds import policy_generator
+from distes.tasks.base import Task
+from distes.tasks.contexts import NotFiniteError
+from distes.types import Array, FloatArray, IntArray
+
+See = Callable[[Any], FloatArray]
+
+_EVERYTHING = frozenset({"observations", "actions", "rewards"})
+
+
+def make(task: Task, policy: Policy) -> LoopEngine:
+    """Make the engine; the environment is made when the first episode needs it."""
+    return LoopEngine(task, policy)
+
+
+class LoopEngine:
+    """Runs a policy in a Gymnasium environment.
+
+    The checks and limits that ``gym.make`` wraps around an environment are not in the
+    loop: the step limit is kept here. An instance is reused only as the task allows.
+    """
+
+    def __init__(self, task: Task, policy: Policy) -> None:
+        self._task = task
+        self._policy = policy
+        self._limit = task.step_limit()
+        self._env: gym.Env[Any, Any] | None = None
+        self._encode: See | None = None
+
+    def close(self) -> None:
+        """Close the environment."""
+        if self._env is not None:
+            self._env.close()
+            self._env = None
+
+    def prepare(self) -> None:
+        """Make the environment, unless there is one; a fault is the next episode's."""
+        if self._env is None:
+            with contextlib.suppress(Exception):
+                self._env = self._task.make_env()
+
+    def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
+        """Run the flat episodes ``start .. stop``."""
+        if not population.probes:
+            return self._run(population, key, start, stop)
+        # Probes multiply whole episodes: with one thread a product's bits are its own.
+        with products.one_blas_thread():
+            return self._run(population, key, start, stop)
+
+    def _run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
+        size = stop - start
+        candidate, _ = population.locate(start, stop)
+        first = int(candidate[0])
+        parameters = (
+            None
+            if population.distribution.uses_context
+            else population.distribution.draw(np.arange(first, int(candidate[-1]) + 1))
+        )
+        seeds = population.seeds(key, start, stop)
+        starts = population.start_seeds(key, start, stop)
+        given, lost = drawn_contexts(population, self._task, candidate, starts)
+        contexts = given
+        if given is None and self._task.num_contexts:
+            contexts = np.full((size, self._task.num_contexts), np.nan)
+        draw = _drawer(population.distribution, candidate, contexts)
+        info = {name: np.full(size, np.nan) for name in self._task.log_info}
+        faults: list[tuple[int, str]] = []
+        records = frozenset[str]().union(*(probe.records for probe in population.probes))
+        if population.records:
+            records = _EVERYTHING
+        trajectories: list[Trajectory] = []
+        folding = Folding(start)
+        nothing = empty_trajectory(self._policy)
+        unreported = report(population.probes, nothing, self._policy, population.frozen)
+        episode = _Episode(self._policy, population, self._limit, records)
+        reuses = self._task.reuses_env
+        # Tuples of plain numbers, made an array once: writing fields one by one is slow.
+        lines: list[tuple[Any, ...]] = []
+        for i, (number, seed) in enumerate(zip(candidate.tolist(), seeds.tolist(), strict=True)):
+            started_at = time.time()
+            began = time.perf_counter()
+            try:
+                if i in lost:
+                    raise lost[i]
+                if self._env is None:
+                    self._env = self._task.make_env()
+                asked = None if given is None else given[i]
+                observation, shown = episode.reset(self._env, int(starts[i]), asked)
+                if contexts is not None:
+                    contexts[i] = self._task.contexts.settle(
+                        self._task.name,
+                        self._see,
+                        (observation, shown),
+                        asked,
+                        contexts.shape[1],
+                    )
+                theta = draw(i) if parameters is None else parameters[number - first]
+                last = episode.run(self._env, theta, seed, observation, shown)
+                for name, column in info.items():
+                    column[i] = _number(name, last.get(name, np.nan))
+                outcome: tuple[Any, ...] = episode.outcome
+                trajectory = episode.trajectory(theta) if records else nothing
+            except Exception as error:
+                if isinstance(error, UsageError) and not isinstance(error, NotFiniteError):
+                    raise
+                outcome = (np.nan, 0, False, False, Status.ERROR)
+                if len(faults) < MAX_FAULTS:
+                    faults.append((start + i, traceback.format_exc()))
+                self._discard()
+            else:
+                if not reuses:
+                    self._discard()
+            whole = outcome[-1] is Status.OK
+            if population.probes:
+                # What goes wrong in here is no fault of the environment, and ends the run.
+                folding.add(
+                    report(population.probes, trajectory, self._policy, population.frozen)
+                    if whole
+                    else unreported
+                )
+            lines.append((*outcome, started_at, time.perf_counter() - began))
+            if population.records:
+                trajectories.append(trajectory if whole else nothing)
+        return Chunk(
+            start=start,
+            stop=stop,
+            rows=np.array(lines, dtype=ROW),
+            nodes=folding.nodes,
+            contexts=contexts,
+            info=info,
+            faults=faults,
+            trajectories=PackedTrajectories.of(trajectories, population.records)
+            if population.records
+            else None,
+        )
+
+    def _see(self, observation: Any) -> FloatArray:
+        """Make an observation flat for the context to be read from it."""
+        if self._encode is None:
+            assert self._env is not None  # noqa: S101 - it gave the observation
+            self._encode = self._task.contexts.encoder(self._env.observation_space)
+        return self._encode(observation)
+
+    def _discard(self) -> None:
+        """Drop an environment that is not used again, whatever closing it does."""
+        env, self._env = self._env, None
+        if env is not None:
+            with contextlib.suppress(Exception):  # its episode is over and stands as it is
+                env.close()
+
+
+class _Episode:
+    """The step loop, prepared once for a population, and what the last episode gave."""
+
+    outcome: tuple[float, int, bool, bool, Status]
+
+    def __init__(
+        self,
+        policy: Policy,
+        population: Population,
+        limit: int | None,
+        records: frozenset[str],
+    ) -> None:
+        self._policy = policy
+        # Asked once: whether a class fits a protocol takes longer to say than a step.
+        self._sampler = policy if isinstance(policy, Sampler) else None
+        limits = [n for n in (limit, population.max_steps) if n is not None]
+        self._limit = min(limits) if limits else None
+        self._encode = encode = policy.encode
+        self._normalise = normalise = _normaliser(population)
+        self._see = (
+            encode if normalise is None else lambda observation: normalise(encode(observation))
+        )
+        self._records = records
+        self._observations: list[FloatArray] = []
+        self._last: FloatArray | None = None
+        self._actions: list[Any] = []
+        self._rewards: list[float] = []
+
+    @staticmethod
+    def reset(
+        env: gym.Env[Any, Any], seed: int, context: Array | None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode, with a context if one is asked for."""
+        options = None if context is None else {"context": context.copy()}
+        return env.reset(seed=seed, options=options)
+
+    def run(
+        self,
+        env: gym.Env[Any, Any],
+        parameters: FloatArray,
+        seed: int,
+        observation: Any,
+        info: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Run one episode after its reset; returns the final info."""
+        generator = policy_generator(seed) if self._policy.stochastic else None
+        parameters = parameters.copy()  # a policy may write into its own
+        if self._records:
+            return self._recorded(env, self._choosing(parameters), generator, observation, info)
+        act = self._policy.bind(parameters)
+        see, step = self._see, env.step
+        total = 0.0
+        terminated = truncated = False
+        for steps in self._counter():  # noqa: B007 - the count is used after the loop
+            observation, reward, terminated, truncated, info = step(
+                act(see(observation), generator)
+            )
+            total += float(reward)  # whatever it is: sums are kept in double precision
+            if terminated or truncated:
+                break
+        self._finish(total, steps, terminated, truncated)
+        return info
+
+    def _choosing(self, parameters: FloatArray) -> tuple[Act, Callable[[Any], Any]]:
+        """What is recorded as an action, and what makes an action of it."""
+        if self._sampler is not None:
+            return cast("Act", self._sampler.choose(parameters)), self._sampler.decode
+        return self._policy.bind(parameters), lambda action: action
+
+    def _recorded(
+        self,
+        env: gym.Env[Any, Any],
+        choosing: tuple[Act, Callable[[Any], Any]],
+        generator: Generator | None,
+        observation: Any,
+        info: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Run the same loop, keeping what the probes asked for."""
+        observations, actions, rewards = [], [], []
+        choose, decode = choosing
+        keeps_actions = bool(self._records - {"observations"})
+        normalise = self._normalise
+        total = 0.0
+        terminated = truncated = False
+        for steps in self._counter():  # noqa: B007 - the count is used after the loop
+            seen = self._encode(observation)
+            observations.append(seen.copy())  # it may be the environment's own array
+            choice = choose(seen if normalise is None else normalise(seen), generator)
+            observation, reward, terminated, truncated, info = env.step(decode(choice))
+            total += float(reward)
+            if keeps_actions:
+                actions.append(choice)
+                rewards.append(float(reward))
+            if terminated or truncated:
+                break
+        self._observations, self._actions, self._rewards = observations, actions, rewards
+        self._last = self._encode(observation).copy() if keeps_actions else None
+        self._finish(total, steps, terminated, truncated)
+        return info
+
+    def _counter(self) -> Any:
+        return count(1) if self._limit is None else range(1, self._limit + 1)
+
+    def _finish(self, total: float, steps: int, terminated: bool, truncated: bool) -> None:
+        total = float(total)
+        ended = bool(terminated)
+        self.outcome = (
+            total,
+            steps,
+            ended,
+            bool(truncated) or (not ended and steps == self._limit),
+            Status.OK if math.isfinite(total) else Status.NAN,
+        )
+
+    def trajectory(self, parameters: FloatArray) -> Trajectory:
+        """What the last episode, which had these parameters, recorded."""
+        return Trajectory(
+            parameters,
+            np.array(self._observations, dtype=np.float64),
+            np.array(self._actions),
+            np.array(self._rewards, dtype=np.float64),
+            self._last,
+        )
+
+
+def _drawer(
+    distribution: Distribution, candidate: IntArray, contexts: FloatArray | None
+) -> Callable[[int], FloatArray]:
+    """Draw the parameters of a chunk's i-th episode, once its context is known.
+
+    Args:
+        distribution: that uses contexts, or is not asked.
+        candidate: (m,).
+        contexts: (m, k), filled in as episodes begin.
+    """
+    if contexts is None:
+        return lambda i: distribution.draw(candidate[i : i + 1])[0]
+    if isinstance(distribution, Contextual) and distribution.uses_context:
+        given = distribution.given(candidate)
+        return lambda i: given(i, contexts[i])
+    return lambda i: distribution.draw(candidate[i : i + 1], contexts[i : i + 1])[0]
+
+
+def _normaliser(population: Population) -> See | None:
+    mean = population.frozen.get("observation_mean")
+    std = population.frozen.get("observation_std")
+    if mean is None or std is None:
+        return None
+    return lambda seen: (seen - mean) / std
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        shown = " ".join(repr(value).split())[:60]
+        raise UsageError(
+            f"log_info '{name}' is {shown} in the final info, which is not a number"
+        ) from None

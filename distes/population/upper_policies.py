@@ -1,0 +1,189 @@
+"""Upper-level policies: search distributions whose candidates depend on the context.
+
+Candidate i's noise is fixed by i alone; the context that an episode shows at its reset
+decides what parameters it becomes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from distes.policies import products
+from distes.population.distributions import Gaussian
+from distes.population.features import Features
+from distes.seeds import NoiseKey, noise
+from distes.types import Array, FloatArray, IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class LinearGaussian:
+    """π(θ | s) = N(θ | ψ(s) W, A Aᵀ): the mean is linear in features of the context.
+
+    Attributes:
+        weights: W, (p, d).
+        scale: (d,) standard deviations, or (d, d) a factor A; zero for what is frozen.
+        features: ψ.
+        key: from `randomness.noise_key`.
+    """
+
+    weights: FloatArray
+    scale: FloatArray
+    features: Features
+    key: NoiseKey
+
+    @property
+    def num_parameters(self) -> int:
+        """Length d of a parameter vector."""
+        return int(self.weights.shape[1])
+
+    @property
+    def uses_context(self) -> bool:
+        """Unless the features are constant."""
+        return self.features.uses_context
+
+    def draw(self, candidates: IntArray, contexts: Array | None = None) -> FloatArray:
+        """Draw the candidates' parameters for their contexts, (m, d)."""
+        mean = linear(self.features, self.weights, contexts, len(candidates))
+        if not self.scale.any():
+            return mean
+        return mean + _moved(self.scale, self.key, candidates)
+
+    def given(self, candidates: IntArray) -> Callable[[int, FloatArray], FloatArray]:
+        """Draw the noise ahead; a context then costs one product."""
+        features, size = self.features, self.num_parameters
+        laid_out = products.weights(self.weights)
+        if not self.scale.any():
+            return lambda _, context: products.product(features(context[None]), laid_out)[0, :size]
+        moved = _moved(self.scale, self.key, candidates)
+        return lambda index, context: (
+            products.product(features(context[None]), laid_out)[0, :size] + moved[index]
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """π(θ | s) = Σ_o π(o | s) N(θ | ψ(s) W_o, A_o A_oᵀ): options, and a gating among them.
+
+    The gating is a softmax over φ(s) G (Daniel et al. 2012, "Hierarchical relative entropy
+    policy search").
+
+    Attributes:
+        gating: G, (q, O).
+        weights: W_o, (O, p, d).
+        scales: (O, d) standard deviations, or (O, d, d) factors A_o.
+        gating_features: φ.
+        features: ψ.
+        key: of the parameters, from `randomness.noise_key`.
+        option_key: of the choice of options.
+        greedy: the likeliest option instead of a drawn one.
+    """
+
+    gating: FloatArray
+    weights: FloatArray
+    scales: FloatArray
+    gating_features: Features
+    features: Features
+    key: NoiseKey
+    option_key: NoiseKey
+    greedy: bool = False
+
+    @property
+    def num_parameters(self) -> int:
+        """Length d of a parameter vector."""
+        return int(self.weights.shape[2])
+
+    @property
+    def uses_context(self) -> bool:
+        """Unless neither gating nor options do."""
+        return self.features.uses_context or self.gating_features.uses_context
+
+    def probabilities(self, contexts: Array | None, count: int) -> FloatArray:
+        """π(o | s) of contexts, (m, O)."""
+        logits = linear(self.gating_features, self.gating, contexts, count)
+        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+        # In order of the options, as one row alone would be added up.
+        total = np.add.reduce(np.ascontiguousarray(shares.T), axis=0)
+        probabilities: FloatArray = shares / total[:, None]
+        return probabilities
+
+    def options(self, candidates: IntArray, contexts: Array | None = None) -> IntArray:
+        """Which option each candidate draws, (m,)."""
+        return self._chosen(self.probabilities(contexts, len(candidates)), self._levels(candidates))
+
+    def draw(self, candidates: IntArray, contexts: Array | None = None) -> FloatArray:
+        """Draw options, then parameters, (m, d)."""
+        chosen = self.options(candidates, contexts)
+        out = np.empty((len(candidates), self.num_parameters))
+        for option in np.unique(chosen):
+            rows = chosen == option
+            seen = None if contexts is None else contexts[rows]
+            out[rows] = self._part(option).draw(candidates[rows], seen)
+        return out
+
+    def given(self, candidates: IntArray) -> Callable[[int, FloatArray], FloatArray]:
+        """Draw ahead what chooses an option, and each option's noise once it is needed."""
+        levels = self._levels(candidates)
+        part = cache(lambda option: self._part(option).given(candidates))
+
+        def drawn(index: int, context: FloatArray) -> FloatArray:
+            probabilities = self.probabilities(context[None], 1)
+            option = self._chosen(probabilities, levels[index : index + 1])[0]
+            parameters: FloatArray = part(int(option))(index, context)
+            return parameters
+
+        return drawn
+
+    def _levels(self, candidates: IntArray) -> FloatArray:
+        """Where in [0, 1) each candidate's choice falls, (m,); of no use to a greedy one."""
+        return np.zeros(len(candidates)) if self.greedy else uniform(self.option_key, candidates)
+
+    def _chosen(self, probabilities: FloatArray, levels: FloatArray) -> IntArray:
+        """Options from π(o | s) (m, O) and levels (m,)."""
+        if self.greedy:
+            return np.asarray(probabilities.argmax(axis=1))
+        ends = np.cumsum(probabilities, axis=1)[:, :-1]
+        chosen: IntArray = (levels[:, None] >= ends).sum(axis=1)
+        return chosen
+
+    def _part(self, option: int) -> LinearGaussian:
+        """The policy of one option."""
+        return LinearGaussian(self.weights[option], self.scales[option], self.features, self.key)
+
+
+def linear(
+    features: Features, weights: FloatArray, contexts: Array | None, count: int
+) -> FloatArray:
+    """Evaluate ψ(s) W, (m, out), row by row the same in any batch.
+
+    Args:
+        features: ψ.
+        weights: W, (p, out).
+        contexts: (m, k); None where features are constant.
+        count: m.
+
+    Raises:
+        ValueError: features depend on contexts, and there are none.
+    """
+    if not features.uses_context:
+        rows = np.ones((count, features.num_features))
+    elif contexts is None:
+        raise ValueError("parameters depend on the context, and none is given")
+    else:
+        rows = features(contexts)
+    return products.product(rows, products.weights(weights))[:, : weights.shape[1]]
+
+
+def uniform(key: NoiseKey, candidates: IntArray) -> FloatArray:
+    """One number in (0, 1) for each candidate, (m,): the normal distribution of its noise."""
+    normals = noise(key, candidates, 1)[:, 0]
+    return np.array([0.5 * math.erfc(-value / math.sqrt(2.0)) for value in normals.tolist()])
+
+
+def _moved(scale: FloatArray, key: NoiseKey, candidates: IntArray) -> FloatArray:
+    zero = np.zeros(len(scale))
+    return Gaussian(zero, scale, key).draw(candidates)

@@ -1,0 +1,515 @@
+"""Every access to a run's files: whole-file writes that are there fully or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from distes.errors import StorageError, UsageError
+from distes.runs.storage.location import URI, Location, locate
+from distes.runs.storage.locks import LEASE, FileLock, Lease, Lock, is_held, is_locked
+from distes.runs.storage.retries import WRITING_S, RetryingStore
+from distes.runs.storage.store_errors import StoreError, StoreRefusedError, fault
+from distes.runs.storage.stores import Store, open_store
+
+CHECK = ".distes-check"
+"""Begins the name of the file that is written to try a place out."""
+
+T = TypeVar("T")
+
+LINES_PART = 256 * 1024
+"""Bytes from which lines go into a new object: each is written again for every addition."""
+
+ANSWER_S = 30.0
+"""A place that has not answered by then is given up."""
+
+READERS = 16
+
+
+def silent(text: str) -> None:
+    """Tell nobody."""
+
+
+def open_folder(path: str | Path) -> Folder:
+    """Name a run's directory, wherever it is.
+
+    Raises:
+        UsageError: it is a URI that nothing here can reach.
+        StorageError: its store does not answer.
+    """
+    place = locate(path)
+    if isinstance(place, Path):
+        return LocalFolder(place)
+    try:
+        return ObjectFolder(place, open_store(place))
+    except OSError as error:
+        raise _told(fault(place, error)) from error
+
+
+class Folder(ABC):
+    """The files of one run, named by '/'-separated paths below its directory.
+
+    Attributes:
+        root: the run's directory.
+        commit_s: seconds between two commits that make sense there.
+        append_s: seconds between two additions of lines.
+    """
+
+    root: Location
+    commit_s: float
+    append_s: float
+
+    @abstractmethod
+    def write(self, name: str, data: bytes | memoryview) -> None:
+        """Write a whole file durably; readers see the old one, then the new one.
+
+        Raises:
+            OSError: there is no room, or writing is not allowed.
+        """
+
+    @abstractmethod
+    def append(self, name: str, data: bytes) -> None:
+        """Add whole lines to a file, which readers then find by `lines`."""
+
+    @abstractmethod
+    def read(self, name: str, start: int = 0) -> bytes:
+        """Read a whole file, or what comes after its first ``start`` bytes.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+
+    def read_all(self, names: Sequence[str]) -> list[bytes]:
+        """Read several whole files."""
+        return [self.read(name) for name in names]
+
+    def lines(self, name: str, seen: dict[str, int] | None = None) -> list[bytes]:
+        """Read the whole lines that were appended to a file.
+
+        Args:
+            name: of the file.
+            seen: bytes that were read before, by file: only what follows is read, and noted.
+        """
+        seen = {} if seen is None else seen
+        files = self._appended(name)
+        # A file is complete once there is a later one.
+        last = max((place for place, file in enumerate(files) if file in seen), default=0)
+        files = files[last:]
+        texts = [self.read(f, seen.get(f, 0)) for f in files] if seen else self.read_all(files)
+        found = []
+        for file, text in zip(files, texts, strict=True):
+            whole = text[: text.rfind(b"\n") + 1]
+            seen[file] = seen.get(file, 0) + len(whole)
+            found += whole.splitlines()
+        return found
+
+    @abstractmethod
+    def _appended(self, name: str) -> list[str]:
+        """List the files with a file's lines, the one that grows at the end.
+
+        There are two kinds of them where a run has moved between a disk and a bucket.
+        """
+
+    @abstractmethod
+    def exists(self, name: str) -> bool:
+        """Whether there is a file or folder of that name."""
+
+    @abstractmethod
+    def names(self, folder: str = ".") -> list[str]:
+        """List what a folder holds, sorted, temporaries left out; empty if there is none."""
+
+    @abstractmethod
+    def delete(self, name: str) -> None:
+        """Delete a file, or a folder with all it holds, durably."""
+
+    @abstractmethod
+    def create(self, folders: Sequence[str]) -> None:
+        """Make the run's directory, and folders in it, where there are such things."""
+
+    @abstractmethod
+    def delete_temporaries(self) -> None:
+        """Delete what interrupted writes left behind."""
+
+    @abstractmethod
+    def begin(self, name: str, data: bytes) -> Lock:
+        """Write a new run's first file, and lock it.
+
+        Raises:
+            UsageError: another process has begun a run there.
+        """
+
+    @abstractmethod
+    def lock(self, name: str, say: Callable[[str], None] = silent) -> Lock:
+        """Lock a file against a second writer until closed, or until this process dies.
+
+        Args:
+            name: of the file.
+            say: told if that has to wait.
+
+        Raises:
+            UsageError: another process holds the lock.
+        """
+
+    @abstractmethod
+    def locked(self, name: str) -> bool | None:
+        """Whether a writer holds the lock on a file; None where that cannot be known."""
+
+    @abstractmethod
+    def modified(self, name: str) -> float | None:
+        """When a file was last written, in seconds since 1970; None if there is none."""
+
+    @abstractmethod
+    def is_taken(self) -> bool:
+        """Whether a new run can't have the place: it is a file, or not empty."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Try the place out with a small file: written, read back, listed, deleted.
+
+        Raises:
+            UsageError: it can't be a run's; the sentence says why and what to set.
+            StorageError: it does not answer.
+        """
+
+    def clear_unbegun(self, folders: Sequence[str], first: str) -> None:  # noqa: B027
+        """Delete what `create` made for a run whose first file was never written.
+
+        Args:
+            folders: as `create` was given them; one that holds anything stays.
+            first: the first file.
+        """
+
+    def hurry(self) -> None:  # noqa: B027 - where nothing is tried again, there is no hurry
+        """Give up on faults within seconds from now on: the run is to end."""
+
+    def overcome(self) -> list[dict[str, object]]:
+        """Give, once, the faults that passed when tried again."""
+        return []
+
+
+class LocalFolder(Folder):
+    """A directory of a file system, local or shared."""
+
+    root: Path
+    commit_s = 2.0
+    append_s = 0.0
+
+    def __init__(self, root: str | Path) -> None:
+        """Name a directory; nothing is touched yet."""
+        self.root = Path(root)
+
+    def write(self, name: str, data: bytes | memoryview) -> None:
+        """See `Folder`; the temporary name begins with a dot, which Parquet readers skip."""
+        target = self.root / name
+        if not target.parent.exists():
+            target.parent.mkdir(parents=True)
+            _sync(target.parent.parent)
+        temporary = target.with_name(f".{target.name}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync(target.parent)
+
+    def append(self, name: str, data: bytes) -> None:
+        """See `Folder`; a line that a crash cut short is ended first."""
+        with (self.root / name).open("a+b") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read(self, name: str, start: int = 0) -> bytes:
+        """See `Folder`."""
+        with (self.root / name).open("rb") as file:
+            file.seek(start)
+            return file.read()
+
+    def _appended(self, name: str) -> list[str]:
+        return [*_moved(self, name), *([name] if self.exists(name) else [])]
+
+    def exists(self, name: str) -> bool:
+        """See `Folder`."""
+        return (self.root / name).exists()
+
+    def names(self, folder: str = ".") -> list[str]:
+        """See `Folder`."""
+        try:
+            found = os.listdir(self.root / folder)  # noqa: PTH208 (names are wanted)
+        except FileNotFoundError:
+            return []
+        return _shown(found)
+
+    def delete(self, name: str) -> None:
+        """See `Folder`."""
+        target = self.root / name
+        if target.is_dir():
+            shutil.rmtree(target)
+        else:
+            target.unlink()
+        _sync(target.parent)
+
+    def create(self, folders: Sequence[str]) -> None:
+        """See `Folder`."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        for name in folders:
+            (self.root / name).mkdir()
+
+    def clear_unbegun(self, folders: Sequence[str], first: str) -> None:
+        """See `Folder`."""
+        temporary = self.root / f".{first}.tmp"
+        made = {self.root / name for name in folders} | {temporary}
+        if self.exists(first) or not self.root.is_dir() or not made.issuperset(self.root.iterdir()):
+            return
+        temporary.unlink(missing_ok=True)
+        for folder in made - {temporary}:
+            with contextlib.suppress(OSError):  # not there, or not empty
+                folder.rmdir()
+
+    def delete_temporaries(self) -> None:
+        """See `Folder`."""
+        for temporary in self.root.rglob(".*.tmp"):
+            temporary.unlink()
+
+    def begin(self, name: str, data: bytes) -> Lock:
+        """See `Folder`; the folders that were made before are nobody else's."""
+        self.write(name, data)
+        return self.lock(name)
+
+    def lock(self, name: str, say: Callable[[str], None] = silent) -> Lock:
+        """See `Folder`; there is never anything to wait for."""
+        return FileLock(self.root / name)
+
+    def locked(self, name: str) -> bool | None:
+        """See `Folder`."""
+        return is_locked(self.root / name)
+
+    def modified(self, name: str) -> float | None:
+        """See `Folder`."""
+        try:
+            return (self.root / name).stat().st_mtime
+        except FileNotFoundError:
+            return None
+
+    def is_taken(self) -> bool:
+        """See `Folder`."""
+        return self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir()))
+
+    def check(self) -> None:
+        """See `Folder`; without the directory, the nearest one above it is tried."""
+        place = self.root.absolute()
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir():
+            raise UsageError(f"'{self.root}' cannot be a directory: '{place}' is a file")
+        file = place / f"{CHECK}-{secrets.token_hex(4)}"
+        try:
+            file.write_bytes(b"distes")
+            if file.read_bytes() != b"distes" or file.name not in os.listdir(place):  # noqa: PTH208
+                raise StorageError(f"'{place}' does not give back what was written to it")
+        except StorageError:
+            raise
+        except PermissionError:
+            raise UsageError(
+                f"'{self.root}' cannot be written: '{place}' does not allow it"
+            ) from None
+        except OSError as error:
+            cause = error.strerror or str(error)
+            raise StorageError(f"'{self.root}' cannot be written ({cause})") from error
+        finally:
+            file.unlink(missing_ok=True)
+
+
+class ObjectFolder(Folder):
+    """A folder of an object store: whole objects, no appending, no renaming, no locks."""
+
+    root: URI
+    commit_s = 10.0
+    append_s = 10.0
+
+    def __init__(self, root: URI, store: Store) -> None:
+        """Name a folder; nothing is touched yet."""
+        self.root = root
+        self._store = RetryingStore(root, store)
+        self._tails: dict[str, tuple[int, bytes]] = {}
+
+    def write(self, name: str, data: bytes | memoryview) -> None:
+        """See `Folder`; the final name is written at once, it appears when it is whole."""
+        self._store.put(name, data)
+
+    def append(self, name: str, data: bytes) -> None:
+        """See `Folder`; the newest part is written again until it is large enough."""
+        parts = _parts_of(name)
+        number, text = self._tails.get(name) or self._tail(parts)
+        if text and len(text) + len(data) > LINES_PART:
+            number, text = number + 1, b""
+        text += data
+        self._store.put(f"{parts}/part-{number:06d}.jsonl", text)
+        self._tails[name] = (number, text)
+
+    def read(self, name: str, start: int = 0) -> bytes:
+        """See `Folder`; all of it is fetched."""
+        return self._store.get(name)[start:]
+
+    def _appended(self, name: str) -> list[str]:
+        return [*([name] if self.exists(name) else []), *_moved(self, name)]
+
+    def read_all(self, names: Sequence[str]) -> list[bytes]:
+        """See `Folder`; each one is a round trip, so several are under way."""
+        with ThreadPoolExecutor(READERS) as pool:
+            return list(pool.map(self.read, names))
+
+    def exists(self, name: str) -> bool:
+        """See `Folder`."""
+        return self._store.exists(name)
+
+    def names(self, folder: str = ".") -> list[str]:
+        """See `Folder`."""
+        return _shown(self._store.entries("" if folder == "." else folder))
+
+    def delete(self, name: str) -> None:
+        """See `Folder`."""
+        if self._store.entries(name):
+            self._store.delete_folder(name)
+        else:
+            self._store.delete(name)
+
+    def create(self, folders: Sequence[str]) -> None:
+        """See `Folder`; here they come with what is in them."""
+
+    def delete_temporaries(self) -> None:
+        """See `Folder`; here are none."""
+
+    def begin(self, name: str, data: bytes) -> Lock:
+        """See `Folder`; the lease comes first, nothing else tells two beginners apart."""
+        lock = self.lock(name)
+        try:
+            if self.exists(name):
+                raise UsageError(f"'{self.root}' is the directory of another run")
+            self.write(name, data)
+        except BaseException:
+            lock.close()
+            raise
+        return lock
+
+    def lock(self, name: str, say: Callable[[str], None] = silent) -> Lock:
+        """See `Folder`; the lease is an object of its own."""
+        lease = Lease(self.root, self._store, say)
+        self._store.patience_s = WRITING_S
+        return lease
+
+    def locked(self, name: str) -> bool | None:
+        """See `Folder`; judged by the clocks of the two machines."""
+        return is_held(self._store)
+
+    def modified(self, name: str) -> float | None:
+        """See `Folder`; the lease tells what this is asked for."""
+        return None
+
+    def is_taken(self) -> bool:
+        """See `Folder`; it gives up after `ANSWER_S`."""
+        return bool(_answer(self.root, lambda: self._store.entries("")))
+
+    def check(self) -> None:
+        """See `Folder`; it gives up after `ANSWER_S`."""
+        name = f"{CHECK}-{secrets.token_hex(4)}"
+
+        def probe() -> bool:
+            self._store.put(name, b"distes")
+            try:
+                return self._store.get(name) == b"distes" and name in self._store.entries("")
+            finally:
+                self._store.delete(name)
+
+        if not _answer(self.root, probe):
+            raise StorageError(f"'{self.root}' does not give back what was written to it")
+
+    def hurry(self) -> None:
+        """See `Folder`."""
+        self._store.hurry()
+
+    def overcome(self) -> list[dict[str, object]]:
+        """See `Folder`."""
+        return self._store.overcome()
+
+    def _tail(self, parts: str) -> tuple[int, bytes]:
+        """Read the newest part of what was appended, to go on with it."""
+        found = self.names(parts)
+        if not found:
+            return 0, b""
+        number = int(found[-1].removeprefix("part-").removesuffix(".jsonl"))
+        return number, self.read(f"{parts}/{found[-1]}")
+
+
+def _answer(root: URI, ask: Callable[[], T]) -> T:
+    """Ask a store that may be out of reach.
+
+    Raises:
+        UsageError: it refuses.
+        StorageError: there is no answer for `ANSWER_S`, or it fails.
+    """
+    answers: list[T] = []
+    faults: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            answers.append(ask())
+        except BaseException as error:  # noqa: BLE001 - raised below, by the caller's thread
+            faults.append(error)
+
+    # Some clients can't be told how long they may take to find credentials.
+    thread = threading.Thread(target=work, name="distes-check", daemon=True)
+    thread.start()
+    thread.join(ANSWER_S)
+    if thread.is_alive():
+        raise StorageError(
+            f"'{root}' has not answered for {ANSWER_S:g} s: check the network and the credentials"
+        )
+    for error in faults:
+        raise _told(error) if isinstance(error, StoreError) else error
+    return answers[0]
+
+
+def _told(error: StoreError) -> Exception:
+    """Say what the store refuses as a mistake of its user's."""
+    return UsageError(str(error)) if isinstance(error, StoreRefusedError) else error
+
+
+def _parts_of(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _moved(folder: Folder, name: str) -> list[str]:
+    """List the parts that an object store's folder keeps a file's lines in."""
+    parts = _parts_of(name)
+    return [f"{parts}/{part}" for part in folder.names(parts)]
+
+
+def _shown(names: Sequence[str]) -> list[str]:
+    """Leave out temporaries, and what a listing gave twice."""
+    return sorted({name for name in names if not name.startswith((".", "_"))} - {LEASE})
+
+
+def _sync(folder: Path) -> None:
+    """Make a folder's entries durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

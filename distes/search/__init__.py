@@ -1,0 +1,1 @@
+"""The loop: settings, the search, its sessions, and the solution."""

@@ -1,0 +1,166 @@
+"""What a search tells as it goes, and what it gives in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from distes import inline
+from distes.errors import UsageError
+from distes.population.records import Population
+from distes.population.statistics import Score
+from distes.runs.reader import Run, load
+from distes.runs.storage.location import Location
+from distes.search.solution import bound_policy, parameters_at
+from distes.types import FloatArray
+
+if TYPE_CHECKING:
+    from distes.search.search import Search
+
+
+class Observer:
+    """Is told how a search goes; subclass what you need."""
+
+    def starting(self, search: Search) -> None:
+        """The settings are accepted; workers are about to start."""
+
+    def started(self, search: Search, path: Location, resumed_at: int | None) -> None:
+        """The workers are up; ``resumed_at`` is the next generation of a resumed run."""
+
+    def generation(self, row: Mapping[str, Any]) -> None:
+        """A generation is done; the row is the one in the generations log."""
+
+    def heldout(self, generation: int, score: Score, target: float | None, confirms: bool) -> None:
+        """The solution after a generation was scored on seeds that search never uses.
+
+        ``confirms`` marks the second, fresh batch that follows a score at the target.
+        """
+
+    def finished(self, result: Result) -> None:
+        """The run is complete."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reevaluation:
+    """The last generation's top candidates, tried again on fresh seeds.
+
+    Attributes:
+        search_score: mean return of the candidates when they were selected.
+        fresh_score: mean return of the same candidates on fresh seeds.
+        gap: the difference: what selection flattered (the winner's curse).
+    """
+
+    search_score: float
+    fresh_score: float
+
+    @property
+    def gap(self) -> float:
+        """Score during search less the score on fresh seeds."""
+        return self.search_score - self.fresh_score
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A finished search.
+
+    Attributes:
+        solution: one candidate, statistics included.
+        score: over unseen episodes.
+        stopped: why the search stopped.
+        path: the run directory.
+        search: the settings.
+        reevaluation: None where a strategy has no candidates to tell apart.
+    """
+
+    solution: Population
+    score: Score
+    stopped: str
+    path: Location
+    search: Search
+    reevaluation: Reevaluation | None = None
+
+    def __repr__(self) -> str:
+        """Say what came out, without the parameters, which may be thousands."""
+        return (
+            f"Result(score={self.score.mean:.6g}, stopped={self.stopped!r}, "
+            f"path={str(self.path)!r})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Show a notebook what came out."""
+        return inline.html(self)
+
+    @property
+    def _expected(self) -> tuple[int, str]:
+        return self.search._task.num_contexts, self.search._task.name
+
+    @property
+    def parameters(self) -> FloatArray:
+        """The solution's parameters, (d,).
+
+        Raises:
+            UsageError: they depend on the context.
+        """
+        if self.solution.distribution.uses_context:
+            raise UsageError(
+                "the parameters of a contextual run depend on the context: use "
+                "parameters_for(context)"
+            )
+        return parameters_at(self.solution, self._expected, None)
+
+    def parameters_for(self, context: Any) -> FloatArray:
+        """The solution's parameters for a context, (k,) -> (d,) or (m, k) -> (m, d).
+
+        Raises:
+            UsageError: the task has no contexts, or this is none of them.
+        """
+        return parameters_at(self.solution, self._expected, context)
+
+    @property
+    def run(self) -> Run:
+        """The run's log as data frames."""
+        return load(self.path)
+
+    def policy(self, context: Any = None, *, seed: int | None = None) -> Callable[[Any], Any]:
+        """Make the solution callable: environment observation -> action.
+
+        For a stateful policy, make one per episode. A stochastic policy takes its likeliest
+        action, or samples as in the run's scores.
+
+        Args:
+            context: (k,) of the episode, for a contextual run.
+            seed: of the episode, from which a stochastic policy samples.
+
+        Raises:
+            UsageError: there is a context too many or too few, or it does not fit.
+        """
+        parameters = parameters_at(self.solution, self._expected, context)
+        return bound_policy(self.search.built_policy(), self.solution, parameters, seed)
+
+
+def finished(search: Search, run: Run) -> Result | None:
+    """Read a run's result from its log; None while it is unfinished.
+
+    Args:
+        search: the settings the run was started with.
+        run: where it is.
+    """
+    snapshot = run.snapshot()
+    if snapshot is None or not snapshot.finished:
+        return None
+    event = next(e for e in reversed(run.events) if e["kind"] == "finished")
+    # JSON has no NaN: it is text there.
+    figures: dict[str, Any] = {
+        name: float(value) if isinstance(value, str) else value
+        for name, value in event["score"].items()
+    }
+    scores = event["search_score"], event["fresh_score"]
+    return Result(
+        solution=snapshot.solution,
+        score=Score(**figures),
+        stopped=snapshot.stopped,
+        path=run.path,
+        search=search,
+        reevaluation=None if None in scores else Reevaluation(*map(float, scores)),
+    )

@@ -1,0 +1,366 @@
+"""A run's solution in use: scored on fresh seeds, at chosen contexts, or made callable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from distes.errors import UsageError, require_at_least
+from distes.policies.base import Policy
+from distes.population import features
+from distes.population.distributions import Point
+from distes.population.records import Population, Purpose, RunKey
+from distes.population.statistics import Score, score
+from distes.runs.reader import Run, load
+from distes.seeds import policy_generator
+from distes.tasks.base import AnyTask
+from distes.tasks.contexts import given
+from distes.types import FloatArray
+
+MAX_CONTEXTS = 10_000
+"""Most contexts of a grid: each costs several episodes."""
+
+SEEN = (0.025, 0.975)
+"""Quantiles of a run's contexts between which its context space lies, where nothing else
+says what it is."""
+
+
+@overload
+def evaluate(
+    path: str | Path,
+    *,
+    episodes: int | None = None,
+    seed: int = 0,
+    workers: int | Literal["auto"] = 0,
+    context: None = None,
+    grid: None = None,
+) -> Score: ...
+
+
+@overload
+def evaluate(
+    path: str | Path,
+    *,
+    episodes: int | None = None,
+    seed: int = 0,
+    workers: int | Literal["auto"] = 0,
+    context: Any,
+    grid: None = None,
+) -> pd.DataFrame: ...
+
+
+@overload
+def evaluate(
+    path: str | Path,
+    *,
+    episodes: int | None = None,
+    seed: int = 0,
+    workers: int | Literal["auto"] = 0,
+    context: None = None,
+    grid: int,
+) -> pd.DataFrame: ...
+
+
+@overload
+def evaluate(
+    path: str | Path,
+    *,
+    episodes: int | None = None,
+    seed: int = 0,
+    workers: int | Literal["auto"] = 0,
+    context: Any = None,
+    grid: int | None = None,
+) -> Score | pd.DataFrame: ...
+
+
+def evaluate(
+    path: str | Path,
+    *,
+    episodes: int | None = None,
+    seed: int = 0,
+    workers: int | Literal["auto"] = 0,
+    context: Any = None,
+    grid: int | None = None,
+) -> Score | pd.DataFrame:
+    """Score a run's solution on fresh seeds; a run in progress gives its newest.
+
+    The solution of a contextual run meets fresh contexts, or chosen ones, which the
+    environment must take up: ``reset(options={"context": ...})``.
+
+    Args:
+        path: run directory.
+        episodes: how many; None is 100, or 20 for each of several contexts.
+        seed: another seed gives other episodes; none was ever searched on.
+        workers: as in `Search`.
+        context: (k,) or (m, k) contexts to impose, all on the same episode seeds.
+        grid: the same at so many points along each component of the context space: from
+            ``context_low`` to ``context_high``, or over the middle 95% of the contexts that
+            the search saw.
+
+    Returns:
+        A score; with ``context`` or ``grid`` a table of one for each context, whose columns
+        are ``context_0`` ... and the score's.
+
+    Raises:
+        UsageError: there is no such run, nothing to evaluate yet, the contexts do not fit
+            the task, or the environment does not take them up.
+    """
+    from distes.search.config_file import from_config
+    from distes.search.search import make_evaluator
+
+    if episodes is not None:
+        require_at_least("episodes", episodes, 1)
+    require_at_least("seed", seed, 0)
+    if context is not None and grid is not None:
+        raise UsageError("context and grid both say where to evaluate: give one")
+    run = load(path)
+    search = from_config(run.config["search"])
+    search.keep_engine(run)
+    task = search._task
+    solution = solution_of(run)
+    contexts = None
+    if context is not None:
+        contexts = given(context, task.num_contexts, task.name)
+    if grid is not None:
+        contexts = _grid(run, task, grid)
+    if contexts is not None:
+        solution = at_contexts(solution, contexts)
+    count = episodes or (100 if contexts is None or len(contexts) == 1 else 20)
+    solution = replace(solution, episodes=count, purpose=Purpose.TEST)
+    evaluator = make_evaluator(search, workers)
+    try:
+        with threadpool_limits(1):
+            answer = evaluator.submit(solution, RunKey(seed, 0)).result()
+    finally:
+        evaluator.close()
+    returns = answer.episodes.episode_return
+    if contexts is None:
+        return score(returns)
+    columns = {f"context_{number}": column for number, column in enumerate(contexts.T)}
+    scores = [vars(score(each)) for each in returns.reshape(len(contexts), count)]
+    return pd.concat([pd.DataFrame(columns), pd.DataFrame(scores)], axis=1)
+
+
+def load_policy(
+    path: str | Path,
+    *,
+    generation: int | None = None,
+    candidate: int | None = None,
+    context: Any = None,
+    seed: int | None = None,
+) -> Callable[[Any], Any]:
+    """Make a run's policy callable: environment observation -> action.
+
+    A stochastic policy takes its likeliest action, or samples as in the run's scores.
+
+    Args:
+        path: run directory.
+        generation: of a logged candidate; None takes the solution.
+        candidate: its number within the generation.
+        context: (k,) for which a contextual run's upper policy chooses the parameters; None
+            takes that in which a logged candidate was tried.
+        seed: of an episode, from which a stochastic policy samples; None takes its likeliest
+            actions. With a logged episode's seed it acts as it did there.
+
+    Raises:
+        UsageError: there is no such run, generation or candidate, or the context does not
+            fit.
+    """
+    from distes.search.config_file import from_config
+
+    if seed is not None:
+        require_at_least("seed", seed, 0)
+
+    run = load(path)
+    search = from_config(run.config["search"])
+    if generation is None and candidate is None:
+        population, number = solution_of(run), 0
+    else:
+        population, number = logged_candidate(run, generation, candidate)
+    if context is None and population.distribution.uses_context and generation is not None:
+        context = _logged_context(run, generation, number)
+    task = search._task
+    parameters = parameters_at(population, (task.num_contexts, task.name), context, number)
+    return bound_policy(search.built_policy(), population, parameters, seed)
+
+
+def load_parameters(path: str | Path, *, context: Any = None) -> FloatArray:
+    """Read the parameters of a run's solution.
+
+    Args:
+        path: run directory.
+        context: (k,) or (m, k) for which a contextual run's upper policy chooses them.
+
+    Returns:
+        (d,), or (m, d).
+
+    Raises:
+        UsageError: there is no such run, nothing in it yet, or the context does not fit.
+    """
+    from distes.search.config_file import made
+
+    run = load(path)
+    config = run.config["search"]
+    # Features of the user's are functions, which records name alone; the task is not needed.
+    features.remember(vars(made("strategy", config["strategy"])).values())
+    name = str(config.get("env", config.get("function")))
+    return parameters_at(solution_of(run), (run.config.get("num_contexts", 0), name), context)
+
+
+def solution_of(run: Run) -> Population:
+    """Read a run's solution from its newest checkpoint.
+
+    Raises:
+        UsageError: there is no checkpoint yet.
+    """
+    snapshot = run.snapshot()
+    if snapshot is None or snapshot.generation == 0:
+        raise UsageError(f"{run.path} has no generation yet: there is nothing to evaluate")
+    solution: Population = replace(snapshot.solution, probes=())
+    return solution
+
+
+def parameters_at(
+    population: Population, expected: tuple[int, str], context: Any, candidate: int = 0
+) -> FloatArray:
+    """Draw a candidate's parameters, for a context where they depend on one.
+
+    Args:
+        population: a solution, for example.
+        expected: length of the task's contexts, and its name.
+        context: (k,), (m, k), or None.
+        candidate: its number.
+
+    Returns:
+        (d,), or (m, d).
+
+    Raises:
+        UsageError: there is a context too many or too few, or it does not fit.
+    """
+    distribution = population.distribution
+    size, name = expected
+    if context is None:
+        if distribution.uses_context:
+            raise UsageError(
+                "the parameters of a contextual run depend on the context: give context, "
+                f"{size} number{'s' if size > 1 else ''}"
+            )
+        one: FloatArray = distribution.draw(np.array([candidate]))[0].copy()
+        return one
+    contexts = given(context, size, name)
+    drawn = distribution.draw(np.full(len(contexts), candidate), contexts)
+    return drawn if np.ndim(context) == 2 else drawn[0]
+
+
+def bound_policy(
+    policy: Policy, population: Population, parameters: FloatArray, seed: int | None = None
+) -> Callable[[Any], Any]:
+    """Bind a policy, with its population's statistics: environment observation -> action.
+
+    Args:
+        policy: built for the task.
+        population: whose statistics observations are normalised by.
+        parameters: (d,).
+        seed: of the episode from which it samples; None takes the likeliest actions.
+
+    Raises:
+        UsageError: the parameters are not one vector.
+    """
+    if parameters.ndim != 1:
+        raise UsageError(f"a policy acts in one context, and {len(parameters)} are given")
+    act = policy.bind(parameters)
+    generator = None if seed is None or not policy.stochastic else policy_generator(seed)
+    mean = population.frozen.get("observation_mean")
+    std = population.frozen.get("observation_std")
+
+    def policy_function(observation: Any) -> Any:
+        seen = policy.encode(observation)
+        return act(seen if mean is None or std is None else (seen - mean) / std, generator)
+
+    return policy_function
+
+
+def context_range(run: Run) -> tuple[FloatArray, FloatArray]:
+    """Where a run's contexts lie: its settings' bounds, or the middle of what it saw.
+
+    Returns:
+        Two (k,) arrays, least and greatest.
+
+    Raises:
+        UsageError: the run has no contexts.
+    """
+    settings = run.config["search"]
+    low, high = settings.get("context_low"), settings.get("context_high")
+    if isinstance(low, list) and isinstance(high, list):
+        return np.array(low, dtype=np.float64), np.array(high, dtype=np.float64)
+    seen = run.contexts()
+    if seen is None or not len(seen):
+        raise UsageError(f"{run.path} has no contexts")
+    ends = np.quantile(seen, SEEN, axis=0)
+    return ends[0], ends[1]
+
+
+def logged_candidate(
+    run: Run, generation: int | None, candidate: int | None
+) -> tuple[Population, int]:
+    """Find a logged candidate: its population, and its number there.
+
+    Raises:
+        UsageError: there is none, or only one of the two numbers that name it.
+    """
+    if generation is None or candidate is None:
+        raise UsageError("a logged candidate is named by generation and candidate, both")
+    known = run.generations["generation"]
+    if generation not in known.to_numpy():
+        raise UsageError(
+            f"generation {generation} is not one of the {len(known)} of {run.path}, counted from 0"
+        )
+    population = run.population(generation)
+    if not 0 <= candidate < population.size:
+        raise UsageError(
+            f"candidate {candidate} is not one of the {population.size} of generation "
+            f"{generation}, counted from 0"
+        )
+    return population, candidate
+
+
+def _logged_context(run: Run, generation: int, candidate: int) -> FloatArray | None:
+    """The context in which a candidate was tried; None if there is not just one."""
+    rows = run.episodes
+    rows = rows[(rows["generation"] == generation) & (rows["candidate"] == candidate)]
+    return np.asarray(rows["context"].iloc[0]) if len(rows) == 1 else None
+
+
+def _grid(run: Run, task: AnyTask, points: int) -> FloatArray:
+    """Contexts on a grid, (m, k); a component that does not vary has one point."""
+    require_at_least("grid", points, 1)
+    if task.context is None:
+        raise UsageError(f"{task.name} has no contexts: there is no grid of them")
+    low, high = context_range(run)
+    if points == 1:
+        low = high = (low + high) / 2
+    count = points ** int((low < high).sum())
+    if count > MAX_CONTEXTS:
+        raise UsageError(
+            f"grid {points} is {count:,} contexts of {len(low)} components, more than "
+            f"{MAX_CONTEXTS:,}: give fewer points, or single contexts"
+        )
+    axes = [np.unique(np.linspace(*ends, points)) for ends in zip(low, high, strict=True)]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(low))
+
+
+def at_contexts(solution: Population, contexts: FloatArray) -> Population:
+    """Impose contexts (m, k) on a solution, one candidate each, on the same episode seeds."""
+    distribution = solution.distribution
+    if not distribution.uses_context:
+        distribution = Point(distribution.draw(np.zeros(1, dtype=np.int64))[0])
+    count = len(contexts)
+    return replace(
+        solution, distribution=distribution, size=count, seed_group=count, contexts=contexts
+    )

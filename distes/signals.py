@@ -1,0 +1,184 @@
+"""Ctrl-C and SIGTERM: what a signal may interrupt, and how a process answers one.
+
+Python runs a signal's handler between any two instructions of the main thread. A handler
+that raises would leave a lock held or a record half queued; one that goes through `defer`
+raises after the shielded work instead. The first signal that asks a run to stop lets it
+save itself, the next one ends it at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+ECHO_S = 0.5
+"""Seconds in which a second signal is the first one's echo: `timeout` and other wrappers
+signal a process and its group, so that it hears the same request twice."""
+
+_SHOW_CURSOR = b"\x1b[?25h"
+
+
+class _Shield:
+    """How deep the main thread is in shielded work, and what waits for its end."""
+
+    depth = 0
+    waiting: Callable[[], None] | None = None
+
+
+def defer(act: Callable[[], None]) -> None:
+    """Act now, or at the end of the shielded work that is under way.
+
+    Args:
+        act: raises; called from a signal's handler.
+    """
+    if _Shield.depth:
+        _Shield.waiting = act
+    else:
+        act()
+
+
+def shielded(function: Callable[P, T]) -> Callable[P, T]:
+    """Let a function end before a deferred signal takes effect."""
+
+    @functools.wraps(function)
+    def whole(*args: P.args, **kwargs: P.kwargs) -> T:
+        if threading.current_thread() is not threading.main_thread():
+            return function(*args, **kwargs)
+        _Shield.depth += 1
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _Shield.depth -= 1
+            if not _Shield.depth and _Shield.waiting is not None:
+                act, _Shield.waiting = _Shield.waiting, None
+                act()
+
+    return whole
+
+
+@contextmanager
+def keyboard_interrupts() -> Iterator[None]:
+    """Defer Ctrl-C where Python's own handler would raise at once."""
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if not ours:
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        defer(lambda: signal.default_int_handler(number, frame))
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM arrived; no `Exception`, and nothing that click would swallow.
+
+    Attributes:
+        signal: its number.
+    """
+
+    def __init__(self, number: int) -> None:
+        """Remember the signal."""
+        super().__init__(signal.Signals(number).name)
+        self.signal = number
+
+
+def listen() -> None:
+    """Turn the next SIGINT or SIGTERM into `Interrupted`.
+
+    Called again after Ray has started, which puts a handler of its own in place.
+    """
+    answer(_interrupt, leave)
+
+
+def answer(first: Callable[[int], None], again: Callable[[int], None]) -> None:
+    """Answer the next SIGINT or SIGTERM in one way, those after it in another.
+
+    Args:
+        first: called with the signal's number.
+        again: called with the number of each later one, echoes left out.
+    """
+
+    def on_first(number: int, _frame: FrameType | None) -> None:
+        heard_at = time.monotonic()
+
+        def on_later(number: int, _frame: FrameType | None) -> None:
+            if time.monotonic() - heard_at > ECHO_S:
+                again(number)
+
+        for each in SIGNALS:
+            signal.signal(each, on_later)
+        first(number)
+
+    for each in SIGNALS:
+        signal.signal(each, on_first)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Listen for a while; afterwards signals do what they did before.
+
+    Not after a signal: the process is on its way out then, and the next one ends it.
+    """
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    listen()
+    interrupted = False
+    try:
+        yield
+    except Interrupted:
+        interrupted = True
+        raise
+    finally:
+        if not interrupted:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+
+def leave(number: int) -> None:
+    """End this process at once, as a signal does; whatever was committed stays readable."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream.isatty():
+                os.write(stream.fileno(), _SHOW_CURSOR)
+        except (OSError, ValueError):  # closed, or no file at all
+            continue
+    os._exit(128 + number)
+
+
+def _interrupt(number: int) -> None:
+    say(f"{signal.Signals(number).name}: saving the run; a second one leaves at once")
+    defer(lambda: _raise(number))
+
+
+def say(text: str) -> None:
+    """Write a line to stderr from a signal's handler."""
+    # Not through Python's streams: the signal may have come while they were being written.
+    try:
+        clear = b"\r\n" if os.isatty(2) else b""
+        os.write(2, clear + f"distes: {text}\n".encode())
+    except OSError:  # there is no stderr
+        pass
+
+
+def _raise(number: int) -> None:
+    raise Interrupted(number)

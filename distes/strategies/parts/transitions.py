@@ -1,0 +1,90 @@
+"""What trajectories teach a forward model: which state followed which, after which action."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from distes.population.records import Trajectory
+from distes.strategies.numerics import gaussian_process
+from distes.types import Array, FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Transitions:
+    """Steps of episodes.
+
+    Attributes:
+        observations: (n, o) encoded, before normalisation.
+        actions: (n, ...) as the environment got them.
+        following: (n, o) the observations after the steps.
+    """
+
+    observations: FloatArray
+    actions: Array
+    following: FloatArray
+
+    def __len__(self) -> int:
+        """Steps, n."""
+        return len(self.observations)
+
+    @property
+    def inputs(self) -> FloatArray:
+        """What a forward model predicts from, (n, o + a)."""
+        return model_inputs(self.observations, self.actions)
+
+    @property
+    def changes(self) -> FloatArray:
+        """What it predicts, (n, o)."""
+        return self.following - self.observations
+
+    def joined(self, others: Transitions) -> Transitions:
+        """These steps, then others."""
+        return Transitions(
+            np.concatenate([self.observations, others.observations]),
+            np.concatenate([self.actions, others.actions]),
+            np.concatenate([self.following, others.following]),
+        )
+
+    def thinned(self, count: int) -> Transitions:
+        """At most so many steps, far from each other."""
+        kept = gaussian_process.spread_out(self.inputs, count)
+        return Transitions(self.observations[kept], self.actions[kept], self.following[kept])
+
+
+def transitions_of(trajectories: Sequence[Trajectory]) -> Transitions | None:
+    """Collect the steps of episodes; None where there is not one.
+
+    A step from or to something that is not finite is left out.
+    """
+    found = []
+    for trajectory in trajectories:
+        if trajectory.last_observation is None or not len(trajectory.observations):
+            continue
+        following = np.vstack([trajectory.observations[1:], trajectory.last_observation])
+        finite = np.isfinite(trajectory.observations).all(axis=1) & np.isfinite(following).all(
+            axis=1
+        )
+        found.append(
+            Transitions(
+                trajectory.observations[finite], trajectory.actions[finite], following[finite]
+            )
+        )
+    if not any(len(each) for each in found):
+        return None
+    whole = found[0]
+    for each in found[1:]:
+        whole = whole.joined(each)
+    return whole
+
+
+def model_inputs(observations: FloatArray, actions: Array) -> FloatArray:
+    """Observations and actions side by side, (n, o + a).
+
+    A discrete action is its number: the model standardises its inputs, so that how a
+    choice of two is coded makes no difference.
+    """
+    numbers = actions.reshape(len(actions), -1).astype(np.float64)
+    return np.column_stack([observations, numbers])

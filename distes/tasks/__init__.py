@@ -1,0 +1,1 @@
+"""What is solved: environments, functions, contexts, and whether episodes are pure."""

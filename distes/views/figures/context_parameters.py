@@ -1,0 +1,208 @@
+"""Parameters over context: what the upper policy chooses, and how widely it explores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from distes.errors import UsageError
+from distes.population import features
+from distes.population.records import Population
+from distes.runs.reader import Run, load
+from distes.search.config_file import made
+from distes.search.solution import context_range, solution_of
+from distes.types import FloatArray, IntArray
+from distes.views import scores
+from distes.views.figures.style import (
+    COLOURS,
+    STYLE,
+    chosen_components,
+    columns_for,
+    component_label,
+    finish,
+    matplotlib,
+    ticks,
+    title,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+POINTS = 121
+"""Contexts along a line."""
+
+SAMPLED, SAMPLES = 13, 400
+"""Contexts along a line at which the width of exploration is estimated, and candidates
+drawn for that, which leaves it an error of 3.5%."""
+
+MAX_PANELS = 12
+MAX_COLUMNS = 4
+
+
+def draw_parameters(path: str | Path, components: Sequence[int] | None = None) -> Figure:
+    """Draw the parameters that the newest upper policy chooses along each component.
+
+    The other components stay in the middle of their range. A band of one standard deviation
+    to each side shows how widely the last generation explored. Of many parameters those are
+    shown that vary most with the context.
+
+    Args:
+        path: run directory.
+        components: of the context; None takes all.
+
+    Returns:
+        A matplotlib figure, 9 inches wide.
+
+    Raises:
+        UsageError: matplotlib is missing, the run has no generation yet, its parameters do
+            not depend on contexts, or there is no such component.
+    """
+    run = load(path)
+    if not scores.has_contexts(run.config):
+        raise UsageError(f"{run.path} has no contexts: its parameters depend on nothing")
+    solution = solution_of(run)
+    if not solution.distribution.uses_context:
+        raise UsageError(f"the solution of {run.path} has the same parameters for every context")
+    # Features of the user's are functions, which records name alone.
+    features.remember(vars(made("strategy", run.config["search"]["strategy"])).values())
+    low, high = context_range(run)
+    shown = chosen_components(components, len(low))
+    if len(shown) > MAX_COLUMNS:
+        raise UsageError(
+            f"a context has {len(low)} components, and a figure shows at most {MAX_COLUMNS}: "
+            "choose components"
+        )
+    explored = _last_population(run)
+    lines = [_line(solution, explored, low, high, component) for component in shown]
+    rows = most_varying([line.mean for line in lines], MAX_PANELS // len(shown))
+    with matplotlib().rc_context(STYLE):
+        return _draw(run, lines, rows)
+
+
+@dataclass(frozen=True, eq=False)
+class _Line:
+    """What the upper policy does along one component.
+
+    Attributes:
+        label: of the component.
+        x: (POINTS,) its values.
+        mean: (POINTS, d) parameters.
+        std: (POINTS, d) of exploration; NaN where that is not known.
+    """
+
+    label: str
+    x: FloatArray
+    mean: FloatArray
+    std: FloatArray
+
+
+def _last_population(run: Run) -> Population | None:
+    """Read the last generation's population; None if it was too large to be kept."""
+    try:
+        return run.population(int(run.generations["generation"].max()))
+    except UsageError:
+        return None
+
+
+def _line(
+    solution: Population,
+    explored: Population | None,
+    low: FloatArray,
+    high: FloatArray,
+    component: int,
+) -> _Line:
+    def along(count: int) -> FloatArray:
+        contexts = np.tile((low + high) / 2, (count, 1))
+        contexts[:, component] = np.linspace(low[component], high[component], count)
+        return contexts
+
+    contexts = along(POINTS)
+    mean = solution.distribution.draw(np.zeros(POINTS, dtype=np.int64), contexts)
+    std = np.full_like(mean, np.nan)
+    if explored is not None:
+        std = np.empty_like(mean)
+        few = along(SAMPLED)
+        candidates = np.repeat(np.arange(SAMPLES), SAMPLED)
+        drawn = explored.distribution.draw(candidates, np.tile(few, (SAMPLES, 1)))
+        widths = drawn.reshape(SAMPLES, SAMPLED, -1).std(axis=0, ddof=1)
+        for parameter, width in enumerate(widths.T):
+            std[:, parameter] = np.interp(contexts[:, component], few[:, component], width)
+    label = component_label(component, len(low))
+    return _Line(label, contexts[:, component], mean, std)
+
+
+def most_varying(means: Sequence[FloatArray], count: int) -> IntArray:
+    """Choose the parameters that change most along any line, in their order.
+
+    Those that do not change at all are left out.
+
+    Args:
+        means: (points, d) of each line.
+        count: how many at most.
+
+    >>> most_varying([np.array([[0.0, 5.0, 1.0], [1.0, 5.0, 9.0]])], 2).tolist()
+    [0, 2]
+    """
+    ranges = np.max([np.ptp(each, axis=0) for each in means], axis=0)
+    best = np.argsort(-ranges, kind="stable")[: min(count, int(np.count_nonzero(ranges)))]
+    chosen: IntArray = np.sort(best)
+    return chosen
+
+
+def _draw(run: Run, lines: Sequence[_Line], shown: IntArray) -> Figure:
+    """One panel for each parameter or, with several components, a row."""
+    from matplotlib.figure import Figure
+
+    columns = len(lines) if len(lines) > 1 else columns_for(len(shown))
+    rows = len(shown) if len(lines) > 1 else -(-len(shown) // columns)
+    figure = Figure(figsize=(9, 4.2 if rows == 1 else 1.4 + 1.9 * rows))
+    grid = figure.subplots(rows, columns, sharex="col", squeeze=False,
+                           sharey="row" if len(lines) > 1 else False)  # fmt: skip
+    panels: list[Axes] = list(grid.flat)
+    cells = [(line, parameter) for parameter in shown.tolist() for line in lines]
+    for axes, (line, parameter) in zip(panels, cells, strict=False):
+        _over(axes, line, parameter)
+        axes.xaxis.set_major_locator(ticks(columns))
+        axes.yaxis.set_major_locator(ticks(2))
+    for axes in panels[len(cells) :]:
+        axes.remove()
+    for number, axes in enumerate(panels[: len(cells)]):
+        line, parameter = cells[number]
+        if number % columns == 0 or len(lines) == 1:
+            axes.set_ylabel(f"parameter {parameter}")
+        if number + columns >= len(cells):
+            axes.set_xlabel(line.label)
+            axes.tick_params(labelbottom=True)
+    total = lines[0].mean.shape[1]
+    same = total - int(np.count_nonzero(np.max([np.ptp(each.mean, axis=0) for each in lines], 0)))
+    notes = []
+    if len(shown) < total - same:
+        notes.append(f"the {len(shown)} of {total} parameters that vary most")
+    if same:
+        notes.append(f"{same} of {total} parameters are the same for all contexts")
+    if len(lines[0].label) > len("context"):
+        notes.append("other components of the context at their middle")
+    finish(figure, [title(run), ", ".join(notes)])
+    return figure
+
+
+def _over(axes: Axes, line: _Line, parameter: int) -> None:
+    mean, std = line.mean[:, parameter], line.std[:, parameter]
+    axes.plot(line.x, mean, color=COLOURS[0], label="mean of the upper policy")
+    if np.isfinite(std).all():
+        axes.fill_between(
+            line.x,
+            mean - std,
+            mean + std,
+            color=COLOURS[0],
+            alpha=0.2,
+            linewidth=0,
+            label="±1 standard deviation of the last generation's exploration",
+        )
+    axes.yaxis.set_major_locator(ticks(2))
+    axes.ticklabel_format(axis="y", useOffset=False)

@@ -1,0 +1,271 @@
+"""Return over context: what the newest solution earned in the contexts that it met."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from distes.errors import UsageError
+from distes.population.statistics import Score, score
+from distes.runs.reader import Run, load
+from distes.types import Array, FloatArray, IntArray
+from distes.views import scores
+from distes.views.figures.style import (
+    COLOURS,
+    GREY,
+    STYLE,
+    chosen_components,
+    columns_for,
+    component_label,
+    finish,
+    matplotlib,
+    thousands,
+    ticks,
+    title,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MAX_BINS = 20
+PER_CELL = 8
+"""Episodes on average in a cell of two components."""
+
+FEW = 300
+"""Episodes up to which each is a mark that stands out."""
+
+MAX_PANELS = 9
+
+
+def draw_returns(path: str | Path, components: Sequence[int] | None = None) -> Figure:
+    """Draw what the newest solution earned over the contexts of its episodes.
+
+    They are those of the final test or, before the end, of the newest held-out score: fresh
+    contexts. One component: episodes, and the mean with its 95% interval in bins of as many
+    episodes. Two: the mean in cells. More: a panel for each.
+
+    Args:
+        path: run directory.
+        components: of the context; None takes all.
+
+    Returns:
+        A matplotlib figure, 9 inches wide.
+
+    Raises:
+        UsageError: matplotlib is missing, the run has no contexts, no score yet, or no such
+            component.
+    """
+    run = load(path)
+    scored = _scored(run)
+    size = scored.contexts.shape[1]
+    shown = chosen_components(components, size)
+    if len(shown) > MAX_PANELS:
+        raise UsageError(
+            f"a context has {size} components, and a figure shows at most {MAX_PANELS}: choose "
+            "components"
+        )
+    with matplotlib().rc_context(STYLE):
+        figure = (
+            _cells(scored, shown[0], shown[1]) if len(shown) == 2 else _panels(scored, shown, size)
+        )
+        finish(figure, [title(run), scored.name])
+        return figure
+
+
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """Episodes of one solution.
+
+    Attributes:
+        name: what they are.
+        contexts: (m, k).
+        returns: (m,); NaN = failed.
+    """
+
+    name: str
+    contexts: FloatArray
+    returns: FloatArray
+
+
+def _scored(run: Run) -> _Scored:
+    """Find the newest solution's episodes in the log."""
+    if not scores.has_contexts(run.config):
+        raise UsageError(f"{run.path} has no contexts: there is no return over them")
+    rows = run.evaluations
+    test = rows[rows["purpose"] == "test"]
+    heldout = rows[rows["purpose"] == "heldout"]
+    if len(test):
+        rows, name = test, "test episodes of the solution"
+    elif len(heldout):
+        rows = heldout[heldout["generation"] == heldout["generation"].max()]
+        rows = rows[rows["call"] == rows["call"].max()]
+        after = int(rows["generation"].iloc[0]) + 1
+        name = f"held-out episodes of the solution after generation {after}"
+    else:
+        raise UsageError(f"{run.path} has no held-out score yet: there is nothing to draw")
+    contexts = np.stack([np.asarray(each, dtype=np.float64) for each in rows["context"]])
+    known = np.isfinite(contexts).all(axis=1)
+    returns = rows["episode_return"].to_numpy()[known]
+    if not np.isfinite(returns).any():
+        raise UsageError(f"all {len(rows)} {name} failed: there is no return to draw")
+    return _Scored(f"{len(rows):,} {name}, each with a fresh context", contexts[known], returns)
+
+
+def bins(values: FloatArray, most: int) -> IntArray:
+    """Put numbers into bins of about as many each; equal numbers share one.
+
+    Args:
+        values: (m,).
+        most: bins, >= 1.
+
+    Returns:
+        (m,) the bin of each, counted from 0.
+
+    >>> bins(np.array([5.0, 1.0, 2.0, 6.0]), 2).tolist()
+    [1, 0, 0, 1]
+    """
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, most + 1)[1:-1]))
+    if len(np.unique(values)) <= most:
+        edges = np.unique(values)[1:]
+    placed: IntArray = np.searchsorted(edges, values, side="right")
+    return np.unique(placed, return_inverse=True)[1]
+
+
+def _panels(scored: _Scored, shown: Sequence[int], size: int) -> Figure:
+    """One panel for each component, all with the same vertical axis."""
+    from matplotlib.figure import Figure
+
+    columns = columns_for(len(shown))
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(9, 4.6 if rows == 1 else 1.4 + 2.6 * rows))
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    panels: list[Axes] = list(grid.flat)
+    for axes in panels[len(shown) :]:
+        axes.remove()
+    for axes, component in zip(panels, shown, strict=False):
+        _over(axes, scored.contexts[:, component], scored.returns)
+        axes.xaxis.set_major_locator(ticks(columns))
+        axes.set_xlabel(component_label(component, size))
+    for axes in grid[:, 0]:
+        axes.set_ylabel("episode return")
+        axes.yaxis.set_major_formatter(lambda value, _: thousands(value))
+    return figure
+
+
+def _over(axes: Axes, x: FloatArray, returns: FloatArray) -> None:
+    """Draw episodes and their mean over one component."""
+    valid = np.isfinite(returns)
+    axes.scatter(
+        x[valid], returns[valid], s=14, color=COLOURS[0], alpha=0.45, linewidth=0, label="episodes"
+    )
+    # Enough of them to see a shape, and enough episodes in each to see it through their noise.
+    placed = bins(x[valid], int(np.clip(0.7 * np.sqrt(valid.sum()), 1, MAX_BINS)))
+    found = [score(returns[valid][placed == each]) for each in range(placed.max() + 1)]
+    centres = np.array([x[valid][placed == each].mean() for each in range(len(found))])
+    _mean(axes, centres, found)
+    _failed(axes, x[~valid], np.full(int((~valid).sum()), 0.02), axes.get_xaxis_transform())
+    low, high = _range(x)
+    axes.set_xlim(low - 0.03 * (high - low), high + 0.03 * (high - low))
+
+
+def _mean(axes: Axes, centres: FloatArray, found: Sequence[Score]) -> None:
+    """Draw bins' means with their intervals; a single episode has no interval."""
+    mean = np.array([each.mean for each in found])
+    low, high = (np.array([getattr(each, end) for each in found]) for end in ("low", "high"))
+    errors = np.where(np.isnan(low), 0.0, [mean - low, high - mean])
+    axes.errorbar(
+        centres,
+        mean,
+        np.maximum(errors, 0.0),
+        fmt="o-",
+        color=COLOURS[1],
+        markersize=5,
+        capsize=3,
+        elinewidth=1.4,
+        linewidth=1.2,
+        zorder=5,
+        label="mean and its 95% interval",
+    )
+
+
+def _failed(axes: Axes, x: FloatArray, y: FloatArray, transform: object) -> None:
+    """Mark the contexts of failed episodes."""
+    if len(x):
+        axes.scatter(
+            x,
+            y,
+            s=28,
+            marker="x",
+            color="black",
+            linewidth=1.2,
+            transform=transform,
+            zorder=6,
+            label=f"{len(x):,} failed",
+        )
+
+
+def _cells(scored: _Scored, first: int, second: int) -> Figure:
+    """Draw the mean return in cells of two components."""
+    from matplotlib.figure import Figure
+
+    x, y = scored.contexts[:, first], scored.contexts[:, second]
+    valid = np.isfinite(scored.returns)
+    count = int(np.clip(np.sqrt(len(x) / PER_CELL), 2, MAX_BINS))
+    edges = [np.linspace(*_range(column), count + 1) for column in (x, y)]
+    places = [
+        np.clip(np.searchsorted(ends, column[valid], side="right") - 1, 0, count - 1)
+        for ends, column in zip(edges, (x, y), strict=True)
+    ]
+    means = cell_means(places, scored.returns[valid], (count, count))
+    figure = Figure(figsize=(9, 5.6))
+    axes = figure.subplots()
+    axes.grid(visible=False)
+    axes.set_facecolor("#EEEEEE")
+    mesh = axes.pcolormesh(edges[0], edges[1], means.T, cmap="viridis")
+    axes.scatter(
+        x[valid],
+        y[valid],
+        s=9 if len(x) <= FEW else 5,
+        facecolor="white",
+        edgecolor=GREY,
+        linewidth=0.5 if len(x) <= FEW else 0.3,
+        label="episodes",
+    )
+    _failed(axes, x[~valid], y[~valid], axes.transData)
+    axes.set_xlabel(component_label(first, scored.contexts.shape[1]))
+    axes.set_ylabel(component_label(second, scored.contexts.shape[1]))
+    axes.xaxis.set_major_locator(ticks(1))
+    axes.yaxis.set_major_locator(ticks(1))
+    axes.margins(0)
+    bar = figure.colorbar(mesh, label="mean episode return")
+    bar.ax.yaxis.set_major_formatter(lambda value, _: thousands(value))
+    return figure
+
+
+def _range(values: FloatArray) -> tuple[float, float]:
+    """The range of some numbers, wide enough to be seen."""
+    low, high = float(values.min()), float(values.max())
+    return (low, high) if low < high else (low - 0.5, high + 0.5)
+
+
+def cell_means(
+    places: Sequence[IntArray], returns: FloatArray, shape: tuple[int, int]
+) -> FloatArray:
+    """Mean return in each cell; NaN where there is no episode.
+
+    Args:
+        places: (m,) the cell of each episode, along each of two axes.
+        returns: (m,).
+        shape: cells along each axis.
+    """
+    flat: Array = np.ravel_multi_index(tuple(places), shape)
+    counts = np.bincount(flat, minlength=shape[0] * shape[1])
+    sums = np.bincount(flat, returns, minlength=shape[0] * shape[1])
+    with np.errstate(invalid="ignore"):
+        means: FloatArray = (sums / counts).reshape(shape)
+    return means

@@ -1,0 +1,487 @@
+"""Learning curves of one run, or of several compared."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from distes.errors import UsageError, unknown
+from distes.runs.reader import Run, load
+from distes.types import FloatArray
+from distes.views import scores
+from distes.views.figures.style import COLOURS, GREY, STYLE, matplotlib, thousands, title
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Axis = Literal["episodes", "env_steps", "seconds"]
+
+GRID_POINTS = 400
+
+_NOT_COMPARED = (
+    {"seed", "workers", "cpus_per_worker", "address", "out", "reuse_env", "log_info"}
+    | {"generations", "max_episodes", "max_env_steps", "max_seconds", "target"}
+    | {"heldout_every", "heldout_episodes", "final_episodes", "reevaluate"}
+)
+"""Settings that don't make a run another configuration: seeds are its repetitions; where
+it ran, how long, and how it was scored do not change how it searches."""
+
+TITLE_WIDTH = 80
+"""Characters that fit above a figure."""
+
+LABEL_WIDTH = 20
+_NO_BREAK = "\u00a0"
+EARLY = 0.8
+"""A line that ends before this share of the axis is named where it ends."""
+
+
+def draw(runs: Sequence[str | Path], x: Axis = "episodes") -> Figure:
+    """Draw learning curves.
+
+    One run: population mean with its 25–75% and 5–95% quantiles, elite mean, held-out
+    score with its 95% interval, and below it the search distribution's standard
+    deviation. Several runs: held-out score and population mean of each configuration, the
+    mean over its seeds in a band from the lowest to the highest.
+
+    Args:
+        runs: run directories; runs in progress are drawn as far as they are.
+        x: along the horizontal axis: search ``episodes``, ``env_steps``, or ``seconds``.
+
+    Returns:
+        A matplotlib figure, 9 inches wide.
+
+    Raises:
+        UsageError: matplotlib is missing, a run has no generation yet, or the runs'
+            returns can't be compared.
+    """
+    if x not in _AXES:
+        raise unknown("horizontal axis", x, _AXES)
+    if not runs:
+        raise UsageError("no run is given: name at least one run directory")
+    with matplotlib().rc_context(STYLE):
+        curves = [_curves(load(path), x) for path in runs]
+        return _one(curves[0]) if len(curves) == 1 else _several(curves)
+
+
+@dataclass(frozen=True, eq=False)
+class _Curves:
+    """A run's log, along the horizontal axis.
+
+    Attributes:
+        run: the run.
+        label: of the horizontal axis.
+        x: (g,) where each generation ends.
+        columns: the generations table, (g,) each.
+        heldout_x: (h,) where solutions were scored.
+        heldout: (h, 3) their scores' means, low and high ends.
+    """
+
+    run: Run
+    label: str
+    x: FloatArray
+    columns: Mapping[str, FloatArray]
+    heldout_x: FloatArray
+    heldout: FloatArray
+
+
+_AXES: dict[str, tuple[str, Callable[[Any], FloatArray]]] = {
+    "episodes": ("search episodes", lambda rows: np.cumsum(rows["episodes"], dtype=np.float64)),
+    "env_steps": ("environment steps", lambda rows: np.cumsum(rows["env_steps"], dtype=np.float64)),
+    "seconds": ("elapsed time (s)", lambda rows: rows["elapsed_s"].astype(np.float64)),
+}
+
+
+def _curves(run: Run, axis: str) -> _Curves:
+    rows = run.generations
+    if rows.empty:
+        raise UsageError(f"{run.path} has no generation yet: there is nothing to draw")
+    rows = rows.sort_values("generation")
+    numbers = rows.select_dtypes("number")
+    label, position = _AXES[axis]
+    x = np.asarray(position({name: rows[name].to_numpy() for name in rows}))
+    found = scores.heldout(run)
+    places = np.searchsorted(rows["generation"].to_numpy(), list(found))
+    means = [(each.mean, each.low, each.high) for each in found.values()]
+    return _Curves(
+        run=run,
+        label=label,
+        x=x,
+        columns={str(name): numbers[name].to_numpy(dtype=np.float64) for name in numbers},
+        heldout_x=x[places],
+        heldout=np.array(means, dtype=np.float64).reshape(-1, 3),
+    )
+
+
+def _one(curves: _Curves) -> Figure:
+    """Draw one run: returns above, the search distribution's width below."""
+    columns, x = curves.columns, curves.x
+    widths = [name for name in ("std_mean", "step_size", "extra_std") if name in columns]
+    figure, panels = _panels([3, 1] if widths else [1])
+    top = panels[0]
+    labels = _Labels(top)
+    blue, orange, green = COLOURS[:3]
+    quantiles = [columns[f"episode_return_{name}"] for name in ("q05", "q25", "q75", "q95")]
+    top.fill_between(x, quantiles[0], quantiles[3], color=blue, alpha=0.13, linewidth=0)
+    top.fill_between(x, quantiles[1], quantiles[2], color=blue, alpha=0.2, linewidth=0)
+    _line(top, x, columns["episode_return_mean"], blue)
+    labels.add("population mean\n(bands: 25–75%, 5–95%)", x, columns["episode_return_mean"], blue)
+    if "elite_return_mean" in columns:
+        _line(top, x, columns["elite_return_mean"], orange)
+        labels.add("elite mean", x, columns["elite_return_mean"], orange)
+    if len(curves.heldout_x):
+        mean, low, high = curves.heldout.T
+        missing = np.isnan(low)  # a single episode has no interval
+        errors = np.abs(np.where(missing, 0.0, [mean - low, high - mean]))
+        top.errorbar(
+            curves.heldout_x,
+            mean,
+            errors,
+            fmt="o",
+            color=green,
+            markersize=5,
+            capsize=3,
+            elinewidth=1.4,
+            zorder=5,
+            clip_on=False,
+        )
+        labels.add("held-out score\n(95% interval)", curves.heldout_x, mean, green)
+    _target(top, scores.target(curves.run.config))
+    top.set_ylabel("episode return")
+    top.set_title(title(curves.run))
+    drawn = [labels]
+    if widths:
+        drawn.append(_width_panel(panels[1], x, columns, widths))
+    _finish(figure, panels, curves.label, drawn)
+    return figure
+
+
+def _width_panel(
+    axes: Axes, x: FloatArray, columns: Mapping[str, FloatArray], widths: Sequence[str]
+) -> _Labels:
+    labels = _Labels(axes)
+    said = {
+        "std_mean": ("mean over parameters\n(band: least to greatest)", GREY, "-"),
+        "step_size": ("step size", COLOURS[6], "-"),
+        "extra_std": ("extra, in sampling", COLOURS[3], "--"),
+    }
+    if {"std_min", "std_max"} <= columns.keys():
+        axes.fill_between(
+            x, columns["std_min"], columns["std_max"], color=GREY, alpha=0.2, linewidth=0
+        )
+    for name in widths:
+        label, colour, dashes = said[name]
+        _line(axes, x, columns[name], colour, dashes)
+        labels.add(label, x, columns[name], colour)
+    axes.set_ylabel("search std")
+    axes.set_ylim(bottom=0)
+    return labels
+
+
+def _several(curves: Sequence[_Curves]) -> Figure:
+    """Compare configurations: held-out score above, population mean below."""
+    names = sorted({scores.task_name(each.run.config) for each in curves})
+    if len(names) > 1:
+        raise UsageError(
+            f"the runs are of {len(names)} tasks ({', '.join(names)}), whose returns can't be "
+            "compared: plot each by itself"
+        )
+    groups = _groups(curves)
+    if len(groups) > len(COLOURS):
+        raise UsageError(
+            f"the runs have {len(groups)} configurations, and a plot tells at most "
+            f"{len(COLOURS)} apart: name fewer runs"
+        )
+    has_heldout = any(len(each.heldout_x) for each in curves)
+    figure, panels = _panels([1, 1] if has_heldout else [1])
+    drawn, held = [], False
+    for axes, heldout in zip(panels, [True, False][-len(panels) :], strict=True):
+        labels = _Labels(axes)
+        for (label, members), colour in zip(groups.items(), COLOURS, strict=False):
+            lines = [
+                (each.heldout_x, each.heldout[:, 0])
+                if heldout
+                else (each.x, each.columns["episode_return_mean"])
+                for each in members
+            ]
+            lines = [(x[found], y[found]) for x, y in lines if (found := np.isfinite(y)).any()]
+            if lines:
+                held |= _group(axes, lines, colour, markers=heldout)
+                ends = max(lines, key=lambda line: line[0][-1])[0]
+                height = np.mean([y[-1] for _, y in lines])
+                labels.add(label, ends[-1:], np.array([height]), colour, beside=True)
+        axes.set_ylabel("held-out score" if heldout else "population mean")
+        drawn.append(labels)
+    targets = {scores.target(each.run.config) for each in curves}
+    _target(panels[0], targets.pop() if len(targets) == 1 else None)
+    notes = [names[0]]
+    counts = {len(members) for members in groups.values()}
+    if counts != {1}:
+        # The same run twice is not two seeds.
+        single = all(len({_seed(m) for m in group}) == len(group) for group in groups.values())
+        kind = "seeds" if single else "runs"
+        over = f"{counts.pop()} {kind}" if len(counts) == 1 else kind
+        notes.append(f"mean and range over {over}")
+    if held:
+        notes.append("dashed: ended runs keep their last value")
+    # Two lines where one would run out of the figure.
+    joint = "\n" if sum(map(len, notes)) > TITLE_WIDTH else " · "
+    panels[0].set_title(joint.join([" · ".join(notes[:-1]), notes[-1]]) if notes[1:] else notes[0])
+    _finish(figure, panels, curves[0].label, drawn)
+    return figure
+
+
+def _seed(curve: Any) -> Any:
+    return curve.run.config.get("search", {}).get("seed")
+
+
+def _group(
+    axes: Axes, lines: Sequence[tuple[FloatArray, FloatArray]], colour: str, *, markers: bool
+) -> bool:
+    """Draw the mean and range of some runs' lines; says whether ended ones were held."""
+    if len(lines) == 1:
+        _line(axes, *lines[0], colour, marker="o" if markers else None)
+        return False
+    start = max(x[0] for x, _ in lines)
+    ends = sorted(x[-1] for x, _ in lines)
+    # Where runs end is on the grid, so that their last values are met.
+    grid = np.unique([*np.linspace(start, max(ends[-1], start), GRID_POINTS), *ends])
+    grid = grid[grid >= start]
+    table = np.array([np.interp(grid, x, y) for x, y in lines])
+    axes.fill_between(
+        grid, table.min(axis=0), table.max(axis=0), color=colour, alpha=0.15, linewidth=0
+    )
+    mean = table.mean(axis=0)
+    whole = grid <= max(ends[0], start)
+    _line(axes, grid[whole], mean[whole], colour)
+    rest = grid >= max(ends[0], start)
+    held = int(np.count_nonzero(rest)) > 1
+    if held:
+        axes.plot(grid[rest], mean[rest], color=colour, linestyle=(0, (2, 1.5)))
+    return held
+
+
+def _groups(curves: Sequence[_Curves]) -> dict[str, list[_Curves]]:
+    """Group runs by configuration, and name each by what sets it apart."""
+    settings = [_flat(each.run.config["search"]) for each in curves]
+    keys = sorted({key for each in settings for key in each})
+    members: dict[tuple[str, ...], list[int]] = {}
+    for i, each in enumerate(settings):
+        members.setdefault(tuple(str(each.get(key)) for key in keys), []).append(i)
+    firsts = [settings[numbers[0]] for numbers in members.values()]
+    equal = len({len(numbers) for numbers in members.values()}) == 1
+    named: dict[str, list[_Curves]] = {}
+    for first, numbers in zip(firsts, members.values(), strict=True):
+        label = _difference(first, firsts)
+        if not equal:
+            label += f" ({len(numbers)}{_NO_BREAK}seed{'s' if len(numbers) > 1 else ''})"
+        label = textwrap.fill(label, LABEL_WIDTH, break_long_words=False)
+        named[label.replace(",\n", "\n")] = [curves[i] for i in numbers]
+    return named
+
+
+def _difference(own: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
+    """Say in what one of several configurations differs, in few words."""
+    said = []
+    keys = dict.fromkeys(key for each in (own, *others) for key in each)
+    for key in sorted(keys, key=lambda key: not key.endswith(".name")):
+        table, _, field = key.rpartition(".")
+        name = f"{table}.name"
+        # Another strategy has other fields: its name says enough.
+        rivals = others if field == "name" else [o for o in others if o.get(name) == own.get(name)]
+        values = {str(each.get(key)) for each in rivals}
+        if len(values) > 1:
+            value = own.get(key, "none")
+            shown = f"{value:g}" if isinstance(value, float) else str(value)
+            setting = shown if field == "name" else f"{field.replace('_', ' ')} {shown}"
+            said.append(setting.replace(" ", _NO_BREAK))
+    return ", ".join(said) or str(own.get("strategy.name", ""))
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Flatten nested settings into ``table.field`` keys, less what is not compared."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{inner}": item for inner, item in _flat(value).items()}
+        elif key not in _NOT_COMPARED:
+            flat[key] = value
+    return flat
+
+
+def _panels(heights: Sequence[int]) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5.6 if len(heights) > 1 else 4.2))
+    axes = figure.subplots(
+        len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
+    )
+    return figure, list(axes[:, 0])
+
+
+def _line(
+    axes: Axes,
+    x: FloatArray,
+    y: FloatArray,
+    colour: str,
+    dashes: str = "-",
+    *,
+    marker: str | None = None,
+) -> None:
+    """Draw a line; a single point, which would not show, gets a marker."""
+    marker = "o" if len(x) == 1 else marker
+    axes.plot(x, y, dashes, color=colour, marker=marker, markersize=4, clip_on=marker is None)
+
+
+def _target(axes: Axes, value: float | None) -> None:
+    """Draw the target where it doesn't squeeze the curves; name it in any case."""
+    if value is None:
+        return
+    low, high = axes.get_ylim()
+    beyond = value > 2 * high - low or value < 2 * low - high
+    text, height = f"target {thousands(value)}", value
+    if beyond:
+        above = value > high
+        text, height = f"{text}, {'above' if above else 'below'}", high if above else low
+    else:
+        axes.axhline(value, color=GREY, linewidth=1.2, linestyle=(0, (5, 3)), zorder=1)
+    axes.annotate(
+        text,
+        (0, height),
+        xycoords=("axes fraction", "data"),
+        xytext=(6, -12 if beyond and value > high else 3),
+        textcoords="offset points",
+        color=GREY,
+        fontsize=10,
+    )
+
+
+class _Labels:
+    """Names of lines, written to the right of the panel, or where a line ends early."""
+
+    def __init__(self, axes: Axes) -> None:
+        self._axes = axes
+        self._added: list[tuple[str, float, float, str, bool]] = []
+        self._texts: list[Any] = []
+        self._heights: list[float] = []
+
+    def add(
+        self, text: str, x: FloatArray, y: FloatArray, colour: str, *, beside: bool = False
+    ) -> None:
+        """Name a line by its last point that is a number.
+
+        ``beside`` writes the name there if that is far from the right.
+        """
+        valid = np.flatnonzero(np.isfinite(y))
+        if len(valid):
+            self._added.append((text, float(x[valid[-1]]), float(y[valid[-1]]), colour, beside))
+
+    def write(self) -> None:
+        """Write the names, once the axes have their limits."""
+        from matplotlib.patheffects import withStroke
+
+        right = self._axes.get_xlim()[1]
+        for text, x, y, colour, beside in self._added:
+            style: dict[str, Any] = {
+                "color": colour,
+                "va": "center",
+                "fontsize": 10.5,
+                "linespacing": 1.15,
+                "annotation_clip": False,
+            }
+            if beside and x < EARLY * right:
+                stroke = withStroke(linewidth=3, foreground="white")
+                self._axes.annotate(
+                    text,
+                    (x, y),
+                    xytext=(6, 0),
+                    textcoords="offset points",
+                    path_effects=[stroke],
+                    zorder=6,
+                    **style,
+                )
+                continue
+            if x > 0.98 * right:
+                line = {"arrowstyle": "-", "color": colour, "linewidth": 0.8, "alpha": 0.6}
+                style["arrowprops"] = {**line, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)}
+            self._heights.append(y)
+            self._texts.append(
+                self._axes.annotate(
+                    text,
+                    (right, y),
+                    xytext=(1.035, y),
+                    textcoords=("axes fraction", "data"),
+                    **style,
+                )
+            )
+
+    def spread(self) -> None:
+        """Move names apart, as little as need be, once the panel has its height."""
+        if not self._texts:
+            return
+        box = self._axes.get_window_extent()
+        to_pixels = self._axes.transData
+        wanted = [float(to_pixels.transform((0, y))[1]) for y in self._heights]
+        sizes = [float(_height(text)) for text in self._texts]
+        places = spread_apart(wanted, sizes, box.y0, box.y1)
+        for text, place in zip(self._texts, places, strict=True):
+            text.set_position((1.035, float(to_pixels.inverted().transform((0, place))[1])))
+
+
+def _height(text: Any) -> float:
+    from matplotlib.text import Text
+
+    # Of the text alone: the annotation's own extent includes its line.
+    return float(Text.get_window_extent(text).height) + 8
+
+
+def spread_apart(
+    wanted: Sequence[float], sizes: Sequence[float], low: float, high: float
+) -> list[float]:
+    """Place intervals in a row so that none overlap.
+
+    Args:
+        wanted: where each centre should be.
+        sizes: of the intervals.
+        low: where the row begins.
+        high: where it ends; if they don't all fit, they run over the beginning.
+
+    Returns:
+        The centres, in the order given.
+
+    >>> spread_apart([5.0, 5.0], [2.0, 2.0], 0.0, 6.0)
+    [3.0, 5.0]
+    """
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    places = list(wanted)
+    bottom = low
+    for i in order:
+        places[i] = max(places[i], bottom + sizes[i] / 2)
+        bottom = places[i] + sizes[i] / 2
+    top = high
+    for i in reversed(order):
+        places[i] = min(places[i], top - sizes[i] / 2)
+        top = places[i] - sizes[i] / 2
+    return places
+
+
+def _finish(figure: Figure, panels: Sequence[Axes], label: str, labels: Sequence[_Labels]) -> None:
+    """Label the axes, and move names apart once the panels have their places."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    panels[-1].set_xlabel(label)
+    panels[-1].set_xlim(left=0)
+    panels[-1].xaxis.set_major_locator(MaxNLocator(6))
+    panels[-1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
+    panels[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
+    figure.align_ylabels(panels)
+    for each in labels:
+        each.write()
+    figure.draw_without_rendering()
+    for each in labels:
+        each.spread()

@@ -1,0 +1,185 @@
+"""What all figures share: colours, style, titles, and how a file is written."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distes.errors import UsageError, unknown
+from distes.runs.reader import Run
+from distes.runs.storage.location import URI, locate
+from distes.views import scores
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Told apart with any colour vision (Okabe & Ito 2008)."""
+
+GREY = "#666666"
+FORMATS = ("pdf", "png", "svg")
+
+STYLE = {
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 12.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.xmargin": 0.0,
+    "axes.grid": True,
+    "grid.color": "#E5E5E5",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.8,
+    "figure.constrained_layout.use": True,
+}
+
+
+def image(out: str | Path) -> Path:
+    """Where an image is to be written.
+
+    Raises:
+        UsageError: it is no local path, or the format is unknown.
+    """
+    place = locate(out)
+    if isinstance(place, URI):
+        raise UsageError(f"'{place}' is a URI: an image is written to a local path")
+    accepted = [f".{name}" for name in FORMATS]
+    refuse_nameless(place, accepted)
+    if _suffix(place) not in FORMATS:
+        raise unknown("image format", place.suffix or place.name, accepted)
+    return place
+
+
+def refuse_nameless(place: Path, suffixes: Iterable[str]) -> None:
+    """Refuse a file that has a format and no name before it.
+
+    Raises:
+        UsageError: it is ``.png`` alone, say.
+    """
+    if place.name.lower() in suffixes:
+        raise UsageError(f"'{place}' has no name before its format: for example a{place.name}")
+
+
+def save(figure: Figure, place: Path) -> None:
+    """Write a figure, the same one as the same file; its folder is made if needed.
+
+    Args:
+        figure: drawn.
+        place: from `image`.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    dates: Mapping[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    with matplotlib().rc_context({"svg.hashsalt": "distes"}):
+        figure.savefig(place, dpi=150, metadata=dates.get(_suffix(place)))
+
+
+def _suffix(place: Path) -> str:
+    return place.suffix.removeprefix(".").lower()
+
+
+def matplotlib() -> Any:
+    """Import matplotlib.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        return importlib.import_module("matplotlib")
+    except ModuleNotFoundError:
+        raise UsageError(
+            "plots need matplotlib, which is not installed: pip install 'distes[plot]'"
+        ) from None
+
+
+def title(run: Run) -> str:
+    """Name a run: its task, strategy, policy and seed."""
+    settings = run.config["search"]
+    parts = [
+        scores.task_name(run.config),
+        *(settings[table]["name"] for table in ("strategy", "policy") if table in settings),
+        f"seed {settings.get('seed', 0)}",
+    ]
+    return " · ".join(parts)
+
+
+def thousands(value: float) -> str:
+    """Write a number for an axis: thousands with commas, millions with M.
+
+    >>> [thousands(v) for v in (0.5, 1500, -20_000, 2_500_000, 0)]
+    ['0.5', '1,500', '−20,000', '2.5M', '0']
+    """
+    if abs(value) >= 1e6:
+        text = f"{value / 1e6:,.6g}M"
+    elif value == round(value):
+        text = f"{value:,.0f}"
+    else:
+        text = f"{value:.6g}"
+    return text.replace("-", "−")
+
+
+def chosen_components(components: Sequence[int] | None, size: int) -> list[int]:
+    """Check which components of a context are to be shown.
+
+    Args:
+        components: counted from 0; None takes all.
+        size: k.
+
+    Raises:
+        UsageError: there is no such component, or one is named twice.
+    """
+    if components is None:
+        return list(range(size))
+    for each in components:
+        if not 0 <= each < size:
+            raise UsageError(
+                f"component {each} is not one of the {size} of a context, counted from 0"
+            )
+    if len(set(components)) < len(components) or not components:
+        raise UsageError(
+            f"components {','.join(map(str, components))} are not one or more, each once"
+        )
+    return list(components)
+
+
+def columns_for(panels: int) -> int:
+    """Columns in which panels of equal rank stand; three are legible side by side.
+
+    >>> [columns_for(panels) for panels in (1, 2, 3, 4, 5, 9)]
+    [1, 2, 3, 2, 3, 3]
+    """
+    return 2 if panels == 4 else min(panels, 3)
+
+
+def ticks(columns: int) -> MaxNLocator:
+    """Where ticks stand whose labels fit into a column of several."""
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(max(3, 6 // columns), steps=[1, 2, 4, 5, 10])
+
+
+def finish(figure: Figure, headings: Sequence[str]) -> None:
+    """Head a figure, and explain below it what is drawn.
+
+    Args:
+        figure: its panels are drawn; the first one explains all.
+        headings: lines; empty ones are left out.
+    """
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    text = "\n".join(filter(None, headings))
+    figure.suptitle(text, x=0.015, ha="left", fontsize=12, linespacing=1.4)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=3, frameon=False, fontsize=10.5)
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)  # noqa: S101 - of the style
+    engine.set(w_pad=0.12)
+
+
+def component_label(component: int, size: int) -> str:
+    """Name a component of a context on an axis."""
+    return "context" if size == 1 else f"context {component}"

@@ -1,0 +1,190 @@
+"""Following a run that another process writes, as plain lines."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NoReturn
+
+from distes.errors import RunFailed
+from distes.population.statistics import Score
+from distes.runs.follow import Event, News, Tail
+from distes.runs.reader import load
+from distes.search.config_file import SECTIONS
+from distes.views import report, scores
+from distes.views.observers.terminal import generation_line
+
+LAST = 10
+"""Generations of which is told that were there before, as ``tail`` does with lines."""
+
+POLL_S = 1.0
+PATIENCE_S = 15.0
+"""Seconds in which a run that stopped while it was followed may be resumed: a Ray job that
+is tried again needs some ten seconds."""
+
+FIELD_WIDTH = 60
+_OUTCOMES = ("finished", "failed")
+_PLACE = {"time", "kind", "generation", "purpose"}
+
+
+def follow(
+    path: str | Path,
+    say: Callable[[str], None],
+    *,
+    poll_s: float = POLL_S,
+    patience_s: float = PATIENCE_S,
+) -> None:
+    """Tell of each generation as it is committed, and of events; at the end, sum up.
+
+    Only reads, and holds nothing that a writer could wait for.
+
+    Args:
+        path: run directory.
+        say: given one line, or the closing summary, at a time.
+        poll_s: seconds between looks.
+        patience_s: seconds to wait for a resume when the run stops meanwhile.
+
+    Raises:
+        UsageError: it is not a run directory that can be read, or no longer.
+        RunFailed: nobody writes the run, and it is not finished.
+    """
+    say(f"following {path}: {_title(load(path).config)}")
+    tail, teller = Tail(path, LAST), _Teller(say)
+    left_at: float | None = None
+    seen = False
+    while True:
+        # Asked before reading: what a search wrote before it left is then read, too.
+        written = load(path).is_written()
+        teller.tell(tail.news())
+        if teller.finished and report.is_finished(path):
+            break
+        if written:
+            seen, left_at = True, None
+        elif not seen or teller.failed:
+            _refuse(path, teller, say)
+        elif left_at is None:
+            left_at = time.monotonic()
+            say(f"nobody writes it now: waiting {patience_s:.0f} s for a resume")
+        elif time.monotonic() - left_at > patience_s:
+            _refuse(path, teller, say)
+        time.sleep(poll_s)
+    _sum_up(path, teller, say)
+
+
+def _title(config: Mapping[str, Any]) -> str:
+    settings = config["search"]
+    names = [str(settings[table]["name"]) for table in SECTIONS if table in settings]
+    return ", ".join([scores.task_name(dict(config)), *names, f"seed {settings.get('seed', 0)}"])
+
+
+def _sum_up(path: str | Path, teller: _Teller, say: Callable[[str], None]) -> None:
+    teller.end()
+    say("")
+    say(report.info(path))
+
+
+def _refuse(path: str | Path, teller: _Teller, say: Callable[[str], None]) -> NoReturn:
+    _sum_up(path, teller, say)
+    run = load(path)
+    how = "; go on with: distes resume " + shlex.quote(str(path)) if report.by_command(run) else ""
+    raise RunFailed(f"'{path}' is not in progress: {report.state(run)}{how}")
+
+
+class _Teller:
+    """Puts a run's news into lines, in the order in which they happened.
+
+    Attributes:
+        finished: the last session said that it is done.
+        failed: the last session said that it gave up.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.finished = self.failed = False
+        self._say = say
+        self._heldout: dict[int, Score] = {}
+        self._next: int | None = None
+        self._waiting: deque[tuple[str, int | None]] = deque()
+
+    def tell(self, news: News) -> None:
+        """Tell what there is; events wait until the generations before them are told."""
+        self._heldout |= news.heldout
+        self._waiting += _event_lines(news.events)
+        if self._next is None and news.rows:
+            self._next = news.rows[0]["generation"]
+        self._due_events()
+        for row in news.rows:
+            self._row(row)
+            self._next = row["generation"] + 1
+            self._due_events()
+        for event in news.events:
+            kind = event.get("kind")
+            if kind in _OUTCOMES or kind == "resumed":
+                self.finished, self.failed = kind == "finished", kind == "failed"
+
+    def end(self) -> None:
+        """Tell what waits for generations that were never committed."""
+        for line, _ in self._waiting:
+            self._say(line)
+        self._waiting.clear()
+
+    def _due_events(self) -> None:
+        while self._waiting and (self._waiting[0][1] or 0) <= (self._next or 0):
+            self._say(self._waiting.popleft()[0])
+
+    def _row(self, row: Mapping[str, Any]) -> None:
+        # A score is there when the generation after the scored one is told of.
+        known = [g for g in self._heldout if g < row["generation"]]
+        self._heldout = {g: s for g, s in self._heldout.items() if g >= max(known, default=g)}
+        self._say(generation_line(row, self._heldout[max(known)] if known else None))
+
+
+def _event_lines(events: Iterable[Event]) -> Iterator[tuple[str, int | None]]:
+    """Say each event in a line, workers that join together in one, with its generation."""
+    for kind, group in groupby(events, key=lambda event: event.get("kind")):
+        alike = list(group)
+        if kind in _OUTCOMES:
+            continue  # the summary says it
+        if kind == "worker_joined" and len(alike) > 1:
+            nodes = sorted({str(event.get("node")) for event in alike})
+            on = nodes[0] if len(nodes) == 1 else f"{len(nodes)} nodes"
+            yield f"{len(alike)} workers joined on {on}", alike[0].get("generation")
+            continue
+        for event in alike:
+            yield event_line(event), event.get("generation")
+
+
+def event_line(event: Event) -> str:
+    """Say an event in one line.
+
+    >>> event_line({"kind": "worker_lost", "worker": 3, "node": "a", "error": "ActorDiedError"})
+    'worker 3 on a lost: ActorDiedError'
+    >>> event_line({"kind": "drained", "node": "b", "reason": "spot"})
+    'drained: node b, reason spot'
+    """
+    kind = event.get("kind")
+    where = f"worker {event.get('worker')} on {event.get('node') or 'an unknown node'}"
+    at = f"generation {event.get('generation', -1) + 1}"
+    if kind == "worker_joined":
+        return f"{where} joined"
+    if kind == "worker_lost":
+        again = len(event.get("retried") or ())
+        retried = f"; chunks to run again: {again}" if again else ""
+        preempted = " (preempted)" if event.get("preempted") else ""
+        return f"{where} lost: {event.get('error')}{preempted}{retried}"
+    if kind == "episode_error":
+        last = (str(event.get("traceback", "")).strip().splitlines() or ["unknown"])[-1]
+        candidate, episode = event.get("candidate"), event.get("episode")
+        return _short(f"{at}, candidate {candidate}, episode {episode} failed: {last}", 160)
+    if kind == "resumed":
+        return f"resumed at {at}"
+    said = [f"{k} {_short(str(v))}" for k, v in event.items() if k not in _PLACE]
+    return f"{kind}: {', '.join(said)}" if said else str(kind)
+
+
+def _short(text: str, width: int = FIELD_WIDTH) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 3] + "..."

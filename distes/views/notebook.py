@@ -1,0 +1,113 @@
+"""A run as a notebook shows it: its curve, its facts, and an episode of its policy."""
+
+from __future__ import annotations
+
+import base64
+import io
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from distes.errors import UsageError
+from distes.population.records import Purpose
+from distes.runs.reader import Run, load
+from distes.search.result import Result
+from distes.search.solution import solution_of
+from distes.types import Array
+from distes.views.figures.learning_curves import draw
+from distes.views.replay.recording import Camera, rendering
+from distes.views.replay.replay import watched
+from distes.views.replay.video import Limits, Video, video
+from distes.views.report import info
+
+LIMITS = Limits(fps=30, frames=600, side=480)
+"""Of a video within a notebook: 20 s, mostly less than 100 kB."""
+
+MAX_VIDEO_BYTES = 500_000
+MAX_STEPS = 1_000
+MAX_SECONDS = 20.0
+"""For an episode; a slower environment is not waited for."""
+
+
+def html(shown: Run | Result) -> str:
+    """Show a run or a result; what can't be shown says why, and nothing is raised.
+
+    Args:
+        shown: of a run in progress, as far as it is.
+    """
+    path = shown.path
+    parts = [
+        _part("curve", lambda: _curve(path)),
+        _part("facts", lambda: f"<pre>{escape(info(path))}</pre>"),
+        _part("video", lambda: _video(shown)),
+    ]
+    return f"<div>{''.join(parts)}</div>"
+
+
+def _part(name: str, make: Callable[[], str]) -> str:
+    try:
+        return make()
+    except Exception as error:  # noqa: BLE001 - to look at a run must never fail
+        reason = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
+        return f"<p><small>no {name}: {escape(' '.join(reason.split())[:300])}</small></p>"
+
+
+def _curve(path: Any) -> str:
+    figure = draw([path])
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=75)
+    return f'<img alt="learning curve" src="data:image/png;base64,{_text(image.getvalue())}"/>'
+
+
+def _video(shown: Run | Result) -> str:
+    from distes.search.config_file import from_config
+
+    if isinstance(shown, Result):
+        search, solution = shown.search, shown.solution
+    else:
+        # Read anew: a run that is looked at may be in progress.
+        run = load(shown.path)
+        search, solution = from_config(run.config["search"]), solution_of(run)
+    how = rendering(search._task, "rgb_array")
+    steps = min(filter(None, [MAX_STEPS, solution.max_steps]))
+    solution = replace(solution, episodes=1, purpose=Purpose.TEST, max_steps=steps)
+    every = how.every(LIMITS.fps)
+    fps = how.fps / every
+    with tempfile.TemporaryDirectory(prefix="distes-") as folder:
+        place = video(Path(folder) / "episode.mp4")
+        with Video(place, fps, LIMITS) as film:
+            camera = Camera(_Hurried(film), fps, every, 1)
+            watched(search._task, how, search.built_policy(), solution, camera)
+        data = place.read_bytes() if film.frames else b""
+    if not data:
+        raise UsageError("the episode fails before its first frame")
+    if len(data) > MAX_VIDEO_BYTES:
+        raise UsageError(f"it takes {len(data):,} bytes: distes replay writes it into a file")
+    source = f"data:video/mp4;base64,{_text(data)}"
+    return f'<video controls loop muted width="480" src="{source}"></video>'
+
+
+class _Hurried:
+    """A film that gives up if the episode takes too long."""
+
+    def __init__(self, film: Video) -> None:
+        self._film = film
+        self._end = time.monotonic() + MAX_SECONDS
+
+    def add(self, frame: Array, caption: str, times: int = 1) -> bool:
+        """Take a frame, as a film does.
+
+        Raises:
+            UsageError: it is too late.
+        """
+        if time.monotonic() > self._end:
+            raise UsageError(f"the episode takes more than {MAX_SECONDS:g} s")
+        return self._film.add(frame, caption, times)
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

@@ -1,0 +1,1 @@
+"""Who is told how a search goes: one file each."""

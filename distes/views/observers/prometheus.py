@@ -1,0 +1,171 @@
+"""Figures of a run for Prometheus, exported by Ray from the driver's process.
+
+Counters count what this session did, work that a resumed run repeats included; gauges say
+how the run stands. Ray writes ``ray_`` before each name; docs/monitoring.md says where
+the figures appear.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from distes.population.records import Purpose
+from distes.population.statistics import Score, score
+from distes.runs.reader import Run, load
+from distes.runs.storage.location import Location
+from distes.search.result import Observer
+from distes.search.search import Search
+
+if TYPE_CHECKING:
+    from ray.util.metrics import Counter, Gauge
+
+EXPORTED_PREFIX = "ray_"
+RUN, PHASE = "run", "phase"
+
+
+class Counted(NamedTuple):
+    """A counter.
+
+    Attributes:
+        help: what is counted.
+        column: of the generations log; what it has is added up.
+    """
+
+    help: str
+    column: str
+
+
+COUNTERS = {
+    "distes_episodes_total": Counted("Episodes of the search.", "episodes"),
+    "distes_env_steps_total": Counted("Environment steps of these episodes.", "env_steps"),
+    "distes_failed_episodes_total": Counted("Episodes that did not end well.", "failed"),
+    "distes_retries_total": Counted("Chunks run again because a worker was lost.", "retries"),
+    "distes_duplicates_total": Counted(
+        "Chunks run a second time so as not to wait for a slow worker.", "duplicates"
+    ),
+    "distes_tail_wait_seconds_total": Counted(
+        "Seconds that idle workers waited for a generation's last episodes.", "tail_wait_s"
+    ),
+}
+"""Counters, by name."""
+
+PHASE_SECONDS = "distes_phase_seconds_total"
+PHASES = {"ask": "ask_s", "run": "run_s", "tell": "tell_s", "log": "log_s"}
+"""Values of the tag ``phase`` of `PHASE_SECONDS`, and their columns."""
+
+GENERATIONS = "distes_generations"
+BEST, MEAN, HELDOUT = "distes_best_return", "distes_mean_return", "distes_heldout_return"
+WORKERS, UTILISATION = "distes_workers", "distes_utilisation_ratio"
+
+GAUGES = {
+    GENERATIONS: "Generations done, all sessions of the run together.",
+    BEST: "Greatest return of any search episode so far.",
+    MEAN: "Mean return of the last generation's episodes.",
+    HELDOUT: "Mean return of the solution on held-out seeds, newest score.",
+    WORKERS: "Workers that took part in the last generation.",
+    UTILISATION: "Share of the workers' time spent in episodes, last generation.",
+}
+
+EXPORTED = frozenset(EXPORTED_PREFIX + name for name in (*COUNTERS, *GAUGES, PHASE_SECONDS))
+"""All names, as Prometheus sees them."""
+
+
+class Metrics(Observer):
+    """Exports how a search goes; whatever goes wrong with that, the search goes on."""
+
+    def __init__(self) -> None:
+        self._works = True
+        self._counters: dict[str, Counter] = {}
+        self._gauges: dict[str, Gauge] = {}
+        self._best = -math.inf
+        self._heldout_is_ours = False
+        self._lock = threading.Lock()
+
+    def started(self, search: Search, path: Location, resumed_at: int | None) -> None:
+        """Name the run, and take up where its log ends."""
+        self._safely(lambda: self._start(path, resumed_at))
+
+    def generation(self, row: Mapping[str, Any]) -> None:
+        """Add a generation's figures."""
+        self._safely(lambda: self._add(row))
+
+    def heldout(self, generation: int, score: Score, target: float | None, confirms: bool) -> None:
+        """Export the newest score on held-out seeds."""
+        self._safely(lambda: self._hold(score))
+
+    def _safely(self, export: Callable[[], None]) -> None:
+        if not self._works:
+            return
+        try:
+            export()
+        except Exception as error:  # noqa: BLE001 - figures are no reason to lose a run
+            self._works = False
+            # Not a warning: those can be turned into errors.
+            logging.getLogger(__name__).warning("no metrics from here on: %r", error)
+
+    def _start(self, path: Location, resumed_at: int | None) -> None:
+        from ray.util.metrics import Counter, Gauge
+
+        run = {RUN: path.name}
+        for name, counted in COUNTERS.items():
+            counter = Counter(name, counted.help, (RUN,))
+            self._counters[name] = counter.set_default_tags(run)
+            # Ray refuses 0, and an increase is seen only if there was something before it:
+            # without this, the first retry of a run would never show.
+            counter.inc(sys.float_info.min)
+        seconds = Counter(PHASE_SECONDS, "Seconds of the driver in each phase.", (RUN, PHASE))
+        self._counters[PHASE_SECONDS] = seconds.set_default_tags(run)
+        for name, meaning in GAUGES.items():
+            self._gauges[name] = Gauge(name, meaning, (RUN,)).set_default_tags(run)
+        self._set(GENERATIONS, resumed_at or 0)
+        if resumed_at:
+            # The tables of a long run have thousands of parts: the search does not wait.
+            read = functools.partial(self._safely, lambda: self._take_up(load(path)))
+            threading.Thread(target=read, name="distes-metrics", daemon=True).start()
+
+    def _take_up(self, run: Run) -> None:
+        self._improve(run.generations["episode_return_max"].max())
+        rows = run.evaluations
+        held = rows[rows["purpose"] == Purpose.HELDOUT.name.lower()]
+        groups = held.groupby(["generation", "call"])["episode_return"]
+        means = [score(newest.to_numpy()).mean for _, newest in groups]
+        with self._lock:
+            if not self._heldout_is_ours:
+                for mean in means:  # the last that is finite stays
+                    self._set(HELDOUT, mean)
+
+    def _hold(self, found: Score) -> None:
+        with self._lock:
+            self._heldout_is_ours = True
+            self._set(HELDOUT, found.mean)
+
+    def _add(self, row: Mapping[str, Any]) -> None:
+        for name, (_, column) in COUNTERS.items():
+            self._count(name, row.get(column, 0))
+        for phase, column in PHASES.items():
+            self._count(PHASE_SECONDS, row.get(column, 0), {PHASE: phase})
+        self._improve(row["episode_return_max"])
+        self._set(GENERATIONS, row["generation"] + 1)
+        self._set(MEAN, row["episode_return_mean"])
+        self._set(WORKERS, row.get("workers", math.nan))
+        self._set(UTILISATION, row.get("utilisation", math.nan))
+
+    def _improve(self, value: float) -> None:
+        with self._lock:
+            if value > self._best:
+                self._best = float(value)
+                self._set(BEST, self._best)
+
+    def _count(self, name: str, more: float, tags: dict[str, str] | None = None) -> None:
+        if more > 0:
+            self._counters[name].inc(float(more), tags)
+
+    def _set(self, name: str, value: float) -> None:
+        if math.isfinite(value):
+            self._gauges[name].set(float(value))

@@ -1,0 +1,363 @@
+"""Watching a run's policy: its solution on new episodes, or a logged candidate on its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from distes.errors import UsageError, require_at_least
+from distes.evaluators.serial import SerialEvaluator
+from distes.policies.base import Policy
+from distes.population.records import (
+    Episodes,
+    Evaluated,
+    Population,
+    Purpose,
+    Rerun,
+    RunKey,
+    Status,
+)
+from distes.runs.reader import Run, load
+from distes.search.solution import at_contexts, logged_candidate, solution_of
+from distes.tasks.base import Task
+from distes.tasks.contexts import given
+from distes.views.replay.recording import (
+    Camera,
+    RenderedTask,
+    Rendering,
+    rendering,
+    without_display,
+)
+from distes.views.replay.video import FORMATS, Video, video
+
+MOST_LOGGED = 10
+"""Episodes of a logged candidate that are shown unless another number is asked for."""
+
+ROUNDING = 1e-9
+"""Relative difference up to which returns count as the same."""
+
+_LOST = {"crashed": "killed its worker", "timeout": "outlived episode_timeout_s"}
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """What was seen.
+
+    Attributes:
+        played: says what was: the solution, or which candidate.
+        episodes: one row an episode: ``episode``, ``seed``, ``episode_return``,
+            ``episode_length``, ``terminated``, ``truncated``, ``status``; of a logged
+            candidate also ``logged_return``; with contexts ``context_0`` ...
+        path: of the video; None where it was shown in a window.
+        frames: in it.
+        seconds: it takes.
+        cut: whether it ends before the episodes do, as it would be too long.
+        fault: what the first failed episode failed with; None if none did.
+    """
+
+    played: str
+    episodes: pd.DataFrame
+    path: Path | None
+    frames: int = 0
+    seconds: float = 0.0
+    cut: bool = False
+    fault: str | None = None
+
+    def __str__(self) -> str:
+        """Say what was seen."""
+        return "\n".join(self.lines())
+
+    def lines(self) -> list[str]:
+        """Say what was played, each episode's return, and what was written."""
+        said = [self.played]
+        for row in self.episodes.to_dict("records"):
+            total, logged = row["episode_return"], row.get("logged_return")
+            same = "" if logged is None else ", as logged"
+            if logged is not None and total != logged and not math.isnan(total):
+                same = ", as logged up to rounding"
+            if logged is not None and not _same(total, logged):
+                same = f", logged {logged:.17g}"
+            failed = "" if row["status"] == "ok" else f", {row['status']}"
+            said.append(
+                f"episode {row['episode']}: return {total:.10g}{same}, "
+                f"{row['episode_length']} steps{failed}"
+            )
+        if self.fault is not None:
+            said.append(f"the first failed with {self.fault}")
+        if self.path is not None:
+            end = ", where it is full: fewer episodes fit it" if self.cut else ""
+            said.append(f"{self.path}: {self.frames:,} frames, {self.seconds:.0f} s{end}")
+        return said
+
+    @property
+    def differences(self) -> str | None:
+        """Say which returns are not those of the log; None if all are."""
+        if "logged_return" not in self.episodes:
+            return None
+        differ = [
+            f"{row['episode']} ({row['episode_return']:.17g}, logged {row['logged_return']:.17g})"
+            for row in self.episodes.to_dict("records")
+            if not _same(row["episode_return"], row["logged_return"])
+        ]
+        if not differ:
+            return None
+        return (
+            f"the returns of these episodes differ from the log: {', '.join(differ)}; the "
+            "environment, its libraries or the processor are others than in the run, or it leaks "
+            "from one episode into the next, which distes check would find, or the run was "
+            "compiled and its policy rounds otherwise (docs/kernels.md)"
+        )
+
+
+def replay(
+    path: str | Path,
+    *,
+    out: str | Path | None = None,
+    show: bool = False,
+    generation: int | None = None,
+    candidate: int | None = None,
+    best: bool = False,
+    episodes: int | None = None,
+    context: Any = None,
+    seed: int | None = None,
+) -> Replay:
+    """Watch a run's policy in its environment, in a video or a window.
+
+    The solution meets fresh episodes: the first of those that `distes.evaluate` scores it on
+    with the same seed. A logged candidate is rebuilt from the log and meets its own episodes
+    again, to the same returns.
+
+    Args:
+        path: run directory; of a run in progress the newest solution is shown.
+        out: video to write, ``.mp4`` or ``.gif``; a machine without a display will do.
+        show: open a window instead.
+        generation: of a logged candidate, counted from 0 as in the log (progress lines and
+            plots count from 1); None takes the solution.
+        candidate: its number within the generation, from 0.
+        best: take the candidate with the greatest logged return, its mean where it has
+            several episodes, of the generation or of all; the first of equals.
+        episodes: how many; None is 1, or all that a candidate has, at most `MOST_LOGGED`.
+        context: (k,) to impose on the solution.
+        seed: another seed gives the solution other episodes; None is 0.
+
+    Raises:
+        UsageError: there is no such run, generation, candidate or episode; the task is a
+            function or can't be rendered; the file is there already, or can't be written.
+    """
+    from distes.search.config_file import from_config
+
+    if show == (out is not None):
+        raise UsageError("say where to watch: out (--out FILE.mp4) or show (--show), one of them")
+    require_at_least("episodes", episodes, 1)
+    require_at_least("seed", seed, 0)
+    require_at_least("generation", generation, 0)
+    place = None if out is None else video(out)
+    run = load(path)
+    search = from_config(run.config["search"])
+    how = rendering(search._task, "human" if show else "rgb_array")
+    if best:
+        if candidate is not None:
+            raise UsageError("best (--best) finds the candidate: leave out candidate")
+        generation, candidate = best_candidate(run, generation)
+    if generation is None and candidate is None:
+        population = solution_of(run)
+        if context is not None:
+            contexts = given(context, search._task.num_contexts, search._task.name)
+            if len(contexts) > 1:
+                raise UsageError(f"one context is shown at a time, and {len(contexts)} are given")
+            population = at_contexts(population, contexts)
+        population = replace(population, episodes=episodes or 1, purpose=Purpose.TEST)
+        chosen = _Chosen("the solution, on new episodes", population)
+    else:
+        for name, value in (("context", context), ("seed", seed)):
+            if value is not None:
+                raise UsageError(
+                    f"a logged candidate is shown on its own episodes: leave out {name}"
+                )
+        chosen = _candidate(run, generation, candidate, episodes)
+
+    def watch(camera: Camera | None) -> Evaluated:
+        return watched(
+            search._task, how, search.built_policy(), chosen.population, camera, seed or 0
+        )
+
+    if place is None:
+        answer = watch(None)
+        return Replay(
+            chosen.played, _table(answer.episodes, chosen.logged), None, fault=fault(answer)
+        )
+    return _filmed(place, how, chosen, watch)
+
+
+@dataclass(frozen=True, eq=False)
+class _Chosen:
+    """What is to be played.
+
+    Attributes:
+        played: says it.
+        population: with the episodes to be run.
+        logged: what the log says of them; None of a solution.
+    """
+
+    played: str
+    population: Population
+    logged: pd.DataFrame | None = None
+
+
+def _filmed(
+    place: Path, how: Rendering, chosen: _Chosen, watch: Callable[[Camera], Evaluated]
+) -> Replay:
+    every = how.every(FORMATS[place.suffix.lower()].fps)
+    fps = how.fps / every
+    with Video(place, fps) as film:
+        camera = Camera(film, fps, every, chosen.population.num_episodes)
+        answer = watch(camera)
+        if not film.frames:
+            raise UsageError(
+                f"there is nothing to see: {how.task.name} fails before its first frame, with "
+                f"{fault(answer)}"
+            )
+    return Replay(
+        chosen.played,
+        _table(answer.episodes, chosen.logged),
+        place,
+        film.frames,
+        film.frames / fps,
+        cut=camera.full,
+        fault=fault(answer),
+    )
+
+
+def watched(
+    task: Any,
+    how: Rendering,
+    policy: Policy,
+    population: Population,
+    camera: Camera | None,
+    seed: int = 0,
+) -> Evaluated:
+    """Run a population's episodes where they are seen, by the engine that runs them anywhere.
+
+    Args:
+        task: of the run.
+        how: from `rendering`.
+        policy: built for the task.
+        population: with the episodes to be run.
+        camera: what sees them; None for a window.
+        seed: from which new episodes' seeds follow.
+    """
+    assert isinstance(task, Task)  # noqa: S101 - `rendering` refuses others
+    shown = RenderedTask.of(task, how, camera)
+    evaluator = SerialEvaluator(shown, policy, "loop")
+    try:
+        with threadpool_limits(1), without_display():
+            return evaluator.submit(replace(population, probes=()), RunKey(seed, 0)).result()
+    finally:
+        evaluator.close()
+
+
+def fault(answer: Evaluated) -> str | None:
+    """Say what the first failed episode failed with; None if none did."""
+    for event in answer.events:
+        if "traceback" in event:
+            return str(event["traceback"]).strip().splitlines()[-1]
+    return None
+
+
+def _candidate(
+    run: Run, generation: int | None, candidate: int | None, episodes: int | None
+) -> _Chosen:
+    """Rebuild a logged candidate, with its own episodes and what the log says of them.
+
+    Raises:
+        UsageError: there is none, its episodes are not in the log, or must not be run here.
+    """
+    population, number = logged_candidate(run, generation, candidate)
+    assert generation is not None  # noqa: S101 - refused by the line above
+    rows = run.episodes_of(generation)
+    rows = rows[rows["candidate"] == number].sort_values("episode")
+    if rows.empty:
+        raise UsageError(
+            f"{run.path} holds no episode of candidate {number} of generation {generation}"
+        )
+    mean = float(rows["episode_return"].to_numpy().mean())
+    total = f"mean return {mean:.10g} of {len(rows)}" if len(rows) > 1 else f"return {mean:.10g}"
+    played = f"generation {generation} (the {ordinal(generation + 1)}), candidate {number}, {total}"
+    count = min(len(rows), MOST_LOGGED) if episodes is None else episodes
+    if count > len(rows):
+        raise UsageError(
+            f"candidate {number} of generation {generation} has {len(rows)} logged "
+            f"episode{'s' if len(rows) > 1 else ''}, and {count} are asked for"
+        )
+    rows = rows.iloc[:count]
+    for status, what in _LOST.items():
+        if (rows["status"] == status).any():
+            raise UsageError(
+                f"candidate {number} of generation {generation} {what}, and would do so here"
+            )
+    candidates, numbers, seeds = (
+        rows[name].to_numpy(np.int64) for name in ("candidate", "episode", "seed")
+    )
+    starts = np.full_like(seeds, seeds[0]) if population.same_start else seeds
+    again = Rerun(candidates, numbers, seeds, starts)
+    return _Chosen(played, replace(population, rerun=again), rows)
+
+
+def best_candidate(run: Run, generation: int | None = None) -> tuple[int, int]:
+    """Find the candidate with the greatest mean of logged returns; the first of equals.
+
+    Args:
+        run: where it is.
+        generation: to look in; None looks in all.
+
+    Returns:
+        Its generation and its number there.
+
+    Raises:
+        UsageError: there are no episodes, or no candidate without a failed one.
+    """
+    rows = run.episodes if generation is None else run.episodes_of(generation)
+    where = "" if generation is None else f" of generation {generation}, counted from 0"
+    if rows.empty:
+        raise UsageError(f"{run.path} holds no episodes{where}")
+    keys = [rows["generation"], rows["candidate"]]
+    # A failed episode has no return, and its candidate no mean.
+    means = rows["episode_return"].fillna(-math.inf).groupby(keys).mean()
+    if not np.isfinite(means).any():
+        raise UsageError(f"each candidate of {run.path}{where} has a failed episode")
+    found: Any = means.index[int(means.to_numpy().argmax())]
+    return int(found[0]), int(found[1])
+
+
+def ordinal(number: int) -> str:
+    """Write a place in a row.
+
+    >>> [ordinal(number) for number in (1, 2, 3, 4, 11, 22, 112)]
+    ['1st', '2nd', '3rd', '4th', '11th', '22nd', '112th']
+    """
+    last = 0 if number % 100 in (11, 12, 13) else number % 10
+    return str(number) + {1: "st", 2: "nd", 3: "rd"}.get(last, "th")
+
+
+def _table(episodes: Episodes, logged: pd.DataFrame | None) -> pd.DataFrame:
+    names = ("episode", "seed", "episode_return", "episode_length", "terminated", "truncated")
+    table = pd.DataFrame({name: getattr(episodes, name) for name in names})
+    table["status"] = [Status(int(each)).name.lower() for each in episodes.status]
+    if logged is not None:
+        table["logged_return"] = logged["episode_return"].to_numpy()
+    if episodes.contexts is not None:
+        for number, column in enumerate(episodes.contexts.T):
+            table[f"context_{number}"] = column
+    return table
+
+
+def _same(one: float, other: float) -> bool:
+    """Whether returns agree but for rounding: compiled runs have their own tanh and exp."""
+    return math.isclose(one, other, rel_tol=ROUNDING) or (math.isnan(one) and math.isnan(other))

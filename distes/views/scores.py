@@ -1,0 +1,75 @@
+"""What a run's log says about the solution, as opposed to the population."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+
+from distes.population.statistics import Score, score
+from distes.registry import NONE
+from distes.runs.reader import Run
+
+
+def heldout(run: Run) -> dict[int, Score]:
+    """Score the solutions after some generations, on seeds that search never uses.
+
+    Where a score at the target was tried again, the second batch counts: the first is
+    there only where it was high.
+
+    Returns:
+        Generation (counted from 0) -> score, in order; the score of the end, where there
+        is one, has the last generation.
+    """
+    rows = run.evaluations
+    if rows.empty or run.generations.empty:
+        return {}
+    last = int(run.generations["generation"].max())
+    found = {}
+    rows = rows[rows["purpose"] == "heldout"]
+    batches = rows[["generation", "call"]].drop_duplicates().sort_values(["generation", "call"])
+    for generation, call in batches.to_numpy().tolist():
+        batch = rows[(rows["generation"] == generation) & (rows["call"] == call)]
+        found[min(generation, last)] = score(batch["episode_return"].to_numpy())
+    return found
+
+
+def final(run: Run) -> Score | None:
+    """Score the solution over the last test's unseen episodes; None before the end."""
+    rows = run.evaluations
+    rows = rows[rows["purpose"] == "test"] if "purpose" in rows else rows.iloc[:0]
+    if rows.empty:
+        return None
+    return score(rows["episode_return"].to_numpy())
+
+
+def target(config: dict[str, Any]) -> float | None:
+    """Find the return at which a run was to stop: its own, or its environment's.
+
+    Args:
+        config: the run's.
+    """
+    settings = config["search"]
+    if isinstance(settings.get("target"), int | float):
+        return float(settings["target"])
+    if "function" in settings:
+        threshold = settings.get("threshold")
+        return float(threshold) if isinstance(threshold, int | float) else None
+    # An environment that is not registered here (a user's module) is not imported for this.
+    spec = gym.registry.get(settings["env"].rpartition(":")[2])
+    return None if spec is None else spec.reward_threshold
+
+
+def has_contexts(config: dict[str, Any]) -> bool:
+    """Whether a run's episodes have contexts.
+
+    Args:
+        config: the run's.
+    """
+    return bool(config["search"].get("context", NONE) != NONE)
+
+
+def task_name(config: dict[str, Any]) -> str:
+    """Name what a run was to solve."""
+    settings = config["search"]
+    return str(settings.get("env", settings.get("function")))

@@ -1,0 +1,638 @@
+"""The machine's cache of compiled programs, warming it up, and a machine without numba."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from paths import SUPPORT
+
+pytest.importorskip("numba")
+
+from distes.engines import choice
+from distes.engines.kernels import lookup, program, sealing
+from distes.policies import Linear
+from distes.population.distributions import Point
+from distes.population.probes import ObservationMoments
+from distes.population.records import RECORDS, Population, RunKey
+from distes.tasks.base import Task
+
+KERNEL = """
+import gymnasium as gym
+import numpy as np
+from distes.engines.kernels.kernel import Kernel
+from distes.engines.kernels.jit import jit
+from numbers_apart import GAIN
+from functions_apart import worth
+
+class SlideKernel(Kernel):
+    num_states = 1
+
+    @staticmethod
+    def reset(state, generator, context, constants):
+        state[0] = 1.0
+
+    @staticmethod
+    def observe(state, constants, observation):
+        observation[0] = state[0]
+
+    @staticmethod
+    def step(state, action, generator, constants):
+        state[0] += GAIN
+        return worth(state[0]), False
+
+class Slide(gym.Env):
+    kernel = SlideKernel
+
+    def __init__(self):
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
+        self.action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.at = 1.0
+        return np.array([self.at]), {}
+
+    def step(self, action):
+        self.at += GAIN
+        return np.array([self.at]), worth(self.at), False, False, {}
+"""
+
+NUMBERS = "GAIN = 0.5\n"
+FUNCTIONS = """
+from distes.engines.kernels.jit import jit
+@jit
+def worth(value):
+    return 2.0 * value
+"""
+
+RUN = """
+import sys
+import numpy as np
+from distes.engines import choice as rollouts
+from distes.population.distributions import Point
+from distes.engines.kernels.program import compiled_before
+from distes.policies import MLP, Linear
+from distes.population import Population, RunKey
+from distes.tasks.base import Task
+
+env, hidden = sys.argv[1], tuple(map(int, sys.argv[2].split(","))) if sys.argv[2] else ()
+if env == "slide":
+    import slide
+    env = slide.Slide
+task = Task(env, max_episode_steps=4)
+policy = task.build_policy(MLP(hidden, activation="relu") if hidden else Linear())
+returns = []
+for name in ("compiled", "loop"):
+    engine = choice.make(name, task, policy)
+    population = Population(Point(np.ones(policy.num_parameters)), 3)
+    if name == "compiled":
+        before = compiled_before(type(engine._kernel), engine._actor)
+        program = engine._ready()._program
+    returns.append(engine.run(population, RunKey(0, 0), 0, 3).rows["episode_return"])
+assert (returns[0] == returns[1]).all(), returns
+hits = sum(sum(f.stats.cache_hits.values()) for f in (program.begin, program.run))
+misses = sum(sum(f.stats.cache_misses.values()) for f in (program.begin, program.run))
+print(before, hits, misses, returns[0][0])
+"""
+
+WITHOUT_NUMBA = "import sys; sys.modules['numba'] = None\n"
+
+MAIN = "from distes.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+def python(text: str, *arguments: str, cache: Path, **environment: str) -> Any:
+    """Run a program in a process of its own."""
+    variables = {**os.environ, "XDG_CACHE_HOME": str(cache), "NUMBA_CACHE_DIR": "", **environment}
+    return subprocess.run(
+        [sys.executable, "-c", text, *arguments],
+        capture_output=True,
+        text=True,
+        env=variables,
+        cwd=environment.get("PWD"),
+        timeout=300,
+        check=False,
+    )
+
+
+def said(result: Any) -> list[str]:
+    assert result.returncode == 0, result.stderr
+    words: list[str] = result.stdout.split()
+    return words
+
+
+needs_numba = pytest.mark.skipif(
+    not __import__("distes.engines.kernels.lookup", fromlist=["installed"]).installed(),
+    reason="needs numba",
+)
+
+
+def folders(cache: Path) -> set[str]:
+    return {each.name for each in (cache / "distes" / "kernels").iterdir()}
+
+
+def stamps(cache: Path) -> dict[Path, int]:
+    files = [p for p in cache.rglob("*") if p.is_file() and p.suffix in (".nbc", ".nbi", ".py")]
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
+@needs_numba
+def test_a_machine_compiles_once(tmp_path: Path) -> None:
+    """The second process loads what the first compiled, and writes nothing."""
+    assert said(python(RUN, "CartPole-v1", "", cache=tmp_path))[:3] == ["False", "0", "2"]
+    before = stamps(tmp_path)
+    assert len([path for path in before if path.suffix == ".nbc"]) == 2
+    assert said(python(RUN, "CartPole-v1", "", cache=tmp_path))[:3] == ["True", "2", "0"]
+    assert stamps(tmp_path) == before
+    # A network of another shape is another program.
+    assert said(python(RUN, "CartPole-v1", "3", cache=tmp_path))[:3] == ["False", "0", "2"]
+    assert said(python(RUN, "CartPole-v1", "4", cache=tmp_path))[:3] == ["False", "0", "2"]
+    assert len(folders(tmp_path)) == 3
+
+
+@needs_numba
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("slide.py", KERNEL.replace("+= GAIN", "+= 2 * GAIN")),
+        ("numbers_apart.py", "GAIN = 0.75\n"),
+        ("functions_apart.py", FUNCTIONS.replace("2.0", "3.0")),
+    ],
+)
+def test_what_a_kernel_is_made_of_makes_it_new(tmp_path: Path, file: str, text: str) -> None:
+    """Its own text, a number from elsewhere, a function from elsewhere: all are in the code."""
+    cache = tmp_path / "cache"
+    there = project(tmp_path / "project")
+    first = said(python(RUN, "slide", "", cache=cache, **there))
+    assert first[:3] == ["False", "0", "2"]
+    assert said(python(RUN, "slide", "", cache=cache, **there)) == ["True", "2", "0", first[3]]
+    (tmp_path / "project" / file).write_text(text)
+    changed = said(python(RUN, "slide", "", cache=cache, **there))
+    assert changed[:3] == ["False", "0", "2"]
+    assert changed[3] != first[3]
+
+
+LATER = """
+import pathlib, slide
+text = pathlib.Path("slide.py").read_text()
+pathlib.Path("slide.py").write_text(text.replace("+= GAIN", "+= 2 * GAIN"))
+"""
+
+OWN_CACHE = """
+from numba import njit
+@njit(cache=True)
+def worth(value):
+    return GAIN * value
+from numbers_apart import GAIN
+"""
+
+EAGER = """
+import numpy
+from numba import njit
+import numbers_apart
+
+def made(gain):
+    # Too long to be taken into its caller.
+    @njit("float64(float64)")
+    def worth(value):
+        total = 0.0
+        for i in range(3):
+            for j in range(4):
+                total += numpy.sin(value * i) * numpy.cos(value + j) + numpy.exp(-value * j)
+                if total > 1e9:
+                    total -= numpy.sqrt(abs(value)) + gain
+        return gain * value + 0.0 * total
+    return worth
+
+worth = made(numbers_apart.GAIN)
+"""
+
+
+def project(folder: Path, **texts: str) -> dict[str, str]:
+    """Write the modules of a user's kernel; the environment for processes that use it."""
+    folder.mkdir(exist_ok=True)
+    given = {"slide": KERNEL, "numbers_apart": NUMBERS, "functions_apart": FUNCTIONS}
+    for name, text in (given | texts).items():
+        (folder / f"{name}.py").write_text(text)
+    places = os.pathsep.join([str(folder), str(SUPPORT.parent)])
+    return {"PWD": str(folder), "PYTHONPATH": places, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@needs_numba
+def test_a_file_that_is_edited_while_its_kernel_is_compiled(tmp_path: Path) -> None:
+    """What is kept is told by what was compiled, not by what the file says by then."""
+    there = project(tmp_path / "project")
+    cache = tmp_path / "cache"
+    first = said(python(LATER + RUN, "slide", "", cache=cache, **there))
+    edited = said(python(RUN, "slide", "", cache=cache, **there))
+    assert edited[:3] == ["False", "0", "2"]
+    assert edited[3] != first[3]
+
+
+@needs_numba
+def test_a_function_that_numba_keeps_by_itself(tmp_path: Path) -> None:
+    """Its own cache does not see that a number from elsewhere has changed."""
+    cache, folder = tmp_path / "cache", tmp_path / "project"
+    there = project(folder, functions_apart=OWN_CACHE)
+    assert said(python(RUN, "slide", "", cache=cache, **there))[3] == "4.5"
+    (folder / "numbers_apart.py").write_text("GAIN = 0.75\n")
+    changed = said(python(RUN, "slide", "", cache=cache, **there))
+    assert changed == ["False", "0", "2", "8.625"]
+
+
+@needs_numba
+def test_a_function_compiled_before_distes_was_imported(tmp_path: Path) -> None:
+    """Its name may be that of another process's, which is then called in its place."""
+    cache = tmp_path / "cache"
+    first, second = tmp_path / "first", tmp_path / "second"
+    early = "import functions_apart, sys\nassert 'distes' not in sys.modules\n"
+    found = []
+    for folder, gain in ((first, "0.5"), (second, "0.75")):
+        there = project(folder, functions_apart=EAGER, numbers_apart=f"GAIN = {gain}\n")
+        found.append(said(python(early + RUN, "slide", "", cache=cache, **there))[3])
+    assert found[0] != found[1]
+    both = f"""
+import sys
+returns = []
+for folder in ({str(first)!r}, {str(second)!r}):
+    for name in ("slide", "numbers_apart", "functions_apart"):
+        sys.modules.pop(name, None)
+    sys.path.insert(0, folder)
+    sys.argv = ["", "slide", ""]
+    exec({RUN!r})
+"""
+    there["PYTHONPATH"] = str(SUPPORT.parent)
+    together = said(python(both, cache=cache, **there))
+    assert together == ["True", "2", "0", found[0], "True", "2", "0", found[1]]
+
+
+@needs_numba
+def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    """Then each process compiles for itself."""
+    blocked = tmp_path / "file"
+    blocked.touch()
+    for _ in range(2):
+        assert said(python(RUN, "CartPole-v1", "", cache=blocked))[0] == "False"
+    assert blocked.read_text() == ""
+
+
+@needs_numba
+@pytest.mark.skipif(os.geteuid() == 0, reason="everything can be written by root")
+def test_a_cache_without_permission(tmp_path: Path) -> None:
+    """As above, where it is a matter of permissions."""
+    tmp_path.chmod(0o500)
+    try:
+        assert said(python(RUN, "CartPole-v1", "", cache=tmp_path))[0] == "False"
+    finally:
+        tmp_path.chmod(0o700)
+
+
+READ_ONLY = """
+import os
+asked = os.access
+os.access = lambda path, mode: not mode & os.W_OK and asked(path, mode)
+"""
+
+
+@needs_numba
+def test_a_cache_that_can_only_be_read(tmp_path: Path) -> None:
+    """What it has is used, as an image's is by who did not build it; nothing is added to it."""
+    said(python(RUN, "CartPole-v1", "", cache=tmp_path))
+    before = stamps(tmp_path)
+    there = said(python(READ_ONLY + RUN, "CartPole-v1", "", cache=tmp_path))
+    assert there[:3] == ["True", "2", "0"]
+    missing = said(python(READ_ONLY + RUN, "CartPole-v1", "3", cache=tmp_path))
+    assert missing[:2] == ["False", "0"]
+    assert stamps(tmp_path) == before
+
+
+@needs_numba
+def test_a_cache_that_can_only_be_read_with_numbas_elsewhere(tmp_path: Path) -> None:
+    """Otherwise every process compiles, and leaves a folder behind."""
+    numbas = tmp_path / "numba"
+    numbas.mkdir()
+    there = {"NUMBA_CACHE_DIR": str(numbas)}
+    said(python(RUN, "CartPole-v1", "", cache=tmp_path, **there))
+    before = stamps(tmp_path)
+    for _ in range(2):
+        found = said(python(READ_ONLY + RUN, "CartPole-v1", "", cache=tmp_path, **there))
+        assert found[:3] == ["True", "2", "0"]
+    assert stamps(tmp_path) == before
+
+
+@needs_numba
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_cache_whose_files_are_damaged(tmp_path: Path, apart: bool) -> None:
+    """It is compiled again, once: a lost power supply leaves pages of zeros, a disk turns bits."""
+    numbas = tmp_path / "numba"
+    numbas.mkdir()
+    there = {"NUMBA_CACHE_DIR": str(numbas)} if apart else {}
+
+    def run(cached: str) -> None:
+        found = said(python(RUN, "CartPole-v1", "", cache=tmp_path, **there))
+        assert found[1:] == [*{"no": "02", "yes": "20"}[cached], "4.0"]
+
+    run("no")
+    (codes, indices) = (sorted(tmp_path.rglob(f"rollout.run*{end}")) for end in (".nbc", ".nbi"))
+    for file in (codes[0], indices[0]):
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 8
+        file.write_bytes(content)
+        run("no")
+        run("yes")
+    content = bytearray(codes[0].read_bytes())
+    content[8192 : 8192 + 4096] = bytes(4096)
+    codes[0].write_bytes(content)
+    run("no")
+
+
+@needs_numba
+def test_two_processors_that_share_a_damaged_cache(tmp_path: Path) -> None:
+    """Each compiles once, and once again for the damage."""
+
+    def runs(cached: str) -> None:
+        for processor in ("", "generic"):
+            found = said(python(RUN, "slide", "", cache=cache, **there, NUMBA_CPU_NAME=processor))
+            assert found[1:3] == list({"no": "02", "yes": "20"}[cached])
+
+    there, cache = project(tmp_path / "project"), tmp_path / "cache"
+    runs("no")
+    runs("yes")
+    file = min(cache.rglob("rollout.run*.nbc"))
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    runs("no")
+    runs("yes")
+
+
+@needs_numba
+def test_arrays_that_ray_hands_out_are_no_others(tmp_path: Path, monkeypatch: Any) -> None:
+    """Read-only ones would be compiled for once more, in every process."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    task = Task("Pendulum-v1", max_episode_steps=5)
+    policy = task.build_policy(Linear())
+    engine = choice.make("compiled", task, policy)
+    center, parameters = np.zeros(3), np.zeros(policy.num_parameters)
+    frozen = {"observation_mean": np.zeros(3), "observation_std": np.ones(3)}
+    for array in (center, parameters, *frozen.values(), engine._kernel.constants):
+        array.setflags(write=False)
+    population = Population(
+        Point(parameters), 9, probes=(ObservationMoments(center),), frozen=frozen, records=RECORDS
+    )
+    for asked in (population, replace(population, records=())):
+        assert engine.run(asked, RunKey(0, 0), 0, 9).stop == 9
+    program = engine._ready()._program
+    assert [len(program.begin.signatures), len(program.run.signatures)] == [1, 1]
+    folder = program.place(type(engine._kernel), engine._actor)
+    assert folder is not None
+    assert sealing.intact(folder / "__pycache__")
+
+
+@needs_numba
+def test_numbas_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    """Where it was told to keep things, there is no such place."""
+    (tmp_path / "file").touch()
+    nowhere = str(tmp_path / "file" / "numba")
+    found = said(python(RUN, "CartPole-v1", "", cache=tmp_path, NUMBA_CACHE_DIR=nowhere))
+    assert found[:2] == ["False", "0"]
+
+
+@needs_numba
+def test_two_processes_at_once(tmp_path: Path) -> None:
+    """One compiles, the other waits and loads."""
+    variables = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "NUMBA_CACHE_DIR": ""}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", RUN, "CartPole-v1", ""],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=variables,
+        )
+        for _ in range(2)
+    ]
+    answers = [process.communicate(timeout=300) for process in started]
+    assert [process.returncode for process in started] == [0, 0], answers
+    misses = sorted(out.split()[2] for out, _ in answers)
+    assert misses == ["0", "2"]
+    assert len(folders(tmp_path)) == 1
+
+
+ALIKE = """
+import os, sys
+import numpy as np
+from distes.engines import choice as rollouts
+from distes.population.distributions import Point
+from distes.policies import MLP
+from distes.population import Population, RunKey
+from distes.tasks.base import Task
+
+task = Task("CartPole-v1")
+
+def run(name, hidden):
+    policy = task.build_policy(MLP((hidden,), activation="relu"))
+    parameters = np.random.default_rng(0).normal(size=policy.num_parameters)
+    return choice.make(name, task, policy).run(
+        Population(Point(parameters), 20), RunKey(0, 0), 0, 20
+    ).rows["episode_return"]
+
+if sys.argv[1] == "fork":
+    for hidden in (3, 4, 5):
+        if not (child := os.fork()):
+            run("compiled", hidden)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+elif sys.argv[1] == "compile":
+    run("compiled", int(sys.argv[2]))
+else:
+    for hidden in (3, 4, 5):
+        assert (run("compiled", hidden) == run("loop", hidden)).all(), hidden
+"""
+
+
+@needs_numba
+@pytest.mark.parametrize("way", ["of their own", "forked"])
+def test_what_several_processes_compiled_goes_together(tmp_path: Path, way: str) -> None:
+    """numba names functions by a count that each process begins at one.
+
+    Layers of one network then had the names of another's, and machine code called whichever
+    was loaded first.
+    """
+    if way == "forked":
+        said(python(ALIKE, "fork", cache=tmp_path))
+    else:
+        for hidden in ("3", "4", "5"):
+            said(python(ALIKE, "compile", hidden, cache=tmp_path))
+    before = stamps(tmp_path)
+    said(python(ALIKE, "compare", cache=tmp_path))
+    assert stamps(tmp_path) == before
+    assert len(folders(tmp_path)) == 3
+
+
+ANOTHER_NUMBA = """
+from distes.engines.kernels import jit
+jit._counter = lambda: None
+assert not jit.named_apart()
+"""
+
+
+@needs_numba
+def test_a_numba_whose_names_cannot_be_told_apart(tmp_path: Path) -> None:
+    """Nothing is kept, and each process compiles."""
+    found = said(python(ANOTHER_NUMBA + RUN, "CartPole-v1", "3", cache=tmp_path))
+    assert found[:3] == ["False", "0", "2"]
+    assert not (tmp_path / "distes").exists()
+
+
+def distes(*arguments: str, cache: Path, first: str = "import sys\n", **there: str) -> Any:
+    return python(first + MAIN, *arguments, cache=cache, **there)
+
+
+@needs_numba
+def test_warmup(tmp_path: Path) -> None:
+    """What it compiles, a run finds: with its policy's shape and environment's arguments."""
+    settings = ["Pendulum-v1", "--policy", "mlp", "--policy.hidden", "5,4", "--max-episode-steps=3"]
+    cold = distes("warmup", *settings, cache=tmp_path)
+    assert cold.returncode == 0, cold.stderr
+    assert cold.stdout.startswith("Pendulum-v1: compiled in ")
+    assert "compiling Pendulum-v1" in cold.stderr
+    warm = distes("warmup", *settings, cache=tmp_path)
+    assert (warm.stdout, warm.stderr) == ("Pendulum-v1: compiled before\n", "")
+    run = ["--workers=0", "--generations=1", "--population=20", "--out", str(tmp_path / "run")]
+    ran = distes("run", *settings, *run, cache=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert "compiling" not in ran.stderr
+    assert len(folders(tmp_path)) == 1
+
+
+@needs_numba
+@pytest.mark.slow
+def test_warmup_without_a_target(tmp_path: Path) -> None:
+    """All that have a kernel of ours; CartPole's two versions differ in their limit alone."""
+    from distes.engines.kernels import lookup
+
+    result = distes("warmup", cache=tmp_path)
+    assert result.returncode == 0, result.stderr
+    told = dict(line.split(": ") for line in result.stdout.splitlines())
+    assert list(told) == lookup.registered()
+    again = [name for name, words in told.items() if words == "compiled before"]
+    assert again == ["CartPole-v1"]
+    assert len(folders(tmp_path)) == len(told) - 1
+
+
+@needs_numba
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["FrozenLake-v1"], "FrozenLake-v1 has no kernel"),
+        (["CartPole-v1", "--engine", "loop"], "loop"),
+        (["Acrobot-v1", "--env-kwargs", '{"book_or_nips": "nips"}'], "book_or_nips"),
+        (["CartPol-v1"], "CartPole-v1"),
+        (["no.toml"], "no.toml"),
+        (["CartPole-v1", "CartPole-v0"], "CartPole-v0"),
+        (["--policy", "mlp"], "environment"),
+    ],
+)
+def test_wrong_uses_of_warmup(tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    """One sentence, and nothing compiled."""
+    result = distes("warmup", *arguments, cache=tmp_path)
+    assert result.returncode == 2, (result.stdout, result.stderr)
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    assert sentence in result.stderr
+    assert not (tmp_path / "distes").exists()
+
+
+def short(out: Path, *more: str) -> list[str]:
+    start = ["run", "CartPole-v1", "--workers=0", "--generations=2", "--population=20"]
+    return [*start, "--final-episodes=2", "--max-episode-steps=9", "--out", str(out), *more]
+
+
+@pytest.mark.parametrize("missing", ["absent", "too old for this numpy"])
+def test_without_numba(tmp_path: Path, missing: str) -> None:
+    """The loop engine runs, and one line says what the extra would bring."""
+    blocked, there = WITHOUT_NUMBA, {}
+    if missing != "absent":
+        (tmp_path / "numba.py").write_text("raise ImportError('numba needs an older numpy')\n")
+        there["PYTHONPATH"] = os.pathsep.join([str(tmp_path), str(SUPPORT.parent)])
+        blocked = "import sys\n"
+    cache = tmp_path / "cache"
+    run = distes(*short(tmp_path / "run"), cache=cache, first=blocked, **there)
+    assert run.returncode == 0, run.stderr
+    lines = [line for line in (run.stdout + run.stderr).splitlines() if "distes[compiled]" in line]
+    assert len(lines) == 1
+    assert "Traceback" not in run.stderr
+    assert not cache.exists()
+    for arguments in (short(tmp_path / "no", "--engine=compiled"), ["warmup", "CartPole-v1"]):
+        refused = distes(*arguments, cache=cache, first=blocked, **there)
+        assert refused.returncode == 2
+        assert "numba" in refused.stderr
+        assert "pip install 'distes[compiled]'" in " ".join(refused.stderr.split())
+        assert "Traceback" not in refused.stderr
+    assert not (tmp_path / "no").exists()
+    # There is nothing to say of an environment that has no kernel anyway.
+    other = [*short(tmp_path / "other"), "--max-episode-steps=3"]
+    other[1] = "CliffWalking-v1"
+    assert "distes[compiled]" not in distes(*other, cache=cache, first=blocked, **there).stderr
+
+
+@needs_numba
+def test_a_compiled_run_does_not_go_on_without_numba(tmp_path: Path) -> None:
+    """On another engine it would be another run."""
+    out = tmp_path / "run"
+    search = (
+        "import sys; sys.path[:0] = sys.argv[2:]\n"
+        "from searches import StopAt\n"
+        "from distes import Search, Task\n"
+        "Search(Task('CartPole-v1', max_episode_steps=9), out=sys.argv[1], workers=0,\n"
+        "    generations=3, population=20, observers=(StopAt(1),)).run()\n"
+    )
+    begun = python(search, str(out), str(SUPPORT), cache=tmp_path)
+    assert "KeyboardInterrupt" in begun.stderr
+    refused = distes("resume", str(out), "--workers=0", cache=tmp_path, first=WITHOUT_NUMBA)
+    assert refused.returncode == 2, refused.stderr
+    assert "numba" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    went_on = distes("resume", str(out), "--workers=0", cache=tmp_path)
+    assert went_on.returncode == 0, went_on.stderr
+
+
+def test_a_folder_that_others_may_write_is_not_used(tmp_path: Path, monkeypatch: Any) -> None:
+    """What lies in it would be run."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    task = Task("CartPole-v1")
+    kernel, actor = type(lookup.kernel_of(task)), lookup.actor_of(task.build_policy(Linear()))
+    folder = program.place(kernel, actor)
+    assert folder is not None
+    assert folder.is_relative_to(tmp_path)
+    folder.chmod(0o777)
+    assert program.place(kernel, actor) is None
+    folder.chmod(0o755)
+    assert program.place(kernel, actor) == folder
+    # To anybody else it is another's, who is trusted if that is root.
+    owner = folder.stat().st_uid
+    monkeypatch.setattr(os, "getuid", lambda: owner + 1)
+    found = program.place(kernel, actor)
+    assert (found is not None) == (owner == 0)
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    other = program.place(kernel, actor)
+    assert other is not None
+    assert other.is_relative_to(tmp_path / "home" / ".cache")
+
+
+def test_a_changed_module_is_written_anew(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    task = Task("CartPole-v1")
+    kernel, actor = type(lookup.kernel_of(task)), lookup.actor_of(task.build_policy(Linear()))
+    text, folder = program._source(kernel, actor), program.place(kernel, actor)
+    assert folder is not None
+    (folder / "rollout.py").write_text("half a file (")
+    program.program(kernel, actor)
+    assert (folder / "rollout.py").read_text() == text

@@ -1,0 +1,225 @@
+"""Whole runs on the compiled engine: the loop engine's tables, on any workers, after anything."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from searches import StopAt, assert_same_run, tables
+
+pytest.importorskip("numba")
+
+import distes
+from distes import Search, Task
+from distes.errors import UsageError
+from distes.policies import MLP, Linear, Softmax
+from distes.population.records import Rerun
+from distes.search.solution import logged_candidate
+from distes.strategies import CEM, CREPS, DeepCEM, Reinforce
+from distes.views.replay.recording import rendering
+from distes.views.replay.replay import watched
+
+CASES: dict[str, dict[str, Any]] = {
+    "linear": {"task": Task("CartPole-v1", max_episode_steps=100)},
+    "normalised": {
+        "task": Task("MountainCar-v0", max_episode_steps=50),
+        "policy": MLP(hidden=(6,), activation="relu"),
+        "normalize_observations": True,
+        "common_seeds": True,
+    },
+    "contextual": {
+        "task": Task("distes/PhysicalCartPole-v0", max_episode_steps=60, context="info"),
+        "strategy": CREPS(),
+        "policy": Linear(),
+        "population": 40,
+        "episodes": 1,
+    },
+    "sessions": {"task": Task("CartPole-v0", max_episode_steps=40), "strategy": DeepCEM(reuse=1)},
+    "scores": {
+        "task": Task("CartPole-v0", max_episode_steps=40),
+        "strategy": Reinforce(baseline="value"),
+        "policy": Softmax(),
+    },
+}
+
+
+def search(out: Path, name: str = "linear", **changes: Any) -> Search:
+    settings: dict[str, Any] = {"population": 20, "generations": 4, "episodes": 2, "seed": 5}
+    settings |= {"heldout_every": 2, "heldout_episodes": 5, "final_episodes": 7, "workers": 0}
+    given = {**settings, **CASES[name], **changes}
+    return Search(given.pop("task"), out=out, **given)
+
+
+def engine_of(path: Path) -> str:
+    return str(distes.load(path).config["engine"])
+
+
+@pytest.mark.parametrize("name", ["linear", "normalised"])
+def test_a_compiled_run_is_the_loop_engines(tmp_path: Path, name: str) -> None:
+    """Where every episode has the same bits, so has every table."""
+    search(tmp_path / "compiled", name, engine="compiled").run()
+    search(tmp_path / "loop", name, engine="loop").run()
+    search(tmp_path / "auto", name).run()
+    assert_same_run(tmp_path / "compiled", tmp_path / "loop")
+    assert_same_run(tmp_path / "auto", tmp_path / "loop")
+    assert engine_of(tmp_path / "auto") == engine_of(tmp_path / "compiled") == "compiled"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_same_run_at_any_number_of_workers(tmp_path: Path, ray_local: Any, name: str) -> None:
+    """Chunks of other sizes, contexts, sessions and scores: the same bits."""
+    search(tmp_path / "serial", name, engine="compiled").run()
+    for workers in (1, 2, 5) if name == "linear" else (2,):
+        out = tmp_path / f"{workers}"
+        search(out, name, engine="compiled", workers=workers).run()
+        assert_same_run(out, tmp_path / "serial")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_resumed_runs_are_the_same(tmp_path: Path, name: str) -> None:
+    """On the engine that they began with."""
+    search(tmp_path / "whole", name).run()
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path / "cut", name, observers=(StopAt(1),)).run()
+    Search.resume(tmp_path / "cut", workers=0)
+    assert_same_run(tmp_path / "cut", tmp_path / "whole")
+    assert engine_of(tmp_path / "cut") == "compiled"
+
+
+def test_a_run_keeps_the_engine_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever ``auto`` would be by now."""
+    from distes.engines import choice
+    from distes.engines.kernels import lookup
+
+    used: list[str] = []
+    make = choice.make
+
+    def noting(engine: str, *others: Any) -> Any:
+        used.append(engine)
+        return make(engine, *others)
+
+    with monkeypatch.context() as before:
+        before.setattr(lookup, "installed", lambda: False)
+        with pytest.raises(KeyboardInterrupt):
+            search(tmp_path / "run", observers=(StopAt(1),)).run()
+    monkeypatch.setattr(choice, "make", noting)
+    Search.resume(tmp_path / "run", workers=0)
+    assert engine_of(tmp_path / "run") == "loop"
+    assert set(used) == {"loop"}
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path / "other", observers=(StopAt(1),)).run()
+    monkeypatch.setattr(lookup, "installed", lambda: False)
+    with pytest.raises(UsageError, match=r"'compiled'.*numba"):
+        Search.resume(tmp_path / "other", workers=0)
+
+
+def test_a_killed_worker_does_not_change_a_run(tmp_path: Path, ray_local: Any) -> None:
+    """What it had under way runs again elsewhere."""
+    sys.path.append(str(Path(__file__).with_name("kernels")))
+    from kernel_environments import DeadlyCartPole
+
+    def run(name: str, once: Path, workers: int) -> None:
+        task = Task(DeadlyCartPole, env_kwargs={"once": str(once)}, max_episode_steps=50)
+        search(tmp_path / name, task=task, engine="compiled", workers=workers).run()
+
+    there = tmp_path / "there"
+    there.touch()  # nothing dies of it any more
+    run("serial", there, 0)
+    run("ray", tmp_path / "once", 2)
+    assert (tmp_path / "once").exists(), "no worker was killed"
+    assert any(e["kind"] == "worker_lost" for e in distes.load(tmp_path / "ray").events)
+    assert_same_run(tmp_path / "ray", tmp_path / "serial")
+
+
+@pytest.mark.parametrize(
+    ("task", "policy", "exact"),
+    [
+        (Task("CartPole-v1", max_episode_steps=80), Linear(), True),
+        (Task("Pendulum-v1", max_episode_steps=40), MLP(hidden=(8,)), False),
+    ],
+)
+def test_logged_candidates_are_rebuilt_to_their_returns(
+    tmp_path: Path, task: Task, policy: Any, exact: bool
+) -> None:
+    """By both engines: watching an episode is the loop engine's."""
+    search(tmp_path / "run", task=task, policy=policy, strategy=CEM(elite_fraction=0.3)).run()
+    run = distes.load(tmp_path / "run")
+    rows = run.episodes_of(2)
+    population, number = logged_candidate(run, 2, 3)
+    rows = rows[rows["candidate"] == number].sort_values("episode")
+    columns = (rows[c].to_numpy(np.int64) for c in ("candidate", "episode", "seed", "seed"))
+    population = replace(population, rerun=Rerun(*columns))
+    shown = watched(task, rendering(task, "rgb_array"), task.build_policy(policy), population, None)
+    found = shown.episodes.episode_return
+    if exact:
+        np.testing.assert_array_equal(found, rows["episode_return"])
+    else:
+        np.testing.assert_allclose(found, rows["episode_return"], rtol=1e-9)
+
+
+def test_a_solution_scores_as_in_its_run(tmp_path: Path) -> None:
+    """`distes.evaluate` on the run's own seeds, on 0 workers and on either engine."""
+    search(tmp_path / "run", final_episodes=30).run()
+    score = distes.evaluate(tmp_path / "run", episodes=30, seed=8)
+    scores = []
+    for engine in ("loop", "compiled"):
+        search(tmp_path / engine, engine=engine).run()
+        scores.append(distes.evaluate(tmp_path / engine, episodes=30, seed=8))
+    assert scores == [score, score]
+    assert len(tables(tmp_path / "run")["evaluations"])
+
+
+GROWTH = """
+import resource, sys
+import numpy as np
+from distes import Task
+from distes.population.distributions import Gaussian
+from distes.policies import Linear, Softmax
+from distes.population import RECORDS, Population, RunKey
+from distes.population.probes import ObservationMoments
+from distes.seeds import noise_key
+from distes.engines.choice import Engines
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+runs = []
+for spec, records in ((Linear(), ()), (Softmax(), RECORDS)):
+    task = Task("CartPole-v1", max_episode_steps=30)
+    policy = task.build_policy(spec)
+    runs.append((Engines("compiled", task, policy), policy.num_parameters, records))
+sizes = []
+for generation in range(1200):
+    for engines, width, records in runs:
+        gaussian = Gaussian(np.zeros(width), np.ones(width), noise_key(0, generation))
+        size = 32 if records else 256
+        probes = (ObservationMoments(np.zeros(4)),)
+        population = Population(gaussian, size, probes=probes, records=records)
+        engines.run(population, RunKey(0, generation), 0, size)
+    if generation >= 200:
+        sizes.append(resident())
+print(max(sizes) - sizes[0], sizes[0])
+"""
+
+GROWTH_BYTES = 2_000_000
+"""A thousandth of it a generation would be two kilobytes: less than one population's rows."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_does_not_grow() -> None:
+    """Over a thousand generations after two hundred to get warm."""
+    result = subprocess.run(
+        [sys.executable, "-c", GROWTH], capture_output=True, text=True, timeout=500, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    grown, _ = map(int, result.stdout.split())
+    assert grown < GROWTH_BYTES

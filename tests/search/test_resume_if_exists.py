@@ -1,0 +1,176 @@
+"""``--resume-if-exists``: one command that begins a run, goes on with it, or gives its result."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from searches import assert_same_run, cartpole
+
+from distes.cli import main
+from distes.errors import UsageError
+from distes.runs.schema import PARTS
+from distes.search.result import Observer, Result
+
+FLAGS = shlex.split(
+    "--population 24 --generations 4 --episodes 2 --seed 5 --heldout-every 2 "
+    "--heldout-episodes 5 --final-episodes 7 --workers 0"
+)
+
+"""Those of `cartpole`."""
+
+
+class Killed(BaseException):
+    pass
+
+
+class KillAfter(Observer):
+    """Ends a session as a crash would, and counts what it saw."""
+
+    def __init__(self, generations: int | None = None) -> None:
+        self.left = generations
+        self.resumed_at: list[int | None] = []
+        self.generations = 0
+        self.results: list[Result] = []
+
+    def started(self, search: Any, path: Any, resumed_at: int | None) -> None:
+        self.resumed_at.append(resumed_at)
+
+    def generation(self, row: Any) -> None:
+        self.generations += 1
+        if self.generations == self.left:
+            raise Killed
+
+    def finished(self, result: Result) -> None:
+        self.results.append(result)
+
+
+def retry(out: Path, *flags: str) -> int:
+    return main(["run", "CartPole-v1", *FLAGS, "--out", str(out), "--resume-if-exists", *flags])
+
+
+def test_the_same_call_begins_goes_on_and_gives_the_result(tmp_path: Path) -> None:
+    """If wrong: a retried program begins anew, computes differently, or fails when done."""
+    whole = cartpole(tmp_path / "whole").run()
+    out = tmp_path / "retried"
+    with pytest.raises(Killed):
+        cartpole(out, observers=[KillAfter(2)]).run(resume_if_exists=True)
+    second, third = KillAfter(), KillAfter()
+    result = cartpole(out, observers=[second]).run(resume_if_exists=True)
+    assert second.resumed_at == [2]
+    assert second.generations == 2
+    assert_same_run(out, tmp_path / "whole")
+
+    again = cartpole(out, observers=[third]).run(resume_if_exists=True)
+    assert third.generations == 0
+    assert third.results == [again]
+    for one in (again, result):
+        assert one.score == whole.score
+        assert one.stopped == whole.stopped
+        assert (one.parameters == whole.parameters).all()
+        assert one.reevaluation is not None
+        assert one.reevaluation.gap == whole.reevaluation.gap  # type: ignore[union-attr]
+    assert again.path == out
+
+
+def test_a_run_without_a_commit_goes_on_from_its_beginning(tmp_path: Path) -> None:
+    """If wrong: a job killed in its first moments can never be retried."""
+    cartpole(tmp_path / "whole").run()
+    out = tmp_path / "killed"
+    with pytest.raises(Killed):
+        cartpole(out, observers=[KillAfter(1)]).run()
+    for each in (out / "checkpoints").iterdir():
+        shutil.rmtree(each)
+    cartpole(out).run(resume_if_exists=True)
+    assert_same_run(out, tmp_path / "whole")
+
+
+def test_a_run_killed_before_its_first_file_begins_anew(tmp_path: Path) -> None:
+    """If wrong: a job killed in one unlucky millisecond fails at each retry; or the
+    folders of somebody else are deleted."""
+    out = tmp_path / "killed"
+    for name in PARTS:
+        (out / name).mkdir(parents=True)
+    (out / ".config.json.tmp").write_text("{")
+    cartpole(out).run(resume_if_exists=True)
+    cartpole(tmp_path / "whole").run()
+    assert_same_run(out, tmp_path / "whole")
+
+    (tmp_path / "theirs" / "episodes").mkdir(parents=True)
+    (tmp_path / "theirs" / "note").touch()
+    with pytest.raises(UsageError, match="exists and is not empty"):
+        cartpole(tmp_path / "theirs").run(resume_if_exists=True)
+    assert (tmp_path / "theirs" / "episodes").is_dir()
+
+
+def test_it_needs_an_out(capfd: pytest.CaptureFixture[str]) -> None:
+    """If wrong: every retry silently begins another run in a directory of its own."""
+    with pytest.raises(UsageError, match="resume_if_exists needs out"):
+        cartpole(None).run(resume_if_exists=True)  # type: ignore[arg-type]
+    assert main(["run", "CartPole-v1", *FLAGS, "--resume-if-exists"]) == 2
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1
+    assert "--resume-if-exists needs --out" in said
+
+
+def test_the_command_says_that_a_run_is_finished(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """If wrong: the retry of a finished job fails, or does not say what came out."""
+    out = tmp_path / "run"
+    assert retry(out) == 0
+    first = capfd.readouterr().out
+    assert "finished already" not in first
+    assert retry(out) == 0
+    second = capfd.readouterr().out
+    assert f"{out} is finished already" in second
+    assert "\ngeneration" not in second
+    score = next(line for line in first.splitlines() if line.startswith("score: "))
+    assert score in second
+    assert f"run: {out}" in second
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_other_settings_are_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], finished: bool
+) -> None:
+    """If wrong: a command shows, or goes on with, the result of another search."""
+    out = tmp_path / "run"
+    with pytest.raises(Killed):
+        cartpole(out, observers=[KillAfter(2)]).run()
+    if finished:
+        cartpole(out).run(resume_if_exists=True)
+    assert retry(out, "--seed", "6") == 2
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1
+    assert "started with seed 5, not 6" in said
+
+
+def test_what_is_no_run_is_left_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """If wrong: a retried job writes into a directory that holds something else."""
+    (tmp_path / "thesis.tex").touch()
+    assert retry(tmp_path) == 2
+    assert "exists and is not empty" in capfd.readouterr().err
+    assert [each.name for each in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_in_a_ray_job_a_relative_out_is_refused_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """If wrong: a job's run is written into a directory that Ray deletes."""
+    monkeypatch.chdir(tmp_path)
+    assert retry(Path("run")) == 0
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({}))
+    capfd.readouterr()
+    for out in ("run", "other"):
+        assert retry(Path(out)) == 2
+        said = capfd.readouterr().err
+        assert said.count("\n") == 1
+        assert "is relative" in said
+    assert main(["run", "CartPole-v1", *FLAGS]) == 2
+    assert "is relative" in capfd.readouterr().err
+    assert [each.name for each in tmp_path.iterdir()] == ["run"]

@@ -1,0 +1,217 @@
+"""The report of a run: true at every stage of it."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import distes
+from distes.errors import UsageError
+from distes.population.records import Status
+from distes.runs.reader import load
+from distes.runs.writer import RunLog
+from distes.search.search import Observer
+from distes.strategies.cem import CEM
+from distes.views.report import WIDTH, info
+
+
+def hill(parameters, seed):
+    value = -float(np.sum((parameters - 1) ** 2)) + np.random.default_rng(seed).normal()
+    if int(abs(parameters[0]) * 1e6) % 7 == 0:
+        raise RuntimeError("the hill is closed")
+    return value
+
+
+def search(out, **settings):
+    defaults = {
+        "population": 20,
+        "generations": 4,
+        "heldout_every": 2,
+        "heldout_episodes": 5,
+        "final_episodes": 6,
+        "workers": 0,
+    }
+    task = distes.FunctionTask(hill, 3, noisy=True)
+    return distes.Search(task, out=out, **{**defaults, **settings})
+
+
+class Watcher(Observer):
+    """Reads the report from within the search, and may end it."""
+
+    def __init__(self, out, stop_after=None):
+        self.out, self.stop_after, self.seen = out, stop_after, []
+
+    def started(self, search, path, resumed_at):
+        self.seen.append(info(self.out))
+
+    def generation(self, row):
+        self.seen.append(info(self.out))
+        if row["generation"] == self.stop_after:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "hill"
+    return search(out, strategy=CEM(elite_fraction=0.5), seed=3).run()
+
+
+def fields(text):
+    """Read the report back: name -> text."""
+    found, name = {}, ""
+    column = re.search(r"^state\s+", text, re.MULTILINE).end()
+    column -= re.search(r"^state", text, re.MULTILINE).start()
+    for line in text.splitlines():
+        name = line[:column].strip() or name
+        found[name] = f"{found.get(name, '')} {line[column:].strip()}".strip()
+    return found
+
+
+def test_finished_run_is_summed_up(finished):
+    """Each figure must be the log's: this is what people quote."""
+    run = load(finished.path)
+    found = fields(info(finished.path))
+    assert found["run"] == str(finished.path)
+    assert found["strategy"] == "cem, elite_fraction 0.5"
+    assert found["seed"] == "3"
+    assert found["engine"] == "function"
+    assert found["parameters"] == "3"
+    assert "population 20" in found["settings"]
+    assert f"numpy {np.__version__}" in found["versions"]
+    assert found["state"] == "finished: 4 generations"
+    assert found["generations"] == "4"
+    failed = int((run.episodes["status"] != "ok").sum())
+    assert failed > 0
+    assert found["episodes"] == f"80, {failed} failed ({failed} error)"
+    assert found["env steps"].startswith(f"{run.episodes['episode_length'].sum()},")
+    assert f"{finished.score.episodes} unseen episodes" in found["final score"]
+    assert f"{finished.score.mean:.4g}"[:5] in found["final score"]
+    assert f"a gap of {finished.reevaluation.gap:.5g}" in found["selection"]
+    assert found["first error"] == "RuntimeError: the hill is closed"
+    assert found["events"].endswith("episode_error")
+    assert "distes resume" not in found["next"]
+    assert f"distes plot {finished.path} --out hill.png" in found["next"]
+
+
+def test_best_heldout_is_the_best_of_the_log(finished):
+    """The newest score in place of the best would hide that a run got worse."""
+    rows = load(finished.path).evaluations.query("purpose == 'heldout'")
+    means = rows.groupby("generation")["episode_return"].mean()
+    best = min(int(means.idxmax()), 3)
+    found = fields(info(finished.path))
+    assert found["best held-out"].startswith(f"{means.max():.5g} (")
+    assert found["best held-out"].endswith(f"after generation {best + 1}")
+    newest = min(int(means.dropna().index.max()), 3)
+    assert ("last held-out" in found) == (best != newest)
+
+
+def test_lines_are_aligned_and_fit_a_terminal(finished):
+    """A wrapped line that starts in the first column reads as another field."""
+    text = info(finished.path)
+    head = text.partition("\nnext")[0]
+    assert max(map(len, head.splitlines())) <= max(WIDTH, len(str(finished.path)) + 20)
+    columns = {re.match(r"(?:\S+ )*\S+ {2,}|\s+", line).end() for line in text.splitlines() if line}
+    assert len(columns) == 1
+
+
+def test_run_in_progress_says_so(tmp_path):
+    """Called interrupted, a run that goes on would be resumed into itself."""
+    watcher = Watcher(tmp_path / "run")
+    search(tmp_path / "run", observers=[watcher]).run()
+    begun = fields(watcher.seen[0])
+    assert begun["state"] == "running, before its first generation was written"
+    assert begun["next"].startswith("distes info")
+    assert "final score" not in begun
+    for text in watcher.seen[1:]:
+        assert fields(text)["state"].startswith("running, ")
+        assert "distes resume" not in text
+
+
+def test_interrupted_run_names_the_way_on(tmp_path):
+    """Whoever finds a broken-off run needs to know how far it is and how to go on."""
+    out = tmp_path / "my run"
+    with pytest.raises(KeyboardInterrupt):
+        search(out, observers=[Watcher(out, stop_after=2)]).run()
+    found = fields(info(out))
+    assert found["state"] == "interrupted after generation 3"
+    assert found["generations"] == "3"
+    assert found["next"].startswith(f"distes resume '{out}'")
+    resumed = search(out)
+    resumed.proceed()
+    found = fields(info(out))
+    assert found["resumed"] == "1 time"
+    assert found["state"] == "finished: 4 generations"
+
+
+def test_hopeless_run_gives_its_reason(tmp_path):
+    """A run that failed at once must not look like one that may be resumed happily."""
+
+    def broken(parameters):
+        raise ValueError("no hill")
+
+    task = distes.FunctionTask(broken, 2)
+    with pytest.raises(distes.RunFailed):
+        distes.Search(task, workers=0, out=tmp_path / "run").run()
+    found = fields(info(tmp_path / "run"))
+    assert found["state"] == "failed: every episode of the first generation failed"
+    assert found["first error"] == "ValueError: no hill"
+
+
+def test_finish_without_its_scores_is_not_finished(finished, tmp_path):
+    """Killed between the event and the last commit, a run is still to be resumed."""
+    log = RunLog.create(tmp_path / "run", {"search": {"env": "CartPole-v1"}})
+    log.event("finished", reason="4 generations")
+    log.close()
+    assert fields(info(tmp_path / "run"))["state"].startswith("interrupted")
+
+
+def test_workers_lost_and_retries_are_counted(tmp_path):
+    """Trouble that changed no result still costs time, and is worth knowing."""
+    problem = search(tmp_path / "plain")
+    watched = problem.run()
+    population = watched.run.population(0)
+    log = RunLog.create(tmp_path / "run", watched.run.config)
+    evaluated = evaluate(problem, population)
+    for generation in range(2):
+        key = distes.population.records.RunKey(0, generation)
+        row = watched.run.generations.iloc[generation].to_dict()
+        row |= {"retries": 2, "duplicates": generation, "workers": 3, "utilisation": 0.5}
+        events = ({"kind": "worker_lost", "worker": 1}, {"kind": "worker_joined", "worker": 2})
+        log.generation(row, key, population, replace(evaluated, events=events))
+    log.commit(None, now=True)
+    log.close()
+    found = fields(info(tmp_path / "run"))
+    assert found["retries"] == "4 chunks ran again, with equal results"
+    assert found["duplicates"].startswith("1 chunk ran twice")
+    assert found["workers"] == (
+        "3 in the last generation, 50% of their time in episodes; 2 joined, 2 lost"
+    )
+    assert found["events"] == "2 worker_lost"
+
+
+def test_reason_of_an_earlier_session_is_not_the_runs_state(tmp_path):
+    """A run that was resumed after a failure, and then interrupted, did not fail."""
+    log = RunLog.create(tmp_path / "run", {"search": {"env": "CartPole-v1"}})
+    log.event("failed", reason="every worker died")
+    log.event("resumed", generation=0)
+    log.close()
+    assert fields(info(tmp_path / "run"))["state"].startswith("interrupted")
+
+
+def evaluate(problem, population):
+    from distes.search.search import make_evaluator
+
+    evaluator = make_evaluator(problem, 0)
+    try:
+        answer = evaluator.submit(population, distes.population.records.RunKey(0, 0)).result()
+    finally:
+        evaluator.close()
+    assert (answer.episodes.status == Status.OK).any()
+    return answer
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    """An empty report of a mistyped path would look like an empty run."""
+    with pytest.raises(UsageError, match="is not a run directory"):
+        info(tmp_path)
