@@ -22,7 +22,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
 from pathlib import PurePath
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -209,6 +209,38 @@ def checked(setting: Setting, given: Any, label: str) -> Any:
     return result
 
 
+def check_fields(settings: Any) -> None:
+    """Refuse fields outside their annotations, and bring the others to the annotated type.
+
+    Ranges stand beside the type, ``epochs: PositiveInt`` (see `distes.types`), and are
+    checked by pydantic. Fields of other kinds than numbers, text and sequences of them are
+    left alone, and so are defaults.
+
+    Args:
+        settings: a dataclass instance, frozen or not; usually called by ``__post_init__``.
+
+    Raises:
+        UsageError: one sentence with the first field that does not fit.
+    """
+    hints = get_type_hints(type(settings), include_extras=True)
+    for name, setting in settings_of(type(settings)).items():
+        given = getattr(settings, name)
+        hint = hints[name]
+        if given is setting.default or not _is_simple(hint):
+            continue
+        value = given.item() if isinstance(given, np.generic) else given
+        truth = isinstance(value, bool) and not _allows(_members(setting.hint), bool)
+        try:
+            value = _adapter(hint).validate_python(value)
+        except ValidationError as error:
+            fraction = error.errors()[0]["type"] == "int_from_float"
+            raise _refusal(setting, given, {} if fraction else _bounds(hint)) from None
+        infinite = any(isinstance(v, float) and not math.isfinite(v) for v in _leaves(value))
+        if truth or infinite:
+            raise _refusal(setting, given, _bounds(hint))
+        object.__setattr__(settings, name, value)
+
+
 def plain(value: Any) -> Any:
     """Write a value as TOML and JSON can hold it; `checked` reads it back.
 
@@ -250,6 +282,49 @@ def lookup(reference: str) -> Any:
     for part in path.split("."):
         found = getattr(found, part, None)
     return found
+
+
+def _refusal(setting: Setting, given: Any, bounds: Mapping[str, float]) -> UsageError:
+    """Say why a field's value is none, as its annotation has it."""
+    members = _members(setting.hint)
+    shown = given if isinstance(given, str) else repr(given)
+    if len(members) == 1 and get_origin(members[0]) is Literal:
+        return unknown(setting.name, str(given), map(str, get_args(members[0])))
+    if not bounds:
+        whole = int in members and isinstance(given, float)
+        what = "a whole number" if whole else setting.accepted.removesuffix(" or none")
+    elif {"gt", "ge"} & bounds.keys() and {"lt", "le"} & bounds.keys():
+        low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
+        opening, closing = "[" if "ge" in bounds else "(", "]" if "le" in bounds else ")"
+        what = f"in {opening}{low}, {high}{closing}"
+    elif int in members and float not in members:
+        what = f"at least {bounds['ge']}"
+    else:
+        (name, bound) = next(iter(bounds.items()))
+        what = f"a finite number {'>=' if name == 'ge' else '>'} {bound}"
+    return UsageError(f"{setting.name} {shown} is not {what}")
+
+
+def _bounds(hint: Any) -> dict[str, float]:
+    """Collect the bounds that are written beside a type, at any depth."""
+    found: dict[str, float] = {}
+    if get_origin(hint) is Annotated:
+        for each in hint.__metadata__:
+            bounds = {name: getattr(each, name, None) for name in ("gt", "ge", "lt", "le")}
+            found |= {name: bound for name, bound in bounds.items() if bound is not None}
+    for inner in get_args(hint):
+        found |= _bounds(inner)
+    return found
+
+
+def _is_simple(hint: Any) -> bool:
+    """Whether a hint is of numbers, text and sequences of them."""
+    if get_origin(hint) is Annotated:
+        return _is_simple(get_args(hint)[0])
+    if hint in (int, float, bool, str, type(None), Ellipsis) or get_origin(hint) is Literal:
+        return True
+    nests = get_origin(hint) in (Union, types.UnionType, tuple)
+    return nests and all(map(_is_simple, get_args(hint)))
 
 
 def _reference(function: Any) -> str:

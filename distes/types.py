@@ -1,12 +1,26 @@
-"""Names for array types that the whole project shares."""
+"""Names for types that the whole project shares: arrays, and numbers within ranges.
+
+The ranges of settings stand in their annotations; `registry.check_fields` holds them.
+"""
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from annotated_types import Ge, Gt, Interval
 
 Array: TypeAlias = npt.NDArray[Any]
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
+
+PositiveInt: TypeAlias = Annotated[int, Ge(1)]
+NonNegativeInt: TypeAlias = Annotated[int, Ge(0)]
+PositiveFloat: TypeAlias = Annotated[float, Gt(0)]
+NonNegativeFloat: TypeAlias = Annotated[float, Ge(0)]
+Fraction: TypeAlias = Annotated[float, Interval(gt=0, le=1)]
+"""In (0, 1]."""
+
+Share: TypeAlias = Annotated[float, Interval(ge=0, le=1)]
+"""In [0, 1]."""

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import gymnasium as gym
 from numpy.random import Generator
 
+from distes.registry import check_fields
 from distes.types import FloatArray
 
 Act = Callable[[FloatArray, Generator | None], Any]
@@ -71,6 +72,10 @@ class Sampler(Policy, Protocol):
 @dataclass(frozen=True)
 class PolicySpec(ABC):
     """A policy's settings. A subclass's fields are its flags and its configuration."""
+
+    def __post_init__(self) -> None:
+        """Refuse fields outside their annotations."""
+        check_fields(self)
 
     @abstractmethod
     def build(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> Policy:

@@ -9,6 +9,7 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 
 from distes.policies.base import Policy
 from distes.population.records import RECORDS, Distribution, Episodes, Population, Trajectory
+from distes.registry import check_fields
 from distes.tasks.base import AnyTask
 from distes.types import FloatArray, IntArray
 
@@ -98,6 +99,10 @@ class Strategy(ABC, Generic[S]):
 
     default_policy: ClassVar[str] = "linear"
     """Name of the policy where the user chooses none."""
+
+    def __post_init__(self) -> None:
+        """Refuse fields outside their annotations."""
+        check_fields(self)
 
     def check(self, problem: Problem) -> None:
         """Refuse what cannot work, before anything starts.

@@ -32,7 +32,7 @@ from ray.util.state import list_actors
 
 import distes
 import environments
-from distes.search import Observer
+from distes.search.search import Observer
 
 directory, out = sys.argv[1:]
 linux = sys.platform == "linux"
