@@ -24,7 +24,7 @@ from common import keep
 
 import distes
 from distes.runs import writer
-from distes.search.result import Observer
+from distes.search.observer import Observer
 
 NOT_MEASURED = {"driver_cpu_ms": float("nan"), "steps": float("nan")}
 

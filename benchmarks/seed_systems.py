@@ -28,7 +28,7 @@ from common import keep
 from distes import Search
 from distes.runs.storage.location import Location
 from distes.search.config_file import from_config, read_toml
-from distes.search.result import Observer
+from distes.search.observer import Observer
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 RUNS = {"cartpole_v0_4096": ("CartPole-v0", 8), "pendulum_4096": ("Pendulum-v1", 15)}

@@ -46,9 +46,8 @@ _HOMES = {
     "errors": ("RunFailed", "UsageError"),
     "population.records": ("Episodes", "Population"),
     "runs.reader": ("load",),
-    "search.search": (
-        *("Observer", "Result", "Search", "evaluate", "load_parameters", "load_policy"),
-    ),
+    "search.observer": ("Observer",),
+    "search.search": ("Result", "Search", "evaluate", "load_parameters", "load_policy"),
     "tasks.base": ("FunctionTask", "Task"),
     "views.figures.plot": ("plot",),
     "views.replay.replay": ("Replay", "replay"),

@@ -1,8 +1,8 @@
-"""What a search tells as it goes, and what it gives in the end."""
+"""What a search gives in the end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,28 +17,6 @@ from distes.types import FloatArray
 
 if TYPE_CHECKING:
     from distes.search.search import Search
-
-
-class Observer:
-    """Is told how a search goes; subclass what you need."""
-
-    def starting(self, search: Search) -> None:
-        """The settings are accepted; workers are about to start."""
-
-    def started(self, search: Search, path: Location, resumed_at: int | None) -> None:
-        """The workers are up; ``resumed_at`` is the next generation of a resumed run."""
-
-    def generation(self, row: Mapping[str, Any]) -> None:
-        """A generation is done; the row is the one in the generations log."""
-
-    def heldout(self, generation: int, score: Score, target: float | None, confirms: bool) -> None:
-        """The solution after a generation was scored on seeds that search never uses.
-
-        ``confirms`` marks the second, fresh batch that follows a score at the target.
-        """
-
-    def finished(self, result: Result) -> None:
-        """The run is complete."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,9 +32,10 @@ from distes.runs.snapshot import Snapshot
 from distes.runs.storage.folder import open_folder
 from distes.runs.storage.location import URI, Location, locate
 from distes.runs.writer import RunLog, refuse_taken
+from distes.search.observer import Observer
 from distes.search.problem import SearchProblem
 from distes.search.provenance import provenance
-from distes.search.result import Observer, Reevaluation, Result, finished
+from distes.search.result import Reevaluation, Result, finished
 from distes.search.session import Session
 from distes.search.solution import evaluate, load_parameters, load_policy, solution_of
 from distes.seeds import strategy_generator

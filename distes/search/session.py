@@ -27,8 +27,9 @@ from distes.population.records import Episodes, Evaluated, Population, Purpose, 
 from distes.population.statistics import score, student_quantile, summary
 from distes.runs.snapshot import Selected, Snapshot
 from distes.runs.writer import RunLog
+from distes.search.observer import Observer
 from distes.search.problem import SearchProblem
-from distes.search.result import Observer, Reevaluation, Result
+from distes.search.result import Reevaluation, Result
 from distes.strategies.numerics.ranking import elites
 from distes.types import FloatArray
 

@@ -14,7 +14,8 @@ from searches import assert_same_run, cartpole
 from distes.cli import main
 from distes.errors import UsageError
 from distes.runs.schema import PARTS
-from distes.search.result import Observer, Result
+from distes.search.observer import Observer
+from distes.search.result import Result
 
 FLAGS = shlex.split(
     "--population 24 --generations 4 --episodes 2 --seed 5 --heldout-every 2 "

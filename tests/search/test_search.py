@@ -21,7 +21,8 @@ from searches import StopAt, assert_same_run, cartpole, long_search
 import distes
 from distes.errors import RunFailed, UsageError
 from distes.evaluators.serial import SerialEvaluator, SerialPending
-from distes.search.search import Observer, Search
+from distes.search.observer import Observer
+from distes.search.search import Search
 from distes.search.session import clearly_better
 from distes.strategies import CEM, ICEM, RandomSearch
 from distes.tasks.base import FunctionTask, Task

@@ -19,7 +19,8 @@ from distes.policies.threshold import Threshold
 from distes.population.distributions import Table
 from distes.population.records import Population, Purpose, RunKey, Status
 from distes.search.config_file import from_config, read_toml
-from distes.search.search import Observer, Search
+from distes.search.observer import Observer
+from distes.search.search import Search
 from distes.strategies.gpreps import GPREPS
 from distes.strategies.numerics import gaussian_process as gp
 from distes.strategies.parts.model_rollouts import Imagination, imagined_task

@@ -9,7 +9,8 @@ import environments
 import pandas as pd
 
 import distes
-from distes.search.search import Observer, Search
+from distes.search.observer import Observer
+from distes.search.search import Search
 from distes.strategies import CEM
 from distes.tasks.base import FunctionTask
 

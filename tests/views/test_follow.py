@@ -26,7 +26,7 @@ from distes.runs.schema import CONFIG, EVALUATIONS, EVENTS, GENERATIONS
 from distes.runs.storage import locks
 from distes.runs.storage.folder import LocalFolder
 from distes.runs.writer import RunLog
-from distes.search.search import Observer
+from distes.search.observer import Observer
 from distes.views.follow import LAST, follow
 
 PATIENCE_S = 120

@@ -23,7 +23,8 @@ from PIL import Image
 
 import distes
 from distes import inline
-from distes.search.search import Observer, Search
+from distes.search.observer import Observer
+from distes.search.search import Search
 from distes.strategies import CEM
 from distes.tasks.base import FunctionTask, Task
 from distes.views import notebook

@@ -11,7 +11,7 @@ from distes.errors import UsageError
 from distes.population.records import Status
 from distes.runs.reader import load
 from distes.runs.writer import RunLog
-from distes.search.search import Observer
+from distes.search.observer import Observer
 from distes.strategies.cem import CEM
 from distes.views.report import WIDTH, info
 

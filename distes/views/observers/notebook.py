@@ -11,7 +11,8 @@ from typing import Any
 
 from distes.population.statistics import Score
 from distes.runs.storage.location import Location
-from distes.search.result import Observer, Result
+from distes.search.observer import Observer
+from distes.search.result import Result
 from distes.search.search import Search
 from distes.views.figures.style import COLOURS, GREY, thousands
 from distes.views.observers.terminal import generation_line, interval

@@ -19,7 +19,7 @@ from distes.population.records import Purpose
 from distes.population.statistics import Score, score
 from distes.runs.reader import Run, load
 from distes.runs.storage.location import Location
-from distes.search.result import Observer
+from distes.search.observer import Observer
 from distes.search.search import Search
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from rich.text import Text
 from distes.population.statistics import Score
 from distes.registry import name_of, plain
 from distes.runs.storage.location import Location
-from distes.search.search import Observer, Result, Search
+from distes.search.observer import Observer
+from distes.search.search import Result, Search
 from distes.tasks.base import AnyTask, FunctionTask, Task
 from distes.views.replay.recording import renders
 

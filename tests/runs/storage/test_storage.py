@@ -359,7 +359,7 @@ import sys
 sys.path.insert(0, sys.argv[2])
 from distes.runs.storage import locks
 import searches
-from distes.search.search import Observer
+from distes.search.observer import Observer
 from distes.runs.reader import exists_run
 from distes.search.search import Search
 place = sys.argv[1]

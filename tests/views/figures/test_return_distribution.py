@@ -14,7 +14,8 @@ import distes
 from distes.cli import main
 from distes.errors import UsageError
 from distes.runs.reader import Run, load
-from distes.search.search import Observer, Search
+from distes.search.observer import Observer
+from distes.search.search import Search
 from distes.strategies import CEM, RandomSearch
 from distes.strategies.reinforce import Reinforce
 from distes.tasks.base import FunctionTask, Task

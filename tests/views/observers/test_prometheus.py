@@ -16,7 +16,7 @@ from paths import ROOT, SUPPORT
 
 import distes
 from distes.runs.reader import load
-from distes.search.search import Observer
+from distes.search.observer import Observer
 from distes.views import scores
 from distes.views.observers import prometheus
 
@@ -32,7 +32,7 @@ from ray.util.state import list_actors
 
 import distes
 import environments
-from distes.search.search import Observer
+from distes.search.observer import Observer
 
 directory, out = sys.argv[1:]
 linux = sys.platform == "linux"
