@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from common import keep
 
 from distes.search.config_file import from_config, merge, read_toml
+from distes.search.search import Search
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -52,7 +53,9 @@ def one(job: tuple[str, str, dict[str, Any], int]) -> dict[str, Any]:
     given = merge(config, {"strategy": strategy} if strategy else {})
     with tempfile.TemporaryDirectory() as folder:
         out = str(Path(folder) / "run")
-        search = from_config(given | {"seed": seed, "workers": 0, "out": out, "reevaluate": 0})
+        search = from_config(
+            given | {"seed": seed, "workers": 0, "out": out, "reevaluate": 0}, Search
+        )
         result = search.run()
         generations = result.run.generations
         final = result.run.evaluations.query("purpose == 'test'")

@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 import distes
 from distes.evaluators.worker import Answer
 from distes.population.records import RunKey
-from distes.search.search import compile_ahead, make_evaluator
+from distes.search.evaluator import compile_ahead, make_evaluator
 from distes.strategies.deep_cem import DeepCEM, Pairs
 
 SESSIONS, PERCENTILE, SOLVED, MOST = 100, 70, 190.0, 100

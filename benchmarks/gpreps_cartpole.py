@@ -20,6 +20,7 @@ from typing import Any
 from common import keep
 
 from distes.search.config_file import from_config, read_toml
+from distes.search.search import Search
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "cartpole_gpreps.toml"
 SOLVED = 195.0
@@ -31,7 +32,7 @@ def one(seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         changes = {"seed": seed, "workers": 0, "out": str(Path(folder) / "run")}
         changes |= {"target": 1000.0, "heldout_episodes": 100}  # never reached: all ten are run
-        result = from_config(read_toml(EXAMPLE) | changes).run()
+        result = from_config(read_toml(EXAMPLE) | changes, Search).run()
         evaluations = result.run.evaluations
         frame = result.run.generations
     heldout = evaluations[evaluations.purpose == "heldout"]

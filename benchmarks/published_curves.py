@@ -21,6 +21,7 @@ from common import keep
 from matplotlib.ticker import MaxNLocator
 
 from distes.search.config_file import from_config, read_toml
+from distes.search.search import Search
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PUBLISHED: dict[str, dict[str, list[tuple[int, float]]]] = {
@@ -40,7 +41,7 @@ def run(name: str, workers: int | None) -> Any:
     """Run an example; returns its generations."""
     with tempfile.TemporaryDirectory() as folder:
         config = read_toml(EXAMPLES / f"{name}.toml") | {"out": str(Path(folder) / "run")}
-        search = from_config(config)
+        search = from_config(config, Search)
         search.workers = workers
         result = search.run()
         print(f"{name}: final {result.score}, {result.reevaluation}")

@@ -107,7 +107,7 @@ def ours(example: str, workers: int) -> dict[str, float]:
         config = read_toml(EXAMPLES / f"{example}.toml")
         place = {"workers": workers, "min_workers": max(workers, 1), "out": f"{folder}/run"}
         watch = Watch()
-        search = replace(from_config(config | place), observers=(watch,))
+        search = replace(from_config(config | place, Search), observers=(watch,))
         result = search.run()
         frame = result.run.generations
         # Until its workers are ready the first generation waits.

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from distes.population.records import Episodes as Episodes
     from distes.population.records import Population as Population
     from distes.runs.reader import load as load
-    from distes.search.search import Observer as Observer
-    from distes.search.search import Result as Result
+    from distes.search.observer import Observer as Observer
+    from distes.search.result import Result as Result
     from distes.search.search import Search as Search
-    from distes.search.search import evaluate as evaluate
-    from distes.search.search import load_parameters as load_parameters
-    from distes.search.search import load_policy as load_policy
+    from distes.search.solution import evaluate as evaluate
+    from distes.search.solution import load_parameters as load_parameters
+    from distes.search.solution import load_policy as load_policy
     from distes.tasks.base import FunctionTask as FunctionTask
     from distes.tasks.base import Task as Task
     from distes.views.figures.plot import plot as plot
@@ -47,7 +47,9 @@ _HOMES = {
     "population.records": ("Episodes", "Population"),
     "runs.reader": ("load",),
     "search.observer": ("Observer",),
-    "search.search": ("Result", "Search", "evaluate", "load_parameters", "load_policy"),
+    "search.result": ("Result",),
+    "search.search": ("Search",),
+    "search.solution": ("evaluate", "load_parameters", "load_policy"),
     "tasks.base": ("FunctionTask", "Task"),
     "views.figures.plot": ("plot",),
     "views.replay.replay": ("Replay", "replay"),

@@ -19,7 +19,7 @@ from distes.signals import Interrupted, interruptible, listen
 
 if TYPE_CHECKING:
     from distes.runs.storage.location import Location
-    from distes.search.search import Result
+    from distes.search.result import Result
     from distes.views.observers.terminal import Display
 
 SETTINGS = {
@@ -103,8 +103,9 @@ def run(
     makes an environment. A file says all that the flags say; flags override it.
     """
     from distes.search import config_file
+    from distes.search.search import Search
 
-    search = config_file.from_config(configured(ctx, target))
+    search = config_file.from_config(configured(ctx, target), Search)
     if resume_if_exists and search.out is None:
         raise UsageError("--resume-if-exists needs --out: name the run directory")
     if dry_run:
@@ -203,7 +204,7 @@ def evaluate(
     environment must take them up: reset(options={"context": ...}).
     """
     from distes.population.statistics import Score
-    from distes.search.search import evaluate as evaluate_run
+    from distes.search.solution import evaluate as evaluate_run
     from distes.views.observers.terminal import interval, table_of_contexts
 
     found = evaluate_run(
@@ -394,12 +395,13 @@ def warmup(
     from distes.engines import choice
     from distes.engines.kernels import lookup
     from distes.search import config_file
-    from distes.search.search import Search, compile_ahead
+    from distes.search.evaluator import compile_ahead
+    from distes.search.search import Search
 
     if not lookup.installed():
         raise UsageError(f"numba is not installed: {lookup.INSTALL}")
     if target is not None:
-        searches = [config_file.from_config(configured(ctx, target))]
+        searches = [config_file.from_config(configured(ctx, target), Search)]
         if searches[0].engine not in ("auto", "compiled"):
             raise UsageError(f"engine '{searches[0].engine}' compiles nothing ahead")
     elif given_flags(ctx):

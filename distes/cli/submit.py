@@ -24,7 +24,7 @@ from distes.signals import answer, interruptible, leave
 
 if TYPE_CHECKING:
     from distes.cli.job_server import JobServer, Outcome
-    from distes.search.search import Search
+    from distes.search.settings import Settings
 
 NOT_FOUND = 127
 """The shell's exit code where there is no such command."""
@@ -75,8 +75,9 @@ def submit(ctx: click.Context, target: str, asked: Submission) -> int:
     """
     from distes.cli.job_server import Job, JobServer
     from distes.search import config_file
+    from distes.search.search import Search
 
-    search = config_file.from_config(configured(ctx, target))
+    search = config_file.from_config(configured(ctx, target), Search)
     name = _name(asked.name, target, search)
     out = _out(ctx, asked.storage, name, search)
     # What is at `out` is the cluster's to see.
@@ -171,8 +172,8 @@ def _conclude(outcome: Outcome, code: int, job_id: str, out: str) -> None:
         _say(f"job {job_id} failed with exit code {code}; {again}")
 
 
-def _name(given: str | None, target: str, search: Search) -> str:
-    from distes.search.search import path_name
+def _name(given: str | None, target: str, search: Settings) -> str:
+    from distes.search.settings import path_name
 
     if given is None:
         if target.endswith(".toml"):
@@ -183,7 +184,7 @@ def _name(given: str | None, target: str, search: Search) -> str:
     return given
 
 
-def _out(ctx: click.Context, storage: str | None, name: str, search: Search) -> str:
+def _out(ctx: click.Context, storage: str | None, name: str, search: Settings) -> str:
     """Decide where the run is written: a place that is there when the job is gone."""
     if storage is None:
         out = None if search.out is None else str(search.out)
@@ -209,7 +210,7 @@ def _stays(given: str) -> bool:
     return isinstance(place, URI) or place.is_absolute()
 
 
-def _project(target: str, search: Search, *, ship_distes: bool) -> tuple[Project, str]:
+def _project(target: str, search: Settings, *, ship_distes: bool) -> tuple[Project, str]:
     """Say what to send, and how the job spells its target."""
     here = Project(Path.cwd())
     needed = []

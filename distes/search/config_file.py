@@ -17,7 +17,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, TypeVar, get_origin
 
 import gymnasium as gym
 import tomli_w
@@ -25,11 +25,12 @@ import tomli_w
 from distes.errors import UsageError, unknown
 from distes.policies.base import PolicySpec
 from distes.registry import NONE, Setting, checked, find, name_of, plain, settings_of
-from distes.search.search import Search
+from distes.search.settings import Settings
 from distes.strategies.base import Strategy
 from distes.tasks.base import AnyTask, FunctionTask, Task
 
 Config = dict[str, Any]
+S = TypeVar("S", bound=Settings)
 
 SECTIONS: Mapping[str, tuple[str, type]] = {
     "strategy": ("strategies", Strategy),
@@ -37,12 +38,12 @@ SECTIONS: Mapping[str, tuple[str, type]] = {
 }
 """Table -> (the package whose files are its names, what a class must derive from)."""
 
-_NOT_PLAIN = {"task", "observers", *SECTIONS}
+_NOT_PLAIN = {"task", *SECTIONS}
 
 
 def search_settings() -> dict[str, Setting]:
     """List the settings of the search itself, without task, strategy and policy."""
-    return {k: v for k, v in settings_of(Search).items() if k not in _NOT_PLAIN}
+    return {k: v for k, v in settings_of(Settings).items() if k not in _NOT_PLAIN}
 
 
 def choose(table: str, name: str) -> type:
@@ -55,7 +56,7 @@ def choose(table: str, name: str) -> type:
     return find(package, name, base)
 
 
-def to_config(search: Search) -> Config:
+def to_config(search: Settings) -> Config:
     """Write a search as plain data; `from_config` gives an equal search back.
 
     None is left out where it is the default and is ``"none"`` elsewhere. Functions are
@@ -75,12 +76,13 @@ def to_config(search: Search) -> Config:
     return config
 
 
-def from_config(config: Mapping[str, Any]) -> Search:
-    """Make the search that plain data describes.
+def from_config(config: Mapping[str, Any], cls: type[S]) -> S:
+    """Make the search, or the settings of one, that plain data describes.
 
     Args:
         config: as `to_config` gives; ``strategy = "cem"`` is short for a table with a name
             alone.
+        cls: what to make: `Settings`, or a search that can run.
 
     Raises:
         UsageError: a key is unknown, or a value is not what its setting accepts.
@@ -97,7 +99,7 @@ def from_config(config: Mapping[str, Any]) -> Search:
     task_values = _read(task_settings, given)
     if isinstance(given.get("env"), str):
         task_values["env"] = environment(given["env"])
-    return Search(task=task_class(**task_values), **_read(own_settings, given), **chosen)
+    return cls(task=task_class(**task_values), **_read(own_settings, given), **chosen)
 
 
 def environment(given: str) -> Any:

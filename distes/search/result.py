@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distes import inline
 from distes.errors import UsageError
@@ -12,11 +12,9 @@ from distes.population.records import Population
 from distes.population.statistics import Score
 from distes.runs.reader import Run, load
 from distes.runs.storage.location import Location
+from distes.search.settings import Settings
 from distes.search.solution import bound_policy, parameters_at
 from distes.types import FloatArray
-
-if TYPE_CHECKING:
-    from distes.search.search import Search
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +53,7 @@ class Result:
     score: Score
     stopped: str
     path: Location
-    search: Search
+    search: Settings
     reevaluation: Reevaluation | None = None
 
     def __repr__(self) -> str:
@@ -71,7 +69,7 @@ class Result:
 
     @property
     def _expected(self) -> tuple[int, str]:
-        return self.search._task.num_contexts, self.search._task.name
+        return self.search.resolved_task.num_contexts, self.search.resolved_task.name
 
     @property
     def parameters(self) -> FloatArray:
@@ -117,7 +115,7 @@ class Result:
         return bound_policy(self.search.built_policy(), self.solution, parameters, seed)
 
 
-def finished(search: Search, run: Run) -> Result | None:
+def read_result(search: Settings, run: Run) -> Result | None:
     """Read a run's result from its log; None while it is unfinished.
 
     Args:

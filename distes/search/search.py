@@ -1,60 +1,41 @@
-"""The search: its settings, checked before anything starts, and how a run begins or goes on."""
+"""The search: how a run begins, or goes on."""
 
 from __future__ import annotations
 
 import os
-import re
-import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-import gymnasium as gym
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from distes.engines import choice
-from distes.engines.kernels import lookup
-from distes.errors import Notice, UsageError, require_at_least
+from distes.errors import UsageError
 from distes.evaluators.base import Evaluator
 from distes.evaluators.fingerprint import fingerprint
-from distes.evaluators.serial import SerialEvaluator
-from distes.policies.base import Policy, PolicySpec
-from distes.population import features
-from distes.registry import find, name_of
 from distes.runs.reader import Run, exists_run, load
 from distes.runs.schema import CONFIG, PARTS
 from distes.runs.snapshot import Snapshot
 from distes.runs.storage.folder import open_folder
 from distes.runs.storage.location import URI, Location, locate
 from distes.runs.writer import RunLog, refuse_taken
-from distes.search.observer import Observer
+from distes.search.config_file import from_config, to_config
+from distes.search.evaluator import compile_ahead, make_evaluator
+from distes.search.observer import Observer, ObserverGroup, find_observers, in_notebook
 from distes.search.problem import SearchProblem
 from distes.search.provenance import provenance
-from distes.search.result import Reevaluation, Result, finished
+from distes.search.result import Result, read_result
 from distes.search.session import Session
-from distes.search.solution import evaluate, load_parameters, load_policy, solution_of
+from distes.search.settings import Settings, notify
+from distes.search.solution import solution_of
 from distes.seeds import strategy_generator
 from distes.signals import keyboard_interrupts
-from distes.strategies.base import Strategy
-from distes.strategies.cem import CEM
-from distes.strategies.normalized import Normalized
-from distes.tasks.base import AnyTask, FunctionTask, Task
+from distes.tasks.base import FunctionTask, Task
 from distes.types import FloatArray
-
-__all__ = [
-    "Observer",
-    "Reevaluation",
-    "Result",
-    "Search",
-    "evaluate",
-    "load_parameters",
-    "load_policy",
-]
 
 _MAY_CHANGE = {"workers", "min_workers", "cpus_per_worker", "address", "strict"} | {
     "episode_timeout_s",
@@ -72,153 +53,20 @@ _INITIAL_PARAMETERS = 1
 
 
 @dataclass(eq=False)
-class Search:
-    """A search for policy parameters: settings, checked when it runs.
+class Search(Settings):
+    """A search for policy parameters, run from its beginning or gone on with.
 
     Attributes:
-        task: a task, a Gymnasium id, or a function that makes an environment.
-        policy: None is the strategy's own choice for an environment, mostly linear.
-        strategy: None is `strategies.CEM`.
-        population: candidates per generation; None is the strategy's own number.
-        episodes: per candidate.
-        common_seeds: all candidates of a generation meet the same episode seeds.
-        normalize_observations: by running statistics, frozen within a generation.
-        seed: of the whole run, >= 0.
-        generations: stop after so many; None for no limit.
-        max_episodes: stop after so many search episodes.
-        max_env_steps: stop after so many search steps.
-        max_seconds: stop after so many seconds.
-        target: held-out return at which to stop; None is the task's own threshold.
-        heldout_every: generations between held-out scores.
-        heldout_episodes: of one held-out score.
-        final_episodes: of the final score, and of confirming that the target is reached.
-        reevaluate: top candidates tried again at the end.
-        max_failed_fraction: stop when a larger share of a generation's episodes fails.
-        engine: ``auto``, or an engine's name.
-        workers: a number, 0 for this process, or ``auto`` for all cores of the machine or
-            of the cluster, following it as it grows and shrinks.
-        min_workers: of ``workers``, how many to wait for before the first generation.
-        cpus_per_worker: CPUs that each worker reserves; may be a fraction.
-        episode_timeout_s: seconds that one episode may take before its worker is replaced;
-            None for no limit.
-        strict: refuse workers whose libraries or processor differ from the driver's.
-        address: of a Ray cluster; None is $RAY_ADDRESS or, without it, a local Ray.
-        out: run directory, a path or a URI (s3://bucket/run); None makes a new one below
-            ``runs/``.
-        start_from: a run, or an .npy file of parameters, whose solution to start from.
-        observers: told how it goes; without any, a notebook shows a live curve.
+        observers: told how it goes; names of `distes.views.observers`, or observers. Without
+            any, a notebook shows a live curve.
     """
 
-    task: AnyTask | str | Callable[..., gym.Env[Any, Any]]
-    policy: PolicySpec | None = None
-    strategy: Strategy[Any] | None = None
-    population: int | None = None
-    episodes: int = 1
-    common_seeds: bool = False
-    normalize_observations: bool = False
-    seed: int = 0
-    generations: int | None = 100
-    max_episodes: int | None = None
-    max_env_steps: int | None = None
-    max_seconds: float | None = None
-    target: float | None = None
-    heldout_every: int = 10
-    heldout_episodes: int = 20
-    final_episodes: int = 100
-    reevaluate: int = 5
-    max_failed_fraction: float = 0.5
-    engine: str = "auto"
-    workers: int | Literal["auto"] = "auto"
-    min_workers: int = 1
-    cpus_per_worker: float = 1.0
-    episode_timeout_s: float | None = None
-    strict: bool = False
-    address: str | None = None
-    out: str | Path | None = None
-    start_from: str | Path | None = None
-    observers: Sequence[Observer] = ()
-    _policy: Policy | None = field(default=None, init=False, repr=False)
-    _engine: str | None = field(default=None, init=False, repr=False)
+    observers: Sequence[Observer | str] = ()
 
     def __post_init__(self) -> None:
-        """Fill in what follows from the rest, and refuse what cannot be."""
-        if not isinstance(self.task, AnyTask):
-            self.task = Task(env=self.task)
-        if self.strategy is None:
-            self.strategy = CEM()
-        if self.policy is None and not isinstance(self.task, FunctionTask):
-            chosen: Any = find("policies", self.strategy.default_policy, PolicySpec)
-            self.policy = chosen()
-        for name in ("population", "generations", "max_episodes", "max_env_steps"):
-            require_at_least(name, getattr(self, name), 1)
-        for name in ("episodes", "heldout_every", "heldout_episodes", "final_episodes"):
-            require_at_least(name, getattr(self, name), 1)
-        for name in ("seed", "reevaluate"):
-            require_at_least(name, getattr(self, name), 0)
-        if isinstance(self.workers, str) and self.workers != "auto":
-            raise UsageError(f"workers '{self.workers}' is not a whole number or auto")
-        if not isinstance(self.workers, str):
-            require_at_least("workers", self.workers, 0)
-        require_at_least("min_workers", self.min_workers, 1)
-        if isinstance(self.workers, int) and self.min_workers > max(self.workers, 1):
-            raise UsageError(f"min_workers {self.min_workers} is more than workers {self.workers}")
-        if self.seed >= 2**63:
-            raise UsageError(f"seed {self.seed} is not below 2**63")
-        for name in ("max_seconds", "cpus_per_worker", "episode_timeout_s"):
-            value = getattr(self, name)
-            if value is not None and not (np.isfinite(value) and value > 0):
-                raise UsageError(f"{name} {value} is not a positive finite number")
-        if self.target is not None and not np.isfinite(self.target):
-            raise UsageError(f"target {self.target} is not a finite number")
-        if not 0 <= self.max_failed_fraction <= 1:
-            raise UsageError(f"max_failed_fraction {self.max_failed_fraction} is not in [0, 1]")
-        choice.accept(self.engine, self._task)
-        features.remember(vars(self.strategy).values())
-
-    @property
-    def _task(self) -> AnyTask:
-        assert isinstance(self.task, AnyTask)  # noqa: S101 - set in __post_init__
-        return self.task
-
-    @property
-    def _strategy(self) -> Strategy[Any]:
-        assert self.strategy is not None  # noqa: S101 - set in __post_init__
-        return Normalized(self.strategy) if self.normalize_observations else self.strategy
-
-    @property
-    def name(self) -> str:
-        """What a run of it is called unless told otherwise, as part of a path."""
-        strategy = name_of("strategies", type(self.strategy))
-        return path_name(f"{self._task.name}-{strategy}-{self.seed}")
-
-    def built_policy(self) -> Policy:
-        """Build the policy for the task's spaces (once)."""
-        if self._policy is None:
-            self._policy = self._task.build_policy(self.policy)
-        return self._policy
-
-    def resolved_engine(self) -> str:
-        """Settle which engine runs it (once): a run that goes on keeps the one it began with.
-
-        Raises:
-            UsageError: the engine cannot run this task with this policy.
-        """
-        if self._engine is None:
-            # A time limit is for each episode alone, which takes a kernel's advantage away.
-            limited = self.engine == "auto" and self.episode_timeout_s is not None
-            natural = "loop" if isinstance(self._task, Task) else "auto"
-            asked = natural if limited else self.engine
-            self._engine = choice.resolve(asked, self._task, self.built_policy())
-        return self._engine
-
-    def keep_engine(self, run: Run) -> None:
-        """Use the engine of a run, or tell that it is not to be had here."""
-        try:
-            recorded = run.config["engine"]
-            self._engine = choice.resolve(recorded, self._task, self.built_policy())
-        except UsageError as error:
-            _notice(f"{error}; the loop engine runs instead, equal up to rounding")
-            self._engine = "loop"
+        """Refuse settings that cannot be, and find the observers that are named."""
+        super().__post_init__()
+        self.observers = find_observers(self.observers)
 
     def check(self) -> SearchProblem:
         """Refuse, before anything starts, whatever can be seen to fail.
@@ -231,16 +79,17 @@ class Search:
             refuse_taken(self.out)
         self._refuse_unlimited()
         problem = self._problem()
-        self._strategy.check(problem)
-        if not self._task.confirms_contexts:
-            _notice(
-                f"{self._task.name} shows no info['context'] at its reset, so that contexts which "
-                "it passes over go unnoticed: distes check tells whether it takes them up"
+        self.resolved_strategy.check(problem)
+        if not self.resolved_task.confirms_contexts:
+            notify(
+                f"{self.resolved_task.name} shows no info['context'] at its reset, so that "
+                "contexts which it passes over go unnoticed: distes check tells whether it takes "
+                "them up"
             )
         timed = self.episode_timeout_s is not None
-        hint = choice.hint(self.engine, self._task, self.built_policy(), timed)
+        hint = choice.hint(self.engine, self.resolved_task, self.built_policy(), timed)
         if hint is not None:
-            _notice(hint)
+            notify(hint)
         return problem
 
     def _refuse_temporary_out(self) -> None:
@@ -262,8 +111,8 @@ class Search:
 
     def _problem(self, begun: Snapshot | None = None) -> SearchProblem:
         policy = self.built_policy()
-        if self.normalize_observations and isinstance(self._task, FunctionTask):
-            raise UsageError(f"{self._task.name} has no observations to normalise")
+        if self.normalize_observations and isinstance(self.resolved_task, FunctionTask):
+            raise UsageError(f"{self.resolved_task.name} has no observations to normalise")
         frozen: Mapping[str, FloatArray] = {}
         if begun is not None:
             start = begun.start
@@ -277,7 +126,7 @@ class Search:
         else:
             start = policy.initial(strategy_generator(self.seed, _INITIAL_PARAMETERS))
         return SearchProblem(
-            task=self._task,
+            task=self.resolved_task,
             engine=self.resolved_engine(),
             policy=policy,
             start=start,
@@ -307,18 +156,19 @@ class Search:
             if self.out is None:
                 raise UsageError("resume_if_exists needs out: name the run to go on with")
             if exists_run(self.out):
-                return self._finished() or self.proceed()
+                return self._finished() or self._go_on(give_finished=True)
             open_folder(self.out).clear_unbegun(PARTS, CONFIG)
         problem = self.check()
         open_folder("runs" if self.out is None else self.out).check()
-        evaluator = self._evaluator()
+        observers = self._audience()
+        evaluator = self._evaluator(observers)
         try:
             log = RunLog.create(self._directory(), self._config(), info=self._info())
         except BaseException:
             evaluator.close()
             raise
         with threadpool_limits(1), keyboard_interrupts():
-            return Session(self, problem, evaluator, log).go(None)
+            return Session(self, problem, evaluator, log, observers).go(None)
 
     @classmethod
     def resume(
@@ -330,7 +180,7 @@ class Search:
         cpus_per_worker: float | None = None,
         episode_timeout_s: float | None = None,
         address: str | None = None,
-        observers: Sequence[Observer] = (),
+        observers: Sequence[Observer | str] = (),
     ) -> Result:
         """Go on with an interrupted run, exactly, on any number of workers.
 
@@ -346,9 +196,7 @@ class Search:
         Raises:
             UsageError: there is no such run, it is finished, or it can't be rebuilt.
         """
-        from distes.search.config_file import from_config
-
-        begun = from_config(load(path).config["search"])
+        begun = from_config(load(path).config["search"], cls)
         if min_workers is None and isinstance(workers, int):
             min_workers = min(begun.min_workers, max(workers, 1))
         given: dict[str, Any] = {
@@ -370,24 +218,40 @@ class Search:
         """
         if self.out is None:
             raise UsageError("out is not given: name the run to go on with")
+        snapshot = load(self.out).snapshot()
+        if snapshot is not None and snapshot.finished:
+            raise UsageError(f"{self.out} is finished ({snapshot.stopped}): nothing to resume")
+        return self._go_on(give_finished=False)
+
+    def _go_on(self, *, give_finished: bool) -> Result:
+        """Go on with the run in ``out``; another process may finish it before its lock is had.
+
+        Args:
+            give_finished: give the result of a finished run rather than refuse it.
+        """
+        assert self.out is not None  # noqa: S101 - its callers have looked
         self._refuse_temporary_out()
         run = load(self.out)
         self._refuse_other_settings(run)
-        snapshot = run.snapshot()
-        if snapshot is not None and snapshot.finished:
-            raise UsageError(f"{self.out} is finished ({snapshot.stopped}): nothing to resume")
         self._refuse_unlimited()
-        self._engine = choice.resolve(run.config["engine"], self._task, self.built_policy())
-        problem = self._problem(snapshot)
-        # First, as it may have to wait until a killed search's lease is over.
-        log, snapshot = RunLog.resume(self.out, info=self._info(), say=_notice)
+        self._engine = choice.resolve(run.config["engine"], self.resolved_task, self.built_policy())
+        # Only what is read under the lock counts; a killed search's lease may have to run out.
+        log, snapshot = RunLog.resume(self.out, info=self._info(), say=notify)
         try:
-            evaluator = self._evaluator()
+            if snapshot is not None and snapshot.finished:
+                log.close()
+                result = self._finished() if give_finished else None
+                if result is not None:
+                    return result
+                raise UsageError(f"{self.out} is finished ({snapshot.stopped}): nothing to resume")
+            problem = self._problem(snapshot)
+            observers = self._audience()
+            evaluator = self._evaluator(observers)
         except BaseException:
             log.close()
             raise
         with threadpool_limits(1), keyboard_interrupts():
-            return Session(self, problem, evaluator, log).go(snapshot)
+            return Session(self, problem, evaluator, log, observers).go(snapshot)
 
     def _finished(self) -> Result | None:
         """Give the result of the run in ``out``, if it is finished."""
@@ -395,21 +259,26 @@ class Search:
         self._refuse_temporary_out()
         run = load(self.out)
         self._refuse_other_settings(run)
-        result = finished(self, run)
+        result = read_result(self, run)
         if result is not None:
-            for observer in self.observers:
-                observer.finished(result)
+            self._audience().tell("finished", result)
         return result
 
-    def _evaluator(self) -> Evaluator:
-        for observer in self.observers:
-            observer.starting(self)
+    def _audience(self) -> ObserverGroup:
+        """Gather who is told: whoever the user names, and what this process is made for."""
+        named: list[Observer | str] = list(self.observers)
+        if not named and in_notebook():
+            named.append("notebook")
+        if self.workers != 0:  # Ray exports figures; there is no exporter without it
+            named.append("prometheus")
+        return ObserverGroup(find_observers(named))
+
+    def _evaluator(self, observers: ObserverGroup) -> Evaluator:
+        observers.tell("starting", self)
         compile_ahead(self)
         return make_evaluator(self, self.workers)
 
     def _refuse_other_settings(self, run: Run) -> None:
-        from distes.search.config_file import to_config
-
         begun, now = run.config["search"], to_config(self)
         for name in sorted({*begun, *now} - _MAY_CHANGE):
             if begun.get(name) != now.get(name):
@@ -420,7 +289,7 @@ class Search:
 
     def _info(self) -> tuple[str, ...]:
         """Names of the episodes' info to log."""
-        return self._task.log_info if isinstance(self._task, Task) else ()
+        return self.resolved_task.log_info if isinstance(self.resolved_task, Task) else ()
 
     def _directory(self) -> Location:
         """Take the run's directory; it is there and empty afterwards."""
@@ -438,72 +307,14 @@ class Search:
         return path
 
     def _config(self) -> dict[str, Any]:
-        from distes.search.config_file import to_config
-
         return {
             "search": to_config(self),
             "engine": self.resolved_engine(),
             "num_parameters": self.built_policy().num_parameters,
-            "num_contexts": self._task.num_contexts,
+            "num_contexts": self.resolved_task.num_contexts,
             "fingerprint": fingerprint(),
             **provenance(),
         }
-
-
-def path_name(text: str) -> str:
-    """Make a text part of a path, of a URI and of a job's id."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", text)
-
-
-def compile_ahead(search: Search) -> float | None:
-    """Compile what a search's engine needs here, unless this machine has it already.
-
-    Workers on this machine then load it; those elsewhere compile once on each of theirs.
-
-    Returns:
-        Seconds that it took; None where there was nothing to do.
-    """
-    task, policy = search._task, search.built_policy()
-    if search.resolved_engine() != "compiled":
-        return None
-    assert isinstance(task, Task)  # noqa: S101 - no other has a kernel
-    if lookup.ready(task, policy):
-        return None
-    kept = "is kept" if lookup.keeps(task, policy) else "can't be kept here: each process does it"
-    _notice(f"compiling {task.name} with its policy: it takes a few seconds, and {kept}")
-    began = time.perf_counter()
-    choice.make("compiled", task, policy).prepare()
-    return time.perf_counter() - began
-
-
-def make_evaluator(search: Search, workers: int | Literal["auto"]) -> Evaluator:
-    """Make the evaluator that a search's settings ask for.
-
-    Raises:
-        UsageError: there is no room for a worker.
-    """
-    task = search._task
-    engine = search.resolved_engine()
-    policy = search.built_policy()
-    if workers == 0:
-        return SerialEvaluator(task, policy, engine)
-    from distes.evaluators.ray import RayEvaluator
-
-    return RayEvaluator(
-        task,
-        policy,
-        engine,
-        workers=workers,
-        min_workers=search.min_workers,
-        cpus_per_worker=search.cpus_per_worker,
-        episode_timeout_s=search.episode_timeout_s,
-        address=search.address,
-        strict=search.strict,
-    )
-
-
-def _notice(text: str) -> None:
-    warnings.warn(text, Notice, stacklevel=2)
 
 
 def _start_from(path: Location, num_parameters: int) -> tuple[FloatArray, Mapping[str, FloatArray]]:

@@ -12,14 +12,12 @@ import math
 import platform
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distes import inline
 from distes.errors import Notice, RunFailed
 from distes.evaluators.base import Evaluator
 from distes.population.distributions import Point, Table
@@ -27,14 +25,12 @@ from distes.population.records import Episodes, Evaluated, Population, Purpose, 
 from distes.population.statistics import score, student_quantile, summary
 from distes.runs.snapshot import Selected, Snapshot
 from distes.runs.writer import RunLog
-from distes.search.observer import Observer
+from distes.search.observer import ObserverGroup
 from distes.search.problem import SearchProblem
 from distes.search.result import Reevaluation, Result
+from distes.search.settings import Settings
 from distes.strategies.numerics.ranking import elites
 from distes.types import FloatArray
-
-if TYPE_CHECKING:
-    from distes.search.search import Search
 
 Awaited = Callable[[], Episodes]
 """Waits for episodes that were asked for, and logs them."""
@@ -49,16 +45,22 @@ class Session:
     """From a snapshot, or the beginning, to the result."""
 
     def __init__(
-        self, search: Search, problem: SearchProblem, evaluator: Evaluator, log: RunLog
+        self,
+        search: Settings,
+        problem: SearchProblem,
+        evaluator: Evaluator,
+        log: RunLog,
+        observers: ObserverGroup,
     ) -> None:
         self._search = search
-        self._observers = (*_metrics(search), *(search.observers or _curve()))
-        self._strategy = search._strategy
+        self._observers = observers
+        observers.log_event = log.event
+        self._strategy = search.resolved_strategy
         self._problem = problem
         self._evaluator = evaluator
         self._log = log
         target = search.target
-        self._target = search._task.reward_threshold if target is None else target
+        self._target = search.resolved_task.reward_threshold if target is None else target
         self._log_s = 0.0
         self._told = False  # whether the log says why the run fails
         problem.on_run = log.evaluation
@@ -67,12 +69,8 @@ class Session:
     def go(self, snapshot: Snapshot | None) -> Result:
         """Run to the end; log and workers are closed afterwards, whatever happens."""
         try:
-            for observer in self._observers:
-                observer.started(
-                    self._search,
-                    self._log.path,
-                    None if snapshot is None else snapshot.generation,
-                )
+            resumed_at = None if snapshot is None else snapshot.generation
+            self._observers.tell("started", self._search, self._log.path, resumed_at)
             self._say_where()
             self._began = time.perf_counter() - (0.0 if snapshot is None else snapshot.elapsed_s)
             if snapshot is None:
@@ -91,8 +89,8 @@ class Session:
             self._close(failed=True)
             raise
         self._close(failed=False)
-        for observer in self._observers:
-            observer.finished(result)
+        self._observers.log_event = None
+        self._observers.tell("finished", result)
         return result
 
     def _log_rest(self, error: BaseException) -> None:
@@ -181,8 +179,7 @@ class Session:
         self._log.generation(row, key, population, evaluated)
         self._log.commit(snapshot)
         self._log_s = time.perf_counter() - began
-        for observer in self._observers:
-            observer.generation(row)
+        self._observers.tell("generation", row)
         self._refuse_meaningless(generation, evaluated)
         return snapshot
 
@@ -248,8 +245,7 @@ class Session:
 
     def _reaches(self, generation: int, answer: Evaluated, *, confirms: bool) -> bool:
         found = score(answer.episodes.episode_return)
-        for observer in self._observers:
-            observer.heldout(generation, found, self._target, confirms)
+        self._observers.tell("heldout", generation, found, self._target, confirms)
         return self._target is not None and found.failed == 0 and found.mean >= self._target
 
     def _select(self, population: Population, episodes: Episodes) -> Selected | None:
@@ -351,14 +347,14 @@ class Session:
         reevaluation = Reevaluation(
             float(last.returns.mean()), float(valid.mean()) if len(valid) else math.nan
         )
-        if best is None or self._search._task.fitness != "mean":
+        if best is None or self._search.resolved_task.fitness != "mean":
             # Other rules than the mean have no paired test: the solution stays.
             return reevaluation, None
         return reevaluation, Population(Point(last.parameters[best]), 1, frozen=last.frozen)
 
     def _values(self, episodes: Episodes) -> FloatArray:
         """What the task's mean rule averages."""
-        shift = self._search._task.reward_shift
+        shift = self._search.resolved_task.reward_shift
         return episodes.episode_return - shift * episodes.episode_length
 
     def _begin(
@@ -378,20 +374,6 @@ class Session:
             return answer.episodes
 
         return finish
-
-
-def _metrics(search: Search) -> Sequence[Observer]:
-    """Give what exports a run's figures; there is no exporter without Ray."""
-    if search.workers == 0:
-        return ()
-    from distes.views.observers.prometheus import Metrics
-
-    return (Metrics(),)
-
-
-def _curve() -> Sequence[Observer]:
-    """Give what shows a notebook how a search goes, where nobody else is told."""
-    return (inline.live_curve(),) if inline.in_notebook() else ()
 
 
 def clearly_better(candidates: FloatArray, solution: FloatArray) -> int | None:

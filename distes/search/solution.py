@@ -18,6 +18,9 @@ from distes.population.distributions import Point
 from distes.population.records import Population, Purpose, RunKey
 from distes.population.statistics import Score, score
 from distes.runs.reader import Run, load
+from distes.search.config_file import from_config, made
+from distes.search.evaluator import make_evaluator
+from distes.search.settings import Settings
 from distes.seeds import policy_generator
 from distes.tasks.base import AnyTask
 from distes.tasks.contexts import given
@@ -111,18 +114,15 @@ def evaluate(
         UsageError: there is no such run, nothing to evaluate yet, the contexts do not fit
             the task, or the environment does not take them up.
     """
-    from distes.search.config_file import from_config
-    from distes.search.search import make_evaluator
-
     if episodes is not None:
         require_at_least("episodes", episodes, 1)
     require_at_least("seed", seed, 0)
     if context is not None and grid is not None:
         raise UsageError("context and grid both say where to evaluate: give one")
     run = load(path)
-    search = from_config(run.config["search"])
-    search.keep_engine(run)
-    task = search._task
+    settings = from_config(run.config["search"], Settings)
+    settings.keep_engine(run)
+    task = settings.resolved_task
     solution = solution_of(run)
     contexts = None
     if context is not None:
@@ -133,7 +133,7 @@ def evaluate(
         solution = at_contexts(solution, contexts)
     count = episodes or (100 if contexts is None or len(contexts) == 1 else 20)
     solution = replace(solution, episodes=count, purpose=Purpose.TEST)
-    evaluator = make_evaluator(search, workers)
+    evaluator = make_evaluator(settings, workers)
     try:
         with threadpool_limits(1):
             answer = evaluator.submit(solution, RunKey(seed, 0)).result()
@@ -172,22 +172,20 @@ def load_policy(
         UsageError: there is no such run, generation or candidate, or the context does not
             fit.
     """
-    from distes.search.config_file import from_config
-
     if seed is not None:
         require_at_least("seed", seed, 0)
 
     run = load(path)
-    search = from_config(run.config["search"])
+    settings = from_config(run.config["search"], Settings)
     if generation is None and candidate is None:
         population, number = solution_of(run), 0
     else:
         population, number = logged_candidate(run, generation, candidate)
     if context is None and population.distribution.uses_context and generation is not None:
         context = _logged_context(run, generation, number)
-    task = search._task
+    task = settings.resolved_task
     parameters = parameters_at(population, (task.num_contexts, task.name), context, number)
-    return bound_policy(search.built_policy(), population, parameters, seed)
+    return bound_policy(settings.built_policy(), population, parameters, seed)
 
 
 def load_parameters(path: str | Path, *, context: Any = None) -> FloatArray:
@@ -203,8 +201,6 @@ def load_parameters(path: str | Path, *, context: Any = None) -> FloatArray:
     Raises:
         UsageError: there is no such run, nothing in it yet, or the context does not fit.
     """
-    from distes.search.config_file import made
-
     run = load(path)
     config = run.config["search"]
     # Features of the user's are functions, which records name alone; the task is not needed.

@@ -16,6 +16,7 @@ from distes.errors import UsageError
 from distes.population.records import Purpose
 from distes.runs.reader import Run, load
 from distes.search.result import Result
+from distes.search.settings import Settings
 from distes.search.solution import solution_of
 from distes.types import Array
 from distes.views.figures.learning_curves import draw
@@ -71,8 +72,8 @@ def _video(shown: Run | Result) -> str:
     else:
         # Read anew: a run that is looked at may be in progress.
         run = load(shown.path)
-        search, solution = from_config(run.config["search"]), solution_of(run)
-    how = rendering(search._task, "rgb_array")
+        search, solution = from_config(run.config["search"], Settings), solution_of(run)
+    how = rendering(search.resolved_task, "rgb_array")
     steps = min(filter(None, [MAX_STEPS, solution.max_steps]))
     solution = replace(solution, episodes=1, purpose=Purpose.TEST, max_steps=steps)
     every = how.every(LIMITS.fps)
@@ -81,7 +82,7 @@ def _video(shown: Run | Result) -> str:
         place = video(Path(folder) / "episode.mp4")
         with Video(place, fps, LIMITS) as film:
             camera = Camera(_Hurried(film), fps, every, 1)
-            watched(search._task, how, search.built_policy(), solution, camera)
+            watched(search.resolved_task, how, search.built_policy(), solution, camera)
         data = place.read_bytes() if film.frames else b""
     if not data:
         raise UsageError("the episode fails before its first frame")

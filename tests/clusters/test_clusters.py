@@ -251,13 +251,14 @@ def parsed(words, monkeypatch, tmp_path):
     from distes.cli.commands import distes
     from distes.cli.run_flags import configured
     from distes.search import config_file
+    from distes.search.settings import Settings
 
     program, name, *arguments = words
     assert program == "distes"
     monkeypatch.chdir(ROOT)
     context = distes.commands[name].make_context(name, arguments, parent=distes_context())
     if name == "run":
-        config_file.from_config(configured(context, context.params["target"]))
+        config_file.from_config(configured(context, context.params["target"]), Settings)
     return context.params
 
 

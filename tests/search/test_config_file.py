@@ -181,7 +181,7 @@ def test_a_search_survives_json_and_toml(name: str) -> None:
     search = SEARCHES[name]()
     config = to_config(search)
     for read in (json.loads(json.dumps(config)), tomllib.loads(to_toml(config))):
-        again = from_config(read)
+        again = from_config(read, Search)
         assert again.task == search.task
         assert again.strategy == search.strategy
         assert again.policy == search.policy
@@ -200,7 +200,7 @@ def test_a_search_survives_json_and_toml(name: str) -> None:
 def test_a_function_without_a_name_is_recorded_but_refused(task: Any) -> None:
     config = json.loads(json.dumps(to_config(Search(task))))
     with pytest.raises(UsageError, match="can't be found again"):
-        from_config(config)
+        from_config(config, Search)
 
 
 def test_a_name_that_means_another_function_by_now_is_not_recorded() -> None:
@@ -222,7 +222,7 @@ def test_an_id_that_a_module_registers_comes_before_its_attributes(
         "gym.register('Both', entry_point=Both, max_episode_steps=7)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    task = from_config({"env": "registering:Both"}).task
+    task = from_config({"env": "registering:Both"}, Search).task
     assert isinstance(task, Task)
     assert task.env == "registering:Both"
     assert task.step_limit() == 7
@@ -259,7 +259,7 @@ def test_upper_settings_win_and_another_strategy_drops_the_lower_ones_fields() -
 )
 def test_wrong_configurations_are_one_sentence(config: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError) as caught:
-        from_config(config)
+        from_config(config, Search)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -275,6 +275,6 @@ def test_an_import_error_inside_a_users_module_is_theirs_to_see(
 
 
 def test_default_strategy_and_policy_are_those_of_the_search() -> None:
-    search = from_config({"env": "CartPole-v1"})
+    search = from_config({"env": "CartPole-v1"}, Search)
     assert search.strategy == CEM()
     assert search.policy == Linear()

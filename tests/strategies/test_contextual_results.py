@@ -6,6 +6,7 @@ import pytest
 from paths import EXAMPLES
 
 from distes.search.config_file import from_config, read_toml
+from distes.search.search import Search
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -16,7 +17,7 @@ def scores(example, folder, seeds=10):
     for seed in range(seeds):
         out = str(folder / str(seed))
         given = config | {"seed": seed, "workers": 0, "out": out, "reevaluate": 0}
-        yield from_config(given).run().score.mean
+        yield from_config(given, Search).run().score.mean
 
 
 def test_wall_robot(tmp_path):

@@ -43,7 +43,7 @@ def test_elites_from_the_percentile_on():
 def ready(strategy, policy, env="CartPole-v0", **settings):
     search = Search(env, policy=policy, strategy=strategy, workers=0, population=12, **settings)
     problem = search.check()
-    from distes.search.search import make_evaluator
+    from distes.search.evaluator import make_evaluator
 
     problem.evaluator = make_evaluator(search, 0)
     return problem

@@ -426,7 +426,7 @@ def test_cart_pole_from_ten_episodes(tmp_path: Path) -> None:
     scores = []
     for seed in range(10):
         changes = {"seed": seed, "workers": 0, "out": str(tmp_path / str(seed))}
-        result = from_config(read_toml(example) | changes).run()
+        result = from_config(read_toml(example) | changes, Search).run()
         assert result.run.generations.episodes.sum() <= 10
         scores.append(result.score.mean)
     assert sum(score >= 195 for score in scores) >= 8, scores

@@ -9,6 +9,7 @@ import pytest
 from paths import EXAMPLES
 
 from distes.search.config_file import from_config, read_toml
+from distes.search.search import Search
 
 pytestmark = pytest.mark.slow
 
@@ -17,7 +18,7 @@ def run(name: str, out: Path, seed: int, **changes: Any) -> Any:
     """Run an example, in this process if nothing else is said: results are the same."""
     config = read_toml(EXAMPLES / f"{name}.toml")
     where = {"seed": seed, "workers": 0, "out": str(out / f"{name}-{seed}")}
-    return from_config(config | where | changes).run()
+    return from_config(config | where | changes, Search).run()
 
 
 def test_deep_cem_solves_cartpole(tmp_path):

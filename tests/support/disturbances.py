@@ -26,6 +26,7 @@ from paths import SUPPORT
 
 import distes
 from distes.runs import codec
+from distes.search.search import Search
 
 LEAVING = ("node killed", "node removed", "node drained")
 
@@ -111,7 +112,7 @@ class Stage:
         from distes.search.config_file import from_config
 
         assert not self._pace.exists()
-        search = from_config(self.settings)
+        search = from_config(self.settings, Search)
         search.workers, search.out = 0, out
         search.run()
 

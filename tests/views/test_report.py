@@ -200,7 +200,7 @@ def test_reason_of_an_earlier_session_is_not_the_runs_state(tmp_path):
 
 
 def evaluate(problem, population):
-    from distes.search.search import make_evaluator
+    from distes.search.evaluator import make_evaluator
 
     evaluator = make_evaluator(problem, 0)
     try:

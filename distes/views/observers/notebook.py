@@ -13,7 +13,7 @@ from distes.population.statistics import Score
 from distes.runs.storage.location import Location
 from distes.search.observer import Observer
 from distes.search.result import Result
-from distes.search.search import Search
+from distes.search.settings import Settings
 from distes.views.figures.style import COLOURS, GREY, thousands
 from distes.views.observers.terminal import generation_line, interval
 
@@ -48,7 +48,7 @@ class LiveCurve(Observer):
         self._scores: list[Point] = []
         self._shown_at = -math.inf
 
-    def started(self, search: Search, path: Location, resumed_at: int | None) -> None:
+    def started(self, search: Settings, path: Location, resumed_at: int | None) -> None:
         """Say where the run is written."""
         self._path = str(path)
         self._safely(self._show)

@@ -20,7 +20,7 @@ from distes.population.statistics import Score, score
 from distes.runs.reader import Run, load
 from distes.runs.storage.location import Location
 from distes.search.observer import Observer
-from distes.search.search import Search
+from distes.search.settings import Settings
 
 if TYPE_CHECKING:
     from ray.util.metrics import Counter, Gauge
@@ -87,7 +87,7 @@ class Metrics(Observer):
         self._heldout_is_ours = False
         self._lock = threading.Lock()
 
-    def started(self, search: Search, path: Location, resumed_at: int | None) -> None:
+    def started(self, search: Settings, path: Location, resumed_at: int | None) -> None:
         """Name the run, and take up where its log ends."""
         self._safely(lambda: self._start(path, resumed_at))
 

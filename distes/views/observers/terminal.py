@@ -19,7 +19,8 @@ from distes.population.statistics import Score
 from distes.registry import name_of, plain
 from distes.runs.storage.location import Location
 from distes.search.observer import Observer
-from distes.search.search import Result, Search
+from distes.search.result import Result
+from distes.search.settings import Settings
 from distes.tasks.base import AnyTask, FunctionTask, Task
 from distes.views.replay.recording import renders
 
@@ -49,14 +50,14 @@ class Display(Observer):
         self._on_start = on_start
         self._console = Console(file=self._stream, highlight=False)
         self._live: Live | None = None
-        self._search: Search | None = None
+        self._search: Settings | None = None
         self._rows: list[Mapping[str, Any]] = []
         self._heldout: tuple[int, Score] | None = None
         self._target: float | None = None
         self._began = time.monotonic()
         self._steps = 0
 
-    def starting(self, search: Search) -> None:
+    def starting(self, search: Settings) -> None:
         """Say what runs, before the seconds in which workers start."""
         self._print(_title(search))
         task = search.task
@@ -65,7 +66,7 @@ class Display(Observer):
         if search.workers != 0:
             self._print("starting Ray workers (--workers 0 needs none)")
 
-    def started(self, search: Search, path: Location, resumed_at: int | None) -> None:
+    def started(self, search: Settings, path: Location, resumed_at: int | None) -> None:
         """Say where the run is written."""
         self.path = path
         self._search = search
@@ -245,7 +246,7 @@ def sparkline(values: Sequence[float], low: float, high: float) -> str:
     )
 
 
-def _title(search: Search) -> str:
+def _title(search: Settings) -> str:
     task: Any = search.task
     parts = [_task_name(task), name_of("strategies", type(search.strategy))]
     if not isinstance(task, FunctionTask):

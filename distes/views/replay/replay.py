@@ -25,6 +25,7 @@ from distes.population.records import (
     Status,
 )
 from distes.runs.reader import Run, load
+from distes.search.settings import Settings
 from distes.search.solution import at_contexts, logged_candidate, solution_of
 from distes.tasks.base import Task
 from distes.tasks.contexts import given
@@ -160,8 +161,8 @@ def replay(
     require_at_least("generation", generation, 0)
     place = None if out is None else video(out)
     run = load(path)
-    search = from_config(run.config["search"])
-    how = rendering(search._task, "human" if show else "rgb_array")
+    search = from_config(run.config["search"], Settings)
+    how = rendering(search.resolved_task, "human" if show else "rgb_array")
     if best:
         if candidate is not None:
             raise UsageError("best (--best) finds the candidate: leave out candidate")
@@ -169,7 +170,7 @@ def replay(
     if generation is None and candidate is None:
         population = solution_of(run)
         if context is not None:
-            contexts = given(context, search._task.num_contexts, search._task.name)
+            contexts = given(context, search.resolved_task.num_contexts, search.resolved_task.name)
             if len(contexts) > 1:
                 raise UsageError(f"one context is shown at a time, and {len(contexts)} are given")
             population = at_contexts(population, contexts)
@@ -185,7 +186,7 @@ def replay(
 
     def watch(camera: Camera | None) -> Evaluated:
         return watched(
-            search._task, how, search.built_policy(), chosen.population, camera, seed or 0
+            search.resolved_task, how, search.built_policy(), chosen.population, camera, seed or 0
         )
 
     if place is None:

@@ -1,0 +1,170 @@
+"""The settings of a search: its fields, and what can be told of them before it runs."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium as gym
+
+from distes.engines import choice
+from distes.errors import Notice, UsageError, require_at_least
+from distes.policies.base import Policy, PolicySpec
+from distes.population import features
+from distes.registry import check_fields, find, name_of
+from distes.runs.reader import Run
+from distes.strategies.base import Strategy
+from distes.strategies.cem import CEM
+from distes.strategies.normalized import Normalized
+from distes.tasks.base import AnyTask, FunctionTask, Task
+from distes.types import NonNegativeInt, PositiveFloat, PositiveInt, Share
+
+
+@dataclass(eq=False)
+class Settings:
+    """What a search is asked to do, checked as far as it can be before it runs.
+
+    Attributes:
+        task: a task, a Gymnasium id, or a function that makes an environment.
+        policy: None is the strategy's own choice for an environment, mostly linear.
+        strategy: None is `strategies.CEM`.
+        population: candidates per generation; None is the strategy's own number.
+        episodes: per candidate.
+        common_seeds: all candidates of a generation meet the same episode seeds.
+        normalize_observations: by running statistics, frozen within a generation.
+        seed: of the whole run, >= 0.
+        generations: stop after so many; None for no limit.
+        max_episodes: stop after so many search episodes.
+        max_env_steps: stop after so many search steps.
+        max_seconds: stop after so many seconds.
+        target: held-out return at which to stop; None is the task's own threshold.
+        heldout_every: generations between held-out scores.
+        heldout_episodes: of one held-out score.
+        final_episodes: of the final score, and of confirming that the target is reached.
+        reevaluate: top candidates tried again at the end.
+        max_failed_fraction: stop when a larger share of a generation's episodes fails.
+        engine: ``auto``, or an engine's name.
+        workers: a number, 0 for this process, or ``auto`` for all cores of the machine or
+            of the cluster, following it as it grows and shrinks.
+        min_workers: of ``workers``, how many to wait for before the first generation.
+        cpus_per_worker: CPUs that each worker reserves; may be a fraction.
+        episode_timeout_s: seconds that one episode may take before its worker is replaced;
+            None for no limit.
+        strict: refuse workers whose libraries or processor differ from the driver's.
+        address: of a Ray cluster; None is $RAY_ADDRESS or, without it, a local Ray.
+        out: run directory, a path or a URI (s3://bucket/run); None makes a new one below
+            ``runs/``.
+        start_from: a run, or an .npy file of parameters, whose solution to start from.
+    """
+
+    task: AnyTask | str | Callable[..., gym.Env[Any, Any]]
+    policy: PolicySpec | None = None
+    strategy: Strategy[Any] | None = None
+    population: PositiveInt | None = None
+    episodes: PositiveInt = 1
+    common_seeds: bool = False
+    normalize_observations: bool = False
+    seed: NonNegativeInt = 0
+    generations: PositiveInt | None = 100
+    max_episodes: PositiveInt | None = None
+    max_env_steps: PositiveInt | None = None
+    max_seconds: PositiveFloat | None = None
+    target: float | None = None
+    heldout_every: PositiveInt = 10
+    heldout_episodes: PositiveInt = 20
+    final_episodes: PositiveInt = 100
+    reevaluate: NonNegativeInt = 5
+    max_failed_fraction: Share = 0.5
+    engine: str = "auto"
+    workers: int | Literal["auto"] = "auto"
+    min_workers: PositiveInt = 1
+    cpus_per_worker: PositiveFloat = 1.0
+    episode_timeout_s: PositiveFloat | None = None
+    strict: bool = False
+    address: str | None = None
+    out: str | Path | None = None
+    start_from: str | Path | None = None
+    _policy: Policy | None = field(default=None, init=False, repr=False)
+    _engine: str | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Fill in what follows from the rest, and refuse what cannot be."""
+        if not isinstance(self.task, AnyTask):
+            self.task = Task(env=self.task)
+        if self.strategy is None:
+            self.strategy = CEM()
+        if self.policy is None and not isinstance(self.task, FunctionTask):
+            chosen: Any = find("policies", self.strategy.default_policy, PolicySpec)
+            self.policy = chosen()
+        if isinstance(self.workers, str) and self.workers != "auto":
+            raise UsageError(f"workers '{self.workers}' is not a whole number or auto")
+        if not isinstance(self.workers, str):
+            require_at_least("workers", self.workers, 0)
+        check_fields(self)
+        if isinstance(self.workers, int) and self.min_workers > max(self.workers, 1):
+            raise UsageError(f"min_workers {self.min_workers} is more than workers {self.workers}")
+        if self.seed >= 2**63:
+            raise UsageError(f"seed {self.seed} is not below 2**63")
+        choice.accept(self.engine, self.resolved_task)
+        features.remember(vars(self.strategy).values())
+
+    @property
+    def resolved_task(self) -> AnyTask:
+        """The task, whichever way it was given."""
+        assert isinstance(self.task, AnyTask)  # noqa: S101 - set in __post_init__
+        return self.task
+
+    @property
+    def resolved_strategy(self) -> Strategy[Any]:
+        """The strategy, within observation normalisation where that is asked for."""
+        assert self.strategy is not None  # noqa: S101 - set in __post_init__
+        return Normalized(self.strategy) if self.normalize_observations else self.strategy
+
+    @property
+    def name(self) -> str:
+        """What a run of it is called unless told otherwise, as part of a path."""
+        strategy = name_of("strategies", type(self.strategy))
+        return path_name(f"{self.resolved_task.name}-{strategy}-{self.seed}")
+
+    def built_policy(self) -> Policy:
+        """Build the policy for the task's spaces (once)."""
+        if self._policy is None:
+            self._policy = self.resolved_task.build_policy(self.policy)
+        return self._policy
+
+    def resolved_engine(self) -> str:
+        """Settle which engine runs it (once): a run that goes on keeps the one it began with.
+
+        Raises:
+            UsageError: the engine cannot run this task with this policy.
+        """
+        if self._engine is None:
+            # A time limit is for each episode alone, which takes a kernel's advantage away.
+            limited = self.engine == "auto" and self.episode_timeout_s is not None
+            natural = "loop" if isinstance(self.resolved_task, Task) else "auto"
+            asked = natural if limited else self.engine
+            self._engine = choice.resolve(asked, self.resolved_task, self.built_policy())
+        return self._engine
+
+    def keep_engine(self, run: Run) -> None:
+        """Use the engine of a run; where it is not to be had here, say so and use the loop."""
+        try:
+            recorded = run.config["engine"]
+            self._engine = choice.resolve(recorded, self.resolved_task, self.built_policy())
+        except UsageError as error:
+            notify(f"{error}; the loop engine runs instead, equal up to rounding")
+            self._engine = "loop"
+
+
+def path_name(text: str) -> str:
+    """Make a text part of a path, of a URI and of a job's id."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text)
+
+
+def notify(text: str) -> None:
+    """Tell the user something that stops nothing."""
+    warnings.warn(text, Notice, stacklevel=2)
