@@ -107,7 +107,7 @@ def _named(config: Mapping[str, Any], table: str, strategy: str) -> str:
     """
     from distes.search import config_file
 
-    found = config_file.table_of(config.get(table, {})).get("name")
+    found = config_file.parse_table(config.get(table, {})).get("name")
     if found is not None:
         return str(found)
     if table == "strategy":

@@ -65,14 +65,14 @@ def to_config(search: Settings) -> Config:
     """
     task = search.task
     if not isinstance(task, Task | FunctionTask):
-        return {"env": f"<{type(task).__name__}>", **_written(search, search_settings())}
+        return {"env": f"<{type(task).__name__}>", **_write_fields(search, search_settings())}
     first = "env" if isinstance(task, Task) else "function"
-    written = _written(task, settings_of(type(task)))
-    config = {first: written[first], **written, **_written(search, search_settings())}
+    task_fields = _write_fields(task, settings_of(type(task)))
+    config = {first: task_fields[first], **task_fields, **_write_fields(search, search_settings())}
     for table in SECTIONS:
         chosen = getattr(search, table)
         if chosen is not None:
-            config[table] = _table(table, chosen)
+            config[table] = _write_table(table, chosen)
     return config
 
 
@@ -88,7 +88,9 @@ def from_config(config: Mapping[str, Any], cls: type[S]) -> S:
         UsageError: a key is unknown, or a value is not what its setting accepts.
     """
     given = dict(config)
-    chosen = {table: made(table, given.pop(table)) for table in SECTIONS if table in given}
+    chosen = {
+        table: build_from_table(table, given.pop(table)) for table in SECTIONS if table in given
+    }
     task_class: type[AnyTask] = FunctionTask if "function" in given else Task
     task_settings, own_settings = settings_of(task_class), search_settings()
     for key in given:
@@ -96,10 +98,10 @@ def from_config(config: Mapping[str, Any], cls: type[S]) -> S:
             raise unknown("key", key, [*task_settings, *own_settings, *SECTIONS])
     if task_class is Task and "env" not in given:
         raise UsageError("env is not given: name an environment, for example 'CartPole-v1'")
-    task_values = _read(task_settings, given)
+    task_values = _read_fields(task_settings, given)
     if isinstance(given.get("env"), str):
         task_values["env"] = environment(given["env"])
-    return cls(task=task_class(**task_values), **_read(own_settings, given), **chosen)
+    return cls(task=task_class(**task_values), **_read_fields(own_settings, given), **chosen)
 
 
 def environment(given: str) -> Any:
@@ -125,13 +127,13 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> Config:
         if key not in SECTIONS:
             merged[key] = value
             continue
-        old, new = table_of(merged.get(key, {})), table_of(value)
+        old, new = parse_table(merged.get(key, {})), parse_table(value)
         renamed = "name" in new and "name" in old and new["name"] != old["name"]
         merged[key] = new if renamed else {**old, **new}
     return merged
 
 
-def table_of(given: Any) -> Config:
+def parse_table(given: Any) -> Config:
     """Read ``strategy = "cem"`` as a table with that name."""
     return {"name": given} if isinstance(given, str) else dict(given)
 
@@ -180,12 +182,12 @@ def nested_table(setting: Setting) -> str | None:
     return None
 
 
-def _table(table: str, chosen: Any) -> Config:
+def _write_table(table: str, chosen: Any) -> Config:
     cls = type(chosen)
-    return {"name": name_of(SECTIONS[table][0], cls), **_written(chosen, settings_of(cls))}
+    return {"name": name_of(SECTIONS[table][0], cls), **_write_fields(chosen, settings_of(cls))}
 
 
-def made(table: str, given: Any) -> Any:
+def build_from_table(table: str, given: Any) -> Any:
     """Make the strategy or policy that a table (or a bare name) describes.
 
     Args:
@@ -197,7 +199,7 @@ def made(table: str, given: Any) -> Any:
     """
     if not isinstance(given, str | Mapping):
         raise UsageError(f"{table} {given!r} is neither a name nor a table")
-    values = table_of(given)
+    values = parse_table(given)
     if not isinstance(values.get("name"), str):
         raise UsageError(f'{table} has no name: say which, for example name = "..."')
     name = values.pop("name")
@@ -209,7 +211,7 @@ def made(table: str, given: Any) -> Any:
     for key, setting in accepted.items():
         if setting.required and key not in values:
             raise UsageError(f"{table} {name} needs {key}: {setting.help or setting.accepted}")
-    return cls(**_read(accepted, values, f"{table}."))
+    return cls(**_read_fields(accepted, values, f"{table}."))
 
 
 def _line(name: str, value: Any) -> str:
@@ -229,25 +231,27 @@ def _toml_key(key: str) -> str:
     return tomli_w.dumps({key: 0}).removesuffix(" = 0\n")
 
 
-def _read(settings: Mapping[str, Setting], given: Mapping[str, Any], prefix: str = "") -> Config:
+def _read_fields(
+    settings: Mapping[str, Setting], given: Mapping[str, Any], prefix: str = ""
+) -> Config:
     values = {}
     for key, setting in settings.items():
         if key in given:
             table = nested_table(setting)
             values[key] = (
-                made(table, given[key])
+                build_from_table(table, given[key])
                 if table is not None
                 else checked(setting, given[key], prefix + key)
             )
     return values
 
 
-def _written(owner: Any, settings: Mapping[str, Setting]) -> Config:
+def _write_fields(owner: Any, settings: Mapping[str, Setting]) -> Config:
     config = {}
     for name, setting in settings.items():
         held = getattr(owner, name)
         table = nested_table(setting)
-        value = plain(held) if table is None else _table(table, held)
+        value = plain(held) if table is None else _write_table(table, held)
         if value is not None:
             config[name] = value
         elif setting.default is not None:

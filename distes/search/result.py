@@ -13,7 +13,7 @@ from distes.population.statistics import Score
 from distes.runs.reader import Run, load
 from distes.runs.storage.location import Location
 from distes.search.settings import Settings
-from distes.search.solution import bound_policy, parameters_at
+from distes.search.solution import bind_policy, draw_parameters_at
 from distes.types import FloatArray
 
 
@@ -83,7 +83,7 @@ class Result:
                 "the parameters of a contextual run depend on the context: use "
                 "parameters_for(context)"
             )
-        return parameters_at(self.solution, self._expected, None)
+        return draw_parameters_at(self.solution, self._expected, None)
 
     def parameters_for(self, context: Any) -> FloatArray:
         """The solution's parameters for a context, (k,) -> (d,) or (m, k) -> (m, d).
@@ -91,7 +91,7 @@ class Result:
         Raises:
             UsageError: the task has no contexts, or this is none of them.
         """
-        return parameters_at(self.solution, self._expected, context)
+        return draw_parameters_at(self.solution, self._expected, context)
 
     @property
     def run(self) -> Run:
@@ -111,8 +111,8 @@ class Result:
         Raises:
             UsageError: there is a context too many or too few, or it does not fit.
         """
-        parameters = parameters_at(self.solution, self._expected, context)
-        return bound_policy(self.search.built_policy(), self.solution, parameters, seed)
+        parameters = draw_parameters_at(self.solution, self._expected, context)
+        return bind_policy(self.search.built_policy(), self.solution, parameters, seed)
 
 
 def read_result(search: Settings, run: Run) -> Result | None:

@@ -31,7 +31,7 @@ from distes.search.provenance import provenance
 from distes.search.result import Result, read_result
 from distes.search.session import Session
 from distes.search.settings import Settings, notify
-from distes.search.solution import solution_of
+from distes.search.solution import read_solution
 from distes.seeds import strategy_generator
 from distes.signals import keyboard_interrupts
 from distes.tasks.base import FunctionTask, Task
@@ -331,7 +331,7 @@ def _start_from(path: Location, num_parameters: int) -> tuple[FloatArray, Mappin
         except ValueError:
             raise UsageError(f"start_from {path} is not an array of numbers") from None
     else:
-        solution = solution_of(load(path))
+        solution = read_solution(load(path))
         if solution.distribution.uses_context:
             raise UsageError(
                 f"start_from {path} is a contextual run, and a search starts at one vector of "

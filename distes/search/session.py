@@ -64,7 +64,7 @@ class Session:
         self._log_s = 0.0
         self._told = False  # whether the log says why the run fails
         problem.on_run = log.evaluation
-        problem.on_rerun = self._log_again
+        problem.on_rerun = self._log_rerun
 
     def go(self, snapshot: Snapshot | None) -> Result:
         """Run to the end; log and workers are closed afterwards, whatever happens."""
@@ -101,7 +101,7 @@ class Session:
             if isinstance(error, RunFailed) and not self._told:
                 self._log.event("failed", reason=str(error))
 
-    def _log_again(self, evaluated: Evaluated) -> None:
+    def _log_rerun(self, evaluated: Evaluated) -> None:
         """Log what happened while episodes were run again; their results are logged already."""
         place = {"generation": self._problem.generation, "purpose": Purpose.SEARCH.name.lower()}
         for each in evaluated.events:
@@ -141,7 +141,7 @@ class Session:
         if before.due is not None and heldout is not None:
             answer = heldout.result()
             self._log.evaluation(heldout_key, before.due, answer)
-            confirmed = self._confirmed(generation - 1, before.due, answer)
+            confirmed = self._confirm_heldout(generation - 1, before.due, answer)
 
         figures = summary(population, evaluated.episodes)
         metrics = {k: float(v) for k, v in self._strategy.metrics(state).items()}
@@ -154,7 +154,7 @@ class Session:
             env_steps=before.env_steps + int(evaluated.episodes.episode_length.sum()),
             elapsed_s=time.perf_counter() - self._began,
             confirmed=confirmed,
-            last=self._select(population, evaluated.episodes),
+            last=self._select_top(population, evaluated.episodes),
         )
         snapshot = replace(snapshot, stopped=self._stop_reason(snapshot))
         elite = metrics.get("elite_return_mean", figures["fitness_max"])
@@ -231,7 +231,7 @@ class Session:
             solution, episodes=self._search.heldout_episodes, purpose=Purpose.HELDOUT, probes=()
         )
 
-    def _confirmed(
+    def _confirm_heldout(
         self, generation: int, solution: Population, answer: Evaluated
     ) -> Population | None:
         """Read a held-out score; one at the target must hold on a fresh batch."""
@@ -248,7 +248,7 @@ class Session:
         self._observers.tell("heldout", generation, found, self._target, confirms)
         return self._target is not None and found.failed == 0 and found.mean >= self._target
 
-    def _select(self, population: Population, episodes: Episodes) -> Selected | None:
+    def _select_top(self, population: Population, episodes: Episodes) -> Selected | None:
         """Keep the top candidates, where candidates differ and can be redrawn."""
         distribution = population.distribution
         if isinstance(distribution, Point) or distribution.uses_context:
@@ -287,7 +287,7 @@ class Session:
         # All at once, as far as none depends on another: workers need not wait in between.
         heldout = trials = None
         if snapshot.confirmed is None:
-            heldout = self._begin(key, self._heldout_population(solution))
+            heldout = self._begin_evaluation(key, self._heldout_population(solution))
         if last is not None and len(last.returns):
             trials = self._begin_trials(key, solution, last)
         if heldout is not None:
@@ -296,11 +296,11 @@ class Session:
         if last is not None and trials is not None:
             top, own = trials
             fresh = self._values(top())
-            reevaluation, better = self._reevaluated(last, fresh, self._values(own()))
+            reevaluation, better = self._judge_top_candidates(last, fresh, self._values(own()))
             if better is not None and snapshot.confirmed is None:
                 solution = better
         test = replace(solution, episodes=search.final_episodes, purpose=Purpose.TEST)
-        final = score(self._begin(key, test)().episode_return)
+        final = score(self._begin_evaluation(key, test)().episode_return)
         self._log.event(
             "finished",
             reason=snapshot.stopped,
@@ -335,9 +335,9 @@ class Session:
         own = replace(
             solution, episodes=self._search.heldout_episodes, purpose=Purpose.REEVALUATION
         )
-        return self._begin(key, table), self._begin(key, own, logged_call=1)
+        return self._begin_evaluation(key, table), self._begin_evaluation(key, own, logged_call=1)
 
-    def _reevaluated(
+    def _judge_top_candidates(
         self, last: Selected, fresh: FloatArray, own: FloatArray
     ) -> tuple[Reevaluation, Population | None]:
         """Judge top candidates by their values, those of all and those of the solution."""
@@ -357,7 +357,7 @@ class Session:
         shift = self._search.resolved_task.reward_shift
         return episodes.episode_return - shift * episodes.episode_length
 
-    def _begin(
+    def _begin_evaluation(
         self, key: RunKey, population: Population, logged_call: int | None = None
     ) -> Awaited:
         """Begin an evaluation; ``logged_call`` tells apart two evaluations on the same seeds.

@@ -18,7 +18,7 @@ from distes.population.distributions import Point
 from distes.population.records import Population, Purpose, RunKey
 from distes.population.statistics import Score, score
 from distes.runs.reader import Run, load
-from distes.search.config_file import from_config, made
+from distes.search.config_file import build_from_table, from_config
 from distes.search.evaluator import make_evaluator
 from distes.search.settings import Settings
 from distes.seeds import policy_generator
@@ -123,14 +123,14 @@ def evaluate(
     settings = from_config(run.config["search"], Settings)
     settings.keep_engine(run)
     task = settings.resolved_task
-    solution = solution_of(run)
+    solution = read_solution(run)
     contexts = None
     if context is not None:
         contexts = given(context, task.num_contexts, task.name)
     if grid is not None:
-        contexts = _grid(run, task, grid)
+        contexts = _lay_grid(run, task, grid)
     if contexts is not None:
-        solution = at_contexts(solution, contexts)
+        solution = impose_contexts(solution, contexts)
     count = episodes or (100 if contexts is None or len(contexts) == 1 else 20)
     solution = replace(solution, episodes=count, purpose=Purpose.TEST)
     evaluator = make_evaluator(settings, workers)
@@ -178,14 +178,14 @@ def load_policy(
     run = load(path)
     settings = from_config(run.config["search"], Settings)
     if generation is None and candidate is None:
-        population, number = solution_of(run), 0
+        population, number = read_solution(run), 0
     else:
-        population, number = logged_candidate(run, generation, candidate)
+        population, number = find_logged_candidate(run, generation, candidate)
     if context is None and population.distribution.uses_context and generation is not None:
-        context = _logged_context(run, generation, number)
+        context = _read_logged_context(run, generation, number)
     task = settings.resolved_task
-    parameters = parameters_at(population, (task.num_contexts, task.name), context, number)
-    return bound_policy(settings.built_policy(), population, parameters, seed)
+    parameters = draw_parameters_at(population, (task.num_contexts, task.name), context, number)
+    return bind_policy(settings.built_policy(), population, parameters, seed)
 
 
 def load_parameters(path: str | Path, *, context: Any = None) -> FloatArray:
@@ -204,12 +204,14 @@ def load_parameters(path: str | Path, *, context: Any = None) -> FloatArray:
     run = load(path)
     config = run.config["search"]
     # Features of the user's are functions, which records name alone; the task is not needed.
-    features.remember(vars(made("strategy", config["strategy"])).values())
+    features.remember(vars(build_from_table("strategy", config["strategy"])).values())
     name = str(config.get("env", config.get("function")))
-    return parameters_at(solution_of(run), (run.config.get("num_contexts", 0), name), context)
+    return draw_parameters_at(
+        read_solution(run), (run.config.get("num_contexts", 0), name), context
+    )
 
 
-def solution_of(run: Run) -> Population:
+def read_solution(run: Run) -> Population:
     """Read a run's solution from its newest checkpoint.
 
     Raises:
@@ -222,7 +224,7 @@ def solution_of(run: Run) -> Population:
     return solution
 
 
-def parameters_at(
+def draw_parameters_at(
     population: Population, expected: tuple[int, str], context: Any, candidate: int = 0
 ) -> FloatArray:
     """Draw a candidate's parameters, for a context where they depend on one.
@@ -254,7 +256,7 @@ def parameters_at(
     return drawn if np.ndim(context) == 2 else drawn[0]
 
 
-def bound_policy(
+def bind_policy(
     policy: Policy, population: Population, parameters: FloatArray, seed: int | None = None
 ) -> Callable[[Any], Any]:
     """Bind a policy, with its population's statistics: environment observation -> action.
@@ -302,7 +304,7 @@ def context_range(run: Run) -> tuple[FloatArray, FloatArray]:
     return ends[0], ends[1]
 
 
-def logged_candidate(
+def find_logged_candidate(
     run: Run, generation: int | None, candidate: int | None
 ) -> tuple[Population, int]:
     """Find a logged candidate: its population, and its number there.
@@ -326,14 +328,14 @@ def logged_candidate(
     return population, candidate
 
 
-def _logged_context(run: Run, generation: int, candidate: int) -> FloatArray | None:
+def _read_logged_context(run: Run, generation: int, candidate: int) -> FloatArray | None:
     """The context in which a candidate was tried; None if there is not just one."""
     rows = run.episodes
     rows = rows[(rows["generation"] == generation) & (rows["candidate"] == candidate)]
     return np.asarray(rows["context"].iloc[0]) if len(rows) == 1 else None
 
 
-def _grid(run: Run, task: AnyTask, points: int) -> FloatArray:
+def _lay_grid(run: Run, task: AnyTask, points: int) -> FloatArray:
     """Contexts on a grid, (m, k); a component that does not vary has one point."""
     require_at_least("grid", points, 1)
     if task.context is None:
@@ -351,7 +353,7 @@ def _grid(run: Run, task: AnyTask, points: int) -> FloatArray:
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(low))
 
 
-def at_contexts(solution: Population, contexts: FloatArray) -> Population:
+def impose_contexts(solution: Population, contexts: FloatArray) -> Population:
     """Impose contexts (m, k) on a solution, one candidate each, on the same episode seeds."""
     distribution = solution.distribution
     if not distribution.uses_context:

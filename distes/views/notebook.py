@@ -17,7 +17,7 @@ from distes.population.records import Purpose
 from distes.runs.reader import Run, load
 from distes.search.result import Result
 from distes.search.settings import Settings
-from distes.search.solution import solution_of
+from distes.search.solution import read_solution
 from distes.types import Array
 from distes.views.figures.learning_curves import draw
 from distes.views.replay.recording import Camera, rendering
@@ -72,7 +72,7 @@ def _video(shown: Run | Result) -> str:
     else:
         # Read anew: a run that is looked at may be in progress.
         run = load(shown.path)
-        search, solution = from_config(run.config["search"], Settings), solution_of(run)
+        search, solution = from_config(run.config["search"], Settings), read_solution(run)
     how = rendering(search.resolved_task, "rgb_array")
     steps = min(filter(None, [MAX_STEPS, solution.max_steps]))
     solution = replace(solution, episodes=1, purpose=Purpose.TEST, max_steps=steps)

@@ -19,7 +19,7 @@ from distes import Search, Task
 from distes.errors import UsageError
 from distes.policies import MLP, Linear, Softmax
 from distes.population.records import Rerun
-from distes.search.solution import logged_candidate
+from distes.search.solution import find_logged_candidate
 from distes.strategies import CEM, CREPS, DeepCEM, Reinforce
 from distes.views.replay.recording import rendering
 from distes.views.replay.replay import watched
@@ -152,7 +152,7 @@ def test_logged_candidates_are_rebuilt_to_their_returns(
     search(tmp_path / "run", task=task, policy=policy, strategy=CEM(elite_fraction=0.3)).run()
     run = distes.load(tmp_path / "run")
     rows = run.episodes_of(2)
-    population, number = logged_candidate(run, 2, 3)
+    population, number = find_logged_candidate(run, 2, 3)
     rows = rows[rows["candidate"] == number].sort_values("episode")
     columns = (rows[c].to_numpy(np.int64) for c in ("candidate", "episode", "seed", "seed"))
     population = replace(population, rerun=Rerun(*columns))

@@ -13,8 +13,8 @@ from distes.errors import UsageError
 from distes.population import features
 from distes.population.records import Population
 from distes.runs.reader import Run, load
-from distes.search.config_file import made
-from distes.search.solution import context_range, solution_of
+from distes.search.config_file import build_from_table
+from distes.search.solution import context_range, read_solution
 from distes.types import FloatArray, IntArray
 from distes.views import scores
 from distes.views.figures.style import (
@@ -65,11 +65,11 @@ def draw_parameters(path: str | Path, components: Sequence[int] | None = None) -
     run = load(path)
     if not scores.has_contexts(run.config):
         raise UsageError(f"{run.path} has no contexts: its parameters depend on nothing")
-    solution = solution_of(run)
+    solution = read_solution(run)
     if not solution.distribution.uses_context:
         raise UsageError(f"the solution of {run.path} has the same parameters for every context")
     # Features of the user's are functions, which records name alone.
-    features.remember(vars(made("strategy", run.config["search"]["strategy"])).values())
+    features.remember(vars(build_from_table("strategy", run.config["search"]["strategy"])).values())
     low, high = context_range(run)
     shown = chosen_components(components, len(low))
     if len(shown) > MAX_COLUMNS:

@@ -26,7 +26,7 @@ from distes.population.records import (
 )
 from distes.runs.reader import Run, load
 from distes.search.settings import Settings
-from distes.search.solution import at_contexts, logged_candidate, solution_of
+from distes.search.solution import find_logged_candidate, impose_contexts, read_solution
 from distes.tasks.base import Task
 from distes.tasks.contexts import given
 from distes.views.replay.recording import (
@@ -168,12 +168,12 @@ def replay(
             raise UsageError("best (--best) finds the candidate: leave out candidate")
         generation, candidate = best_candidate(run, generation)
     if generation is None and candidate is None:
-        population = solution_of(run)
+        population = read_solution(run)
         if context is not None:
             contexts = given(context, search.resolved_task.num_contexts, search.resolved_task.name)
             if len(contexts) > 1:
                 raise UsageError(f"one context is shown at a time, and {len(contexts)} are given")
-            population = at_contexts(population, contexts)
+            population = impose_contexts(population, contexts)
         population = replace(population, episodes=episodes or 1, purpose=Purpose.TEST)
         chosen = _Chosen("the solution, on new episodes", population)
     else:
@@ -280,7 +280,7 @@ def _candidate(
     Raises:
         UsageError: there is none, its episodes are not in the log, or must not be run here.
     """
-    population, number = logged_candidate(run, generation, candidate)
+    population, number = find_logged_candidate(run, generation, candidate)
     assert generation is not None  # noqa: S101 - refused by the line above
     rows = run.episodes_of(generation)
     rows = rows[rows["candidate"] == number].sort_values("episode")
