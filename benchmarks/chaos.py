@@ -7,7 +7,7 @@ not about time or place, its populations and its result are compared with those 
 in one process that nothing happened to. The same on the same nodes, left in peace, tells
 what the faults cost.
 
-    python benchmarks/chaos.py [SEED]
+    python benchmarks/chaos.py [--seed SEED] [--out benchmarks/results]
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
 
-from common import keep
+from common import keep, options
 from disturbances import Stage, differences, schedule, storm
 
 import distes
@@ -74,7 +74,10 @@ def hits(stage: Stage) -> dict[str, str]:
 
 
 def main() -> None:
-    seed = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+    parser = options(__doc__)
+    parser.add_argument("--seed", type=int, default=0, help="of the faults")
+    given = parser.parse_args()
+    seed = given.seed
     generator = random.Random(seed)
     kinds = schedule(COUNTS, generator, nodes=3)
     with tempfile.TemporaryDirectory() as folder:
@@ -103,8 +106,10 @@ def main() -> None:
         }
         assert not any(compared(peace, quiet).values())
     faults = [{k: v for k, v in fault.items() if k != "events"} for fault in stage.faults]
-    keep("chaos_faults", faults)
-    keep("chaos", [{"measure": name, "value": value} for name, value in measures.items()])
+    keep("chaos_faults", faults, given.out)
+    keep(
+        "chaos", [{"measure": name, "value": value} for name, value in measures.items()], given.out
+    )
     if any(measures[name] for name in ("lost", "doubled", "differing values")):
         sys.exit("the run that was struck differs from the one that was not")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -37,6 +38,24 @@ def machine() -> dict[str, Any]:
         "ray": ray.__version__,
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def options(text: str | None) -> argparse.ArgumentParser:
+    """Make the parser that every benchmark begins with: help, and where its table is kept.
+
+    Args:
+        text: the benchmark's docstring.
+    """
+    parser = argparse.ArgumentParser(
+        description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="keep the table there, for example benchmarks/results; without it, print it alone",
+    )
+    return parser
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -76,12 +95,12 @@ def ratio(pairs: list[Any]) -> dict[str, float]:
     }
 
 
-def keep(name: str, rows: list[dict[str, Any]]) -> None:
-    """Print a table and keep it with the machine's description."""
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(
-        json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n"
-    )
+def keep(name: str, rows: list[dict[str, Any]], out: Path | None) -> None:
+    """Print a table, and keep it with the machine's description where a folder is given."""
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"machine": machine(), "rows": rows}, indent=2)
+        (out / f"{name}.json").write_text(text + "\n")
     table = Table(title=name)
     for column in rows[0]:
         table.add_column(column)

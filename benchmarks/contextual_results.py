@@ -5,7 +5,6 @@ python benchmarks/contextual_results.py wall_robot --seeds 10
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import tempfile
@@ -13,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from common import keep
+from common import keep, options
 
 from distes.search.config_file import from_config, merge, read_toml
 from distes.search.search import Search
@@ -75,7 +74,7 @@ def one(job: tuple[str, str, dict[str, Any], int]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__)
     parser.add_argument("scenario", choices=SCENARIOS)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--beside", type=int, help="other settings to measure; all if not given")
@@ -92,7 +91,7 @@ def main() -> None:
         for row in pool.imap(one, jobs):
             print(f"{row['settings']}, seed {row['seed']}: {row['score']:.1f}", flush=True)
             rows.append(row)
-    keep(f"contextual_{given.scenario}", rows)
+    keep(f"contextual_{given.scenario}", rows, given.out)
     for label in settings:
         scores = sorted(row["score"] for row in rows if row["settings"] == label)
         spread = f"least {scores[0]:.1f}, median {median(scores):.1f}, greatest {scores[-1]:.1f}"

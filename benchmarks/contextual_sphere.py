@@ -8,7 +8,6 @@ Regret is that of the deployed mean, averaged over 1000 contexts that the search
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 from typing import Any
@@ -18,7 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
-from common import keep
+from common import keep, options
 
 from distes.strategies.base import Strategy
 from distes.strategies.ccmaes import CCMAES
@@ -76,7 +75,7 @@ def one(job: tuple[str, int, int]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--generations", type=int, default=200)
     given = parser.parse_args()
@@ -100,7 +99,7 @@ def main() -> None:
                 "first below (median)": first[len(first) // 2] if first else None,
             }
         )
-    keep("contextual_sphere", rows)
+    keep("contextual_sphere", rows, given.out)
 
 
 if __name__ == "__main__":

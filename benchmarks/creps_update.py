@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 import numpy as np
-from common import in_turn, keep, ratio
+from common import in_turn, keep, options, ratio
 from threadpoolctl import threadpool_limits
 
 from distes.population.features import make
@@ -65,6 +65,9 @@ def theirs(clone: str, count: int) -> Any:
 
 
 def main() -> None:
+    parser = options(__doc__)
+    parser.add_argument("--theirs", metavar="FOLDER", help="checkout of PyCREPS to time beside it")
+    options_given = parser.parse_args()
     rows = []
     for count in (300, 1000, 3000):
         given = samples(count, 0)
@@ -79,15 +82,15 @@ def main() -> None:
 
             with threadpool_limits(1):
                 row = {"samples": count, "update": name}
-                if len(sys.argv) > 1:
-                    other = theirs(sys.argv[1], count)
+                if options_given.theirs:
+                    other = theirs(options_given.theirs, count)
                     timed = in_turn(ours, other, PAIRS)
                     row |= {"ours_ms": timed_ms(timed, 0), "theirs_ms": timed_ms(timed, 1)}
                     row |= {"theirs / ours": ratio(timed)["ratio_median"]}
                 else:
                     row |= {"ours_ms": timed_ms(in_turn(ours, ours, PAIRS), 0)}
             rows.append(row)
-    keep("creps_update", rows)
+    keep("creps_update", rows, options_given.out)
 
 
 def timed_ms(timed: list[Any], which: int) -> float:

@@ -19,7 +19,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from common import in_turn, keep, ratio
+from common import in_turn, keep, options, ratio
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
@@ -164,6 +164,7 @@ def travels() -> dict[str, Any]:
 
 
 def main() -> None:
+    given = options(__doc__).parse_args()
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     rows = [fits(31), travels()]
     compile_ahead(distes.Search("CartPole-v0", strategy=DeepCEM(), engine="compiled"))
@@ -189,7 +190,7 @@ def main() -> None:
                 "count": len(runs),
             },
         ]
-    keep("deep_cem", rows)
+    keep("deep_cem", rows, given.out)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import keep
+from common import keep, options
 
 import distes
 from distes.runs import writer
@@ -156,6 +156,7 @@ def compiled(out: Path, workers: int) -> dict[str, Any]:
 
 
 def main() -> None:
+    given = options(__doc__).parse_args()
     assert threading.current_thread() is threading.main_thread()
     with tempfile.TemporaryDirectory() as folder:
         rows = [
@@ -166,7 +167,7 @@ def main() -> None:
             compiled(Path(folder) / "e", 0),
             compiled(Path(folder) / "f", 2),
         ]
-    keep("driver", rows)
+    keep("driver", rows, given.out)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any
 import gymnasium as gym
 import numba
 import numpy as np
-from common import keep
+from common import keep, options
 
 from distes.engines import compiled, loop
 from distes.engines.kernels.environments import acrobot
@@ -208,7 +208,8 @@ def envpool(env: str, label: str) -> float:
 
 
 def main() -> None:
-    keep("engines", [engines(env, label) for label in POLICIES for env in ENVIRONMENTS])
+    given = options(__doc__).parse_args()
+    keep("engines", [engines(env, label) for label in POLICIES for env in ENVIRONMENTS], given.out)
 
 
 if __name__ == "__main__":

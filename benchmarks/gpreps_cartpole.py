@@ -9,7 +9,6 @@ Beside it, after how many real episodes the policy first held 195 over 100 held-
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import tempfile
@@ -17,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import keep
+from common import keep, options
 
 from distes.search.config_file import from_config, read_toml
 from distes.search.search import Search
@@ -53,7 +52,7 @@ def one(seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     given = parser.parse_args()
     rows = []
@@ -65,7 +64,7 @@ def main() -> None:
                 flush=True,
             )
             rows.append(row)
-    keep("gpreps_cartpole", rows)
+    keep("gpreps_cartpole", rows, given.out)
     reached = sum(row["score"] >= SOLVED for row in rows)
     print(f"{reached} of {len(rows)} seeds are solved ({SOLVED:g}) with ten real episodes")
 

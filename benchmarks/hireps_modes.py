@@ -8,12 +8,11 @@ python benchmarks/hireps_modes.py --seeds 20
 
 from __future__ import annotations
 
-import argparse
 from statistics import median
 from typing import Any
 
 import numpy as np
-from common import keep
+from common import keep, options
 
 from distes.strategies.base import Strategy
 from distes.strategies.creps import CREPS
@@ -47,7 +46,7 @@ def one(strategy: Strategy[Any], limit: float, seed: int) -> tuple[float, float,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__)
     parser.add_argument("--seeds", type=int, default=20)
     given = parser.parse_args()
     rows = []
@@ -67,7 +66,7 @@ def main() -> None:
                     "all_good": sum(value[4] == value[3] for value in values),
                 }
             )
-    keep("hireps_modes", rows)
+    keep("hireps_modes", rows, given.out)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,12 @@ Runs the examples of deep_cem, tabular_cem and reinforce with several seeds, kee
 reaches with its curve, and draws the curves: the median over the seeds of a generation's mean
 return, from the lowest to the highest seed as a band.
 
-    python benchmarks/learners.py --out docs/learners.png
+    python benchmarks/learners.py --out benchmarks/results --figure docs/learners.png
     python benchmarks/learners.py cartpole_deep_cem --seeds 10
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -23,7 +22,7 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
-from common import RESULTS, keep
+from common import RESULTS, keep, options
 
 from distes import Result, Search, Task
 from distes.evaluators.serial import SerialEvaluator
@@ -68,7 +67,7 @@ def one(job: tuple[str, int]) -> dict[str, Any]:
     name, seed = job
     with tempfile.TemporaryDirectory() as folder:
         config = read_toml(EXAMPLES / f"{name}.toml") | {"seed": seed, "workers": 0}
-        search = from_config(config | {"out": str(Path(folder) / "run")})
+        search = from_config(config | {"out": str(Path(folder) / "run")}, Search)
         result = search.run()
         frame = result.run.generations
         curve = frame["episode_return_mean"].round(2).tolist()
@@ -118,16 +117,16 @@ def draw(axes: Any, aim: Aim, rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__)
     parser.add_argument("names", nargs="*", metavar="EXAMPLE")
     parser.add_argument("--seeds", type=int)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--figure", type=Path, help="draw the kept tables of all examples")
     given = parser.parse_args()
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
         for name in given.names or AIMS:
             aim = AIMS[name]
             rows = pool.map(one, [(name, s) for s in range(given.seeds or aim.seeds)], chunksize=1)
-            keep(f"learners_{name}", rows)
+            keep(f"learners_{name}", rows, given.out)
             reached = [row for row in rows if (row[aim.figure] or -np.inf) >= aim.least]
             scores = [row["score"] for row in rows]
             print(
@@ -136,7 +135,7 @@ def main() -> None:
                 f"median episodes {median(row['episodes'] for row in rows):.0f}",
                 flush=True,
             )
-    if given.out is not None:
+    if given.figure is not None:
         mpl.rcParams.update({"font.size": 10})
         figure, panels = plt.subplots(2, 4, figsize=(13, 6.2), constrained_layout=True)
         for axes, (name, aim) in zip(panels.flat, AIMS.items(), strict=True):
@@ -144,7 +143,7 @@ def main() -> None:
             draw(axes, aim, kept["rows"])
         figure.supxlabel("episodes")
         figure.supylabel("mean return of a generation")
-        figure.savefig(given.out, dpi=110)
+        figure.savefig(given.figure, dpi=110)
 
 
 if __name__ == "__main__":

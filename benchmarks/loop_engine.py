@@ -11,14 +11,13 @@ the processes of the pool, so that both have the same cores).
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from common import in_turn, keep, ratio
+from common import in_turn, keep, options, ratio
 
 import distes
 from distes.engines import choice
@@ -126,16 +125,17 @@ def measure(env_id: str, skilled: bool, count: int, pairs: int, pool: Any) -> di
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__)
     parser.add_argument("--pairs", type=int, default=101)
-    pairs = parser.parse_args().pairs
+    given = parser.parse_args()
+    pairs = given.pairs
     with multiprocessing.get_context("fork").Pool() as pool:
         rows = [
             measure("CartPole-v1", True, 8, pairs, pool),
             measure("CartPole-v1", False, 200, pairs, pool),
             measure("HalfCheetah-v5", False, 2, pairs, pool),
         ]
-    keep("loop_engine", rows)
+    keep("loop_engine", rows, given.out)
 
 
 if __name__ == "__main__":

@@ -5,19 +5,18 @@ return of population and elites per generation. The published figures are those 
 legible in the source's plots: the first three generations and the seventh on CartPole,
 first and last on Pendulum.
 
-    python benchmarks/published_curves.py --out docs/published_curves.png
+    python benchmarks/published_curves.py --figure docs/published_curves.png
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-from common import keep
+from common import keep, options
 from matplotlib.ticker import MaxNLocator
 
 from distes.search.config_file import from_config, read_toml
@@ -72,8 +71,8 @@ def draw(axes: Any, name: str, frame: Any) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("published_curves.png"))
+    parser = options(__doc__)
+    parser.add_argument("--figure", type=Path, help="draw the curves there")
     parser.add_argument("--workers", type=int, default=None)
     given = parser.parse_args()
     mpl.rcParams.update({"font.size": 12})
@@ -104,8 +103,9 @@ def main() -> None:
     panels[0].legend(frameon=False, loc="lower right", bbox_to_anchor=(1.0, 0.12))
     for axes in panels:
         axes.set_xlim(right=axes.get_xlim()[1] * 1.14)
-    figure.savefig(given.out, dpi=110)
-    keep("published_curves", rows)
+    if given.figure is not None:
+        figure.savefig(given.figure, dpi=110)
+    keep("published_curves", rows, given.out)
 
 
 if __name__ == "__main__":

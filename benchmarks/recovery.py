@@ -9,7 +9,7 @@
   seconds from joining Ray to the end of its first generation, one generation's own length
   included.
 
-    python benchmarks/recovery.py [REPETITIONS]
+    python benchmarks/recovery.py [--repetitions N] [--out benchmarks/results]
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
 
 import numpy as np
 import ray
-from common import keep
+from common import keep, options
 from ray.cluster_utils import Cluster
 
 import distes
@@ -287,12 +287,15 @@ def drive(command: str, out: str, address: str) -> None:
 
 
 def main() -> None:
-    if len(sys.argv) > 2:
+    if sys.argv[1:2] in (["begin"], ["resume"]):  # a driver that this benchmark started, to kill
         drive(*sys.argv[1:])
         return
-    repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 12
+    parser = options(__doc__)
+    parser.add_argument("--repetitions", type=int, default=12)
+    given = parser.parse_args()
+    repetitions = given.repetitions
     rows = [losses(repetitions, node=node) for node in (False, True)]
-    keep("recovery", [*rows, *resumes(repetitions)])
+    keep("recovery", [*rows, *resumes(repetitions)], given.out)
 
 
 if __name__ == "__main__":

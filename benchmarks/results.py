@@ -5,7 +5,6 @@ python benchmarks/results.py examples/cartpole_cem.toml --seeds 10 --threshold 4
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import tempfile
@@ -13,9 +12,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from common import keep
+from common import keep, options
 
 from distes.search.config_file import from_config, read_toml
+from distes.search.search import Search
 
 
 def one(job: tuple[Path, int]) -> dict[str, Any]:
@@ -23,7 +23,8 @@ def one(job: tuple[Path, int]) -> dict[str, Any]:
     path, seed = job
     with tempfile.TemporaryDirectory() as folder:
         search = from_config(
-            read_toml(path) | {"seed": seed, "workers": 0, "out": str(Path(folder) / "run")}
+            read_toml(path) | {"seed": seed, "workers": 0, "out": str(Path(folder) / "run")},
+            Search,
         )
         result = search.run()
         frame = result.run.generations
@@ -42,7 +43,7 @@ def one(job: tuple[Path, int]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__)
     parser.add_argument("example", type=Path)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--threshold", type=float, required=True)
@@ -52,7 +53,7 @@ def main() -> None:
         for row in pool.imap(one, [(given.example, s) for s in range(given.seeds)]):
             print(f"seed {row['seed']}: {row['score']:.1f} after {row['generations']} generations")
             rows.append(row)
-    keep(f"results_{given.example.stem}", rows)
+    keep(f"results_{given.example.stem}", rows, given.out)
     reached = sum(row["score"] >= given.threshold for row in rows)
     print(
         f"{given.example.stem}: {reached} of {len(rows)} seeds reach {given.threshold:g}; "

@@ -8,7 +8,7 @@
 - The learning side: ask, tell and log of a large generation.
 
     python benchmarks/scaling.py            # at most 10,000 workers, some minutes
-    python benchmarks/scaling.py 1000       # at most 1,000 workers
+    python benchmarks/scaling.py --most 1000  # at most 1,000 workers
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from __future__ import annotations
 import logging
 import os
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import ray
-from common import keep
+from common import keep, options
 from fake_ray import Costs, FakeRay, under
 
 import distes
@@ -244,17 +243,24 @@ def learning(size: int, parameters: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    most = int(sys.argv[1]) if len(sys.argv) > 1 else max(WORKERS)
+    parser = options(__doc__)
+    parser.add_argument("--most", type=int, default=max(WORKERS), help="workers, at most")
+    given = parser.parse_args()
+    most = given.most
     costs, calls = ray_calls()
-    keep("scaling_ray", calls)
-    keep("scaling_learning", [learning(20_000, 10), learning(200_000, 10), learning(20_000, 1000)])
+    keep("scaling_ray", calls, given.out)
+    keep(
+        "scaling_learning",
+        [learning(20_000, 10), learning(200_000, 10), learning(20_000, 1000)],
+        given.out,
+    )
     rows = [
         generation(workers, episode_s, costs)
         for workers in WORKERS
         if workers <= most
         for episode_s in EPISODE_S
     ]
-    keep("scaling", rows)
+    keep("scaling", rows, given.out)
     keep(
         "scaling_larger",
         [generation(n, each_s, costs, many) for n, each_s, many in LARGER if n <= most],

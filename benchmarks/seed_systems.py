@@ -23,7 +23,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from common import keep
+from common import keep, options
 
 from distes import Search
 from distes.runs.storage.location import Location
@@ -127,6 +127,7 @@ def ours(example: str, workers: int) -> dict[str, float]:
 
 
 def main() -> None:
+    given = options(__doc__).parse_args()
     cores = os.cpu_count() or 1
     rows = []
     for example, (name, generations) in RUNS.items():
@@ -148,7 +149,7 @@ def main() -> None:
                         **{f"distes_{k}": v for k, v in mine.items() if k.endswith("_s")},
                     }
                 )
-    keep("seed_systems", rows)
+    keep("seed_systems", rows, given.out)
 
 
 if __name__ == "__main__":

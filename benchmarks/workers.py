@@ -9,20 +9,19 @@
   sleeps / 64); and on heavy-tailed ones, four times as long.
 
     python benchmarks/workers.py            # all
-    python benchmarks/workers.py 64         # those with 64 workers
+    python benchmarks/workers.py --only-64  # those with 64 workers
 """
 
 from __future__ import annotations
 
 import heapq
-import sys
 import time
 from collections.abc import Callable
 from statistics import median
 from typing import Any
 
 import numpy as np
-from common import in_turn, keep, machine, ratio
+from common import in_turn, keep, machine, options, ratio
 
 import distes
 from distes.evaluators.ray import RayEvaluator
@@ -192,14 +191,17 @@ def against_sum(
 
 
 def main() -> None:
+    parser = options(__doc__)
+    parser.add_argument("--only-64", action="store_true", help="only those with 64 workers")
+    given = parser.parse_args()
     rows = []
-    if "64" not in sys.argv[1:]:
+    if not given.only_64:
         rows += [two_against_one(25)] if (machine()["cores"] or 1) >= 2 else []
         rows += [sleeping(25, 960), sleeping(25, 320)]
         rows += against_sum(sleep_unlike, heavy_tail, WORKERS, [(25, 960)])
     rows += against_sum(sleep_uniform, uniform, MANY, [(10, MANY * 40), (5, MANY * 100)])
     rows += against_sum(sleep_long, long_tail, MANY, [(8, MANY * 60)])
-    keep("workers_64" if "64" in sys.argv[1:] else "workers", rows)
+    keep("workers_64" if given.only_64 else "workers", rows, given.out)
 
 
 if __name__ == "__main__":
