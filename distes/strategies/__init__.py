@@ -2,6 +2,7 @@
 
 from distes.strategies.ccmaes import CCMAES
 from distes.strategies.cem import CEM
+from distes.strategies.cmaes import CMAES
 from distes.strategies.creps import CREPS
 from distes.strategies.deep_cem import DeepCEM
 from distes.strategies.external import External
@@ -13,16 +14,21 @@ from distes.strategies.normalized import Normalized
 from distes.strategies.random_search import RandomSearch
 from distes.strategies.reinforce import Reinforce
 from distes.strategies.reps import REPS
+from distes.strategies.snes import SNES
 from distes.strategies.tabular_cem import TabularCEM
+from distes.strategies.xnes import XNES
 
 __all__ = [
     "CCMAES",
     "CEM",
+    "CMAES",
     "CREPS",
     "GPREPS",
     "ICEM",
     "MORE",
     "REPS",
+    "SNES",
+    "XNES",
     "DeepCEM",
     "External",
     "HiREPS",
