@@ -15,10 +15,9 @@ from distes.engines import choice
 from distes.errors import Notice, UsageError, require_at_least
 from distes.policies.base import Policy, PolicySpec
 from distes.population import features
-from distes.registry import check_fields, find, name_of
+from distes.registry import check_fields, find, name_of, settings_of
 from distes.runs.reader import Run
 from distes.strategies.base import Strategy
-from distes.strategies.cem import CEM
 from distes.strategies.normalized import Normalized
 from distes.tasks.base import AnyTask, FunctionTask, Task
 from distes.types import NonNegativeInt, PositiveFloat, PositiveInt, Share
@@ -30,8 +29,9 @@ class Settings:
 
     Attributes:
         task: a task, a Gymnasium id, or a function that makes an environment.
-        policy: None is the strategy's own choice for an environment, mostly linear.
-        strategy: None is `strategies.CEM`.
+        policy: a specification, or its name; None is the strategy's own choice for an
+            environment, mostly linear.
+        strategy: a strategy, or its name; None is `strategies.CEM`.
         population: candidates per generation; None is the strategy's own number.
         episodes: per candidate.
         common_seeds: all candidates of a generation meet the same episode seeds.
@@ -62,8 +62,8 @@ class Settings:
     """
 
     task: AnyTask | str | Callable[..., gym.Env[Any, Any]]
-    policy: PolicySpec | None = None
-    strategy: Strategy[Any] | None = None
+    policy: PolicySpec | str | None = None
+    strategy: Strategy[Any] | str | None = None
     population: PositiveInt | None = None
     episodes: PositiveInt = 1
     common_seeds: bool = False
@@ -95,11 +95,12 @@ class Settings:
         """Fill in what follows from the rest, and refuse what cannot be."""
         if not isinstance(self.task, AnyTask):
             self.task = Task(env=self.task)
-        if self.strategy is None:
-            self.strategy = CEM()
-        if self.policy is None and not isinstance(self.task, FunctionTask):
-            chosen: Any = find("policies", self.strategy.default_policy, PolicySpec)
-            self.policy = chosen()
+        strategy: Strategy[Any] = _make("strategies", self.strategy or "cem", Strategy)
+        self.strategy = strategy
+        if self.policy is not None:
+            self.policy = _make("policies", self.policy, PolicySpec)
+        elif not isinstance(self.task, FunctionTask):
+            self.policy = _make("policies", strategy.default_policy, PolicySpec)
         if isinstance(self.workers, str) and self.workers != "auto":
             raise UsageError(f"workers '{self.workers}' is not a whole number or auto")
         if not isinstance(self.workers, str):
@@ -110,7 +111,7 @@ class Settings:
         if self.seed >= 2**63:
             raise UsageError(f"seed {self.seed} is not below 2**63")
         choice.accept(self.engine, self.resolved_task)
-        features.remember(vars(self.strategy).values())
+        features.remember(vars(strategy).values())
 
     @property
     def resolved_task(self) -> AnyTask:
@@ -121,8 +122,9 @@ class Settings:
     @property
     def resolved_strategy(self) -> Strategy[Any]:
         """The strategy, within observation normalisation where that is asked for."""
-        assert self.strategy is not None  # noqa: S101 - set in __post_init__
-        return Normalized(self.strategy) if self.normalize_observations else self.strategy
+        strategy = self.strategy
+        assert isinstance(strategy, Strategy)  # noqa: S101 - set in __post_init__
+        return Normalized(strategy) if self.normalize_observations else strategy
 
     @property
     def name(self) -> str:
@@ -130,10 +132,15 @@ class Settings:
         strategy = name_of("strategies", type(self.strategy))
         return path_name(f"{self.resolved_task.name}-{strategy}-{self.seed}")
 
+    @property
+    def _specification(self) -> PolicySpec | None:
+        assert not isinstance(self.policy, str)  # noqa: S101 - set in __post_init__
+        return self.policy
+
     def built_policy(self) -> Policy:
         """Build the policy for the task's spaces (once)."""
         if self._policy is None:
-            self._policy = self.resolved_task.build_policy(self.policy)
+            self._policy = self.resolved_task.build_policy(self._specification)
         return self._policy
 
     def resolved_engine(self) -> str:
@@ -158,6 +165,24 @@ class Settings:
         except UsageError as error:
             notify(f"{error}; the loop engine runs instead, equal up to rounding")
             self._engine = "loop"
+
+
+def _make(folder: str, given: Any, base: type[Any]) -> Any:
+    """Take a strategy or a policy as it is given, or make the one that is named.
+
+    Raises:
+        UsageError: there is none of that name, it needs settings, or it is something else.
+    """
+    if isinstance(given, base):
+        return given
+    cls = find(folder, given, base) if isinstance(given, str) else given
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise UsageError(f"{given!r} is not a {base.__name__}, nor the name of one")
+    missing = [name for name, setting in settings_of(cls).items() if setting.required]
+    if missing:
+        name = given if isinstance(given, str) else cls.__name__
+        raise UsageError(f"{name} needs {', '.join(missing)}: make it with {cls.__name__}(...)")
+    return cls()
 
 
 def path_name(text: str) -> str:

@@ -21,6 +21,7 @@ from searches import StopAt, assert_same_run, cartpole, long_search
 import distes
 from distes.errors import RunFailed, UsageError
 from distes.evaluators.serial import SerialEvaluator, SerialPending
+from distes.policies import MLP
 from distes.search.observer import Observer
 from distes.search.search import Search
 from distes.search.session import clearly_better
@@ -556,3 +557,18 @@ def test_nothing_to_evaluate_is_said(tmp_path: Path) -> None:
         Search(environments.broken, workers=0, out=tmp_path / "run").run()
     with pytest.raises(UsageError, match="has no generation yet"):
         distes.evaluate(tmp_path / "run")
+
+
+def test_strategies_and_policies_by_name(tmp_path: Path) -> None:
+    """What the command line takes, Python takes: a name, a class, or an instance."""
+    named = Search("CartPole-v1", strategy="icem", policy="mlp")
+    assert (named.strategy, named.policy) == (ICEM(), MLP())
+    assert Search("CartPole-v1", strategy=ICEM).strategy == ICEM()  # type: ignore[arg-type]
+    for given, said in (
+        ({"strategy": "cme"}, "unknown strategy 'cme': did you mean 'cem'"),
+        ({"policy": "liner"}, "unknown policy 'liner': did you mean 'linear'"),
+        ({"policy": 3}, "3 is not a PolicySpec, nor the name of one"),
+        ({"strategy": "external"}, r"external needs factory: make it with External\("),
+    ):
+        with pytest.raises(UsageError, match=said):
+            Search("CartPole-v1", **given)  # type: ignore[arg-type]
