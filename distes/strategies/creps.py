@@ -1,4 +1,7 @@
-"""Contextual relative entropy policy search (Kupcsik et al. 2013)."""
+"""Contextual relative entropy policy search (Kupcsik et al. 2013).
+
+The names and the update are those of `strategies.parts.relative_entropy`.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,27 @@ from dataclasses import dataclass
 import numpy as np
 
 from distes.errors import Notice, UsageError
-from distes.population.features import FeatureChoice, Features, make
+from distes.population.features import FeatureChoice
 from distes.strategies.base import Problem
 from distes.strategies.numerics.regression import Fit
 from distes.strategies.parts.relative_entropy import RelativeEntropy
 from distes.types import FloatArray
+
+PYCREPS = {
+    "update": "ml",
+    "dual_features": "linear",
+    "policy_features": "affine",
+    "covariance": "full",
+    "normaliser": "standard",
+}
+"""Settings with which the update is that of PyCREPS."""
 
 
 @dataclass(frozen=True)
 class CREPS(RelativeEntropy):
     """Contextual REPS (Kupcsik et al. 2013; Deisenroth et al. 2013, section 2.4.3).
 
-    Settings besides those of `strategies.relative_entropy.RelativeEntropy`:
+    Settings besides those of `strategies.parts.relative_entropy.RelativeEntropy`:
 
     Attributes:
         dual_features: of the value function, which tells a good sample from a lucky
@@ -38,14 +50,8 @@ class CREPS(RelativeEntropy):
     def __post_init__(self) -> None:
         """Refuse settings that cannot be together."""
         super().__post_init__()
-        given = {
-            "update": (self.update, "ml"),
-            "dual_features": (self.dual_features, "linear"),
-            "policy_features": (self.policy_features, "affine"),
-            "covariance": (self.covariance, "full"),
-            "normaliser": (self.normaliser, "standard"),
-        }
-        for name, (value, due) in given.items():
+        for name, due in PYCREPS.items():
+            value = getattr(self, name)
             if self.pycreps_compat and value != due:
                 raise UsageError(f"pycreps_compat needs {name} '{due}', not '{value}'")
 
@@ -59,20 +65,6 @@ class CREPS(RelativeEntropy):
                 Notice,
                 stacklevel=2,
             )
-
-    def contextual(self, problem: Problem) -> bool:
-        """Where the task has contexts."""
-        return problem.num_contexts > 0
-
-    def policy_basis(self, problem: Problem) -> Features:
-        """As chosen."""
-        return make(self.policy_features, problem.num_contexts, "policy_features")
-
-    def dual_basis(self, problem: Problem) -> Features:
-        """As chosen; there is no value function of no context."""
-        if not problem.num_contexts:
-            return make("constant", 0)
-        return make(self.dual_features, problem.num_contexts, "dual_features")
 
     def scatter(self, fit: Fit, targets: FloatArray, weights: FloatArray) -> FloatArray:
         """About the mean; with pycreps_compat about the intercept, without a normaliser."""

@@ -1,4 +1,7 @@
-"""Episodic relative entropy policy search (Peters et al. 2010): without contexts."""
+"""Episodic relative entropy policy search (Peters et al. 2010): without contexts.
+
+The names and the update are those of `strategies.parts.relative_entropy`.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,13 @@ from distes.strategies.parts.relative_entropy import RelativeEntropy
 class REPS(RelativeEntropy):
     """Relative entropy policy search (Peters et al. 2010; Deisenroth et al. 2013, 2.4.3).
 
-    Contexts of the task are not looked at. Settings: see
-    `strategies.relative_entropy.RelativeEntropy`.
+    Contexts of the task are not looked at: one mean for all, and no value function.
     """
 
     def contextual(self, problem: Problem) -> bool:
         """Never."""
         return False
 
-    def policy_basis(self, problem: Problem) -> Features:
-        """One mean for all."""
-        return make("constant", 0)
-
-    def dual_basis(self, problem: Problem) -> Features:
-        """No value function."""
+    def basis(self, problem: Problem, name: str) -> Features:
+        """A constant, whatever the features are for."""
         return make("constant", 0)
