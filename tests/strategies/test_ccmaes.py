@@ -30,7 +30,7 @@ def problem(d=4, k=2, n=40, **changes):
 
 def test_golden_constants():
     """n = 20, λ = 12, from the tutorial's formulas."""
-    constants = Constants.of(12, 20, 0)
+    constants = Constants.compute(12, 20, 0)
     assert constants.recombination[0] == pytest.approx(0.4024029428, abs=1e-9)
     assert constants.effective == pytest.approx(3.7294589343, abs=1e-9)
     assert constants.rank_one == pytest.approx(0.00437235, abs=1e-8)
@@ -44,7 +44,7 @@ def test_contextual_constants():
     """By hand: λ = 4 has weights of log(2.5) and log(1.25); n_t = 5 and ln 3 more damping."""
     first, second = np.log(2.5), np.log(1.25)
     effective = (first + second) ** 2 / (first**2 + second**2)
-    constants = Constants.of(4, 3, 2)
+    constants = Constants.compute(4, 3, 2)
     assert constants.recombination == pytest.approx(np.array([first, second]) / (first + second))
     assert constants.effective == pytest.approx(effective)
     assert constants.step_rate == pytest.approx((effective + 2) / (10 + effective))
@@ -58,7 +58,7 @@ def test_contextual_constants():
 
 def test_rates_leave_something():
     """In one dimension a large population would replace more than everything."""
-    constants = Constants.of(400, 1, 0)
+    constants = Constants.compute(400, 1, 0)
     assert constants.rank_one + constants.rank_mu <= 1
 
 
@@ -89,7 +89,7 @@ def test_without_contexts_it_is_the_package(tell):
     where = problem(d, 0, n)
     strategy = CCMAES(initial_std=0.7)
     state = strategy.init(where)
-    other = Told(where.start, 0.7, n, Constants.of(n, d, 0))
+    other = Told(where.start, 0.7, n, Constants.compute(n, d, 0))
     # It starts from a covariance a little off I, so that its eigenvalues are distinct.
     state = replace(state, covariance=other.es.sm.C.copy())
     scales = 10.0 ** np.linspace(0, 1, d)
@@ -113,7 +113,7 @@ def test_a_long_path_stalls_the_rank_one_update(tell):
     state = replace(state, path_cov=np.full(5, 0.1))
     drawn = strategy.ask(where, state).distribution.draw(np.arange(12))
     told = tell(strategy, where, state, drawn, drawn[:, 0])
-    constants = Constants.of(12, 5, 0)
+    constants = Constants.compute(12, 5, 0)
     turn = constants.path_rate
     assert told.path_cov == pytest.approx((1 - turn) * state.path_cov)
     order = np.argsort(-drawn[:, 0])[:6]
@@ -250,7 +250,7 @@ def test_features_without_context_in_them_are_a_plain_mean():
     plain = CCMAES(policy_features="constant", baseline_features="constant")
     begun = replace(plain.init(where), step_size=state.step_size, covariance=state.covariance)
     after = told(plain, where, begun, drawn, contexts, returns)
-    constants = Constants.of(40, 4, 2)
+    constants = Constants.compute(40, 4, 2)
     best = drawn[np.argsort(-returns)[:20]]
     assert after.weights[0] == pytest.approx(constants.recombination @ best)
 

@@ -42,10 +42,10 @@ def test_one_option_is_creps(contextual, overlap, settings):
         assert one.parameters == pytest.approx(other.parameters, abs=1e-10)
         assert one.after.weights[0] == pytest.approx(other.after.weights, abs=1e-10)
         assert one.after.covariances[0] == pytest.approx(other.after.covariance, abs=1e-10)
-        assert one.after.figures.xi == 0
+        assert one.after.metrics.xi == 0
         for name in ("eta", "kl_weights", "kl_gaussian", "ess", "feature_error", "samples"):
-            assert getattr(one.after.figures, name) == pytest.approx(
-                getattr(other.after.figures, name), abs=1e-8
+            assert getattr(one.after.metrics, name) == pytest.approx(
+                getattr(other.after.metrics, name), abs=1e-8
             )
 
 
@@ -82,7 +82,7 @@ def test_affine_maps_of_the_parameters():
     assert there.weights == pytest.approx(here.weights @ turn + shift, abs=1e-8)
     assert there.covariances == pytest.approx(turn.T @ here.covariances @ turn, abs=1e-8)
     assert there.gating == pytest.approx(here.gating, abs=1e-8)
-    assert there.figures.xi == pytest.approx(3 * here.figures.xi)
+    assert there.metrics.xi == pytest.approx(3 * here.metrics.xi)
 
 
 def test_the_order_of_options_does_not_matter():

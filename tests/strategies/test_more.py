@@ -68,7 +68,7 @@ def test_bounds_hold_for_the_policy_itself(seed, k, epsilon, rate, magnitude):
         rows @ after.weights, after.covariance, rows @ state.weights, state.covariance
     )
     assert moved <= epsilon * (1 + 1e-7) + 1e-9
-    assert after.figures.kl_gaussian == pytest.approx(moved, abs=1e-7)
+    assert after.metrics.kl_gaussian == pytest.approx(moved, abs=1e-7)
     entropy = gaussians.entropy(state.covariance)
     least = rate * (entropy - state.min_entropy) + state.min_entropy
     assert gaussians.entropy(after.covariance) >= least - 1e-7
@@ -123,7 +123,7 @@ def test_scale_and_shift_of_the_return():
     plain = told(strategy, where, state, drawn, contexts, returns)
     after = told(strategy, where, state, drawn, contexts, 1e5 * returns - 3e6)
     same(after, plain)
-    assert after.figures.eta == pytest.approx(1e5 * plain.figures.eta)
+    assert after.metrics.eta == pytest.approx(1e5 * plain.metrics.eta)
 
 
 def test_what_the_context_explains_does_not_count():
@@ -163,7 +163,7 @@ def test_returns_that_say_nothing_change_nothing(k):
         after = told(strategy, where, state, drawn, contexts, returns)
         assert np.array_equal(after.weights, state.weights)
         assert np.array_equal(after.covariance, state.covariance)
-        assert after.figures.kl_gaussian == 0
+        assert after.metrics.kl_gaussian == 0
 
 
 def test_a_model_that_predicts_nothing_is_not_followed():
@@ -174,7 +174,7 @@ def test_a_model_that_predicts_nothing_is_not_followed():
         noise = np.random.default_rng(seed).normal(size=40)
         after = told(strategy, where, state, drawn, contexts, noise)
         unmoved = np.array_equal(after.weights, state.weights)
-        assert unmoved == (after.figures.surrogate_r2 <= 0)
+        assert unmoved == (after.metrics.surrogate_r2 <= 0)
         stayed += unmoved
     assert stayed >= 15
 
@@ -212,7 +212,7 @@ def test_a_quadratic_is_solved_once_it_is_known():
 def test_earlier_samples_are_kept_as_long_as_asked():
     done = search(MORE(reuse=2), problem(n=30), 5)
     assert [len(each.after.memory) for each in done] == [1, 2, 2, 2, 2]
-    assert done[-1].after.figures.samples == 90
+    assert done[-1].after.metrics.samples == 90
     assert search(MORE(reuse=0), problem(n=30), 2)[-1].after.memory == ()
 
 
