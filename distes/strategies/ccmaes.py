@@ -256,30 +256,30 @@ def _update_distribution(
     # eq. (43): p_σ ← (1 − c_σ) p_σ + √(c_σ(2 − c_σ) μ_eff) C^(−1/2) ⟨y⟩_w
     values, axes = np.linalg.eigh(covariance)
     white = axes @ ((axes.T @ mean_step) / np.sqrt(values))
-    kept, rate = 1 - constants.step_rate, constants.step_rate
-    push = math.sqrt(rate * (1 + kept) * constants.effective)
-    path_step = kept * state.path_step[free] + push * white
+    rate, kept = constants.step_rate, 1 - constants.step_rate
+    gain = math.sqrt(rate * (1 + kept) * constants.effective)
+    path_step = kept * state.path_step[free] + gain * white
     # eq. (44): σ ← σ exp((c_σ/d_σ)(‖p_σ‖/χ_n − 1)), χ_n the mean length of n standard normals
     length = float(np.linalg.norm(path_step))
-    typical = math.sqrt(2) * math.exp(math.lgamma((size + 1) / 2) - math.lgamma(size / 2))
-    log_step = rate / constants.step_damping * (length / typical - 1)
+    expected_length = math.sqrt(2) * math.exp(math.lgamma((size + 1) / 2) - math.lgamma(size / 2))
+    log_step = rate / constants.step_damping * (length / expected_length - 1)
     # By e at most: one lucky generation must not scatter the next.
     step_size = sigma * math.exp(min(1.0, log_step))
 
     # h_σ: 0 while p_σ is long, so that p_c does not grow along with a step size that is too
     # small. By squares, ‖p_σ‖²/n/(1 − (1 − c_σ)^2t) < 2 + 4/(n + 1); about the tutorial's.
-    begun = 1 - kept ** (2 * state.generation)
-    steady = length**2 / size / begun < 2 + 4 / (size + 1)
+    young = 1 - kept ** (2 * state.generation)
+    is_short = length**2 / size / young < 2 + 4 / (size + 1)
     # eq. (45): p_c ← (1 − c_c) p_c + h_σ √(c_c(2 − c_c) μ_eff) ⟨y⟩_w
-    turn = constants.path_rate
-    push = math.sqrt(turn * (2 - turn) * constants.effective) if steady else 0.0
-    path_cov = (1 - turn) * state.path_cov[free] + push * mean_step
+    rate = constants.path_rate
+    gain = math.sqrt(rate * (2 - rate) * constants.effective) if is_short else 0.0
+    path_cov = (1 - rate) * state.path_cov[free] + gain * mean_step
     # eq. (47): C ← (1 + c_1 δ(h_σ) − c_1 − c_μ) C + c_1 p_c p_cᵀ + c_μ Σ w_i y_i y_iᵀ, where
     # δ(h_σ) = (1 − h_σ) c_c(2 − c_c) makes up for what p_c lacks
-    lost = 0.0 if steady else constants.rank_one * turn * (2 - turn)
+    missing = 0.0 if is_short else constants.rank_one * rate * (2 - rate)
     scatter = (steps.T * constants.recombination) @ steps
     adapted = (
-        (1 + lost - constants.rank_one - constants.rank_mu) * covariance
+        (1 + missing - constants.rank_one - constants.rank_mu) * covariance
         + constants.rank_one * np.outer(path_cov, path_cov)
         + constants.rank_mu * scatter
     )
@@ -294,7 +294,7 @@ def _update_distribution(
         path_step=_place_free(state.path_step, path_step, free),
         path_cov=_place_free(state.path_cov, path_cov, free),
         metrics=PathMetrics(
-            ess=constants.effective, path_norm=length / typical, samples=len(samples)
+            ess=constants.effective, path_norm=length / expected_length, samples=len(samples)
         ),
     )
 

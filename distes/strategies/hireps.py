@@ -238,15 +238,10 @@ class HiREPS(Refitting[OptionsState]):
 
     def metrics(self, state: OptionsState) -> dict[str, float]:
         """Diagnostics of the update; entropy and widths of the options."""
-        std = np.concatenate([upper_level.free_std(each) for each in state.covariances])
-        entropies = np.array([upper_level.free_entropy(each) for each in state.covariances])
         return {
             **vars(state.metrics),
             "num_options": len(state.weights),
-            "entropy": float(state.shares @ entropies),
-            "std_mean": float(std.mean()),
-            "std_min": float(std.min()),
-            "std_max": float(std.max()),
+            **upper_level.describe_width(state.covariances, state.shares),
         }
 
     def stop(self, state: OptionsState) -> str | None:

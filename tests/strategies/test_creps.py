@@ -221,7 +221,7 @@ SETTINGS = [
 ]
 
 
-def named(strategy):
+def label(strategy):
     return f"{strategy.update} {strategy.normaliser} {strategy.covariance} {strategy.entropy_loss}"
 
 
@@ -229,7 +229,7 @@ def diagonal(state):
     return replace(state, covariance=np.diag(np.diag(state.covariance)))
 
 
-@pytest.mark.parametrize("strategy", SETTINGS, ids=named)
+@pytest.mark.parametrize("strategy", SETTINGS, ids=label)
 @pytest.mark.parametrize("seed", range(3))
 def test_affine_maps_of_the_parameters(strategy, seed):
     """What is learnt in other coordinates is what is learnt in these, mapped."""
@@ -254,7 +254,7 @@ def test_affine_maps_of_the_parameters(strategy, seed):
     assert there.metrics.kl_gaussian == pytest.approx(here.metrics.kl_gaussian, abs=1e-8)
 
 
-@pytest.mark.parametrize("strategy", SETTINGS, ids=named)
+@pytest.mark.parametrize("strategy", SETTINGS, ids=label)
 @pytest.mark.parametrize(("scale", "shift"), [(1e12, 0.0), (1e-9, 0.0), (3.0, -1e5)])
 def test_returns_have_no_unit(strategy, scale, shift):
     state, told = case(1)
@@ -265,7 +265,7 @@ def test_returns_have_no_unit(strategy, scale, shift):
     assert there.metrics.eta == pytest.approx(scale * here.metrics.eta, rel=1e-6)
 
 
-@pytest.mark.parametrize("strategy", SETTINGS, ids=named)
+@pytest.mark.parametrize("strategy", SETTINGS, ids=label)
 def test_what_the_context_explains_of_the_returns_does_not_matter(strategy):
     """A quadratic function of the context makes good contexts, not good parameters."""
     state, told = case(2)
@@ -277,7 +277,7 @@ def test_what_the_context_explains_of_the_returns_does_not_matter(strategy):
     assert there.covariance == pytest.approx(here.covariance, abs=1e-7)
 
 
-@pytest.mark.parametrize("strategy", SETTINGS, ids=named)
+@pytest.mark.parametrize("strategy", SETTINGS, ids=label)
 @pytest.mark.parametrize("dual", ["linear", "affine", "quadratic"])
 def test_affine_maps_of_the_contexts(strategy, dual):
     """With affine features contexts can be turned, stretched and moved: A s is what it was."""
@@ -287,16 +287,16 @@ def test_affine_maps_of_the_contexts(strategy, dual):
     turn = np.array([[3.0, 0.5], [-1.0, 0.02]])
     shift = np.array([4.0, -1.0])
 
-    def mapped(weights):
+    def map_weights(weights):
         slope = np.linalg.solve(turn, weights[1:])
         return np.vstack([weights[0] - shift @ slope, slope])
 
     here = strategy.learn(state, told)
     there = strategy.learn(
-        replace(state, weights=mapped(state.weights)),
+        replace(state, weights=map_weights(state.weights)),
         replace(told, contexts=told.contexts @ turn + shift),
     )
-    assert there.weights == pytest.approx(mapped(here.weights), rel=1e-6, abs=1e-6)
+    assert there.weights == pytest.approx(map_weights(here.weights), rel=1e-6, abs=1e-6)
     assert there.covariance == pytest.approx(here.covariance, abs=1e-7)
     assert there.metrics.kl_gaussian == pytest.approx(here.metrics.kl_gaussian, abs=1e-8)
 
@@ -345,7 +345,7 @@ def test_the_new_policy_is_within_the_bound(seed, size, count, units, unit, epsi
 
 
 @pytest.mark.parametrize("units", [(1e6, 1e-6), (1e-6, 1e-6), (1e6, 1e6)])
-@pytest.mark.parametrize("strategy", SETTINGS, ids=named)
+@pytest.mark.parametrize("strategy", SETTINGS, ids=label)
 def test_contexts_have_no_unit(strategy, units):
     """The means are those that are learnt where contexts are of size one."""
     (state, told), (scaled, other) = case(4), case(4, units=units)
@@ -444,7 +444,7 @@ def test_the_constrained_update_by_its_formula(seed):
     after = CREPS(epsilon=epsilon).learn(state, told)
     p, rows = weights_of(told, epsilon), np.column_stack([np.ones(80), told.contexts])
 
-    def pulled(eta):
+    def pull(eta):
         both = (rows.T * (p + eta / 80)) @ rows
         target = (rows.T * p) @ told.parameters + eta / 80 * rows.T @ rows @ state.weights
         coefficients = np.linalg.solve(both, target)
@@ -456,17 +456,17 @@ def test_the_constrained_update_by_its_formula(seed):
     low, high = 1e-6, 1e6
     for _ in range(100):
         middle = np.sqrt(low * high)
-        beyond = divergence(state, pulled(middle), told.contexts) > epsilon
+        beyond = divergence(state, pull(middle), told.contexts) > epsilon
         low, high = (middle, high) if beyond else (low, middle)
     assert 1e-5 < high < 1e5, "the bound is not what decides"
-    assert after.weights == pytest.approx(pulled(high).weights, abs=1e-6)
-    assert after.covariance == pytest.approx(pulled(high).covariance, abs=1e-6)
+    assert after.weights == pytest.approx(pull(high).weights, abs=1e-6)
+    assert after.covariance == pytest.approx(pull(high).covariance, abs=1e-6)
 
 
 # Reuse.
 
 
-def drawn(seed, policy="affine", count=40):
+def draw_generation(seed, policy="affine", count=40):
     """A generation of some policy."""
     state, told = case(seed, policy=policy, count=count, size=2)
     return PolicySamples(told, state.weights, state.covariance, state.features)
@@ -491,13 +491,17 @@ def mixture_weights(used):
 
 def test_importance_weights_by_their_formula():
     """Policies that differ in coefficients, covariance and features."""
-    used = (drawn(0), drawn(1, count=60), drawn(2, "quadratic", count=30))
+    used = (
+        draw_generation(0),
+        draw_generation(1, count=60),
+        draw_generation(2, "quadratic", count=30),
+    )
     assert importance_weights(used) == pytest.approx(mixture_weights(used), rel=1e-9, abs=1e-300)
 
 
 def test_samples_of_the_same_policy_count_fully():
-    one = drawn(0)
-    other = replace(one, samples=drawn(5, count=70).samples)
+    one = draw_generation(0)
+    other = replace(one, samples=draw_generation(5, count=70).samples)
     assert importance_weights((one, other)) == pytest.approx(np.ones(110), abs=1e-12)
 
 
@@ -516,7 +520,7 @@ def near(one, seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_reuse_is_an_update_on_all_samples_with_those_weights(seed):
     """Maximum likelihood on the union, as it is written."""
-    newest = drawn(seed)
+    newest = draw_generation(seed)
     earlier = near(newest, seed)
     state = RelativeEntropyState(
         generation=1,

@@ -138,11 +138,11 @@ def test_horizon_and_end(drift: Any) -> None:
     """Nothing is earned after the end, or beyond the horizon."""
     rewards: list[int] = []
 
-    def counted(observations: FloatArray, actions: Array, following: FloatArray) -> Any:
+    def count_steps(observations: FloatArray, actions: Array, following: FloatArray) -> Any:
         rewards.append(len(observations))
         return np.ones(len(observations)), following[:, 0] > 1.0
 
-    imagine = imagination(drift, reward=counted, horizon=9, trajectories=1)
+    imagine = imagination(drift, reward=count_steps, horizon=9, trajectories=1)
     contexts = np.array([[-2.0, 0.0], [1.5, 0.0], *[[0.0, 3.9]] * 20])
     returns = imagine(np.zeros((22, 2)), contexts, np.arange(22))
     assert returns[0] == 9
@@ -385,16 +385,18 @@ def test_tasks_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="function without any: use creps"):
         strategy.check(function)
 
-    def refused(said: str, task: Task, **settings: Any) -> None:
+    def assert_refused(said: str, task: Task, **settings: Any) -> None:
         with pytest.raises(UsageError, match=said):
             Search(task, Linear(), GPREPS(reward=cart_pole, **settings)).check()
 
     whole = Task("CartPole-v0", context="observation")
-    refused("the task has none", Task("CartPole-v0"))
-    refused("2 components and an observation 4", Task("CartPole-v0", context="observation:0,1"))
-    refused("at most 12.1 effective samples", whole, samples=20, update="ml")
+    assert_refused("the task has none", Task("CartPole-v0"))
+    assert_refused(
+        "2 components and an observation 4", Task("CartPole-v0", context="observation:0,1")
+    )
+    assert_refused("at most 12.1 effective samples", whole, samples=20, update="ml")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    refused("pip install 'distes\\[gp\\]'", whole)
+    assert_refused("pip install 'distes\\[gp\\]'", whole)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def state_of(strategy, task, means):
     return state
 
 
-def told(strategy, task, state, parameters, fitness):
+def tell_returns(strategy, task, state, parameters, fitness):
     population = Population(Table(parameters), len(parameters))
     return strategy.tell(task, state, population, episodes_of(fitness))
 
@@ -71,8 +71,8 @@ def test_affine_maps_of_the_parameters():
     fitness = generator.normal(size=80) + parameters[:, 1]
     turn, _ = np.linalg.qr(generator.normal(size=(3, 3)))
     shift = np.array([5.0, -3.0, 1.0])
-    here = told(strategy, task, state_of(strategy, task, means), parameters, fitness)
-    there = told(
+    here = tell_returns(strategy, task, state_of(strategy, task, means), parameters, fitness)
+    there = tell_returns(
         strategy,
         task,
         state_of(strategy, task, means @ turn + shift),
@@ -92,8 +92,10 @@ def test_the_order_of_options_does_not_matter():
     means = generator.normal(size=(3, 3))
     parameters = means[generator.integers(0, 3, 80)] + generator.normal(size=(80, 3))
     fitness = sphere(parameters, np.zeros(80))
-    here = told(strategy, task, state_of(strategy, task, means), parameters, fitness)
-    other = told(strategy, task, state_of(strategy, task, means[[2, 0, 1]]), parameters, fitness)
+    here = tell_returns(strategy, task, state_of(strategy, task, means), parameters, fitness)
+    other = tell_returns(
+        strategy, task, state_of(strategy, task, means[[2, 0, 1]]), parameters, fitness
+    )
     assert other.weights == pytest.approx(here.weights[[2, 0, 1]], abs=1e-8)
     assert other.gating == pytest.approx(here.gating[:, [2, 0, 1]], abs=1e-8)
 
@@ -122,7 +124,7 @@ def test_options_without_weight_are_removed():
     means = np.array([[-10.0, 0.0, 0.0], [10.0, 0.0, 0.0]])
     generator = np.random.default_rng(2)
     parameters = np.repeat(means, 40, axis=0) + generator.normal(size=(80, 3))
-    after = told(
+    after = tell_returns(
         strategy, task, state_of(strategy, task, means), parameters, parameters[:, 0].copy()
     )
     assert len(after.weights) == len(after.covariances) == 1

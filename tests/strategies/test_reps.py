@@ -94,11 +94,11 @@ SETTINGS = [
 ]
 
 
-def named(strategy):
+def label(strategy):
     return f"{strategy.update} {strategy.covariance} {strategy.entropy_loss}"
 
 
-@pytest.mark.parametrize("strategy", SETTINGS, ids=named)
+@pytest.mark.parametrize("strategy", SETTINGS, ids=label)
 @pytest.mark.parametrize("seed", range(3))
 def test_affine_maps_of_the_parameters(strategy, seed):
     """What is learnt in other coordinates is what is learnt in these, mapped."""
@@ -121,7 +121,7 @@ def test_affine_maps_of_the_parameters(strategy, seed):
     assert there.metrics.kl_gaussian == pytest.approx(here.metrics.kl_gaussian, abs=1e-7)
 
 
-@pytest.mark.parametrize("strategy", SETTINGS, ids=named)
+@pytest.mark.parametrize("strategy", SETTINGS, ids=label)
 @pytest.mark.parametrize(("scale", "shift"), [(1e12, 0.0), (1e-9, 0.0), (3.0, -1e5)])
 def test_returns_have_no_unit(strategy, scale, shift):
     state, parameters, returns = case(1)
@@ -132,7 +132,7 @@ def test_returns_have_no_unit(strategy, scale, shift):
     assert there.metrics.eta == pytest.approx(scale * here.metrics.eta, rel=1e-6)
 
 
-@pytest.mark.parametrize("strategy", SETTINGS, ids=named)
+@pytest.mark.parametrize("strategy", SETTINGS, ids=label)
 def test_the_order_of_samples_does_not_matter(strategy):
     state, parameters, returns = case(2)
     order = np.random.default_rng(0).permutation(len(returns))
@@ -273,7 +273,7 @@ def test_samples_in_one_point_leave_a_policy_to_draw_from(update):
     assert np.linalg.eigvalsh(told.covariance).min() > 0
 
 
-def drawn(generator, mean, covariance, count):
+def draw_generation(generator, mean, covariance, count):
     """A generation of a policy without contexts."""
     parameters = generator.multivariate_normal(mean, covariance, count)
     told = samples(parameters, sphere(parameters, np.arange(count)))
@@ -302,8 +302,8 @@ def mixture_weights(used):
 def test_importance_weights_by_their_formula():
     generator = np.random.default_rng(0)
     used = (
-        drawn(generator, [0.0, 1.0], np.array([[1.0, 0.3], [0.3, 0.5]]), 30),
-        drawn(generator, [0.5, 0.5], np.array([[2.0, -0.4], [-0.4, 1.0]]), 50),
+        draw_generation(generator, [0.0, 1.0], np.array([[1.0, 0.3], [0.3, 0.5]]), 30),
+        draw_generation(generator, [0.5, 0.5], np.array([[2.0, -0.4], [-0.4, 1.0]]), 50),
     )
     found = importance_weights(used)
     assert found == pytest.approx(mixture_weights(used), rel=1e-10)
@@ -314,8 +314,8 @@ def test_importance_weights_stand_for_the_newest_policy():
     """Means under the newest policy from samples that were mostly drawn by another."""
     generator = np.random.default_rng(1)
     used = (
-        drawn(generator, [0.0, 1.0], np.diag([1.0, 0.5]), 2_000),
-        drawn(generator, [0.7, 0.3], np.diag([2.0, 1.0]), 50_000),
+        draw_generation(generator, [0.0, 1.0], np.diag([1.0, 0.5]), 2_000),
+        draw_generation(generator, [0.7, 0.3], np.diag([2.0, 1.0]), 50_000),
     )
     weights = importance_weights(used)
     parameters = np.concatenate([each.samples.parameters for each in used])
@@ -328,7 +328,7 @@ def test_importance_weights_stand_for_the_newest_policy():
 def test_samples_of_the_same_policy_count_fully():
     generator = np.random.default_rng(2)
     covariance = np.array([[1.0, 0.3], [0.3, 0.5]])
-    used = tuple(drawn(generator, [0.0, 1.0], covariance, count) for count in (20, 35, 7))
+    used = tuple(draw_generation(generator, [0.0, 1.0], covariance, count) for count in (20, 35, 7))
     assert importance_weights(used) == pytest.approx(np.ones(62), abs=1e-12)
     assert importance_weights(used[:1]) == pytest.approx(np.ones(20), abs=0)
 
@@ -336,8 +336,8 @@ def test_samples_of_the_same_policy_count_fully():
 def test_frozen_parameters_do_not_enter_importance_weights():
     generator = np.random.default_rng(3)
     free = (
-        drawn(generator, [0.0], np.eye(1), 20),
-        drawn(generator, [1.0], 2 * np.eye(1), 20),
+        draw_generation(generator, [0.0], np.eye(1), 20),
+        draw_generation(generator, [1.0], 2 * np.eye(1), 20),
     )
     frozen = tuple(
         PolicySamples(
@@ -356,8 +356,8 @@ def test_frozen_parameters_do_not_enter_importance_weights():
 def test_reuse_is_an_update_on_all_samples_with_those_weights():
     """Maximum likelihood on the union, as it is written."""
     generator = np.random.default_rng(4)
-    newest = drawn(generator, [0.0, 1.0], np.array([[1.0, 0.3], [0.3, 0.5]]), 40)
-    earlier = drawn(generator, [0.4, 0.6], np.diag([1.5, 1.0]), 60)
+    newest = draw_generation(generator, [0.0, 1.0], np.array([[1.0, 0.3], [0.3, 0.5]]), 40)
+    earlier = draw_generation(generator, [0.4, 0.6], np.diag([1.5, 1.0]), 60)
     state = state_of(newest.weights[0], newest.covariance, generation=1, memory=(earlier,))
     told = REPS(update="ml", reuse=1).learn(state, newest.samples)
     parameters = np.concatenate([newest.samples.parameters, earlier.samples.parameters])
@@ -376,7 +376,9 @@ def test_reuse_is_an_update_on_all_samples_with_those_weights():
 def test_reuse_of_the_same_policy_is_one_large_generation(update):
     generator = np.random.default_rng(5)
     covariance = np.array([[1.0, 0.3], [0.3, 0.5]])
-    newest, earlier = (drawn(generator, [0.0, 1.0], covariance, count) for count in (40, 60))
+    newest, earlier = (
+        draw_generation(generator, [0.0, 1.0], covariance, count) for count in (40, 60)
+    )
     state = state_of([0.0, 1.0], covariance, generation=1)
     union = samples(
         np.concatenate([newest.samples.parameters, earlier.samples.parameters]),

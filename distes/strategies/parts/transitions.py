@@ -59,25 +59,17 @@ def collect_transitions(trajectories: Sequence[Trajectory]) -> Transitions | Non
 
     A step from or to something that is not finite is left out.
     """
-    found = []
+    steps: Transitions | None = None
     for trajectory in trajectories:
         if trajectory.last_observation is None or not len(trajectory.observations):
             continue
         following = np.vstack([trajectory.observations[1:], trajectory.last_observation])
-        finite = np.isfinite(trajectory.observations).all(axis=1) & np.isfinite(following).all(
-            axis=1
+        finite = np.isfinite(np.hstack([trajectory.observations, following])).all(axis=1)
+        own = Transitions(
+            trajectory.observations[finite], trajectory.actions[finite], following[finite]
         )
-        found.append(
-            Transitions(
-                trajectory.observations[finite], trajectory.actions[finite], following[finite]
-            )
-        )
-    if not any(len(each) for each in found):
-        return None
-    whole = found[0]
-    for each in found[1:]:
-        whole = whole.append(each)
-    return whole
+        steps = own if steps is None else steps.append(own)
+    return steps if steps is not None and len(steps) else None
 
 
 def build_model_inputs(observations: FloatArray, actions: Array) -> FloatArray:

@@ -239,15 +239,8 @@ class OneGaussian(UpperLevel[U]):
         return Population(LinearGaussian(state.weights, still, state.features, NO_NOISE), 1)
 
     def metrics(self, state: U) -> dict[str, float]:
-        """Diagnostics of the update, and the width of the policy: entropy in nats, std."""
-        std = free_std(state.sampling_covariance)
-        return {
-            **vars(state.metrics),
-            "entropy": free_entropy(state.sampling_covariance),
-            "std_mean": float(std.mean()),
-            "std_min": float(std.min()),
-            "std_max": float(std.max()),
-        }
+        """Diagnostics of the update, and the width of the policy."""
+        return {**vars(state.metrics), **describe_width(state.sampling_covariance[None])}
 
     def stop(self, state: U) -> str | None:
         """Stop when all candidates of a context would be the same."""
@@ -413,12 +406,19 @@ def has_shrunk(covariance: FloatArray, initial_std: float | tuple[float, ...]) -
     return bool(np.all(np.sqrt(np.diag(covariance)) <= SHRUNK * np.asarray(initial_std)))
 
 
-def free_std(covariance: FloatArray) -> FloatArray:
-    """Standard deviations of what is not frozen."""
-    variances = np.diag(covariance)
-    return np.sqrt(variances[variances > 0])
+def describe_width(covariances: FloatArray, shares: FloatArray | None = None) -> dict[str, float]:
+    """Name the width of Gaussians: mean entropy in nats, and standard deviations.
 
-
-def free_entropy(covariance: FloatArray) -> float:
-    """Differential entropy of what is not frozen, in nats."""
-    return gaussians.entropy(take_free(covariance)[1])
+    Args:
+        covariances: (O, d, d); what is frozen does not count.
+        shares: (O,) of the Gaussians in the mean entropy, sum 1; None for one Gaussian.
+    """
+    parts = [take_free(covariance)[1] for covariance in covariances]
+    std = np.sqrt([np.diag(part) for part in parts])
+    entropies = np.array([gaussians.entropy(part) for part in parts])
+    return {
+        "entropy": float(entropies[0] if shares is None else shares @ entropies),
+        "std_mean": float(std.mean()),
+        "std_min": float(std.min()),
+        "std_max": float(std.max()),
+    }

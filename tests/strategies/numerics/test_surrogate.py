@@ -140,12 +140,12 @@ def test_weights_stand_for_repeated_samples():
     returns = values(whitened, features, *truth()) + 1e-3 * generator.normal(size=80)
     times = generator.integers(1, 4, 80)
 
-    def repeated(rows):
+    def repeat(rows):
         return np.repeat(rows, times, axis=0)
 
     found = fit_surrogate(whitened, features, baseline, returns, times.astype(float))
     whole = fit_surrogate(
-        *(repeated(x) for x in (whitened, features, baseline, returns)), np.ones(sum(times))
+        *(repeat(x) for x in (whitened, features, baseline, returns)), np.ones(sum(times))
     )
     assert found.quadratic == pytest.approx(whole.quadratic, abs=1e-4)
     assert found.linear == pytest.approx(whole.linear, abs=1e-4)
