@@ -67,7 +67,7 @@ class CREPS(RelativeEntropy):
             )
 
     def scatter(self, fit: Fit, targets: FloatArray, weights: FloatArray) -> FloatArray:
-        """About the mean; with pycreps_compat about the intercept, without a normaliser."""
+        """About the mean; with pycreps_compat Σ w (θ − a)(θ − a)ᵀ, about the intercept a."""
         if not self.pycreps_compat:
             return fit.covariance
         apart = targets - fit.coefficients[0]

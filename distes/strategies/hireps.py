@@ -185,7 +185,7 @@ class HiREPS(Refitting[OptionsState]):
             return state
         state = _fit_features(state, samples.contexts)
         rows = state.features(samples.contexts)
-        # E-step: p̃(o | s, θ), then w_io of the bounded program (numerics.hireps, eq. 1).
+        # E-step: p̃(o | s, θ), then w_io of the bounded program (numerics.hireps, eqs. 1 and 2).
         responsibilities = _compute_responsibilities(state, samples)
         weighting = weigh_options(
             samples.returns,

@@ -147,6 +147,7 @@ class MORE(OneGaussian[MOREState]):
         factor = upper_level.factor_covariance(state.covariance)[np.ix_(free, free)]
         rows = state.features(pooled.contexts)
         apart = pooled.parameters[:, free] - rows @ state.weights[:, free]
+        # R(s, z) = zᵀRz + z · (φ(s) B) + a function of s (numerics.surrogate)
         model = fit_surrogate(
             np.asarray(np.linalg.solve(factor, apart.T).T, dtype=np.float64),
             rows,
@@ -164,6 +165,7 @@ class MORE(OneGaussian[MOREState]):
         now = state.features(samples.contexts)
         # β − H = γ(H − H0) + H0 − H = (γ − 1)(H − H0)
         above = gaussians.entropy(old_covariance) - state.min_entropy
+        # numerics.more, eqs. (1) to (3)
         new = maximise_model(
             model.quadratic,
             model.linear,

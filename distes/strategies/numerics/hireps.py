@@ -9,7 +9,7 @@
 | overlap | κ̃, the share of the responsibilities' mean entropy that is left: κ = κ̃ H |
 | eta, xi, theta | η, ξ, θ |
 
-Numbered here; η > 0, ξ >= 0 and θ minimise the convex dual (2):
+Equations, by this file's numbers; η > 0, ξ >= 0 and θ minimise the convex dual (2):
 
 (1) w_io ∝ p̃_io^{1+ξ/η} exp((R_i − φ_iᵀθ)/η)
 (2) g = ηε + ξκ + θᵀφ̄ + η log (1/N) Σ_io p̃_io^{1+ξ/η} exp((R_i − φ_iᵀθ)/η)

@@ -8,7 +8,7 @@
 | epsilon | ε, the bound on KL(w ‖ q) |
 | eta, theta | η, θ |
 
-Numbered here; η and θ minimise the convex dual (2):
+Equations, by this file's numbers; η and θ minimise the convex dual (2):
 
 (1) w_i ∝ q_i exp((R_i − φ_iᵀθ)/η)
 (2) g = ηε + θᵀφ̄ + η log Σ q_i exp((R_i − φ_iᵀθ)/η), φ̄ = Σ q_i φ_i

@@ -11,7 +11,7 @@
 Over z the model's terms are orthonormal under the search distribution, and the penalty is
 the same however θ is moved, scaled or turned.
 
-Numbered here, for columns X of N samples (Golub, Heath & Wahba 1979, "Generalized
+Equations, by this file's numbers, for columns X of N samples (Golub, Heath & Wahba 1979, "Generalized
 cross-validation as a method for choosing a good ridge parameter"), with X = U S Vᵀ and a
 penalty λ per sample:
 

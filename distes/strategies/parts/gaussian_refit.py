@@ -158,7 +158,7 @@ class Refitting(UpperLevel[S]):
     ) -> Fit:
         """Fit the free parameters, (N, d) of them, as `update` says."""
         diagonal = self.covariance == "diagonal"
-        if self.update == "constrained":
+        if self.update == "constrained":  # numerics.regression, eqs. (5) to (7)
             return fit_constrained(
                 rows,
                 targets,
@@ -169,6 +169,7 @@ class Refitting(UpperLevel[S]):
                 diagonal=diagonal,
                 reach=reach,
             )
+        # numerics.regression, eqs. (1) and (2)
         plain = fit_weighted(
             rows,
             targets,

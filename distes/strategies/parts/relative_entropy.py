@@ -94,14 +94,14 @@ class RelativeEntropy(Refitting[RelativeEntropyState], OneGaussian[RelativeEntro
         state = fit_features(state, samples.contexts)
         used = state.recall(samples)
         pooled = pool_samples(used)
-        # Survey, 2.4.3: w maximises the mean return within KL(w ‖ q) ≤ ε.
+        # w maximises the mean return within KL(w ‖ q) ≤ ε (numerics.reps, eqs. 1 and 2).
         weighting = weigh_samples(
             pooled.returns,
             self.epsilon,
             state.value_features(pooled.contexts),
             importance_weights(used),
         )
-        # π is the nearest linear Gaussian to the reweighted samples.
+        # π is the likeliest linear Gaussian for the reweighted samples (numerics.regression).
         fit, divergence = self.refit(
             state.features(pooled.contexts),
             pooled.parameters,
