@@ -10,7 +10,8 @@
 
 Of the weights with KL(w ‖ q) ≤ ε and Σ w C = t, those with the highest Σ w R have the form (1),
 where η and λ minimise the dual (2); Peters, Mülling & Altün 2010, "Relative entropy policy
-search". Derivatives follow by differentiating (2). Equations, by this file's numbers, with a = (R − C λ)/η:
+search". Derivatives follow by differentiating (2). Equations, by this file's numbers, with
+a = (R − C λ)/η:
 
 (1) w = q exp(a)/Σ q exp(a)
 (2) g(η, λ) = ηε + λᵀt + η log Σ q exp(a)

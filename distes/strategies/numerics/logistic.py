@@ -7,8 +7,8 @@
 | coefficients | G, of π(o | s) = softmax(φ(s) G)_o |
 
 Krishnapuram, Carin, Figueiredo & Hartemink 2005, "Sparse multinomial logistic regression",
-section 2, by Newton's method with the exact Hessian. Equations, by this file's numbers, with n_i = Σ_o w_io,
-π_io = softmax(φ_iᵀG)_o and a quadratic penalty Λ:
+section 2, by Newton's method with the exact Hessian. Equations, by this file's numbers, with
+n_i = Σ_o w_io, π_io = softmax(φ_iᵀG)_o and a quadratic penalty Λ:
 
 (1) L(G) = Σ_io w_io φ_iᵀg_o − Σ_i n_i log Σ_o exp(φ_iᵀg_o) − ½ Σ_o g_oᵀΛ g_o
 (2) ∂L/∂g_o = Σ_i (w_io − n_i π_io) φ_i − Λ g_o

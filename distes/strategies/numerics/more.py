@@ -7,7 +7,8 @@
 | entropy_change | β − H(old) |
 | eta, omega | η, ω, multipliers of the two bounds |
 
-The old Gaussian is N(b, Q). Equations, by this file's numbers; η and ω minimise the convex dual (3):
+The old Gaussian is N(b, Q). Equations, by this file's numbers; η and ω minimise the convex
+dual (3):
 
 (1) F = (ηQ⁻¹ − 2R)⁻¹, f = ηQ⁻¹b + r
 (2) the new Gaussian is N(F f, (η + ω)F)

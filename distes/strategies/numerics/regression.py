@@ -7,8 +7,8 @@
 | weights | p, P = diag(p), Σp = 1 |
 | coefficients | W |
 
-Equations, by this file's numbers. Weighted maximum likelihood: Deisenroth, Neumann and Peters 2013, "A survey on
-policy search for robotics", section 2.4.3:
+Equations, by this file's numbers. Weighted maximum likelihood: Deisenroth, Neumann and Peters
+2013, "A survey on policy search for robotics", section 2.4.3:
 
 (1) W = (SᵀPS)⁻¹SᵀPΘ
 (2) Σ = EᵀPE/Z, E = Θ − S W
