@@ -1,6 +1,13 @@
 """Contextual relative entropy policy search (Kupcsik et al. 2013).
 
-The names and the update are those of `strategies.parts.relative_entropy`.
+| name | Deisenroth, Neumann & Peters 2013, "A survey on policy search for robotics", 2.4.3 |
+|---|---|
+| epsilon | ε, bound on the KL divergence of the reweighted samples |
+| dual_features | φ(s), of the value function V(s) = φ(s)ᵀθ |
+| policy_features | ψ(s), of the policy π(θ | s) = N(θ | ψ(s) W, Σ) |
+
+Samples count by w_i ∝ exp((R_i − V(s_i))/η), and the policy is refitted to them: see
+`strategies.parts.relative_entropy`, which REPS shares.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Episodic relative entropy policy search (Peters et al. 2010): without contexts.
 
-The names and the update are those of `strategies.parts.relative_entropy`.
+Samples count by w_i ∝ exp(R_i/η), where the temperature η uses up the bound ε on KL(w ‖ 1/N),
+and the policy N(θ | μ, Σ) is refitted to them: see `strategies.parts.relative_entropy`, which
+CREPS shares.
 """
 
 from __future__ import annotations
