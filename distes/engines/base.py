@@ -12,7 +12,8 @@ from distes.errors import UsageError
 from distes.policies.base import Policy
 from distes.population.probes import Node, fold, fold_chunk, report
 from distes.population.records import RECORDS, Episodes, Population, RunKey, Status, Trajectory
-from distes.tasks.base import AnyTask, Task
+from distes.tasks.base import AnyTask
+from distes.tasks.environment import Task
 from distes.types import Array, FloatArray, IntArray
 
 ROW = np.dtype(

@@ -29,7 +29,7 @@ from distes.policies import products
 from distes.policies.base import Policy, Sampler
 from distes.population.probes import Node, ObservationMoments, fold_chunk, fold_rows, report
 from distes.population.records import Population, RunKey, Status, Trajectory
-from distes.tasks.base import Task
+from distes.tasks.environment import Task
 from distes.types import Array, FloatArray, IntArray
 
 SLICE = 1024

@@ -35,8 +35,8 @@ from distes.population.records import (
     Trajectory,
 )
 from distes.seeds import policy_generator
-from distes.tasks.base import Task
 from distes.tasks.contexts import NotFiniteError
+from distes.tasks.environment import Task
 from distes.types import Array, FloatArray, IntArray
 
 See = Callable[[Any], FloatArray]

@@ -34,7 +34,8 @@ from distes.policies.base import Policy
 from distes.population.probes import report
 from distes.population.records import Evaluated, Population, Purpose, RunKey, Status
 from distes.signals import shielded
-from distes.tasks.base import AnyTask, Task, environment_spec
+from distes.tasks.base import AnyTask
+from distes.tasks.environment import Task, environment_spec
 
 DEATHS_ALLOWED = {Status.CRASHED: 3, Status.TIMEOUT: 2}
 """Workers that one episode may cost before it is given up: a worker may also die of

@@ -19,7 +19,9 @@ from distes.registry import check_fields, find, name_of, settings_of
 from distes.runs.reader import Run
 from distes.strategies.base import Strategy
 from distes.strategies.normalized import Normalized
-from distes.tasks.base import AnyTask, FunctionTask, Task
+from distes.tasks.base import AnyTask
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 from distes.types import NonNegativeInt, PositiveFloat, PositiveInt, Share
 
 

@@ -34,7 +34,7 @@ from distes.population.score_sums import ScoreSums
 from distes.strategies.base import Problem, Strategy
 from distes.strategies.numerics.optimisers import AdamState
 from distes.strategies.parts import policy_checks
-from distes.tasks.base import Task
+from distes.tasks.environment import Task
 from distes.types import FloatArray
 
 BASELINES = ("none", "batch_mean", "per_time_step", "variance_optimal", "value")

@@ -23,7 +23,8 @@ import numpy as np
 from distes.errors import UsageError
 from distes.policies.base import PolicySpec
 from distes.seeds import policy_generator
-from distes.tasks.base import AnyTask, Task
+from distes.tasks.base import AnyTask
+from distes.tasks.environment import Task
 from distes.types import FloatArray
 
 MAX_STEPS = 1000

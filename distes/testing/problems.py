@@ -22,7 +22,7 @@ from distes.population.records import (
 )
 from distes.seeds import context_uniform
 from distes.strategies.base import Strategy
-from distes.tasks.base import FunctionTask
+from distes.tasks.function import FunctionTask
 from distes.types import FloatArray, IntArray
 
 S = TypeVar("S")

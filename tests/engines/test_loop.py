@@ -18,7 +18,8 @@ from distes.population.distributions import Gaussian, Point, Table
 from distes.population.probes import ObservationMoments, fold
 from distes.population.records import RECORDS, Population, RunKey, Status
 from distes.seeds import noise_key
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 
 KEY = RunKey(seed=3, generation=2)
 

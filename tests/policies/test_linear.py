@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distes.policies import Linear, products
-from distes.tasks.base import Task
+from distes.tasks.environment import Task
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ from distes.population.records import Population, Purpose, RunKey
 from distes.population.upper_policies import LinearGaussian
 from distes.search.problem import SearchProblem
 from distes.seeds import noise_key
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 from distes.testing.problems import FunctionProblem, sphere
 from distes.types import FloatArray
 

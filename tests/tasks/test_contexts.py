@@ -29,7 +29,8 @@ from distes.population.upper_policies import LinearGaussian
 from distes.search.search import Search
 from distes.seeds import context_generator, noise_key
 from distes.strategies import CCMAES, CEM, CREPS, MORE, HiREPS
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 from distes.tasks.purity import check
 
 KEY = RunKey(seed=3, generation=2)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from distes.errors import UsageError
 from distes.policies.linear import Linear
 from distes.policies.mlp import MLP
-from distes.tasks.base import VERIFIED_PURE, FunctionTask, Task, environment_spec
+from distes.tasks.environment import VERIFIED_PURE, Task, environment_spec
+from distes.tasks.function import FunctionTask
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ from distes import inline
 from distes.search.observer import Observer
 from distes.search.search import Search
 from distes.strategies import CEM
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 from distes.views import notebook
 from distes.views.observers.notebook import LiveCurve, svg
 from distes.views.report import info

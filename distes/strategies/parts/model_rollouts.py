@@ -20,7 +20,7 @@ from distes.policies.base import Policy
 from distes.seeds import model_generator, policy_generator, splitmix
 from distes.strategies.numerics.gaussian_process import GaussianProcess
 from distes.strategies.parts.transitions import Transitions, build_model_inputs
-from distes.tasks.base import FunctionTask
+from distes.tasks.function import FunctionTask
 from distes.types import Array, FloatArray, IntArray
 
 RewardModel = Callable[[FloatArray, Array, FloatArray], Any]

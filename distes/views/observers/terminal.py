@@ -21,7 +21,9 @@ from distes.runs.storage.location import Location
 from distes.search.observer import Observer
 from distes.search.result import Result
 from distes.search.settings import Settings
-from distes.tasks.base import AnyTask, FunctionTask, Task
+from distes.tasks.base import AnyTask
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 from distes.views.replay.recording import renders
 
 SPARKS = "▁▂▃▄▅▆▇█"

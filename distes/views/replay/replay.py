@@ -27,8 +27,8 @@ from distes.population.records import (
 from distes.runs.reader import Run, load
 from distes.search.settings import Settings
 from distes.search.solution import find_logged_candidate, impose_contexts, read_solution
-from distes.tasks.base import Task
 from distes.tasks.contexts import given
+from distes.tasks.environment import Task
 from distes.views.replay.recording import (
     Camera,
     RenderedTask,

@@ -43,7 +43,7 @@ from distes.population.records import RECORDS, Population, Rerun, RunKey, Status
 from distes.population.score_sums import ScoreSums
 from distes.population.upper_policies import LinearGaussian, Mixture
 from distes.seeds import Purpose, noise_key
-from distes.tasks.base import Task
+from distes.tasks.environment import Task
 
 KEY = RunKey(seed=3, generation=2)
 ROWS = ("episode_return", "episode_length", "terminated", "truncated", "status")

@@ -19,7 +19,7 @@ from distes.policies import Pid, Threshold
 from distes.population.distributions import Point
 from distes.population.records import Population, RunKey
 from distes.tasks import envs
-from distes.tasks.base import VERIFIED_PURE, Task
+from distes.tasks.environment import VERIFIED_PURE, Task
 from distes.testing import assert_pure
 
 NAMES = sorted(envs.ENVIRONMENTS)

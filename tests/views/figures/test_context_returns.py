@@ -26,7 +26,7 @@ from distes.runs.reader import load
 from distes.search.search import Search
 from distes.strategies import CEM, CREPS
 from distes.strategies.base import Strategy
-from distes.tasks.base import FunctionTask
+from distes.tasks.function import FunctionTask
 from distes.views.figures import context_returns
 from distes.views.figures.context_parameters import draw_parameters, most_varying
 from distes.views.figures.context_returns import bins, cell_means, draw_returns

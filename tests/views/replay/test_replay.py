@@ -28,7 +28,8 @@ from distes.search.search import Search
 from distes.strategies import CEM, CREPS
 from distes.strategies.deep_cem import DeepCEM
 from distes.strategies.reinforce import Reinforce
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 from distes.views.replay import video as videos
 from distes.views.replay.recording import Camera, rendering
 from distes.views.replay.replay import watched
