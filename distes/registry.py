@@ -228,7 +228,7 @@ def check_fields(settings: Any) -> None:
         hint = hints[name]
         if given is setting.default or not _is_simple(hint):
             continue
-        value = given.item() if isinstance(given, np.generic) else given
+        value = given.tolist() if isinstance(given, np.generic | np.ndarray) else given
         truth = isinstance(value, bool) and not _allows(_members(setting.hint), bool)
         try:
             value = _adapter(hint).validate_python(value)
@@ -292,7 +292,9 @@ def _refusal(setting: Setting, given: Any, bounds: Mapping[str, float]) -> Usage
         return unknown(setting.name, str(given), map(str, get_args(members[0])))
     if not bounds:
         whole = int in members and isinstance(given, float)
-        what = "a whole number" if whole else setting.accepted.removesuffix(" or none")
+        infinite = any(isinstance(v, float) and not math.isfinite(v) for v in _leaves(given))
+        kind = "a finite number" if infinite and float in members else setting.accepted
+        what = "a whole number" if whole else kind.removesuffix(" or none")
     elif {"gt", "ge"} & bounds.keys() and {"lt", "le"} & bounds.keys():
         low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
         opening, closing = "[" if "ge" in bounds else "(", "]" if "le" in bounds else ")"

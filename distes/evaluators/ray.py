@@ -525,7 +525,7 @@ def first_chunk(population: Population, task: AnyTask, policy: Policy) -> int:
         task: on which.
         policy: built for the task.
     """
-    limits = [population.max_steps, task.step_limit() if isinstance(task, Task) else None]
+    limits = [population.max_steps, task.step_limit()]
     steps = min((n for n in limits if n is not None), default=None)
     if population.task is not None or steps is None:
         return 1  # another task than the engine's runs step by step

@@ -34,7 +34,6 @@ from distes.population.score_sums import ScoreSums
 from distes.strategies.base import Problem, Strategy
 from distes.strategies.numerics.optimisers import AdamState
 from distes.strategies.parts import policy_checks
-from distes.tasks.environment import Task
 from distes.types import FloatArray
 
 BASELINES = ("none", "batch_mean", "per_time_step", "variance_optimal", "value")
@@ -156,7 +155,7 @@ class Reinforce(Strategy[ReinforceState]):
         )
 
     def _horizon(self, problem: Problem) -> int:
-        limit = problem.task.step_limit() if isinstance(problem.task, Task) else None
+        limit = problem.task.step_limit()
         return int(self.horizon) if limit is None else min(int(self.horizon), limit)
 
     def ask(self, problem: Problem, state: ReinforceState) -> Population:

@@ -12,6 +12,7 @@ import numpy as np
 
 from distes.errors import UsageError
 from distes.policies.base import Policy, PolicySpec
+from distes.registry import check_fields
 from distes.tasks.contexts import ContextChoice, ContextSource
 from distes.types import Array, FloatArray, IntArray
 
@@ -43,11 +44,10 @@ class AnyTask(ABC):
     context_high: tuple[float, ...] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Refuse a fitness rule or a context that is none."""
+        """Refuse a fitness rule or a context that is none, and fields outside their types."""
         _fitness_function(self.fitness)
         _ = self.contexts
-        if not math.isfinite(self.reward_shift):
-            raise UsageError(f"reward_shift {self.reward_shift} is not a finite number")
+        check_fields(self)
 
     @property
     @abstractmethod
@@ -105,6 +105,10 @@ class AnyTask(ABC):
     @property
     def reward_threshold(self) -> float | None:
         """The return at which the task counts as solved, where it says so."""
+        return None
+
+    def step_limit(self) -> int | None:
+        """Steps after which an episode is truncated, where there is a limit."""
         return None
 
     @abstractmethod

@@ -21,7 +21,7 @@ from distes.errors import UsageError, unknown
 from distes.policies.base import Policy, PolicySpec
 from distes.tasks import envs
 from distes.tasks.base import AnyTask
-from distes.types import FloatArray
+from distes.types import FloatArray, PositiveInt
 
 VERIFIED_PURE = frozenset(
     {"CartPole-v0", "CartPole-v1", "Pendulum-v1", "Acrobot-v1", "MountainCar-v0"}
@@ -55,15 +55,13 @@ class Task(AnyTask):
 
     env: str | Callable[..., gym.Env[Any, Any]]
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    max_episode_steps: int | None = None
+    max_episode_steps: PositiveInt | None = None
     log_info: tuple[str, ...] = ()
     reuse_env: bool | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an unknown environment and a step limit that is none."""
+        """Refuse an unknown environment."""
         super().__post_init__()
-        if self.max_episode_steps is not None and self.max_episode_steps < 1:
-            raise UsageError(f"max_episode_steps {self.max_episode_steps} is not at least 1")
         if isinstance(self.env, str):
             environment_spec(self.env)
 
@@ -138,7 +136,7 @@ class Task(AnyTask):
         return env
 
     def step_limit(self) -> int | None:
-        """Steps after which an episode is truncated, where there is a limit."""
+        """As asked for, else as the environment is registered or wrapped."""
         if self.max_episode_steps is not None:
             return self.max_episode_steps
         if isinstance(self.env, str):

@@ -12,7 +12,7 @@ from distes.errors import UsageError
 from distes.policies.base import Policy, PolicySpec
 from distes.policies.identity import DirectPolicy
 from distes.tasks.base import AnyTask
-from distes.types import FloatArray
+from distes.types import FloatArray, PositiveInt
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class FunctionTask(AnyTask):
     """
 
     function: Callable[..., Any]
-    num_parameters: int
+    num_parameters: PositiveInt
     start: tuple[float, ...] | None = None
     noisy: bool = False
     vectorised: bool = False
@@ -41,8 +41,6 @@ class FunctionTask(AnyTask):
     def __post_init__(self) -> None:
         """Refuse a start of another length."""
         super().__post_init__()
-        if self.num_parameters < 1:
-            raise UsageError(f"num_parameters {self.num_parameters} is not at least 1")
         if self.start is not None and len(self.start) != self.num_parameters:
             raise UsageError(
                 f"start has {len(self.start)} numbers, num_parameters is {self.num_parameters}"
