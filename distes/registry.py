@@ -293,8 +293,9 @@ def _refusal(setting: Setting, given: Any, bounds: Mapping[str, float]) -> Usage
     if not bounds:
         whole = int in members and isinstance(given, float)
         infinite = any(isinstance(v, float) and not math.isfinite(v) for v in _leaves(given))
-        kind = "a finite number" if infinite and float in members else setting.accepted
-        what = "a whole number" if whole else kind.removesuffix(" or none")
+        finite = "a finite number" if float in members else "finite"
+        what = finite if infinite else setting.accepted.removesuffix(" or none")
+        what = "a whole number" if whole else what
     elif {"gt", "ge"} & bounds.keys() and {"lt", "le"} & bounds.keys():
         low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
         opening, closing = "[" if "ge" in bounds else "(", "]" if "le" in bounds else ")"

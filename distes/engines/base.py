@@ -10,7 +10,8 @@ import numpy as np
 
 from distes.errors import UsageError
 from distes.policies.base import Policy
-from distes.population.probes import Node, fold, fold_chunk, report
+from distes.population.folding import Node, fold, fold_chunk
+from distes.population.probes import report
 from distes.population.records import RECORDS, Episodes, Population, RunKey, Status, Trajectory
 from distes.tasks.base import AnyTask
 from distes.tasks.environment import Task

@@ -25,7 +25,8 @@ from distes.engines.base import (
 from distes.errors import UsageError
 from distes.policies import products
 from distes.policies.base import Act, Policy, Sampler
-from distes.population.probes import Folding, report
+from distes.population.folding import Folding
+from distes.population.probes import report
 from distes.population.records import (
     Contextual,
     Distribution,

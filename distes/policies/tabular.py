@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -12,7 +11,7 @@ from gymnasium.spaces import Discrete
 from numpy.random import Generator
 
 from distes.errors import UsageError
-from distes.policies.base import Act, Choose, PolicySpec
+from distes.policies.base import Act, BuiltPolicy, Choose, PolicySpec
 from distes.policies.spaces import describe
 from distes.types import FloatArray
 
@@ -51,45 +50,47 @@ class Tabular(PolicySpec):
                 f"a table of {states} observations and {actions} actions has "
                 f"{states * actions:,} entries, more than {LARGEST:,}"
             )
-        return TabularPolicy(states, actions, int(observation_space.start), int(action_space.start))
+        rows = RowEncoder(int(observation_space.start))
+        return TabularPolicy(rows, states, actions, int(action_space.start))
+
+
+@dataclass(frozen=True)
+class RowEncoder:
+    """Encodes an observation as its row number alone.
+
+    Attributes:
+        first: number of the first observation.
+    """
+
+    first: int
+    size: ClassVar[int] = 1
+
+    def encode(self, observation: Any) -> FloatArray:
+        """Count from the space's own first number, (1,)."""
+        return np.array([float(int(observation) - self.first)])
 
 
 @dataclass(frozen=True, eq=False)
-class TabularPolicy:
+class TabularPolicy(BuiltPolicy):
     """A table of probabilities.
 
     Attributes:
+        encoder: observation -> its row number.
         num_states: rows.
         num_actions: columns.
-        first_state: number of the first observation.
         first_action: number of the first action.
     """
 
+    encoder: RowEncoder
     num_states: int
     num_actions: int
-    first_state: int
     first_action: int
+    stochastic: ClassVar[bool] = True
 
     @property
     def num_parameters(self) -> int:
         """Entries of the table, d."""
         return self.num_states * self.num_actions
-
-    @property
-    def observation_size(self) -> int:
-        """An observation is encoded as its row number alone."""
-        return 1
-
-    @property
-    def encode(self) -> Callable[[Any], FloatArray]:
-        """Observation -> (1,) its row number."""
-        first = self.first_state
-        return lambda observation: np.array([float(int(observation) - first)])
-
-    @property
-    def stochastic(self) -> bool:
-        """Always."""
-        return True
 
     def initial(self, generator: Generator) -> FloatArray:
         """All actions alike, (d,)."""

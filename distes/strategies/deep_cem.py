@@ -23,7 +23,7 @@ import numpy as np
 
 from distes.errors import Notice, UsageError, require_whole
 from distes.population.distributions import Point
-from distes.population.records import Episodes, Population, Trajectory, normalised
+from distes.population.records import Episodes, Population, Trajectory, normalise
 from distes.seeds import strategy_generator
 from distes.strategies.base import Problem
 from distes.strategies.numerics.optimisers import AdamState
@@ -159,7 +159,7 @@ class DeepCEM(Sessions[DeepCEMState]):
     ) -> DeepCEMState | None:
         """Climb the log-likelihood of pairs; None where that leads to infinity."""
         policy = policy_checks.policy_of(problem, "deep_cem")
-        observations = normalised(np.concatenate([each.observations for each in used]), frozen)
+        observations = normalise(np.concatenate([each.observations for each in used]), frozen)
         choices = np.concatenate([each.choices for each in used])
         count = len(observations)
         parameters, adam = state.parameters, state.adam

@@ -27,10 +27,10 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from distes.errors import Notice, UsageError, unknown
-from distes.policies.stochastic import TotalledScores
+from distes.policies.log_probs import LogProbGradSummer
 from distes.population.distributions import Point
+from distes.population.policy_gradient_sums import PolicyGradientSums
 from distes.population.records import Episodes, Population
-from distes.population.score_sums import ScoreSums
 from distes.strategies.base import Problem, Strategy
 from distes.strategies.numerics.optimisers import AdamState
 from distes.strategies.parts import policy_checks
@@ -121,7 +121,7 @@ class Reinforce(Strategy[ReinforceState]):
         policy = policy_checks.policy_of(problem, "reinforce")
         policy_checks.refuse_common_seeds(problem, "reinforce")
         name, task = type(policy).__name__, problem.task
-        totalled = policy if isinstance(policy, TotalledScores) else None
+        totalled = policy if isinstance(policy, LogProbGradSummer) else None
         if self.baseline == "variance_optimal" and totalled is None:
             raise UsageError(
                 f"baseline 'variance_optimal' needs the squares of a policy's scores, which "
@@ -160,7 +160,7 @@ class Reinforce(Strategy[ReinforceState]):
 
     def ask(self, problem: Problem, state: ReinforceState) -> Population:
         """One policy, many episodes that report sums of scores."""
-        probe = ScoreSums(
+        probe = PolicyGradientSums(
             discount=self.discount,
             by_time=state.by_time if self.baseline == "per_time_step" else None,
             horizon=state.horizon if self.baseline == "per_time_step" else 0,
@@ -217,7 +217,7 @@ class Reinforce(Strategy[ReinforceState]):
 
     def _gradient(self, sums: Mapping[str, FloatArray], returns: Returns) -> FloatArray:
         """Sum over the generation of scores times returns less the baseline, (d,)."""
-        score, score_return = sums["score"], sums["score_return"]
+        score, score_return = sums["grad"], sums["grad_return"]
         centered = self.baseline in ("batch_mean", "variance_optimal") or (
             self.standardize and self.baseline != "none"
         )
@@ -226,8 +226,8 @@ class Reinforce(Strategy[ReinforceState]):
             # Without this Adam would walk as far on rounding errors as on anything else.
             gradient = np.zeros_like(score)
         elif self.baseline == "variance_optimal":
-            square = sums["score_square"]
-            best = sums["score_square_return"] / np.where(square > 0, square, 1.0)
+            square = sums["grad_square"]
+            best = sums["grad_square_return"] / np.where(square > 0, square, 1.0)
             gradient = score_return - best * score
         elif centered:
             gradient = score_return - (returns.mean - returns.center) * score
@@ -236,7 +236,7 @@ class Reinforce(Strategy[ReinforceState]):
         if self.standardize and returns.std > returns.rounding:
             gradient = gradient / returns.std
         if self.entropy_bonus:
-            gradient = gradient + self.entropy_bonus * sums["entropy_gradient"]
+            gradient = gradient + self.entropy_bonus * sums["entropy_grad"]
         return gradient
 
     def solution(self, problem: Problem, state: ReinforceState) -> Population:

@@ -10,7 +10,8 @@ import numpy as np
 
 from distes.errors import UsageError
 from distes.policies.identity import DirectPolicy
-from distes.population.probes import fold, fold_chunk, report
+from distes.population.folding import fold, fold_chunk
+from distes.population.probes import report
 from distes.population.records import (
     RECORDS,
     Distribution,

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distes.policies.identity import DirectPolicy
-from distes.population.probes import ObservationMoments, fold, fold_chunk
+from distes.population.folding import fold, fold_chunk
+from distes.population.probes import ObservationMoments
 from distes.population.records import Trajectory
 
 POLICY = DirectPolicy(np.zeros(1))

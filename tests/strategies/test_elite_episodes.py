@@ -10,7 +10,7 @@ import pytest
 from distes import Search, Task
 from distes.errors import Notice, UsageError
 from distes.policies import MLP, Linear
-from distes.policies.gaussian import Gaussian
+from distes.policies.gaussian import GaussianNoise
 from distes.policies.sampled import Sampled
 from distes.policies.softmax import Softmax
 from distes.policies.tabular import Tabular
@@ -148,7 +148,7 @@ def test_remembered_elites_are_normalised_as_the_generation_is():
 def test_elites_with_a_failed_episode_or_infinities_are_left_out():
     """With Box actions, too, of which an empty trajectory has no columns."""
     strategy = DeepCEM(percentile=0.0, reuse=1)
-    problem = ready(strategy, Gaussian(), Task(environments.Blinking))
+    problem = ready(strategy, GaussianNoise(), Task(environments.Blinking))
     state = strategy.init(problem)
     with pytest.warns(Notice, match="of 12 elite episodes saw or chose numbers that are not"):
         population, episodes, after = turn(strategy, problem, state)
@@ -170,7 +170,7 @@ def test_elites_with_a_failed_episode_or_infinities_are_left_out():
 
 def test_a_fit_that_ends_in_infinity_is_not_remembered():
     strategy = DeepCEM(reuse=2, l2=1e308, epochs=2)
-    problem = ready(strategy, Gaussian(), Task(environments.Walk))
+    problem = ready(strategy, GaussianNoise(), Task(environments.Walk))
     state = strategy.init(problem)
     state = replace(state, parameters=np.full_like(state.parameters, 1e10))
     with (
@@ -197,7 +197,7 @@ def test_elites_are_used_again():
 
 def test_regression_moves_the_mean_towards_what_was_chosen():
     strategy = DeepCEM(epochs=30, learning_rate=0.01)
-    problem = ready(strategy, Gaussian(std=0.5), "MountainCarContinuous-v0")
+    problem = ready(strategy, GaussianNoise(std=0.5), "MountainCarContinuous-v0")
     state = strategy.init(problem)
     population, episodes, after = turn(strategy, problem, state)
     rows = np.sort(elite_episodes_of(episodes.fitness, 70, "at_least"))

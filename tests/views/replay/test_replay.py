@@ -22,7 +22,7 @@ import distes
 from distes.cli import main
 from distes.errors import UsageError
 from distes.policies import Linear
-from distes.policies.gaussian import Gaussian
+from distes.policies.gaussian import GaussianNoise
 from distes.population.records import Rerun
 from distes.search.search import Search
 from distes.strategies import CEM, CREPS
@@ -57,7 +57,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("runs")
     walk = Task(environments.painted)
     cartpole = search(folder / "cartpole", "CartPole-v1", episodes=2)
-    sampled: dict[str, Any] = {"policy": Gaussian(), "episodes": 3}
+    sampled: dict[str, Any] = {"policy": GaussianNoise(), "episodes": 3}
     return {
         "deterministic": search(folder / "deterministic", walk, episodes=3),
         "normalised": search(folder / "normalised", walk, episodes=2, normalize_observations=True),
