@@ -245,7 +245,9 @@ def drawn_contexts(
     """
     if population.contexts is None:
         return (
-            task.contexts.tried(seeds, task.num_contexts) if task.contexts.sampled else (None, {})
+            task.contexts.try_sampling(seeds, task.num_contexts)
+            if task.contexts.sampled
+            else (None, {})
         )
     imposed: FloatArray = population.contexts[candidate]
     if task.context is not None and imposed.shape[1] != task.num_contexts:

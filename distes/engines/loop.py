@@ -324,7 +324,7 @@ def _drawer(
     if contexts is None:
         return lambda i: distribution.draw(candidate[i : i + 1])[0]
     if isinstance(distribution, Contextual) and distribution.uses_context:
-        given = distribution.given(candidate)
+        given = distribution.prepare_draw(candidate)
         return lambda i: given(i, contexts[i])
     return lambda i: distribution.draw(candidate[i : i + 1], contexts[i : i + 1])[0]
 

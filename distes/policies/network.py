@@ -110,10 +110,10 @@ class NetworkPolicy(BuiltPolicy):
         if not self.hidden:
             weights, bias = layers[0]
             if self._argmax and bias is not None:
-                return _argmax_act(products.weights(weights), bias)
-            linear = _affine(weights, bias)
+                return _make_argmax_act(products.lay_out(weights), bias)
+            linear = _make_affine(weights, bias)
             return lambda observation, _generator: decode(linear(observation))
-        *affine, outputs = (_affine(*layer) for layer in layers)
+        *affine, outputs = (_make_affine(*layer) for layer in layers)
         activate = np.tanh if self.activation == "tanh" else _relu
 
         def act(observation: FloatArray, _generator: Generator | None) -> Any:
@@ -147,10 +147,12 @@ def refuse_layers(hidden: object, at_least_one: bool = False) -> None:
         raise UsageError(f"hidden {hidden} is not {many} of at least 1, for example (32, 32)")
 
 
-def _affine(weights: FloatArray, bias: FloatArray | None) -> Callable[[FloatArray], FloatArray]:
-    """Make the function x -> x·W + b: `products.product` without its call at every step."""
+def _make_affine(
+    weights: FloatArray, bias: FloatArray | None
+) -> Callable[[FloatArray], FloatArray]:
+    """Make the function x -> x·W + b: `products.multiply` without its call at every step."""
     einsum = np.einsum
-    laid_out = products.weights(weights)
+    laid_out = products.lay_out(weights)
     if weights.shape[1] == 1:
         offset = 0.0 if bias is None else bias
         return lambda values: einsum("i,io->o", values, laid_out)[:1] + offset
@@ -159,7 +161,7 @@ def _affine(weights: FloatArray, bias: FloatArray | None) -> Callable[[FloatArra
     return lambda values: einsum("i,io->o", values, laid_out) + bias
 
 
-def _argmax_act(laid_out: FloatArray, bias: FloatArray) -> Act:
+def _make_argmax_act(laid_out: FloatArray, bias: FloatArray) -> Act:
     """Act as the commonest policy does, in one function: two calls are 2% of CartPole."""
     einsum = np.einsum
     return lambda observation, _generator: int(

@@ -103,7 +103,7 @@ class TabularPolicy(BuiltPolicy):
 
         def act(observation: FloatArray, generator: Generator | None) -> int:
             if generator is None:
-                return first + int(_positive(table[int(observation[0])]).argmax())
+                return first + int(_clip_row(table[int(observation[0])]).argmax())
             return first + int(choose(observation, generator))
 
         return act
@@ -118,7 +118,7 @@ class TabularPolicy(BuiltPolicy):
 
         def sample(observation: FloatArray, generator: Generator) -> int:
             # Row by row as they come: a table may be large, and an episode see little of it.
-            ends = _positive(table[int(observation[0])]).cumsum()
+            ends = _clip_row(table[int(observation[0])]).cumsum()
             return int((generator.random() * ends[-1] >= ends[:-1]).sum())
 
         return sample
@@ -131,10 +131,10 @@ class TabularPolicy(BuiltPolicy):
         return self.first_action + int(choice)
 
 
-def probabilities(table: FloatArray) -> FloatArray:
+def normalise_rows(table: FloatArray) -> FloatArray:
     """Normalise rows, as the policy does when it acts.
 
-    >>> probabilities(np.array([[30.0, 10.0], [-1.0, 5.0], [0.0, -2.0]]))
+    >>> normalise_rows(np.array([[30.0, 10.0], [-1.0, 5.0], [0.0, -2.0]]))
     array([[0.75, 0.25],
            [0.  , 1.  ],
            [0.5 , 0.5 ]])
@@ -145,7 +145,7 @@ def probabilities(table: FloatArray) -> FloatArray:
     return shares
 
 
-def _positive(row: FloatArray) -> FloatArray:
+def _clip_row(row: FloatArray) -> FloatArray:
     """What there is of each action, (a,): alike where nothing is positive."""
     positive = np.maximum(row, 0.0)
     return positive if positive.any() else np.ones_like(positive)

@@ -94,7 +94,7 @@ class ThresholdPolicy(BuiltPolicy):
     def bind(self, parameters: FloatArray) -> Act:
         """Make the acting function for given parameters, (d,), of which it keeps a copy."""
         kept = np.array(parameters, np.float64)
-        weights = products.weights(kept[: self.encoder.size, None])
+        weights = products.lay_out(kept[: self.encoder.size, None])
         offset = float(kept[-1]) if self.bias else 0.0
         first, thresholds, einsum = self.first, self.thresholds, np.einsum
 

@@ -35,7 +35,7 @@ class ObservationMoments:
         """Reduce an episode to ``observation_{count,sum,square_sum}``."""
         shifted = trajectory.observations - self.center
         # As two columns at least: numpy adds a single column pairwise, not in order.
-        padded = products.weights(shifted)
+        padded = products.lay_out(shifted)
         size = len(self.center)
         return {
             "observation_count": np.array([float(len(shifted))]),

@@ -73,7 +73,7 @@ class Distribution(Protocol):
 class Contextual(Distribution, Protocol):
     """A distribution that can draw for contexts one by one, as resets show them."""
 
-    def given(self, candidates: IntArray) -> Callable[[int, FloatArray], FloatArray]:
+    def prepare_draw(self, candidates: IntArray) -> Callable[[int, FloatArray], FloatArray]:
         """Do ahead what needs no context.
 
         Args:

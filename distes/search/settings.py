@@ -113,7 +113,7 @@ class Settings:
         if self.seed >= 2**63:
             raise UsageError(f"seed {self.seed} is not below 2**63")
         choice.accept(self.engine, self.resolved_task)
-        features.remember(vars(strategy).values())
+        features.remember_functions(vars(strategy).values())
 
     @property
     def resolved_task(self) -> AnyTask:

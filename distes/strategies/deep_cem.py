@@ -28,7 +28,11 @@ from distes.seeds import strategy_generator
 from distes.strategies.base import Problem
 from distes.strategies.numerics.optimisers import AdamState
 from distes.strategies.parts import policy_checks
-from distes.strategies.parts.elite_episodes import Sessions, chosen_rows, elite_episodes_of
+from distes.strategies.parts.elite_episodes import (
+    EliteEpisodes,
+    pick_by_percentile,
+    rows_of_candidates,
+)
 from distes.strategies.parts.elite_figures import EliteFigures
 from distes.types import Array, FloatArray
 
@@ -75,7 +79,7 @@ class DeepCEMState:
 
 
 @dataclass(frozen=True)
-class DeepCEM(Sessions[DeepCEMState]):
+class DeepCEM(EliteEpisodes[DeepCEMState]):
     """Fits a stochastic policy to the actions of the best sessions, again and again.
 
     Attributes:
@@ -117,13 +121,13 @@ class DeepCEM(Sessions[DeepCEMState]):
 
     def ask(self, problem: Problem, state: DeepCEMState) -> Population:
         """One policy, many sessions."""
-        return self.sessions(problem, Point(state.parameters))
+        return self.sample_episodes(problem, Point(state.parameters))
 
     def tell(
         self, problem: Problem, state: DeepCEMState, population: Population, episodes: Episodes
     ) -> DeepCEMState:
         """Fit the policy to what the elites did."""
-        chosen = elite_episodes_of(episodes.fitness, self.percentile, self.elites_are)
+        chosen = pick_by_percentile(episodes.fitness, self.percentile, self.elites_are)
         state = replace(
             state,
             generation=state.generation + 1,
@@ -133,9 +137,9 @@ class DeepCEM(Sessions[DeepCEMState]):
         )
         if len(chosen) == 0:
             return state
-        rows = chosen_rows(episodes, chosen)
+        rows = rows_of_candidates(episodes, chosen)
         trajectories = problem.trajectories(population, episodes, rows, ("observations", "actions"))
-        new = _pairs(trajectories)
+        new = _collect_pairs(trajectories)
         if new is None:
             return state
         used = (new, *state.memory)
@@ -191,10 +195,10 @@ class DeepCEM(Sessions[DeepCEMState]):
         return {**state.elites.metrics(), "loss": state.loss, "pairs": state.pairs}
 
 
-def _pairs(trajectories: Sequence[Trajectory]) -> Pairs | None:
+def _collect_pairs(trajectories: Sequence[Trajectory]) -> Pairs | None:
     """Put together what can be learnt from; None where there is nothing."""
     found = [trajectory for trajectory in trajectories if len(trajectory.observations)]
-    finite = [trajectory for trajectory in found if _finite(trajectory)]
+    finite = [trajectory for trajectory in found if _is_finite(trajectory)]
     if len(finite) < len(found):
         warnings.warn(
             f"{len(found) - len(finite)} of {len(found)} elite episodes saw or chose numbers "
@@ -210,7 +214,7 @@ def _pairs(trajectories: Sequence[Trajectory]) -> Pairs | None:
     )
 
 
-def _finite(trajectory: Trajectory) -> bool:
+def _is_finite(trajectory: Trajectory) -> bool:
     return bool(
         np.isfinite(trajectory.observations).all() and np.isfinite(trajectory.actions).all()
     )

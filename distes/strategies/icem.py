@@ -98,7 +98,7 @@ class ICEM(EliteGaussian[ICEMState]):
     def init(self, problem: Problem) -> ICEMState:
         """Start from the initial mean and standard deviation, with nobody retained."""
         start = self._initial(problem)
-        return ICEMState(**vars(start), retained=Incumbents.none(problem.num_parameters))
+        return ICEMState(**vars(start), retained=Incumbents.empty(problem.num_parameters))
 
     def ask(self, problem: Problem, state: ICEMState) -> Population:
         """Fresh samples, then the retained elites, then the mean."""
@@ -122,14 +122,12 @@ class ICEM(EliteGaussian[ICEMState]):
         """Refit the Gaussian to the elites and retain the best of them."""
         injected = self.inject_mean and state.generation > 0
         first = population.size - injected - state.retained.count
-        fitness, evaluations = state.retained.pooled(episodes.fitness, first)
+        fitness, evaluations = state.retained.pool_fitness(episodes.fitness, first)
         if not self.average_retained:
             fitness = episodes.fitness
-        retained = ranking.elites(fitness, self._num_kept(problem))
+        retained = ranking.pick_elites(fitness, self._num_kept(problem))
         learnt = self._learn(problem, state, population, episodes, fitness)
-        return replace(
-            learnt, retained=Incumbents.chosen(population, retained, fitness, evaluations)
-        )
+        return replace(learnt, retained=Incumbents.pick(population, retained, fitness, evaluations))
 
     def metrics(self, state: ICEMState) -> dict[str, float]:
         """CEM's, and how often retained elites have been evaluated."""

@@ -65,7 +65,7 @@ class RandomSearch(Strategy[RandomSearchState]):
 
     def init(self, problem: Problem) -> RandomSearchState:
         """Start with nobody."""
-        return RandomSearchState(0, Incumbents.none(problem.num_parameters), EliteFigures())
+        return RandomSearchState(0, Incumbents.empty(problem.num_parameters), EliteFigures())
 
     def ask(self, problem: Problem, state: RandomSearchState) -> Population:
         """Fresh samples, then the best so far."""
@@ -86,11 +86,11 @@ class RandomSearch(Strategy[RandomSearchState]):
     ) -> RandomSearchState:
         """Keep the best by the mean of their evaluations; those that failed now are dropped."""
         first = population.size - state.best.count
-        fitness, evaluations = state.best.pooled(episodes.fitness, first)
-        chosen = ranking.elites(fitness, self.keep)
+        fitness, evaluations = state.best.pool_fitness(episodes.fitness, first)
+        chosen = ranking.pick_elites(fitness, self.keep)
         return RandomSearchState(
             generation=state.generation + 1,
-            best=Incumbents.chosen(population, chosen, fitness, evaluations),
+            best=Incumbents.pick(population, chosen, fitness, evaluations),
             elites=EliteFigures.of(episodes, fitness, chosen),
         )
 

@@ -17,11 +17,15 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from distes.errors import UsageError, unknown
-from distes.policies.tabular import TabularPolicy, probabilities
+from distes.policies.tabular import TabularPolicy, normalise_rows
 from distes.population.distributions import Point
 from distes.population.records import Episodes, Population
 from distes.strategies.base import Problem
-from distes.strategies.parts.elite_episodes import Sessions, chosen_rows, elite_episodes_of
+from distes.strategies.parts.elite_episodes import (
+    EliteEpisodes,
+    pick_by_percentile,
+    rows_of_candidates,
+)
 from distes.strategies.parts.elite_figures import EliteFigures
 from distes.types import FloatArray
 
@@ -44,7 +48,7 @@ class TabularCEMState:
 
 
 @dataclass(frozen=True)
-class TabularCEM(Sessions[TabularCEMState]):
+class TabularCEM(EliteEpisodes[TabularCEMState]):
     """Refits a table of action probabilities to the best sessions.
 
     Attributes:
@@ -89,11 +93,11 @@ class TabularCEM(Sessions[TabularCEMState]):
         """Start from the policy's own table, uniform, or from a given one, normalised."""
         policy = self._policy(problem)
         table = np.array(problem.start, np.float64).reshape(policy.num_states, policy.num_actions)
-        return TabularCEMState(0, probabilities(table))
+        return TabularCEMState(0, normalise_rows(table))
 
     def ask(self, problem: Problem, state: TabularCEMState) -> Population:
         """One policy, many sessions."""
-        return self.sessions(problem, Point(state.table.ravel()))
+        return self.sample_episodes(problem, Point(state.table.ravel()))
 
     def tell(
         self,
@@ -103,7 +107,7 @@ class TabularCEM(Sessions[TabularCEMState]):
         episodes: Episodes,
     ) -> TabularCEMState:
         """Count what the elites did; rows they were not in become uniform, smoothed, or stay."""
-        chosen = elite_episodes_of(episodes.fitness, self.percentile, self.elites_are)
+        chosen = pick_by_percentile(episodes.fitness, self.percentile, self.elites_are)
         state = replace(
             state,
             generation=state.generation + 1,
@@ -112,7 +116,7 @@ class TabularCEM(Sessions[TabularCEMState]):
         )
         if len(chosen) == 0:
             return state
-        rows = chosen_rows(episodes, chosen)
+        rows = rows_of_candidates(episodes, chosen)
         found = problem.trajectories(population, episodes, rows, ("observations", "actions"))
         trajectories = [trajectory for trajectory in found if len(trajectory.observations)]
         if not trajectories:

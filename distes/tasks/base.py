@@ -45,7 +45,7 @@ class AnyTask(ABC):
 
     def __post_init__(self) -> None:
         """Refuse a fitness rule or a context that is none, and fields outside their types."""
-        _fitness_function(self.fitness)
+        _parse_fitness(self.fitness)
         _ = self.contexts
         check_fields(self)
 
@@ -68,7 +68,7 @@ class AnyTask(ABC):
         """
         if self.context is None:
             return 0
-        size = len(self._tried[0])
+        size = len(self._trial_reset[0])
         bound = None if self.context_low is None else len(self.context_low)
         if bound not in (None, size):
             raise UsageError(
@@ -84,15 +84,15 @@ class AnyTask(ABC):
         Raises:
             UsageError: the task does not give the contexts it promises.
         """
-        return not self.contexts.sampled or self._tried[1]
+        return not self.contexts.sampled or self._trial_reset[1]
 
     @cached_property
-    def _tried(self) -> tuple[FloatArray, bool]:
+    def _trial_reset(self) -> tuple[FloatArray, bool]:
         """The context of one reset, and whether the reset itself showed it."""
-        return self._shown_context(self.contexts.example() if self.contexts.sampled else None)
+        return self._try_reset(self.contexts.example() if self.contexts.sampled else None)
 
     @abstractmethod
-    def _shown_context(self, asked: FloatArray | None) -> tuple[FloatArray, bool]:
+    def _try_reset(self, asked: FloatArray | None) -> tuple[FloatArray, bool]:
         """Try one reset, and give its context, and whether the reset itself showed it.
 
         Args:
@@ -130,7 +130,7 @@ class AnyTask(ABC):
         Returns:
             (n,) fitness; NaN for a candidate with a failed episode or none at all.
         """
-        rule = _fitness_function(self.fitness)
+        rule = _parse_fitness(self.fitness)
         values = returns - self.reward_shift * lengths if self.reward_shift else returns
         starts = np.cumsum(counts) - counts
         fitness = np.full(len(counts), np.nan)
@@ -150,7 +150,7 @@ class AnyTask(ABC):
         return np.where(np.isfinite(fitness), fitness, np.nan)
 
 
-def _fitness_function(rule: FitnessRule) -> Callable[[Array], Array]:
+def _parse_fitness(rule: FitnessRule) -> Callable[[Array], Array]:
     if callable(rule):
         return rule
     if rule == "mean":

@@ -160,17 +160,19 @@ class Task(AnyTask):
             ("gymnasium.envs.", "distes.tasks.envs.")
         )
 
-    def _shown_context(self, asked: FloatArray | None) -> tuple[FloatArray, bool]:
+    def _try_reset(self, asked: FloatArray | None) -> tuple[FloatArray, bool]:
         env = self.make_env()
         try:
-            reset = env.reset(seed=0) if asked is None else self._asked(env, asked)
+            reset = env.reset(seed=0) if asked is None else self._reset_with_context(env, asked)
             see = self.contexts.encoder(env.observation_space)
             context = self.contexts.settle(self.name, see, reset, asked, None)
             return context, asked is None or "context" in reset[1]
         finally:
             env.close()
 
-    def _asked(self, env: gym.Env[Any, Any], context: FloatArray) -> tuple[Any, dict[str, Any]]:
+    def _reset_with_context(
+        self, env: gym.Env[Any, Any], context: FloatArray
+    ) -> tuple[Any, dict[str, Any]]:
         """Reset with a context; what goes wrong then is the context's fault."""
         try:
             return env.reset(seed=0, options={"context": context.copy()})

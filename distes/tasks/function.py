@@ -61,7 +61,7 @@ class FunctionTask(AnyTask):
         """As given."""
         return self.threshold
 
-    def _shown_context(self, asked: FloatArray | None) -> tuple[FloatArray, bool]:
+    def _try_reset(self, asked: FloatArray | None) -> tuple[FloatArray, bool]:
         assert asked is not None  # noqa: S101 - others are refused when made
         return asked, True  # as an argument
 

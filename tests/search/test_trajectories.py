@@ -16,7 +16,7 @@ from distes.evaluators.serial import SerialEvaluator
 from distes.policies import MLP, Linear
 from distes.policies.softmax import Softmax
 from distes.population.distributions import Gaussian, Point
-from distes.population.features import make
+from distes.population.features import build_features
 from distes.population.records import Population, Purpose, RunKey
 from distes.population.upper_policies import LinearGaussian
 from distes.search.problem import SearchProblem
@@ -79,7 +79,7 @@ def test_frozen_statistics_contexts_and_further_populations() -> None:
     """What changes an episode changes its trajectory: statistics, contexts, purpose, limit."""
     task = Task("CartPole-v1", context="observation:2,3")
     problem = problem_for(task, Linear())
-    features = make("affine", 2)
+    features = build_features("affine", 2)
     weights = np.random.default_rng(0).normal(size=(features.num_features, 10))
     upper = LinearGaussian(weights, np.full(10, 0.5), features, noise_key(1, 0))
     statistics = {"observation_mean": np.full(4, 0.1), "observation_std": np.full(4, 0.4)}

@@ -18,7 +18,7 @@ from distes.population.records import Rerun, RunKey
 from distes.seeds import strategy_generator
 from distes.strategies.deep_cem import _SHUFFLE, DeepCEM, Pairs
 from distes.strategies.numerics.optimisers import AdamState
-from distes.strategies.parts.elite_episodes import elite_episodes_of
+from distes.strategies.parts.elite_episodes import pick_by_percentile
 from distes.strategies.tabular_cem import TabularCEM
 
 
@@ -30,14 +30,14 @@ def tables_of(run):
 
 def test_elites_from_the_percentile_on():
     fitness = np.array([1.0, 5.0, 3.0, np.nan, 5.0, 2.0])
-    assert elite_episodes_of(fitness, 50, "at_least").tolist() == [1, 4, 2]
-    assert elite_episodes_of(fitness, 60, "above").tolist() == [1, 4]
+    assert pick_by_percentile(fitness, 50, "at_least").tolist() == [1, 4, 2]
+    assert pick_by_percentile(fitness, 60, "above").tolist() == [1, 4]
     tied = np.full(4, 200.0)
-    assert elite_episodes_of(tied, 70, "at_least").tolist() == [0, 1, 2, 3]
-    assert elite_episodes_of(tied, 70, "above").tolist() == []
+    assert pick_by_percentile(tied, 70, "at_least").tolist() == [0, 1, 2, 3]
+    assert pick_by_percentile(tied, 70, "above").tolist() == []
     # More than half are the best there is: these, then.
-    assert elite_episodes_of(np.array([0.0, 1, 1, 0, 1]), 50, "above").tolist() == [1, 2, 4]
-    assert elite_episodes_of(np.full(3, np.nan), 70, "at_least").tolist() == []
+    assert pick_by_percentile(np.array([0.0, 1, 1, 0, 1]), 50, "above").tolist() == [1, 2, 4]
+    assert pick_by_percentile(np.full(3, np.nan), 70, "at_least").tolist() == []
 
 
 def ready(strategy, policy, env="CartPole-v0", **settings):
@@ -65,7 +65,7 @@ def test_one_epoch_by_hand():
     problem = ready(strategy, Softmax(hidden=(5,)))
     state = strategy.init(problem)
     population, episodes, after = turn(strategy, problem, state)
-    chosen = np.sort(elite_episodes_of(episodes.fitness, 70, "at_least"))
+    chosen = np.sort(pick_by_percentile(episodes.fitness, 70, "at_least"))
     trajectories = problem.trajectories(population, episodes, chosen)
     observations = np.concatenate([t.observations for t in trajectories])
     choices = np.concatenate([t.actions for t in trajectories])
@@ -112,7 +112,7 @@ def test_observations_are_normalised_and_settings_are_those_given():
     population = replace(strategy.ask(problem, state), frozen=frozen)
     episodes = problem.evaluator.submit(population, RunKey(0, 0)).result().episodes
     after = strategy.tell(problem, state, population, episodes)
-    chosen = np.sort(elite_episodes_of(episodes.fitness, 70, "at_least"))
+    chosen = np.sort(pick_by_percentile(episodes.fitness, 70, "at_least"))
     trajectories = problem.trajectories(population, episodes, chosen)
     pairs = [
         np.concatenate([getattr(t, name) for t in trajectories])
@@ -200,7 +200,7 @@ def test_regression_moves_the_mean_towards_what_was_chosen():
     problem = ready(strategy, GaussianNoise(std=0.5), "MountainCarContinuous-v0")
     state = strategy.init(problem)
     population, episodes, after = turn(strategy, problem, state)
-    rows = np.sort(elite_episodes_of(episodes.fitness, 70, "at_least"))
+    rows = np.sort(pick_by_percentile(episodes.fitness, 70, "at_least"))
     trajectories = problem.trajectories(population, episodes, rows)
     observations = np.concatenate([t.observations for t in trajectories])
     choices = np.concatenate([t.actions for t in trajectories])
@@ -276,13 +276,13 @@ def test_elites_that_are_all_are_told_of():
     """With ties, more than the share above the percentile are elite: perhaps all."""
     tied = np.array([0.0] * 8 + [1.0] * 2)
     with pytest.warns(Notice, match="all 10 sessions are at least at the 70th percentile, 0"):
-        assert len(elite_episodes_of(tied, 70, "at_least")) == 10
+        assert len(pick_by_percentile(tied, 70, "at_least")) == 10
     with warnings.catch_warnings():
         warnings.simplefilter("error", Notice)
-        assert len(elite_episodes_of(tied, 0, "at_least")) == 10
-        assert len(elite_episodes_of(tied, 85, "at_least")) == 2
-        assert len(elite_episodes_of(tied, 70, "above")) == 2
-        assert len(elite_episodes_of(np.ones(1), 70, "at_least")) == 1
+        assert len(pick_by_percentile(tied, 0, "at_least")) == 10
+        assert len(pick_by_percentile(tied, 85, "at_least")) == 2
+        assert len(pick_by_percentile(tied, 70, "above")) == 2
+        assert len(pick_by_percentile(np.ones(1), 70, "at_least")) == 1
 
 
 @pytest.mark.parametrize("strategy", [DeepCEM(), TabularCEM()])

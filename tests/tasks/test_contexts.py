@@ -23,7 +23,7 @@ from distes.cli import main
 from distes.engines import choice
 from distes.errors import Notice, RunFailed, UsageError
 from distes.policies.linear import Linear
-from distes.population.features import make
+from distes.population.features import build_features
 from distes.population.records import RECORDS, Population, RunKey, Status
 from distes.population.upper_policies import LinearGaussian
 from distes.search.search import Search
@@ -48,7 +48,7 @@ SOURCES: dict[str, Task] = {
 
 def upper(task: Any, num_parameters: int, size: int, **changes: Any) -> Population:
     """A population of an upper policy that depends on all components of the context."""
-    features = make("quadratic", task.num_contexts)
+    features = build_features("quadratic", task.num_contexts)
     weights = np.random.default_rng(1).normal(size=(features.num_features, num_parameters))
     key = noise_key(KEY.seed, KEY.generation)
     return Population(
@@ -277,7 +277,10 @@ def test_features_computed_in_place_leave_contexts_as_they_are() -> None:
             engine.run(
                 Population(LinearGaussian(factor * weights, scale, basis, key), 8), KEY, 0, 8
             )
-            for basis, factor in ((make(in_place, 2), 1.0), (make("linear", 2), 2.0))
+            for basis, factor in (
+                (build_features(in_place, 2), 1.0),
+                (build_features("linear", 2), 2.0),
+            )
         ]
         np.testing.assert_array_equal(chunks[0].contexts, chunks[1].contexts)
         returns = [chunk.rows["episode_return"] for chunk in chunks]

@@ -20,7 +20,7 @@ S = TypeVar("S")
 
 
 @dataclass(frozen=True)
-class Sessions(Strategy[S], Generic[S]):
+class EliteEpisodes(Strategy[S], Generic[S]):
     """Samples sessions from one stochastic policy, and picks elites by percentile.
 
     Attributes:
@@ -42,7 +42,7 @@ class Sessions(Strategy[S], Generic[S]):
         if self.elites_are not in ("at_least", "above"):
             raise unknown("elites_are", self.elites_are, ("at_least", "above"))
 
-    def sessions(self, problem: Problem, policy: Distribution) -> Population:
+    def sample_episodes(self, problem: Problem, policy: Distribution) -> Population:
         """One policy, many sessions."""
         population = problem.population(policy, problem.population_size or 100)
         return replace(population, same_start=self.same_start)
@@ -59,7 +59,7 @@ class Sessions(Strategy[S], Generic[S]):
             )
 
 
-def elite_episodes_of(
+def pick_by_percentile(
     fitness: FloatArray, percentile: float, elites_are: Literal["at_least", "above"]
 ) -> IntArray:
     """Pick the candidates from the percentile on, best first; NaN is never picked.
@@ -96,6 +96,6 @@ def elite_episodes_of(
     return chosen[np.argsort(-fitness[chosen], kind="stable")]
 
 
-def chosen_rows(episodes: Episodes, candidates: IntArray) -> IntArray:
+def rows_of_candidates(episodes: Episodes, candidates: IntArray) -> IntArray:
     """Which episodes belong to chosen candidates."""
     return np.flatnonzero(np.isin(episodes.candidate, candidates))

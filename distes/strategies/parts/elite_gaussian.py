@@ -215,7 +215,7 @@ class EliteGaussian(Strategy[S], Generic[S]):
     ) -> S:
         """Refit to the elites by ``fitness``, which may differ from the episodes' own."""
         count = self.num_elites(problem)
-        chosen = ranking.elites(fitness, count)
+        chosen = ranking.pick_elites(fitness, count)
         state = replace(
             state,
             generation=state.generation + 1,

@@ -25,12 +25,12 @@ class Incumbents:
     evaluations: IntArray
 
     @classmethod
-    def none(cls, num_parameters: int) -> Incumbents:
+    def empty(cls, num_parameters: int) -> Incumbents:
         """Nobody yet."""
         return cls(np.empty((0, num_parameters)), np.empty(0), np.empty(0, dtype=np.int64))
 
     @classmethod
-    def chosen(
+    def pick(
         cls, population: Population, chosen: IntArray, fitness: FloatArray, evaluations: IntArray
     ) -> Incumbents:
         """Keep chosen candidates of a population.
@@ -49,7 +49,7 @@ class Incumbents:
         """How many there are, r."""
         return len(self.fitness)
 
-    def pooled(self, fitness: FloatArray, first: int) -> tuple[FloatArray, IntArray]:
+    def pool_fitness(self, fitness: FloatArray, first: int) -> tuple[FloatArray, IntArray]:
         """Join a generation's fitness with what is known of the incumbents in it.
 
         Args:

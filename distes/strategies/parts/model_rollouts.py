@@ -82,8 +82,8 @@ class Imagination:
             alive, observations = alive[~terminated], following[~terminated]
             if not len(alive):
                 break
-        table, ones = returns.reshape(count, each), products.weights(np.ones((each, 1)))
-        means: FloatArray = products.product(table, ones)[:, 0] / each
+        table, ones = returns.reshape(count, each), products.lay_out(np.ones((each, 1)))
+        means: FloatArray = products.multiply(table, ones)[:, 0] / each
         return means
 
 

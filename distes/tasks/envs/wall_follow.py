@@ -120,7 +120,7 @@ class WallFollow(gym.Env[FloatArray, FloatArray]):
             UsageError: the context of the options is out of range or no vector of two.
         """
         super().reset(seed=seed)
-        imposed = CONTEXTS.imposed(options)
+        imposed = CONTEXTS.read_imposed(options)
         context = CONTEXTS.draw(self.np_random) if imposed is None else imposed
         self._begin(context)
         if self.render_mode == "human":

@@ -69,7 +69,9 @@ def draw_parameters(path: str | Path, components: Sequence[int] | None = None) -
     if not solution.distribution.uses_context:
         raise UsageError(f"the solution of {run.path} has the same parameters for every context")
     # Features of the user's are functions, which records name alone.
-    features.remember(vars(build_from_table("strategy", run.config["search"]["strategy"])).values())
+    features.remember_functions(
+        vars(build_from_table("strategy", run.config["search"]["strategy"])).values()
+    )
     low, high = context_range(run)
     shown = chosen_components(components, len(low))
     if len(shown) > MAX_COLUMNS:

@@ -37,7 +37,7 @@ from distes.policies.spaces import encoder
 from distes.policies.tabular import Tabular
 from distes.policies.threshold import Threshold
 from distes.population.distributions import Gaussian, Point, Table
-from distes.population.features import make
+from distes.population.features import build_features
 from distes.population.folding import fold
 from distes.population.policy_gradient_sums import PolicyGradientSums
 from distes.population.probes import ObservationMoments
@@ -285,7 +285,7 @@ SOURCES: dict[str, dict[str, Any]] = {
 
 def upper(task: Task, policy: Any, mixture: bool, **changes: Any) -> Population:
     """Parameters that depend on all components of the context."""
-    features = make("quadratic", task.num_contexts)
+    features = build_features("quadratic", task.num_contexts)
     shape = (features.num_features, policy.num_parameters)
     generator = np.random.default_rng(1)
     key = noise_key(KEY.seed, KEY.generation)
@@ -293,7 +293,7 @@ def upper(task: Task, policy: Any, mixture: bool, **changes: Any) -> Population:
         generator.normal(size=shape), np.ones(policy.num_parameters), features, key
     )
     if mixture:
-        gating = make("linear", task.num_contexts)
+        gating = build_features("linear", task.num_contexts)
         distribution = Mixture(
             generator.normal(size=(gating.num_features, 3)),
             generator.normal(size=(3, *shape)),
