@@ -229,12 +229,14 @@ def check_fields(settings: Any) -> None:
         if given is setting.default or not _is_simple(hint):
             continue
         value = given.tolist() if isinstance(given, np.generic | np.ndarray) else given
-        truth = isinstance(value, bool) and not _allows(_members(setting.hint), bool)
+        members = _members(setting.hint)
+        truth = isinstance(value, bool) and not _allows(members, bool)
+        if isinstance(value, float) and int in members and float not in members:
+            raise _refusal(setting, given, {})
         try:
             value = _adapter(hint).validate_python(value)
-        except ValidationError as error:
-            fraction = error.errors()[0]["type"] == "int_from_float"
-            raise _refusal(setting, given, {} if fraction else _bounds(hint)) from None
+        except ValidationError:
+            raise _refusal(setting, given, _bounds(hint)) from None
         infinite = any(isinstance(v, float) and not math.isfinite(v) for v in _leaves(value))
         if truth or infinite:
             raise _refusal(setting, given, _bounds(hint))

@@ -84,7 +84,8 @@ def episode_seeds(key: RunKey, purpose: Purpose, group: IntArray, episode: IntAr
     if len(group) == 0:
         return np.empty(0, dtype=np.int64)
     philox_key = _hash_words(key.seed, _Domain.EPISODES, purpose, key.generation, key.call)
-    # The group's word starts a SplitMix64 stream, in which the episode is the position.
+    # Word i of the Philox stream belongs to group i; it starts a SplitMix64 stream, in which
+    # the episode is the position. A counter yields four words, hence the blocks.
     block = int(group.min()) // 4
     count = int(group.max()) - 4 * block + 1
     words = Philox(key=philox_key, counter=[block, 0, 0, 0]).random_raw(count)
@@ -106,7 +107,9 @@ def splitmix(state: Array, position: Array) -> Array:
     Returns:
         (m,) uint64.
     """
+    # Weyl sequence: each step adds the odd number nearest to 2^64/φ, the golden ratio.
     mixed = state + (position + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    # Then three xorshifts and two multiplications, of Stafford's variant 13, scatter the bits.
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     result: Array = mixed ^ (mixed >> np.uint64(31))
@@ -133,12 +136,18 @@ def context_uniform(seeds: IntArray, size: int) -> FloatArray:
     # Apart from everything else that is made of the same seed.
     state = splitmix(seeds.astype(np.uint64), np.full(len(seeds), _Domain.CONTEXT, np.uint64))
     words = [splitmix(state, np.full(len(seeds), j, np.uint64)) for j in range(size)]
+    # The upper 53 bits of a word, as many as a float64 holds, in units of 2^-53.
     drawn: FloatArray = (np.stack(words, axis=1) >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return drawn
 
 
 def strategy_generator(seed: int, *words: int) -> Generator:
-    """Make a generator for a strategy's own choices, keyed by what they are for."""
+    """Make a generator for a strategy's own choices, keyed by what they are for.
+
+    Args:
+        seed: the run's.
+        words: what the choices are for, each >= 0; other words give other generators.
+    """
     return Generator(Philox(key=_hash_words(seed, _Domain.STRATEGY, *words)))
 
 

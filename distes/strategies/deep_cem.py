@@ -1,14 +1,15 @@
-"""Deep CEM (after de Boer et al. 2005): imitate the best of a generation's sessions.
+"""Deep CEM (after de Boer et al. 2005): imitate the best of a generation's episodes.
 
 | name | the method's usual listing |
 |---|---|
-| population | sessions per iteration |
-| percentile | percentile of the returns from which sessions are elite |
+| population | sessions per iteration: here, episodes |
+| percentile | percentile of the returns from which they are elite |
 | epochs, learning_rate, batch_size, l2 | of the fit to the elites' (observation, action) pairs |
 
-The cross-entropy method over policies instead of parameter vectors: minimising the cross
-entropy to the elites' actions is the same as climbing their log-likelihood. With a
-`gaussian` policy that is regression, and the policy's own noise explores.
+The cross-entropy method over policies instead of parameter vectors. The cross entropy from
+the elites' actions to the policy's is -1/T Σ_t log π_θ(a_t | x_t), so that minimising it is
+climbing their log-likelihood. With a `gaussian` policy that is regression, and the policy's
+own noise explores.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from distes.errors import Notice, UsageError, require_whole
+from distes.errors import Notice
 from distes.population.distributions import Point
 from distes.population.records import Episodes, Population, Trajectory, normalise
 from distes.seeds import strategy_generator
@@ -34,7 +35,14 @@ from distes.strategies.parts.elite_episodes import (
     rows_of_candidates,
 )
 from distes.strategies.parts.elite_figures import EliteFigures
-from distes.types import Array, FloatArray
+from distes.types import (
+    Array,
+    FloatArray,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
 _SHUFFLE = 3
 """Word that keys the order of the pairs within an epoch."""
@@ -80,7 +88,7 @@ class DeepCEMState:
 
 @dataclass(frozen=True)
 class DeepCEM(EliteEpisodes[DeepCEMState]):
-    """Fits a stochastic policy to the actions of the best sessions, again and again.
+    """Fits a stochastic policy to the actions of the best episodes, again and again.
 
     Attributes:
         epochs: passes over the elites' pairs in each generation.
@@ -93,21 +101,11 @@ class DeepCEM(EliteEpisodes[DeepCEMState]):
 
     default_policy: ClassVar[str] = "sampled"
 
-    epochs: int = 1
-    learning_rate: float = 1e-3
-    batch_size: int = 200
-    l2: float = 1e-4
-    reuse: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse settings outside their ranges."""
-        super().__post_init__()
-        for name, least in (("epochs", 1), ("batch_size", 1), ("reuse", 0)):
-            require_whole(name, getattr(self, name), least)
-        if not 0 < self.learning_rate < math.inf:
-            raise UsageError(f"learning_rate {self.learning_rate} is not a finite number > 0")
-        if not 0 <= self.l2 < math.inf:
-            raise UsageError(f"l2 {self.l2} is not a finite number >= 0")
+    epochs: PositiveInt = 1
+    learning_rate: PositiveFloat = 1e-3
+    batch_size: PositiveInt = 200
+    l2: NonNegativeFloat = 1e-4
+    reuse: NonNegativeInt = 0
 
     def check(self, problem: Problem) -> None:
         """Refuse policies that do not sample, or do not know how they depend on parameters."""
@@ -120,7 +118,7 @@ class DeepCEM(EliteEpisodes[DeepCEMState]):
         return DeepCEMState(0, np.array(problem.start, np.float64), AdamState.begin(size))
 
     def ask(self, problem: Problem, state: DeepCEMState) -> Population:
-        """One policy, many sessions."""
+        """One policy, many episodes."""
         return self.sample_episodes(problem, Point(state.parameters))
 
     def tell(
@@ -143,8 +141,8 @@ class DeepCEM(EliteEpisodes[DeepCEMState]):
         if new is None:
             return state
         used = (new, *state.memory)
-        fitted = self._fit(problem, state, used, population.frozen)
-        if fitted is None:
+        learnt = self._fit(problem, state, used, population.frozen)
+        if learnt is None:
             warnings.warn(
                 "the fit to the elites ended in numbers that are not finite: nothing is learnt "
                 "of them (use normalize_observations where observations are large)",
@@ -152,7 +150,7 @@ class DeepCEM(EliteEpisodes[DeepCEMState]):
                 stacklevel=2,
             )
             return state
-        return replace(fitted, memory=used[: self.reuse])
+        return replace(learnt, memory=used[: self.reuse])
 
     def _fit(
         self,
@@ -178,7 +176,8 @@ class DeepCEM(EliteEpisodes[DeepCEMState]):
                 gradient = policy.log_prob_grad(
                     parameters, observations[batch], choices[batch], share
                 )
-                # As the usual fit has it, the penalty is divided by the batch, too.
+                # Of 1/B [Σ_b log π_θ(a_b | x_b) - l2/2 ‖θ‖²]: the penalty is divided by the
+                # batch B, too, as scikit-learn's networks have it.
                 gradient -= self.l2 * parameters / len(batch)
                 change, adam = adam.step(gradient, self.learning_rate)
                 parameters = parameters + change

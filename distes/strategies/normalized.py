@@ -58,18 +58,22 @@ class NormalizedState:
     def add_observations(
         self, count: float, total: FloatArray, squares: FloatArray
     ) -> NormalizedState:
-        """Add observations, given as sums about the present mean (Chan et al. 1979).
+        """Add observations, given as sums about the present mean μ.
+
+        With T = Σ (x - μ) and Q = Σ (x - μ)² of the new ones, and n in all, μ' = μ + T/n and
+        S' = S + Q - T²/n: the pairwise update of Chan et al. (1979), "Updating formulae and
+        a pairwise algorithm for computing sample variances", about a mean known before.
 
         Args:
             count: how many.
             total: (k,) their sum.
             squares: (k,) sum of their squares.
         """
-        everything = self.count + count
         finite = np.isfinite(total).all() and np.isfinite(squares).all()
         if count == 0 or not finite:
             # A non-finite observation would spoil the statistics for good.
             return self
+        everything = self.count + count
         return replace(
             self,
             count=everything,

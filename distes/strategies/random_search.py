@@ -15,6 +15,7 @@ from distes.strategies.base import Problem, Strategy
 from distes.strategies.numerics import ranking
 from distes.strategies.parts.elite_figures import EliteFigures
 from distes.strategies.parts.incumbents import Incumbents
+from distes.types import PositiveFloat, PositiveInt
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,15 +45,8 @@ class RandomSearch(Strategy[RandomSearchState]):
         keep: how many of the best are kept and tried again, >= 1.
     """
 
-    std: float = 1.0
-    keep: int = 4
-
-    def __post_init__(self) -> None:
-        """Refuse settings outside their ranges."""
-        if not 0 < self.std < math.inf:
-            raise UsageError(f"std {self.std} is not a finite number > 0")
-        if self.keep < 1:
-            raise UsageError(f"keep {self.keep} is not at least 1")
+    std: PositiveFloat = 1.0
+    keep: PositiveInt = 4
 
     def check(self, problem: Problem) -> None:
         """Refuse a population that has no room for fresh candidates."""

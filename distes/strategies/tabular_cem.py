@@ -5,7 +5,8 @@
 | percentile | 100 (1 - ρ) |
 | learning_rate | α, of the smoothed update |
 
-A row becomes the frequencies of the elites' actions there, smoothed with what it was.
+A row becomes the frequencies of the elites' actions there, smoothed with what it was:
+p(a | x) ← α N(x, a)/Σ_b N(x, b) + (1 - α) p(a | x), where N counts steps of elites.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from distes.errors import UsageError, unknown
+from distes.errors import UsageError
 from distes.policies.tabular import TabularPolicy, normalise_rows
 from distes.population.distributions import Point
 from distes.population.records import Episodes, Population
@@ -27,7 +28,7 @@ from distes.strategies.parts.elite_episodes import (
     rows_of_candidates,
 )
 from distes.strategies.parts.elite_figures import EliteFigures
-from distes.types import FloatArray
+from distes.types import FloatArray, Fraction, NonNegativeFloat, Percentile
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,7 @@ class TabularCEMState:
 
 @dataclass(frozen=True)
 class TabularCEM(EliteEpisodes[TabularCEMState]):
-    """Refits a table of action probabilities to the best sessions.
+    """Refits a table of action probabilities to the best episodes.
 
     Attributes:
         learning_rate: share of the new frequencies in the table, in (0, 1].
@@ -60,20 +61,10 @@ class TabularCEM(EliteEpisodes[TabularCEMState]):
 
     default_policy: ClassVar[str] = "tabular"
 
-    percentile: float = 50.0
-    learning_rate: float = 0.5
-    pseudo_count: float = 0.0
+    percentile: Percentile = 50.0
+    learning_rate: Fraction = 0.5
+    pseudo_count: NonNegativeFloat = 0.0
     unvisited: Literal["uniform", "kept"] = "uniform"
-
-    def __post_init__(self) -> None:
-        """Refuse settings outside their ranges."""
-        super().__post_init__()
-        if not 0 < self.learning_rate <= 1:
-            raise UsageError(f"learning_rate {self.learning_rate} is not in (0, 1]")
-        if not 0 <= self.pseudo_count < math.inf:
-            raise UsageError(f"pseudo_count {self.pseudo_count} is not a finite number >= 0")
-        if self.unvisited not in ("uniform", "kept"):
-            raise unknown("unvisited", self.unvisited, ("uniform", "kept"))
 
     def check(self, problem: Problem) -> None:
         """Refuse policies that are no table."""
@@ -96,7 +87,7 @@ class TabularCEM(EliteEpisodes[TabularCEMState]):
         return TabularCEMState(0, normalise_rows(table))
 
     def ask(self, problem: Problem, state: TabularCEMState) -> Population:
-        """One policy, many sessions."""
+        """One policy, many episodes."""
         return self.sample_episodes(problem, Point(state.table.ravel()))
 
     def tell(
@@ -121,14 +112,10 @@ class TabularCEM(EliteEpisodes[TabularCEMState]):
         trajectories = [trajectory for trajectory in found if len(trajectory.observations)]
         if not trajectories:
             return state
-        states = np.concatenate(
-            [trajectory.observations[:, 0] for trajectory in trajectories]
-        ).astype(np.int64)
-        actions = np.concatenate([trajectory.actions for trajectory in trajectories]).astype(
-            np.int64
-        )
+        states = np.concatenate([each.observations[:, 0] for each in trajectories])
+        actions = np.concatenate([each.actions for each in trajectories])
         counts = np.zeros_like(state.table)
-        np.add.at(counts, (states, actions), 1.0)
+        np.add.at(counts, (states.astype(np.int64), actions.astype(np.int64)), 1.0)
         seen = counts.sum(axis=1) > 0
         counts[seen] += self.pseudo_count
         counts[~seen] = 1.0 if self.unvisited == "uniform" else state.table[~seen]

@@ -1,4 +1,4 @@
-"""Strategies that imitate the best sessions: which they pick, what they learn, same runs."""
+"""Strategies that imitate the best episodes: which they pick, what they learn, same runs."""
 
 import warnings
 from dataclasses import replace
@@ -215,7 +215,7 @@ def test_regression_moves_the_mean_towards_what_was_chosen():
 
 @pytest.mark.parametrize("pseudo_count", [0.0, 0.7])
 def test_table_by_hand(pseudo_count):
-    """Half of the sessions are elite unless it is said otherwise; their returns differ."""
+    """Half of the episodes are elite unless it is said otherwise; their returns differ."""
     strategy = TabularCEM(learning_rate=0.25, pseudo_count=pseudo_count)
     problem = ready(strategy, Tabular(), Task("Taxi-v4", max_episode_steps=20))
     state = strategy.init(problem)
@@ -275,7 +275,7 @@ def test_tables_learn_nothing_of_episodes_without_steps():
 def test_elites_that_are_all_are_told_of():
     """With ties, more than the share above the percentile are elite: perhaps all."""
     tied = np.array([0.0] * 8 + [1.0] * 2)
-    with pytest.warns(Notice, match="all 10 sessions are at least at the 70th percentile, 0"):
+    with pytest.warns(Notice, match="all 10 candidates are at least at the 70th percentile, 0"):
         assert len(pick_by_percentile(tied, 70, "at_least")) == 10
     with warnings.catch_warnings():
         warnings.simplefilter("error", Notice)
@@ -300,7 +300,7 @@ def test_nothing_is_learnt_of_no_elites():
     strategy = DeepCEM(elites_are="above")
     problem = ready(strategy, Softmax(), Task("CartPole-v0", max_episode_steps=5))
     state = strategy.init(problem)
-    with pytest.warns(Notice, match="none of 12 sessions is above the 70th percentile, 5"):
+    with pytest.warns(Notice, match="none of 12 candidates is above the 70th percentile, 5"):
         _, episodes, after = turn(strategy, problem, state)
     assert set(episodes.episode_return) == {5.0}
     assert np.array_equal(after.parameters, state.parameters)

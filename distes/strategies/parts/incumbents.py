@@ -26,7 +26,7 @@ class Incumbents:
 
     @classmethod
     def empty(cls, num_parameters: int) -> Incumbents:
-        """Nobody yet."""
+        """Keep nobody yet."""
         return cls(np.empty((0, num_parameters)), np.empty(0), np.empty(0, dtype=np.int64))
 
     @classmethod
@@ -62,5 +62,6 @@ class Incumbents:
         mean, evaluations = fitness.copy(), np.ones(len(fitness), dtype=np.int64)
         here = slice(first, first + self.count)
         evaluations[here] += self.evaluations
+        # Running mean: m_k = m_{k-1} + (f_k - m_{k-1})/k.
         mean[here] = self.fitness + (fitness[here] - self.fitness) / evaluations[here]
         return mean, evaluations
