@@ -23,7 +23,7 @@ from distes.population.policy_gradient_sums import (
 )
 from distes.population.records import RECORDS, Population, RunKey, Trajectory
 from distes.strategies.numerics.optimisers import AdamState
-from distes.strategies.reinforce import BASELINES, Reinforce, Returns
+from distes.strategies.reinforce import Reinforce, Returns
 from distes.testing.problems import episodes_of
 
 TASK = Task("CartPole-v0")
@@ -305,6 +305,9 @@ def learnt(env_kwargs, generations=8, **settings):
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "sgd"])
+BASELINES = get_args(settings_of(Reinforce)["baseline"].hint)
+
+
 @pytest.mark.parametrize("baseline", BASELINES)
 def test_the_better_arm_becomes_likelier(baseline, optimiser):
     likelier, _ = learnt({}, baseline=baseline, optimiser=optimiser, learning_rate=0.2)
