@@ -1,6 +1,7 @@
 """REINFORCE: its sums and gradients from trajectories, written out; what it refuses."""
 
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import gymnasium as gym
 import numpy as np
@@ -22,6 +23,7 @@ from distes.population.policy_gradient_sums import (
     value_features,
 )
 from distes.population.records import RECORDS, Population, RunKey, Trajectory
+from distes.registry import settings_of
 from distes.strategies.numerics.optimisers import AdamState
 from distes.strategies.reinforce import Reinforce, Returns
 from distes.testing.problems import episodes_of
@@ -304,10 +306,10 @@ def learnt(env_kwargs, generations=8, **settings):
     return float(np.exp(policy.log_prob(theta, np.zeros((1, 1)), np.ones(1))[0])), result
 
 
-@pytest.mark.parametrize("optimiser", ["adam", "sgd"])
 BASELINES = get_args(settings_of(Reinforce)["baseline"].hint)
 
 
+@pytest.mark.parametrize("optimiser", ["adam", "sgd"])
 @pytest.mark.parametrize("baseline", BASELINES)
 def test_the_better_arm_becomes_likelier(baseline, optimiser):
     likelier, _ = learnt({}, baseline=baseline, optimiser=optimiser, learning_rate=0.2)
