@@ -6,6 +6,7 @@ from dataclasses import replace
 import environments
 import numpy as np
 import pytest
+from searches import StopAt, assert_same_run, cartpole
 
 from distes import Search, Task
 from distes.errors import Notice, UsageError
@@ -15,17 +16,12 @@ from distes.policies.sampled import Sampled
 from distes.policies.softmax import Softmax
 from distes.policies.tabular import Tabular
 from distes.population.records import Rerun, RunKey
+from distes.search.evaluator import make_evaluator
 from distes.seeds import strategy_generator
 from distes.strategies.deep_cem import _SHUFFLE, DeepCEM, Pairs
 from distes.strategies.numerics.optimisers import AdamState
 from distes.strategies.parts.elite_episodes import pick_by_percentile
 from distes.strategies.tabular_cem import TabularCEM
-
-
-def tables_of(run):
-    """What must be equal: all columns but those of timing and placement."""
-    untimed = ["attempt", "worker", "node", "started_at", "duration_s"]
-    return run.episodes.drop(columns=untimed)
 
 
 def test_elites_from_the_percentile_on():
@@ -41,10 +37,10 @@ def test_elites_from_the_percentile_on():
 
 
 def ready(strategy, policy, env="CartPole-v0", **settings):
-    search = Search(env, policy=policy, strategy=strategy, workers=0, population=12, **settings)
+    """A problem whose dozen episodes are not worth compiling for."""
+    settings = {"workers": 0, "population": 12, "engine": "loop", **settings}
+    search = Search(env, policy=policy, strategy=strategy, **settings)
     problem = search.check()
-    from distes.search.evaluator import make_evaluator
-
     problem.evaluator = make_evaluator(search, 0)
     return problem
 
@@ -52,8 +48,6 @@ def ready(strategy, policy, env="CartPole-v0", **settings):
 def turn(strategy, problem, state):
     problem.begin(state.generation)
     population = strategy.ask(problem, state)
-    from distes.population.records import RunKey
-
     key = RunKey(problem.seed, state.generation)
     episodes = problem.evaluator.submit(population, key).result().episodes
     return population, episodes, strategy.tell(problem, state, population, episodes)
@@ -362,36 +356,17 @@ def test_strategies_choose_their_own_policy():
 def test_resumed_runs_are_the_same(tmp_path, normalised):
     """A state with memory and an optimiser goes on exactly."""
 
-    def search(out, generations):
-        return Search(
-            "CartPole-v0",
-            strategy=DeepCEM(reuse=1),
-            population=10,
-            generations=generations,
-            normalize_observations=normalised,
-            workers=0,
-            out=out,
-            target=1e9,
-            final_episodes=3,
-        )
-
-    whole = search(tmp_path / "whole", 6).run()
-    from distes.runs.reader import load
-
-    class Stopped(Exception):
-        pass
-
-    from distes import Observer
-
-    class Stop(Observer):
-        def generation(self, row):
-            if row["generation"] == 2:
-                raise Stopped
-
-    broken = search(tmp_path / "broken", 6)
-    broken.observers = (Stop(),)
-    with pytest.raises(Stopped):
-        broken.run()
+    settings = {
+        "strategy": DeepCEM(reuse=1),
+        "population": 10,
+        "generations": 6,
+        "normalize_observations": normalised,
+        "target": 1e9,
+        "final_episodes": 3,
+        "engine": "loop",
+    }
+    cartpole(tmp_path / "whole", **settings).run()
+    with pytest.raises(KeyboardInterrupt):
+        cartpole(tmp_path / "broken", observers=(StopAt(2),), **settings).run()
     Search.resume(tmp_path / "broken")
-    one, other = (tables_of(load(path)) for path in (whole.path, tmp_path / "broken"))
-    assert one.equals(other)
+    assert_same_run(tmp_path / "broken", tmp_path / "whole")

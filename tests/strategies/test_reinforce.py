@@ -17,6 +17,7 @@ from distes.policies.sigmoid import Sigmoid
 from distes.policies.softmax import Softmax
 from distes.policies.tabular import Tabular
 from distes.population.distributions import Point
+from distes.population.folding import fold, fold_chunk
 from distes.population.policy_gradient_sums import (
     PolicyGradientSums,
     sum_returns_to_go,
@@ -409,22 +410,29 @@ def test_an_episode_that_is_not_finite_is_left_out():
     assert np.isfinite(after.gradient_norm)
 
 
-@pytest.mark.parametrize("baseline", ["none", "batch_mean", "per_time_step", "variance_optimal"])
-def test_baselines_do_not_bias(baseline):
-    """The expected step is the same with any of them: many generations of one policy."""
+@pytest.fixture(scope="module")
+def many_episodes():
+    """A policy, and what it saw and did in many episodes."""
     policy = built(Softmax())
     parameters = np.zeros(policy.num_parameters)
+    answer = evaluated(policy, parameters, PolicyGradientSums(), size=1500, records=True)
+    return policy, answer.trajectories
+
+
+@pytest.mark.parametrize("baseline", ["none", "batch_mean", "per_time_step", "variance_optimal"])
+def test_baselines_do_not_bias(baseline, many_episodes):
+    """The expected step is the same with any of them: many generations of one policy."""
+    policy, trajectories = many_episodes
     strategy = Reinforce(baseline=baseline, standardize=False, discount=1.0)
     by_time = np.linspace(22, 1, 30) if baseline == "per_time_step" else None
-    probe = PolicyGradientSums(
-        by_time=by_time,
-        squares=baseline == "variance_optimal",
+    probe = PolicyGradientSums(by_time=by_time, squares=baseline == "variance_optimal")
+    found, plain = (
+        fold(fold_chunk(0, [each.sums(t, policy, {}) for t in trajectories]), len(trajectories))
+        for each in (probe, PolicyGradientSums())
     )
-    sums = evaluated(policy, parameters, probe, size=1500).episodes.sums
-    found = strategy._gradient(sums, Returns.of(sums, 0.0)) / 1500
-    plain = evaluated(policy, parameters, PolicyGradientSums(), size=1500).episodes.sums
+    gradient = strategy._gradient(found, Returns.of(found, 0.0)) / 1500
     # Of the weight of the pole's speed: about -12, known to two tenths.
-    assert found[6] == pytest.approx(plain["grad_return"][6] / 1500, abs=1.0)
+    assert gradient[6] == pytest.approx(plain["grad_return"][6] / 1500, abs=1.0)
 
 
 @pytest.mark.parametrize(
