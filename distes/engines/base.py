@@ -375,7 +375,7 @@ def assemble(
         terminated=rows["terminated"].copy(),
         truncated=rows["truncated"].copy(),
         status=rows["status"].copy(),
-        fitness=task.score(episode_return, lengths, population.counts()),
+        fitness=task.compute_fitness(episode_return, lengths, population.counts()),
         contexts=np.concatenate(contexts) if contexts else None,
         sums=fold([node for chunk in chunks for node in chunk.nodes], total),
         info={

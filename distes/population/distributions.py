@@ -79,7 +79,7 @@ class Gaussian:
     Attributes:
         mean: (d,).
         scale: (d,) standard deviations, or (d, d) a factor A with covariance A Aᵀ.
-        key: from `randomness.noise_key`.
+        key: from `seeds.noise_key`.
         mirrored: candidates 2j and 2j + 1 use the same noise with opposite signs.
     """
 

@@ -28,7 +28,7 @@ class LinearGaussian:
         weights: W, (p, d).
         scale: (d,) standard deviations, or (d, d) a factor A; zero for what is frozen.
         features: ψ.
-        key: from `randomness.noise_key`.
+        key: from `seeds.noise_key`.
     """
 
     weights: FloatArray
@@ -78,7 +78,7 @@ class Mixture:
         scales: (O, d) standard deviations, or (O, d, d) factors A_o.
         gating_features: φ.
         features: ψ.
-        key: of the parameters, from `randomness.noise_key`.
+        key: of the parameters, from `seeds.noise_key`.
         option_key: of the choice of options.
         greedy: the likeliest option instead of a drawn one.
     """

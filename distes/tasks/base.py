@@ -119,8 +119,10 @@ class AnyTask(ABC):
             UsageError: the spaces or the specification do not fit.
         """
 
-    def score(self, returns: FloatArray, lengths: IntArray, counts: IntArray) -> FloatArray:
-        """Score candidates from their episodes.
+    def compute_fitness(
+        self, returns: FloatArray, lengths: IntArray, counts: IntArray
+    ) -> FloatArray:
+        """Give candidates their fitness, by the rule over their episodes' returns.
 
         Args:
             returns: (m,) sorted by candidate; NaN = failed.
@@ -140,13 +142,13 @@ class AnyTask(ABC):
             valid = ~np.isnan(table).any(axis=1)
             if not valid.any():
                 continue
-            scored = np.asarray(rule(table[valid]))
-            if scored.shape != (valid.sum(),):
+            found = np.asarray(rule(table[valid]))
+            if found.shape != (valid.sum(),):
                 raise UsageError(
-                    f"the fitness function returned shape {scored.shape} for returns of shape "
+                    f"the fitness function returned shape {found.shape} for returns of shape "
                     f"{table[valid].shape}: it must give one number per row, shape ({valid.sum()},)"
                 )
-            fitness[rows[valid]] = scored
+            fitness[rows[valid]] = found
         return np.where(np.isfinite(fitness), fitness, np.nan)
 
 
