@@ -89,6 +89,7 @@ class External(Strategy[ExternalState]):
 
     def __post_init__(self) -> None:
         """Refuse a factory that is none."""
+        super().__post_init__()
         _load(self.factory)
         object.__setattr__(self, "_cached", _Cache())
 

@@ -428,7 +428,14 @@ def test_resume_with_contexts(tmp_path: Path, stop_after: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["observation", "uniform", "sampler"])
-@pytest.mark.parametrize("workers", [1, 2, 5])
+@pytest.mark.parametrize(
+    "workers",
+    [
+        pytest.param(1, marks=pytest.mark.slow),
+        2,
+        pytest.param(5, marks=pytest.mark.slow),
+    ],
+)
 def test_the_same_run_at_any_number_of_workers(
     tmp_path: Path, ray_local: Any, workers: int, name: str
 ) -> None:
