@@ -1,17 +1,20 @@
 """Plain records to files and back, exactly, without pickle.
 
 A value becomes a JSON tree and named arrays, together one ``.npz``. Dataclasses are
-recorded by name. Reading looks the name up among modules that are already imported and
-fills in the fields without calling anything, so that a file can neither import nor run
-code.
+recorded by name: a class of distes by its own, wherever it is defined, so that it may move;
+any other as ``module:Class``. Reading looks names up and fills in the fields without calling
+anything. It imports modules of distes only, so that a file can make nothing else run.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import importlib
 import io
 import json
 import math
+import pkgutil
 import re
 import sys
 import zipfile
@@ -29,6 +32,9 @@ from distes.types import Array
 
 TREE = "tree"
 """Name of the array that holds the JSON tree, as UTF-8 bytes."""
+
+ROOMS = ("distes.seeds", "distes.population", "distes.strategies", "distes.runs")
+"""Where the records of distes that are saved are defined: a name means one class in all four."""
 
 Json = Any
 
@@ -228,20 +234,23 @@ _KINDS = {
 
 
 def _find(name: str, kind: str) -> Any:
-    """Look a class up in the modules that are imported, without importing any."""
-    module_name, _, qualname = name.partition(":")
-    found = _look_up(module_name, qualname)
+    """Look a saved class up, without importing any module but those of distes."""
+    module_name, colon, qualname = name.rpartition(":")
+    found = _look_up(module_name, qualname) if colon else _look_up_own(qualname)
     if found is None:
-        raise UsageError(
-            f"the file holds a {name}, which is not among the imported modules: "
-            f"import {module_name} first"
+        missing = (
+            f"is not among the imported modules: import {module_name} first"
+            if colon
+            else "this distes does not have: another version wrote it"
         )
+        raise UsageError(f"the file holds a {name}, which {missing}")
     if not (isinstance(found, type) and _KINDS[kind](found)):
         raise UsageError(f"the file asks for {name} as {kind}, which it is not")
     return found
 
 
 def _look_up(module_name: str, qualname: str) -> Any:
+    """Find what a module holds under a name; None where it holds nothing."""
     module = sys.modules.get(module_name)
     if not isinstance(module, ModuleType):
         return None
@@ -252,10 +261,43 @@ def _look_up(module_name: str, qualname: str) -> Any:
     return found
 
 
+def _look_up_own(qualname: str) -> type | None:
+    """Find the class that one of `ROOMS` defines under a name; None where none does."""
+    try:
+        return _own_class(qualname)
+    except LookupError:
+        # Most are imported by then; all are, once the rooms have been gone through.
+        for room in map(importlib.import_module, ROOMS):
+            for each in pkgutil.walk_packages(getattr(room, "__path__", ()), f"{room.__name__}."):
+                importlib.import_module(each.name)
+    try:
+        return _own_class(qualname)
+    except LookupError:
+        return None
+
+
+@functools.cache
+def _own_class(qualname: str) -> type:
+    for module_name in list(sys.modules):
+        found = _look_up(module_name, qualname) if _is_own(module_name) else None
+        # Where it is defined, not where it is imported.
+        if isinstance(found, type) and found.__module__ == module_name:
+            return found
+    raise LookupError(qualname)
+
+
+def _is_own(module_name: str) -> bool:
+    return f"{module_name}.".startswith(tuple(f"{room}." for room in ROOMS))
+
+
 def _name(cls: type, path: str) -> str:
     """Record a class by its name, by which it must be found again."""
-    name = f"{cls.__module__}:{cls.__qualname__}"
-    if _look_up(cls.__module__, cls.__qualname__) is not cls:
+    if _is_own(cls.__module__):
+        name, found = cls.__qualname__, _look_up_own(cls.__qualname__)
+    else:
+        name = f"{cls.__module__}:{cls.__qualname__}"
+        found = _look_up(cls.__module__, cls.__qualname__)
+    if found is not cls:
         raise UsageError(
             f"{path} is a {name}, which cannot be found by that name: "
             "define the class at the top level of a module"

@@ -17,11 +17,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-# Looked up by name when populations and snapshots are read.
-import distes.population.distributions
-import distes.population.probes
-import distes.runs.snapshot  # noqa: F401
-from distes import inline, registry
 from distes.errors import UsageError, unknown
 from distes.population.records import Population
 from distes.runs import checkpoint, codec
@@ -39,7 +34,6 @@ from distes.runs.schema import (
 from distes.runs.storage.folder import Folder, open_folder
 from distes.runs.storage.location import Location, locate
 from distes.runs.storage.store_errors import StoreRefusedError
-from distes.strategies.base import Strategy
 from distes.types import FloatArray, IntArray
 
 QUIET_S = 600.0
@@ -53,7 +47,7 @@ def load(path: str | Path) -> Run:
         path: as `Search` was given, or printed; or the URI of one.
 
     Raises:
-        UsageError: there is none, it is no run directory, or a newer version wrote it.
+        UsageError: there is none, it is no run directory, or another version wrote it.
     """
     return Run(path)
 
@@ -74,10 +68,6 @@ class Run:
     def __repr__(self) -> str:
         """Name the directory."""
         return f"Run({str(self.path)!r})"
-
-    def _repr_html_(self) -> str:
-        """Show a notebook what is known of the run."""
-        return inline.html(self)
 
     @cached_property
     def generations(self) -> pd.DataFrame:
@@ -139,7 +129,6 @@ class Run:
         number = checkpoint.newest(self._folder)
         if number is None:
             return None
-        registry.names("strategies", Strategy)  # imports ours, so that their states are known
         return checkpoint.read(self._folder, number)
 
     def episodes_of(self, generation: int) -> pd.DataFrame:
@@ -230,7 +219,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
     """Read a run's configuration, and refuse what is not a run that can be read.
 
     Raises:
-        UsageError: there is no such directory, it is no run, or a newer version wrote it.
+        UsageError: there is no such directory, it is no run, or one of another
+            schema version.
         StorageError: it can't be read.
     """
     folder = open_folder(path)
@@ -247,10 +237,12 @@ def read_config(path: str | Path) -> dict[str, Any]:
         raise UsageError(
             f"'{path}' is not a run directory: it has no {CONFIG} with a schema_version"
         ) from None
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
+    if version != SCHEMA_VERSION:
+        older = isinstance(version, int) and version < SCHEMA_VERSION
         raise UsageError(
             f"'{path}' was written with schema version {version}, and this distes reads "
-            f"versions up to {SCHEMA_VERSION}: use a newer one"
+            f"version {SCHEMA_VERSION}: "
+            + ("go on with the distes that wrote it, or begin anew" if older else "use a newer one")
         )
     return dict(config)
 

@@ -18,7 +18,7 @@ from distes.errors import UsageError
 from distes.population.records import Evaluated, Population, Purpose, RunKey, Status
 from distes.types import Array, FloatArray
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 CONFIG = "config.json"
 EVENTS = "events.jsonl"
