@@ -192,13 +192,13 @@ class Run:
         Where there are no locks (object stores, some network file systems) one that has
         committed nothing for `QUIET_S` counts as gone.
         """
-        locked = self._folder.locked(CONFIG)
+        locked = self._folder.is_locked(CONFIG)
         if locked is not None:
             return locked
         newest = checkpoint.newest(self._folder)
         name = CONFIG if newest is None else checkpoint.marker(newest)
-        modified = self._folder.modified(name)
-        return modified is not None and time.time() - modified < QUIET_S
+        written = self._folder.last_write(name)
+        return written is not None and time.time() - written < QUIET_S
 
     def _frame(self, folder: str) -> pd.DataFrame:
         parts = self._folder.read_all(_parts(self._folder, folder))

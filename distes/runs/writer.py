@@ -33,7 +33,7 @@ from distes.runs.schema import (
     parquet,
     part_name,
 )
-from distes.runs.storage.folder import Folder, open_folder, silent
+from distes.runs.storage.folder import Folder, open_folder, say_nothing
 from distes.runs.storage.locks import Lock
 from distes.signals import shielded
 
@@ -149,7 +149,7 @@ class RunLog:
         *,
         interval_s: float | None = None,
         info: Sequence[str] = (),
-        say: Callable[[str], None] = silent,
+        say: Callable[[str], None] = say_nothing,
     ) -> tuple[RunLog, Any | None]:
         """Go on with a run from its last commit; what was written after it is dropped.
 
@@ -314,7 +314,9 @@ class RunLog:
                 self._last_commit = time.monotonic()
                 self._durable = point
                 self._changed.notify_all()
-        overcome = [_line({"kind": "storage_fault", **each}) for each in self._folder.overcome()]
+        overcome = [
+            _line({"kind": "storage_fault", **each}) for each in self._folder.take_overcome_faults()
+        ]
         with self._changed:
             self._events += overcome
         return not closing
