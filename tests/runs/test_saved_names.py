@@ -110,8 +110,8 @@ def test_saved_names_stay():
     assert sorted(cls.__qualname__ for cls in found) == SAVED.split()
     for cls in found:
         (kind,) = [kind for kind, accepts in codec._KINDS.items() if accepts(cls)]
-        assert codec._name(cls, "it") == cls.__qualname__
-        assert codec._find(cls.__qualname__, kind) is cls
+        assert codec._name_class(cls, "it") == cls.__qualname__
+        assert codec._find_class(cls.__qualname__, kind) is cls
 
 
 def define_mover(monkeypatch: pytest.MonkeyPatch, module_name: str) -> type:

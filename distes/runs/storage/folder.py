@@ -8,7 +8,7 @@ import secrets
 import shutil
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TypeVar
@@ -87,9 +87,9 @@ class Folder(ABC):
             FileNotFoundError: there is none.
         """
 
-    def read_all(self, names: Sequence[str]) -> list[bytes]:
-        """Read several whole files."""
-        return [self.read(name) for name in names]
+    def read_all(self, names: Sequence[str]) -> Iterator[bytes]:
+        """Read several whole files, one after the other as they are asked for."""
+        return map(self.read, names)
 
     def lines(self, name: str, seen: dict[str, int] | None = None) -> list[bytes]:
         """Read the whole lines that were appended to a file.
@@ -104,7 +104,7 @@ class Folder(ABC):
         last = max((place for place, file in enumerate(files) if file in seen), default=0)
         files = files[last:]
         texts = [self.read(f, seen.get(f, 0)) for f in files] if seen else self.read_all(files)
-        found = []
+        found: list[bytes] = []
         for file, text in zip(files, texts, strict=True):
             whole = text[: text.rfind(b"\n") + 1]
             seen[file] = seen.get(file, 0) + len(whole)
@@ -356,9 +356,9 @@ class ObjectFolder(Folder):
     def _list_line_files(self, name: str) -> list[str]:
         return [*([name] if self.exists(name) else []), *_list_parts(self, name)]
 
-    def read_all(self, names: Sequence[str]) -> list[bytes]:
+    def read_all(self, names: Sequence[str]) -> Iterator[bytes]:
         with ThreadPoolExecutor(READERS) as pool:  # each one is a round trip
-            return list(pool.map(self.read, names))
+            yield from pool.map(self.read, names)
 
     def exists(self, name: str) -> bool:
         return self._store.exists(name)
