@@ -32,6 +32,7 @@ ANSWER_S = 30.0
 """A place that has not answered by then is given up."""
 
 READERS = 16
+"""Requests that are under way at once when several files are read from a store."""
 
 
 def say_nothing(text: str) -> None:
@@ -308,10 +309,7 @@ class LocalFolder(Folder):
         file = place / f"{CHECK}-{secrets.token_hex(4)}"
         try:
             file.write_bytes(b"distes")
-            if file.read_bytes() != b"distes" or file.name not in os.listdir(place):  # noqa: PTH208
-                raise StorageError(f"'{place}' does not give back what was written to it")
-        except StorageError:
-            raise
+            kept = file.read_bytes() == b"distes" and file in place.iterdir()
         except PermissionError:
             raise UsageError(
                 f"'{self.root}' cannot be written: '{place}' does not allow it"
@@ -321,6 +319,8 @@ class LocalFolder(Folder):
             raise StorageError(f"'{self.root}' cannot be written ({cause})") from error
         finally:
             file.unlink(missing_ok=True)
+        if not kept:
+            raise StorageError(f"'{place}' does not give back what was written to it")
 
 
 class ObjectFolder(Folder):
@@ -357,7 +357,7 @@ class ObjectFolder(Folder):
         return [*([name] if self.exists(name) else []), *_list_parts(self, name)]
 
     def read_all(self, names: Sequence[str]) -> Iterator[bytes]:
-        with ThreadPoolExecutor(READERS) as pool:  # each one is a round trip
+        with ThreadPoolExecutor(READERS) as pool:
             yield from pool.map(self.read, names)
 
     def exists(self, name: str) -> bool:
