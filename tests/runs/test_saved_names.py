@@ -26,12 +26,12 @@ from distes.strategies.base import Strategy
 from distes.strategies.parts.incumbents import Incumbents
 
 SAVED = """
-AdamState CCMAESFigures CCMAESState Concat DeepCEMState EliteFigures ExternalState Gaussian
-GaussianProcess GaussianState Generation ICEMState Incumbents LinearGaussian MOREFigures MOREState
-Mixture ModelBasedState ModelFigures NormalizedState ObservationMoments OptionsFigures
-OptionsState Pairs Point Polynomial Population Purpose RadialBasis RandomSearchState
-ReinforceState Rerun Samples ScoreSums Selected Snapshot Table TabularCEMState Transitions
-UpperFigures UpperState
+AdamState CCMAESState Concat DeepCEMState EliteFigures ExternalState Gaussian GaussianProcess
+GaussianState ICEMState Incumbents LinearGaussian MOREState Mixture ModelBasedState ModelMetrics
+NormalizedState ObservationMoments OptionsMetrics OptionsState Pairs PathMetrics Point
+PolicySamples Polynomial Population Purpose RadialBasis RandomSearchState ReinforceState
+RelativeEntropyMetrics RelativeEntropyState Rerun Samples ScoreSums Selected Snapshot
+SurrogateMetrics Table TabularCEMState Transitions
 """
 """Every class of distes that a run can hold. Renaming one makes the runs that hold it unreadable:
 raise `SCHEMA_VERSION` then, and change this list with it."""
