@@ -18,7 +18,7 @@ import pkgutil
 import re
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType, ModuleType
@@ -261,29 +261,30 @@ def _look_up_member(module_name: str, qualname: str) -> Any:
     return found
 
 
+@functools.cache
 def _find_own(qualname: str) -> type | None:
     """Find the class that one of `ROOMS` defines under a name; None where none does."""
-    try:
-        return _own_class(qualname)
-    except LookupError:
-        # Most are imported by then; all are, once the rooms have been gone through.
-        for room in map(importlib.import_module, ROOMS):
-            for each in pkgutil.walk_packages(getattr(room, "__path__", ()), f"{room.__name__}."):
-                importlib.import_module(each.name)
-    try:
-        return _own_class(qualname)
-    except LookupError:
-        return None
+    # Most are imported when they are asked for, and importing all takes a moment.
+    return _find_definition(qualname, list(sys.modules)) or _find_definition(
+        qualname, _import_rooms()
+    )
 
 
-@functools.cache
-def _own_class(qualname: str) -> type:
-    for module_name in list(sys.modules):
-        found = _look_up_member(module_name, qualname) if _is_own(module_name) else None
+def _find_definition(qualname: str, module_names: Iterable[str]) -> type | None:
+    for module_name in filter(_is_own, module_names):
+        found = _look_up_member(module_name, qualname)
         # Where it is defined, not where it is imported.
         if isinstance(found, type) and found.__module__ == module_name:
             return found
-    raise LookupError(qualname)
+    return None
+
+
+def _import_rooms() -> Iterator[str]:
+    """Import all modules of `ROOMS`, one after the other, and name them."""
+    for room in map(importlib.import_module, ROOMS):
+        yield room.__name__
+        for each in pkgutil.walk_packages(getattr(room, "__path__", ()), f"{room.__name__}."):
+            yield importlib.import_module(each.name).__name__
 
 
 def _is_own(module_name: str) -> bool:

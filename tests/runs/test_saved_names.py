@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import subprocess
 import sys
 from collections import Counter
@@ -46,13 +44,10 @@ class Samples:
 
 def own_classes() -> Iterator[type]:
     """All classes that the rooms with saved records define."""
-    for room in map(importlib.import_module, codec.ROOMS):
-        path = getattr(room, "__path__", ())
-        names = [each.name for each in pkgutil.walk_packages(path, f"{room.__name__}.")]
-        for name in [room.__name__, *names]:
-            for member in vars(importlib.import_module(name)).values():
-                if isinstance(member, type) and member.__module__ == name:
-                    yield member
+    for name in codec._import_rooms():
+        for member in vars(sys.modules[name]).values():
+            if isinstance(member, type) and member.__module__ == name:
+                yield member
 
 
 def can_be_saved(cls: Any) -> bool:
@@ -119,7 +114,7 @@ def define_mover(monkeypatch: pytest.MonkeyPatch, module_name: str) -> type:
     module = ModuleType(module_name)
     module.Mover = make_dataclass("Mover", ["at"], namespace={"__module__": module_name})
     monkeypatch.setitem(sys.modules, module_name, module)
-    codec._own_class.cache_clear()
+    codec._find_own.cache_clear()
     return module.Mover
 
 
@@ -131,14 +126,14 @@ def test_a_class_that_moved_is_found(monkeypatch):
     found = codec.loads(data)
     assert type(found) is new
     assert found.at == 7
-    codec._own_class.cache_clear()
+    codec._find_own.cache_clear()
 
 
 def test_a_class_that_is_gone_is_told(monkeypatch):
     """What to import is no help where there is nothing to import."""
     with monkeypatch.context() as before:
         data = codec.dumps(define_mover(before, "distes.population.old_place")(7))
-    codec._own_class.cache_clear()
+    codec._find_own.cache_clear()
     with pytest.raises(UsageError, match="a Mover, which this distes does not have"):
         codec.loads(data)
 

@@ -132,14 +132,6 @@ class Folder(ABC):
         """Delete a file, or a folder with all it holds, durably."""
 
     @abstractmethod
-    def create(self, folders: Sequence[str]) -> None:
-        """Make the run's directory, and folders in it, where there are such things."""
-
-    @abstractmethod
-    def delete_temporaries(self) -> None:
-        """Delete what interrupted writes left behind."""
-
-    @abstractmethod
     def begin(self, name: str, data: bytes) -> Lock:
         """Write a new run's first file, and lock it.
 
@@ -164,10 +156,6 @@ class Folder(ABC):
         """Whether a writer holds the lock on a file; None where that cannot be known."""
 
     @abstractmethod
-    def last_write(self, name: str) -> float | None:
-        """When a file was last written, in seconds since 1970; None if there is none."""
-
-    @abstractmethod
     def is_taken(self) -> bool:
         """Whether a new run can't have the place: it is a file, or not empty."""
 
@@ -180,6 +168,18 @@ class Folder(ABC):
             StorageError: it does not answer.
         """
 
+    # What follows is for directories or for stores alone, and nothing to do for the others.
+
+    def create(self, folders: Sequence[str]) -> None:  # noqa: B027
+        """Make the run's directory, and folders in it, where there are such things."""
+
+    def delete_temporaries(self) -> None:  # noqa: B027
+        """Delete what interrupted writes left behind."""
+
+    def last_write(self, name: str) -> float | None:
+        """When a file was last written, in seconds since 1970; None if that is not known."""
+        return None
+
     def clear_unbegun(self, folders: Sequence[str], first: str) -> None:  # noqa: B027
         """Delete what `create` made for a run whose first file was never written.
 
@@ -188,7 +188,7 @@ class Folder(ABC):
             first: the first file.
         """
 
-    def hurry(self) -> None:  # noqa: B027 - where nothing is tried again, there is no hurry
+    def hurry(self) -> None:  # noqa: B027
         """Give up on faults within seconds from now on: the run is to end."""
 
     def take_overcome_faults(self) -> list[dict[str, object]]:
@@ -372,12 +372,6 @@ class ObjectFolder(Folder):
         else:
             self._store.delete(name)
 
-    def create(self, folders: Sequence[str]) -> None:
-        """Do nothing: here they come with what is in them."""
-
-    def delete_temporaries(self) -> None:
-        """Do nothing: here are none."""
-
     def begin(self, name: str, data: bytes) -> Lock:
         # The lease comes first, nothing else tells two beginners apart.
         lock = self.lock(name)
@@ -397,9 +391,6 @@ class ObjectFolder(Folder):
 
     def is_locked(self, name: str) -> bool | None:
         return is_held(self._store)
-
-    def last_write(self, name: str) -> float | None:
-        return None  # the lease tells what this is asked for
 
     def is_taken(self) -> bool:
         return bool(_ask_in_time(self.root, lambda: self._store.list_names("")))
