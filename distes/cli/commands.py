@@ -426,14 +426,14 @@ def warmup(
 def list_names(what: str) -> None:
     """List what --strategy or --policy accepts."""
     from distes.policies.base import PolicySpec
-    from distes.registry import find, names
+    from distes.registry import find_all
     from distes.strategies.base import Strategy
 
-    base = {"strategies": Strategy, "policies": PolicySpec}[what]
-    found = names(what, base)
+    bases: dict[str, type] = {"strategies": Strategy, "policies": PolicySpec}
+    found = find_all(what, bases[what])
     width = max(map(len, found))
-    for name in found:
-        about = (find(what, name, base).__doc__ or "").partition("\n")[0]
+    for name, cls in found.items():
+        about = (cls.__doc__ or "").partition("\n")[0]
         click.echo(f"{name:{width}}  {about}")
 
 

@@ -56,8 +56,7 @@ class RunCommand(click.Command):
 
     def explain_unknown(self, ctx: click.Context, flag: str, flags: Sequence[str]) -> str | None:
         """Say which flag is meant, or which other strategy or policy has it."""
-        from distes import registry
-        from distes.registry import settings_of
+        from distes.registry import find_all, settings_of
         from distes.search import config_file
 
         spelled = flag.replace("_", "-").removeprefix("--").removeprefix("no-")
@@ -72,8 +71,8 @@ class RunCommand(click.Command):
         package, base = config_file.SECTIONS[table]
         owners = [
             owner
-            for owner in registry.names(package, base)
-            if name.replace("-", "_") in settings_of(config_file.choose(table, owner))
+            for owner, cls in find_all(package, base).items()
+            if name.replace("-", "_") in settings_of(cls)
         ]
         title = next(title for title in _groups(ctx) if title.lower().startswith(table))
         chosen = title.partition(":")[0].split()[1]

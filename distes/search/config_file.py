@@ -24,7 +24,7 @@ import tomli_w
 
 from distes.errors import UsageError, unknown
 from distes.policies.base import PolicySpec
-from distes.registry import NONE, Setting, checked, find, name_of, plain, settings_of
+from distes.registry import NONE, Setting, find, name_of, parse_setting, settings_of, to_plain
 from distes.search.settings import Settings
 from distes.strategies.base import Strategy
 from distes.tasks.base import AnyTask, FunctionTask, Task
@@ -112,7 +112,7 @@ def environment(given: str) -> Any:
     """
     if given.rpartition(":")[2] in gym.registry:
         return given
-    found = checked(settings_of(Task)["env"], given, "env")
+    found = parse_setting(settings_of(Task)["env"], given, "env")
     return given if given.rpartition(":")[2] in gym.registry else found
 
 
@@ -241,7 +241,7 @@ def _read_fields(
             values[key] = (
                 build_from_table(table, given[key])
                 if table is not None
-                else checked(setting, given[key], prefix + key)
+                else parse_setting(setting, given[key], prefix + key)
             )
     return values
 
@@ -251,7 +251,7 @@ def _write_fields(owner: Any, settings: Mapping[str, Setting]) -> Config:
     for name, setting in settings.items():
         held = getattr(owner, name)
         table = nested_table(setting)
-        value = plain(held) if table is None else _write_table(table, held)
+        value = to_plain(held) if table is None else _write_table(table, held)
         if value is not None:
             config[name] = value
         elif setting.default is not None:
