@@ -430,7 +430,7 @@ def list_names(what: str) -> None:
     from distes.strategies.base import Strategy
 
     bases: dict[str, type] = {"strategies": Strategy, "policies": PolicySpec}
-    found = find_all(what, bases[what])
+    found: dict[str, type] = find_all(what, bases[what])
     width = max(map(len, found))
     for name, cls in found.items():
         about = (cls.__doc__ or "").partition("\n")[0]

@@ -69,10 +69,9 @@ class RunCommand(click.Command):
         if table not in TABLES:
             return None
         package, base = config_file.SECTIONS[table]
+        classes: dict[str, type] = find_all(package, base)
         owners = [
-            owner
-            for owner, cls in find_all(package, base).items()
-            if name.replace("-", "_") in settings_of(cls)
+            owner for owner, cls in classes.items() if name.replace("-", "_") in settings_of(cls)
         ]
         title = next(title for title in _groups(ctx) if title.lower().startswith(table))
         chosen = title.partition(":")[0].split()[1]
