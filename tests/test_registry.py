@@ -13,6 +13,7 @@ from distes.cli import main
 from distes.errors import Notice, UsageError
 from distes.search.config_file import from_config, to_config
 from distes.search.observer import Observer
+from distes.search.settings import Settings
 from distes.strategies.base import Strategy
 from distes.strategies.cem import CEM
 
@@ -87,7 +88,9 @@ def test_what_an_installed_package_announces_is_found_by_name() -> None:
         found = registry.find("strategies", spelled, Strategy)
         assert found.__qualname__ == "Patient"
         assert registry.name_of("strategies", found) == "patient_one"
-    search = from_config({"env": "CartPole-v1", "strategy": {"name": "patient-one", "patience": 5}})
+    search = from_config(
+        {"env": "CartPole-v1", "strategy": {"name": "patient-one", "patience": 5}}, Settings
+    )
     assert to_config(search)["strategy"]["name"] == "patient_one"
     assert registry.find("views.observers", "counting", Observer).__module__ == "plugged"
 

@@ -35,11 +35,12 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 
+HERE = Path(__file__).parent
 fsync = os.fsync
 
 
 def slow_fsync(descriptor):
-    while (SUPPORT / "disk_hangs").exists():
+    while (HERE / "disk_hangs").exists():
         time.sleep(0.02)
     fsync(descriptor)
 
@@ -59,8 +60,8 @@ class Slow(gym.Env):
         return self.place, {}
 
     def step(self, action):
-        if self.place[0] > 0.99 and (SUPPORT / "episodes_hang").exists():
-            (SUPPORT / "one_hangs").touch()
+        if self.place[0] > 0.99 and (HERE / "episodes_hang").exists():
+            (HERE / "one_hangs").touch()
             time.sleep(3600)
         return np.zeros(2, np.float32), action + self.np_random.normal(), True, False, {}
 '''

@@ -15,7 +15,7 @@ from distes.cli.run_flags import RunCommand, WarmupCommand, configured, given_fl
 from distes.cli.submit import Submission, SubmitCommand
 from distes.cli.submit import submit as submit_job
 from distes.errors import UsageError, unknown
-from distes.signals import Interrupted, interruptible, listen
+from distes.signals import Interrupted, interruptible
 
 if TYPE_CHECKING:
     from distes.runs.storage.location import Location
@@ -469,7 +469,7 @@ def _watched(start: Callable[[Display], Result]) -> None:
     """Run a search with a display, listening for signals."""
     from distes.views.observers.terminal import Display
 
-    display = Display(on_start=listen)
+    display = Display()
     try:
         with interruptible():
             start(display)
