@@ -78,12 +78,12 @@ def find(folder: str, name: str, base: type[T]) -> type[T]:
     raise unknown(kind, name, known, at_most=len(known))
 
 
-def find_all(folder: str, base: type[T]) -> dict[str, type[T]]:
+def find_all(folder: str, base: type) -> dict[str, type]:
     """Find every class that has a name, in the order of `names`.
 
     An announced class that can't be imported is named in a `Notice`, and left out.
     """
-    found = {}
+    found: dict[str, type] = {}
     for name in names(folder, base):
         try:
             found[name] = find(folder, name, base)

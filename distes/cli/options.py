@@ -61,7 +61,7 @@ def options_for(settings: Mapping[str, Setting], table: str = "") -> list[Settin
     return [SettingOption(setting, table) for setting in settings.values()]
 
 
-def given(options: Iterable[click.Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
+def read_flags(options: Iterable[click.Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
     """Read the flags that were given into a configuration.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from distes.cli.options import SettingOption, flag_of, given, options_for
+from distes.cli.options import SettingOption, flag_of, options_for, read_flags
 from distes.errors import unknown
 
 _STATE = "distes.run"
@@ -69,7 +69,7 @@ class RunCommand(click.Command):
         if table not in TABLES:
             return None
         package, base = config_file.SECTIONS[table]
-        classes: dict[str, type] = find_all(package, base)
+        classes = find_all(package, base)
         owners = [
             owner for owner, cls in classes.items() if name.replace("-", "_") in settings_of(cls)
         ]
@@ -114,7 +114,7 @@ def _named(config: Mapping[str, Any], table: str, strategy: str) -> str:
     return chosen
 
 
-def configured(ctx: click.Context, target: str) -> dict[str, Any]:
+def build_config(ctx: click.Context, target: str) -> dict[str, Any]:
     """Lay the flags of a parsed command over its file, if it names one.
 
     Args:
@@ -124,9 +124,11 @@ def configured(ctx: click.Context, target: str) -> dict[str, Any]:
     from distes.search import config_file
 
     config, _ = ctx.meta[_STATE]
-    above = given(ctx.command.get_params(ctx), ctx.params)
+    above = read_flags(ctx.command.get_params(ctx), ctx.params)
     if not target.endswith(".toml"):
         above["env"] = target
+    if ctx.params["observers"]:
+        above["observers"] = list(ctx.params["observers"])
     strategy = ctx.params["strategy"] or _named(config, "strategy", "")
     for table in TABLES:
         if ctx.params[table] is not None:
@@ -136,9 +138,9 @@ def configured(ctx: click.Context, target: str) -> dict[str, Any]:
     return config_file.merge(config, above)
 
 
-def given_flags(ctx: click.Context) -> list[str]:
+def spell_flags(ctx: click.Context) -> list[str]:
     """Spell the settings that were given to a `RunCommand`, for another command line."""
-    flags = []
+    flags = [f"--observer={name}" for name in ctx.params["observers"]]
     for option in ctx.command.get_params(ctx):
         value = ctx.params.get(option.name or "")
         if value is None or not (isinstance(option, SettingOption) or option.name in TABLES):

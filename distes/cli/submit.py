@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from distes.cli.package import Project
-from distes.cli.run_flags import RunCommand, configured, given_flags
+from distes.cli.run_flags import RunCommand, build_config, spell_flags
 from distes.errors import RunFailed, UsageError
 from distes.runs.storage.location import URI, locate
 from distes.signals import answer, interruptible, leave
@@ -77,7 +77,7 @@ def submit(ctx: click.Context, target: str, asked: Submission) -> int:
     from distes.search import config_file
     from distes.search.search import Search
 
-    search = config_file.from_config(configured(ctx, target), Search)
+    search = config_file.from_config(build_config(ctx, target), Search)
     name = _name(asked.name, target, search)
     out = _out(ctx, asked.storage, name, search)
     # What is at `out` is the cluster's to see.
@@ -87,7 +87,7 @@ def submit(ctx: click.Context, target: str, asked: Submission) -> int:
         raise UsageError(f"--job-id '{job_id}' has other signs than letters, digits, . _ -")
     project, spelled = _project(target, search, ship_distes=asked.ship_distes)
     program = ["python", "-m", "distes"] if asked.ship_distes else ["distes"]
-    flags = [flag for flag in given_flags(ctx) if not flag.startswith("--out=")]
+    flags = [flag for flag in spell_flags(ctx) if not flag.startswith("--out=")]
     if search.address is not None:  # from the file: where a laptop finds a cluster
         flags.append("--address=none")
     command = [*program, "run", spelled, *flags, f"--out={out}", "--resume-if-exists"]

@@ -41,9 +41,9 @@ SECTIONS: Mapping[str, tuple[str, type]] = {
 _NOT_PLAIN = {"task", *SECTIONS}
 
 
-def search_settings() -> dict[str, Setting]:
+def search_settings(cls: type[Settings] = Settings) -> dict[str, Setting]:
     """List the settings of the search itself, without task, strategy and policy."""
-    return {k: v for k, v in settings_of(Settings).items() if k not in _NOT_PLAIN}
+    return {k: v for k, v in settings_of(cls).items() if k not in _NOT_PLAIN}
 
 
 def choose(table: str, name: str) -> type:
@@ -92,7 +92,7 @@ def from_config(config: Mapping[str, Any], cls: type[S]) -> S:
         table: build_from_table(table, given.pop(table)) for table in SECTIONS if table in given
     }
     task_class: type[AnyTask] = FunctionTask if "function" in given else Task
-    task_settings, own_settings = settings_of(task_class), search_settings()
+    task_settings, own_settings = settings_of(task_class), search_settings(cls)
     for key in given:
         if key not in task_settings and key not in own_settings:
             raise unknown("key", key, [*task_settings, *own_settings, *SECTIONS])
