@@ -25,18 +25,18 @@ class RunCommand(click.Command):
         """Find out which strategy and policy are meant, then read the flags."""
         from distes.search import config_file
 
-        file = _file(args)
+        file = _find_config_file(args)
         config = config_file.read_toml(Path(file)) if file else {}
         named: dict[str, str] = {}
         for table in TABLES:
-            asked = _last(args, flag_of(table))
-            named[table] = asked or _named(config, table, named.get("strategy", ""))
-        ctx.meta[_STATE] = (config, _options(named, self.without))
+            asked = _find_last_value(args, flag_of(table))
+            named[table] = asked or _choose_name(config, table, named.get("strategy", ""))
+        ctx.meta[_STATE] = (config, _make_options(named, self.without))
         return super().parse_args(ctx, args)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """List the flags of the command itself and of all that was chosen."""
-        options = [o for group in _groups(ctx).values() for o in group]
+        options = [o for group in _option_groups(ctx).values() for o in group]
         return [*super().get_params(ctx), *options]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -46,7 +46,7 @@ class RunCommand(click.Command):
         ]
         groups = {"Choices": own} | {
             title: [option.get_help_record(ctx) for option in options]
-            for title, options in _groups(ctx).items()
+            for title, options in _option_groups(ctx).items()
         }
         for title, records in groups.items():
             rows = [record for record in records if record is not None]
@@ -73,7 +73,7 @@ class RunCommand(click.Command):
         owners = [
             owner for owner, cls in classes.items() if name.replace("-", "_") in settings_of(cls)
         ]
-        title = next(title for title in _groups(ctx) if title.lower().startswith(table))
+        title = next(title for title in _option_groups(ctx) if title.lower().startswith(table))
         chosen = title.partition(":")[0].split()[1]
         if owners:
             named = " and ".join(filter(None, [", ".join(owners[:-1]), owners[-1]]))
@@ -95,7 +95,7 @@ TABLES = ("strategy", "policy")
 """What else has flags of its own."""
 
 
-def _named(config: Mapping[str, Any], table: str, strategy: str) -> str:
+def _choose_name(config: Mapping[str, Any], table: str, strategy: str) -> str:
     """Name what a file chooses, or what runs where it chooses nothing.
 
     Args:
@@ -129,12 +129,12 @@ def build_config(ctx: click.Context, target: str) -> dict[str, Any]:
         above["env"] = target
     if ctx.params["observers"]:
         above["observers"] = list(ctx.params["observers"])
-    strategy = ctx.params["strategy"] or _named(config, "strategy", "")
+    strategy = ctx.params["strategy"] or _choose_name(config, "strategy", "")
     for table in TABLES:
         if ctx.params[table] is not None:
             above[table] = {"name": ctx.params[table], **above.get(table, {})}
         elif table in above:
-            above[table] = {"name": _named(config, table, strategy), **above[table]}
+            above[table] = {"name": _choose_name(config, table, strategy), **above[table]}
     return config_file.merge(config, above)
 
 
@@ -152,12 +152,12 @@ def spell_flags(ctx: click.Context) -> list[str]:
     return flags
 
 
-def _groups(ctx: click.Context) -> dict[str, list[SettingOption]]:
+def _option_groups(ctx: click.Context) -> dict[str, list[SettingOption]]:
     groups: dict[str, list[SettingOption]] = ctx.meta[_STATE][1]
     return groups
 
 
-def _options(named: dict[str, str], without: frozenset[str]) -> dict[str, list[SettingOption]]:
+def _make_options(named: dict[str, str], without: frozenset[str]) -> dict[str, list[SettingOption]]:
     from distes.registry import settings_of
     from distes.search import config_file
     from distes.tasks.base import Task
@@ -175,7 +175,7 @@ def _options(named: dict[str, str], without: frozenset[str]) -> dict[str, list[S
     return groups
 
 
-def _file(args: Sequence[str]) -> str | None:
+def _find_config_file(args: Sequence[str]) -> str | None:
     """Find the configuration file among the arguments, before the flags are known."""
     for before, argument in pairwise(["", *args]):
         if argument.endswith(".toml") and not argument.startswith("-") and before not in _PATHS:
@@ -183,7 +183,7 @@ def _file(args: Sequence[str]) -> str | None:
     return None
 
 
-def _last(args: Sequence[str], flag: str) -> str | None:
+def _find_last_value(args: Sequence[str], flag: str) -> str | None:
     """Find the value that the last occurrence of a flag has among raw arguments."""
     found = None
     for index, argument in enumerate(args):

@@ -134,7 +134,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def follow(server: Server) -> tuple[str, job_server.Outcome]:
     told: list[str] = []
-    outcome = JobServer(server.address).follow("j", told.append, threading.Event(), lambda: None)
+    wake, bell = socket.socketpair()
+    with wake, bell:
+        outcome = JobServer(server.address).follow("j", told.append, wake, lambda: None)
     return "".join(told), outcome
 
 
