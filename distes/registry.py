@@ -106,7 +106,7 @@ def name_of(folder: str, cls: type) -> str:
         return cls.__module__.removeprefix(prefix)
     for name, entry in _announced(folder).items():
         # Only what is imported already can be the class.
-        if entry.module in sys.modules and entry.load() is cls:
+        if getattr(sys.modules.get(entry.module), entry.attr, None) is cls:
             return name
     return f"{cls.__module__}:{cls.__qualname__}"
 
