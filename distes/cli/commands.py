@@ -29,8 +29,12 @@ SETTINGS = {
 }
 
 
-NAMED = ("strategies", "policies", "observers")
-"""What is found by name."""
+NAMED = {
+    "strategies": ("strategies", "distes.strategies.base:Strategy"),
+    "policies": ("policies", "distes.policies.base:PolicySpec"),
+    "observers": ("views.observers", "distes.search.observer:Observer"),
+}
+"""What is found by name: the folder of its files, and what they derive from."""
 
 
 class RunPlace(click.ParamType[Any]):
@@ -73,21 +77,31 @@ class OneOf(click.Choice[str]):
         return spelled
 
 
-class ObserverOption(click.Option):
-    """Observers by name; its help lists them."""
+class NameOption(click.Option):
+    """A flag that takes names of a kind; its help lists them, and imports them only then."""
+
+    def __init__(self, *spelled: Any, kind: str, **settings: Any) -> None:
+        """Take a key of `NAMED`, and what any option takes; ``{}`` in its help is the list."""
+        super().__init__(*spelled, **settings)
+        self.kind = kind
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Say what the flag takes; only now are observers imported."""
-        from distes.registry import names
-        from distes.search.observer import Observer
+        """Fill in the names."""
+        from distes.registry import load, names
 
-        known = ", ".join(names("views.observers", Observer))
-        self.help = f"told how the run goes: {known} or module:Class; may be repeated"
-        return super().get_help_record(ctx)
+        flags, text = super().get_help_record(ctx) or ("", "")
+        folder, base = NAMED[self.kind]
+        return flags, text.format(", ".join(names(folder, load("base", base))))
 
 
 OBSERVERS = click.option(
-    "--observer", "observers", multiple=True, metavar="NAME", cls=ObserverOption
+    "--observer",
+    "observers",
+    cls=NameOption,
+    kind="observers",
+    multiple=True,
+    metavar="NAME",
+    help="told how the run goes: {} or module:Class; may be repeated",
 )
 
 
@@ -448,27 +462,13 @@ def warmup(
 
 
 @distes.command("list")
-@click.argument(
-    "what",
-    metavar="strategies|policies|observers",
-    type=OneOf(["strategies", "policies", "observers"]),
-)
+@click.argument("what", metavar="|".join(NAMED), type=OneOf(list(NAMED)))
 def list_names(what: str) -> None:
     """List what --strategy, --policy or --observer accepts."""
-    from distes.registry import find_all
+    from distes.registry import find_all, load
 
-    if what == "strategies":
-        from distes.strategies.base import Strategy
-
-        found = find_all(what, Strategy)
-    elif what == "policies":
-        from distes.policies.base import PolicySpec
-
-        found = find_all(what, PolicySpec)
-    else:
-        from distes.search.observer import Observer
-
-        found = find_all(f"views.{what}", Observer)
+    folder, base = NAMED[what]
+    found = find_all(folder, load("base", base))
     width = max(map(len, found))
     for name, cls in found.items():
         about = (cls.__doc__ or "").partition("\n")[0]
