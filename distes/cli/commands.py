@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from distes.cli.options import SettingOption
+from distes.cli.options import read_values
+from distes.cli.parameters import NAMED, OBSERVERS, RUN, OneOf, RunPlace, add_choices
 from distes.cli.run_flags import RunCommand, WarmupCommand, build_config, spell_flags
 from distes.cli.submit import Submission, SubmitCommand
 from distes.cli.submit import submit as submit_job
-from distes.errors import UsageError, unknown
+from distes.errors import UsageError
 from distes.signals import Interrupted, interruptible
 
 if TYPE_CHECKING:
@@ -29,89 +30,6 @@ SETTINGS = {
 }
 
 
-NAMED = {
-    "strategies": ("strategies", "distes.strategies.base:Strategy"),
-    "policies": ("policies", "distes.policies.base:PolicySpec"),
-    "observers": ("views.observers", "distes.search.observer:Observer"),
-}
-"""What is found by name: the folder of its files, and what they derive from."""
-
-
-class RunPlace(click.ParamType[Any]):
-    """Where a run is: a path, or a URI, which a `Path` would spoil."""
-
-    name = "path"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Location:
-        """Read it.
-
-        Raises:
-            UsageError: it can't be where a run is.
-        """
-        from distes.runs.storage.location import locate
-
-        return locate(value)
-
-
-RUN = click.argument("run", type=RunPlace())
-
-
-class OneOf(click.Choice[str]):
-    """One of a few names."""
-
-    name = "name"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Give the name back.
-
-        Raises:
-            UsageError: it is none of them.
-        """
-        spelled = value.replace("-", "_")
-        if spelled not in self.choices:
-            flag = isinstance(param, click.Option)
-            kind = f"value of {param.opts[0]}" if param is not None and flag else "name"
-            raise unknown(kind, value, self.choices)
-        return spelled
-
-
-class NameOption(click.Option):
-    """A flag that takes names of a kind; its help lists them, and imports them only then."""
-
-    def __init__(self, *spelled: Any, kind: str, **settings: Any) -> None:
-        """Take a key of `NAMED`, and what any option takes; ``{}`` in its help is the list."""
-        super().__init__(*spelled, **settings)
-        self.kind = kind
-
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Fill in the names."""
-        from distes.registry import load, names
-
-        flags, text = super().get_help_record(ctx) or ("", "")
-        folder, base = NAMED[self.kind]
-        return flags, text.format(", ".join(names(folder, load("base", base))))
-
-
-OBSERVERS = click.option(
-    "--observer",
-    "observers",
-    cls=NameOption,
-    kind="observers",
-    multiple=True,
-    metavar="NAME",
-    help="told how the run goes: {} or module:Class; may be repeated",
-)
-
-
-def choices(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the flags that name what a search is made of."""
-    strategy = click.option("--strategy", metavar="NAME", help="see distes list strategies (cem)")
-    policy = click.option("--policy", metavar="NAME", help="see distes list policies (linear)")
-    return strategy(policy(OBSERVERS(command)))
-
-
 @click.group(context_settings=SETTINGS)
 @click.version_option(package_name="distes", message="distes %(version)s")
 def distes() -> None:
@@ -120,7 +38,7 @@ def distes() -> None:
 
 @distes.command(cls=RunCommand)
 @click.argument("target", metavar="ENV|CONFIG.toml")
-@choices
+@add_choices
 @click.option("--dry-run", is_flag=True, help="print the resolved configuration, run nothing")
 @click.option(
     "--resume-if-exists",
@@ -173,7 +91,7 @@ def run(
 @click.option("--job-id", metavar="ID", help="of the job; a new one by default")
 @click.option("--ship-distes", is_flag=True, help="send this distes along, too")
 @click.option("--wait/--no-wait", default=True, help="follow the job until it ends (wait)")
-@choices
+@add_choices
 @click.pass_context
 def submit(
     ctx: click.Context,
@@ -214,12 +132,7 @@ def resume(run: Location, *, observers: tuple[str, ...], **flags: str | None) ->
     from distes.search.config_file import search_settings
     from distes.search.search import Search
 
-    known = search_settings()
-    placed = {
-        name: SettingOption(known[name]).read(value)
-        for name, value in flags.items()
-        if value is not None
-    }
+    placed = read_values(search_settings(), flags)
     _run_displayed(lambda display: Search.resume(run, observers=(display, *observers), **placed))
 
 
@@ -400,13 +313,7 @@ def check(
     from distes.tasks.base import Task
     from distes.tasks.purity import check as check_purity
 
-    known = settings_of(Task)
-    settings = {
-        name: SettingOption(known[name]).read(value)
-        for name, value in flags.items()
-        if value is not None
-    }
-    task = Task(env=environment(env), **settings)
+    task = Task(env=environment(env), **read_values(settings_of(Task), flags))
     _ = task.num_contexts
     report = check_purity(task, histories=histories, episodes=episodes)
     click.echo(str(report))
@@ -419,7 +326,7 @@ def check(
 
 @distes.command(cls=WarmupCommand)
 @click.argument("target", metavar="[ENV|CONFIG.toml]", required=False)
-@choices
+@add_choices
 @click.pass_context
 def warmup(
     ctx: click.Context,

@@ -61,6 +61,15 @@ def options_for(settings: Mapping[str, Setting], table: str = "") -> list[Settin
     return [SettingOption(setting, table) for setting in settings.values()]
 
 
+def read_values(settings: Mapping[str, Setting], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the flags of some settings that were given; None was not."""
+    return {
+        name: SettingOption(settings[name]).read(value)
+        for name, value in values.items()
+        if value is not None
+    }
+
+
 def read_flags(options: Iterable[click.Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
     """Read the flags that were given into a configuration.
 
