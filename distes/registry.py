@@ -335,11 +335,12 @@ def check_fields(settings: Any) -> None:
         truth = isinstance(value, bool) and not _allows(_members(setting.hint), bool)
         try:
             value = _adapter(hint).validate_python(value)
-        except ValidationError:
-            raise _refusal(setting, given, hint) from None
+        except ValidationError as error:
+            fraction = error.errors()[0]["type"] == "int_from_float"
+            raise _refusal(setting, given, "" if fraction else _range(hint)) from None
         infinite = any(isinstance(v, float) and not math.isfinite(v) for v in _list_leaves(value))
         if truth or infinite:
-            raise _refusal(setting, given, hint)
+            raise _refusal(setting, given, _range(hint))
         object.__setattr__(settings, name, value)
 
 
@@ -370,16 +371,15 @@ def to_plain(value: Any) -> Any:
     return f"<{type(value).__name__}>"
 
 
-def _refusal(setting: Setting, given: Any, hint: Any) -> UsageError:
-    """Say why a field's value is none, as its annotation has it."""
+def _refusal(setting: Setting, given: Any, accepted: str) -> UsageError:
+    """Say why a field's value is none: outside its range, if that is said, or of another type."""
     members = _members(setting.hint)
     shown = given if isinstance(given, str) else repr(given)
     if len(members) == 1 and get_origin(members[0]) is Literal:
         return unknown(setting.name, str(given), map(str, get_args(members[0])))
-    if int in members and float not in members and isinstance(given, float) and given % 1:
-        accepted = "a whole number"
-    else:
-        accepted = _range(hint) or setting.accepted.removesuffix(f" or {NONE}")
+    if not accepted:
+        whole = int in members and isinstance(given, float)
+        accepted = "a whole number" if whole else setting.accepted.removesuffix(f" or {NONE}")
     return UsageError(f"{setting.name} {shown} is not {accepted}")
 
 
