@@ -7,7 +7,6 @@ import secrets
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -16,6 +15,7 @@ from typing import Any
 import ray
 
 from distes.errors import RunFailed, UsageError
+from distes.signals import keep_answer
 
 REACH_S = 5.0
 """Seconds to wait for a cluster's port: Ray itself would try for minutes, then exit."""
@@ -104,7 +104,7 @@ def _join(address: str) -> None:
         except (OSError, OverflowError) as error:
             raise UsageError(f"there is no Ray cluster at '{address}': {error}") from error
     try:
-        with _own_signals():
+        with keep_answer():
             ray.init(address=address, logging_level="error", log_to_driver=False)
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
@@ -122,7 +122,7 @@ def _join(address: str) -> None:
 
 
 def _start(num_cpus: int | None) -> None:
-    with _private_environment(), _own_signals():
+    with _private_environment(), keep_answer():
         try:
             ray.init(
                 address="local",
@@ -134,19 +134,6 @@ def _start(num_cpus: int | None) -> None:
             )
         except Exception as error:
             raise RunFailed(f"Ray cannot be started on this machine: {error}") from error
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keep this process's answer to SIGTERM, which Ray replaces by leaving at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from distes.search.session import Session
 from distes.search.settings import Settings, notify
 from distes.search.solution import read_solution
 from distes.seeds import strategy_generator
-from distes.signals import keyboard_interrupts
+from distes.signals import defer_keyboard_interrupts
 from distes.tasks.environment import Task
 from distes.tasks.function import FunctionTask
 from distes.types import FloatArray
@@ -168,7 +168,7 @@ class Search(Settings):
         except BaseException:
             evaluator.close()
             raise
-        with threadpool_limits(1), keyboard_interrupts():
+        with threadpool_limits(1), defer_keyboard_interrupts():
             return Session(self, problem, evaluator, log, observers).go(None)
 
     @classmethod
@@ -251,7 +251,7 @@ class Search(Settings):
         except BaseException:
             log.close()
             raise
-        with threadpool_limits(1), keyboard_interrupts():
+        with threadpool_limits(1), defer_keyboard_interrupts():
             return Session(self, problem, evaluator, log, observers).go(snapshot)
 
     def _finished(self) -> Result | None:

@@ -9,7 +9,6 @@ generations so far, without any episode.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 import random
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ import numpy as np
 from distes.errors import UsageError
 from distes.population.distributions import Point, Table
 from distes.population.records import Episodes, Population
+from distes.registry import load
 from distes.seeds import strategy_generator
 from distes.strategies.base import Problem, Strategy
 from distes.strategies.numerics import ranking
@@ -340,22 +340,8 @@ def _takes_population_size(factory: Factory) -> bool:
 
 
 def _load(factory: Factory | str) -> Factory:
-    if not isinstance(factory, str):
-        if not callable(factory):
-            raise UsageError(
-                f"factory {factory!r} is neither a function nor 'package.module:function'"
-            )
-        return factory
-    module_name, _, name = factory.partition(":")
-    if not (module_name and name):
-        raise UsageError(f"factory '{factory}' is not of the form package.module:function")
-    try:
-        found = getattr(importlib.import_module(module_name), name, None)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (module_name + ".").startswith(error.name + "."):
-            raise
-        raise UsageError(f"factory '{factory}': there is no module '{error.name}'") from None
+    found: Any = load("factory", factory) if isinstance(factory, str) else factory
     if not callable(found):
-        raise UsageError(f"factory '{factory}': {module_name} has no function '{name}'")
+        raise UsageError(f"factory {factory!r} is neither a function nor package.module:function")
     loaded: Factory = found
     return loaded

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from gymnasium.wrappers import (
 
 from distes.errors import UsageError, unknown
 from distes.policies.base import Policy, PolicySpec
+from distes.registry import import_named
 from distes.tasks import envs
 from distes.tasks.base import AnyTask
 from distes.types import FloatArray, PositiveInt
@@ -207,12 +207,7 @@ def environment_spec(env_id: str) -> gym.envs.registration.EnvSpec:
     """
     module, _, name = env_id.rpartition(":")
     if module:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name is None or not (module + ".").startswith(error.name + "."):
-                raise
-            raise UsageError(f"environment '{env_id}': there is no module '{module}'") from None
+        import_named(f"environment '{env_id}'", module)
     if name not in gym.registry:
         raise unknown("environment", name, list(gym.registry), at_most=6)
     return gym.spec(name)

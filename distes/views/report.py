@@ -14,7 +14,7 @@ import numpy as np
 
 from distes.errors import UsageError
 from distes.population.statistics import Score
-from distes.registry import NONE, plain, settings_of
+from distes.registry import NONE, settings_of, to_plain
 from distes.runs.reader import Run, load
 from distes.search.config_file import SECTIONS, choose, search_settings
 from distes.tasks.environment import Task
@@ -132,7 +132,7 @@ def _changed(values: Mapping[str, Any], accepted: Mapping[str, Any]) -> str:
         if key in _SAID or key in SECTIONS:
             continue
         if key in accepted:
-            default = plain(accepted[key].default)
+            default = to_plain(accepted[key].default)
             if value == (NONE if default is None else default):
                 continue
         said.append(f"{key} {_number(value) if isinstance(value, float) else value}")

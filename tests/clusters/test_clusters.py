@@ -249,7 +249,7 @@ def test_manifest_checks_see_mistakes(name, path, value, fault):
 def parsed(words, monkeypatch, tmp_path):
     """Have the CLI read a command line, the configuration included, and run nothing."""
     from distes.cli.commands import distes
-    from distes.cli.run_flags import configured
+    from distes.cli.run_flags import build_config
     from distes.search import config_file
     from distes.search.settings import Settings
 
@@ -258,7 +258,7 @@ def parsed(words, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     context = distes.commands[name].make_context(name, arguments, parent=distes_context())
     if name == "run":
-        config_file.from_config(configured(context, context.params["target"]), Settings)
+        config_file.from_config(build_config(context, context.params["target"]), Settings)
     return context.params
 
 

@@ -259,7 +259,7 @@ def test_population_size_reaches_a_factory_that_takes_it():
     [
         ("cma", "not of the form"),
         ("no_such_package:make", "there is no module 'no_such_package'"),
-        ("cma:no_such_function", "has no function 'no_such_function'"),
+        ("cma:no_such_function", "cma has no 'no_such_function'"),
         (3, "neither a function"),
     ],
 )

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distes.population.statistics import Score
-from distes.registry import name_of, plain
+from distes.registry import name_of, to_plain
 from distes.runs.storage.location import Location
 from distes.search.observer import Observer
 from distes.search.result import Result
@@ -266,7 +266,7 @@ def _title(search: Settings) -> str:
 
 def _task_name(task: Any) -> str:
     """Name a function that makes environments as the command line does: ``make`` says little."""
-    reference = str(plain(task.env)) if isinstance(task, Task) else "<"
+    reference = str(to_plain(task.env)) if isinstance(task, Task) else "<"
     return str(task.name) if reference.startswith("<") else reference
 
 
