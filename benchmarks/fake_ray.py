@@ -23,7 +23,7 @@ from unittest import mock
 
 import numpy as np
 
-from distes.engines.base import ROW, Chunk
+from distes.engines.wire import ROW, Chunk
 from distes.evaluators import cluster
 from distes.evaluators import ray as evaluators_ray
 from distes.evaluators import workers as pool
@@ -131,7 +131,7 @@ class _Actor:
             arrives = fake.clock.now() + fake.costs.latency_s
             self._free_at = max(self._free_at, arrives) + seconds
             return fake.answer(
-                lambda: Answer(Chunk(start, stop, np.zeros(stop - start, ROW)), seconds).bare(),
+                lambda: Answer(Chunk(start, stop, np.zeros(stop - start, ROW)), seconds).to_wire(),
                 self._free_at + fake.costs.latency_s,
             )
 

@@ -407,7 +407,7 @@ def warmup(
     elif given_flags(ctx):
         raise UsageError(f"warmup needs an environment for {' '.join(given_flags(ctx))}")
     else:
-        searches = [Search(name) for name in lookup.registered()]
+        searches = [Search(name) for name in lookup.covered_environments()]
     for search in searches:
         task: Any = search.task
         choice.resolve("compiled", task, search.built_policy())

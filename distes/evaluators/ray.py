@@ -22,10 +22,11 @@ from typing import Any, Literal
 import ray
 from ray.exceptions import RayError, RaySystemError, RayTaskError
 
-from distes.engines.base import ROW, WireTuple, empty_trajectory, lost_episode
+from distes.engines.base import empty_trajectory, make_lost_chunk
+from distes.engines.wire import ROW, WireTuple
 from distes.errors import Notice, RunFailed, UsageError
 from distes.evaluators import cluster
-from distes.evaluators.base import Event, PlacedChunk, evaluated, event
+from distes.evaluators.base import Event, PlacedChunk, assemble_evaluated, event
 from distes.evaluators.connection import Connection, connect, disconnect
 from distes.evaluators.scheduling import CHUNK_S, Assignment, Dispatcher, EpisodeRange
 from distes.evaluators.worker import Answer, PackedPopulation, Ready, Setup
@@ -179,7 +180,7 @@ class RayEvaluator:
             self._submitted,
             population,
             key,
-            PackedPopulation.of(population, key),
+            PackedPopulation.pack(population, key),
             now,
             self._workers.worker_seconds(),
             population.num_episodes,
@@ -284,7 +285,7 @@ class RayEvaluator:
                 hand = self._workers.joined(reference, value)
             self._dispatcher.join(hand.number)
             return
-        chunk, seconds = Answer.of_bare(value)
+        chunk, seconds = Answer.from_wire(value)
         hand, piece = self._running.pop(reference)
         del self._references[hand.number, piece]
         first = self._dispatcher.done(hand.number, piece, seconds, time.monotonic())
@@ -308,7 +309,7 @@ class RayEvaluator:
         self._workers.events.clear()
         self._drop(evaluation)
         try:
-            evaluation.answer = evaluated(
+            evaluation.answer = assemble_evaluated(
                 evaluation.population,
                 evaluation.key,
                 self._task,
@@ -417,7 +418,9 @@ class RayEvaluator:
             f"{evaluation.key.generation} is given up ({status.name.lower()}): "
             f"{piece.deaths} workers were lost to it"
         )
-        chunk = lost_episode(evaluation.population, self._policy, self._task, piece.start, status)
+        chunk = make_lost_chunk(
+            evaluation.population, self._policy, self._task, piece.start, status
+        )
         self._place(evaluation, PlacedChunk(chunk, piece.attempt - 1, hand.number, hand.node))
 
     def _retire(self, hand: WorkerHandle) -> None:

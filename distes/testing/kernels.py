@@ -14,12 +14,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from distes.engines.base import Chunk
 from distes.engines.compiled import CompiledEngine
 from distes.engines.kernels import lookup
 from distes.engines.kernels.kernel import Actor, Kernel
 from distes.engines.kernels.random import ENVIRONMENT_WORDS, POLICY_WORDS, seed_environment
 from distes.engines.loop import LoopEngine
+from distes.engines.wire import Chunk
 from distes.errors import UsageError, require_at_least
 from distes.policies.base import Policy, PolicySpec
 from distes.population.distributions import Table
@@ -105,7 +105,7 @@ def assert_kernel_matches(
     """
     _refuse(kernel, policy, episodes, tolerance, seed)
     plain = Task(env, env_kwargs={} if env_kwargs is None else env_kwargs)
-    instance: Kernel = lookup.made(kernel, plain)
+    instance: Kernel = lookup.make_kernel(kernel, plain)
     task = Task(
         env,
         env_kwargs=plain.env_kwargs,
@@ -324,8 +324,8 @@ class _Pair:
         parameters = np.zeros((len(seeds), 0))
         assert ours.trajectories is not None and theirs.trajectories is not None  # noqa: S101, PT018 - asked for
         pairs = zip(
-            ours.trajectories.unpacked(parameters),
-            theirs.trajectories.unpacked(parameters),
+            ours.trajectories.unpack(parameters),
+            theirs.trajectories.unpack(parameters),
             strict=True,
         )
         found = [

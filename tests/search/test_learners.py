@@ -16,8 +16,8 @@ import pytest
 from searches import StopAt, assert_same_run
 
 from distes import Search, Task
-from distes.engines.base import ROW, Chunk, PackedTrajectories
 from distes.engines.choice import Engines
+from distes.engines.wire import ROW, Chunk, PackedTrajectories
 from distes.errors import Notice
 from distes.evaluators.ray import EPISODES_PER_CHUNK, INLINE_BYTES, longest_chunk
 from distes.evaluators.serial import SerialEvaluator
@@ -174,13 +174,13 @@ def test_traces_travel_as_their_numbers_alone() -> None:
         for t in (3, 200, 17)
     ]
     for records in (RECORDS, ("observations", "actions")):
-        packed = PackedTrajectories.of(trajectories, records)
-        sent = pickle.dumps(packed.bare(), 5)
+        packed = PackedTrajectories.pack(trajectories, records)
+        sent = pickle.dumps(packed.to_wire(), 5)
         each = 8 * (4 + 1 + 1) if records is RECORDS else 8 * (4 + 1)
         last = 32 if records is RECORDS else 0
         assert len(sent) <= 220 * each + 3 * (last + 8) + 120
-        arrived = PackedTrajectories.of_bare(pickle.loads(sent))  # noqa: S301 - made just now
-        again = arrived.unpacked(np.zeros((3, 600)))
+        arrived = PackedTrajectories.from_wire(pickle.loads(sent))  # noqa: S301 - made just now
+        again = arrived.unpack(np.zeros((3, 600)))
         for one, other in zip(trajectories, again, strict=True):
             assert np.array_equal(one.observations, other.observations)
             assert np.array_equal(one.actions, other.actions)
@@ -213,8 +213,8 @@ def test_chunks_arrive_as_they_were() -> None:
     engine = Engines("loop", task, policy)
     for start, stop in ((0, 11), (3, 4)):
         chunk = engine.run(population, RunKey(0, 0), start, stop)
-        sent = pickle.dumps(chunk.bare(), 5)
-        again = Chunk.of_bare(pickle.loads(sent))  # noqa: S301 - made just now
+        sent = pickle.dumps(chunk.to_wire(), 5)
+        again = Chunk.from_wire(pickle.loads(sent))  # noqa: S301 - made just now
         assert again.rows.dtype == chunk.rows.dtype
         assert again.rows.tobytes() == chunk.rows.tobytes()
         assert (again.start, again.stop, again.faults) == (start, stop, chunk.faults)
@@ -244,7 +244,7 @@ def test_deep_cem_sends_its_elites_and_64_bytes_an_episode(episodes_a_chunk: int
         total = population.num_episodes
         for start in range(0, total, episodes_a_chunk):
             chunk = engines.run(population, key, start, min(start + episodes_a_chunk, total))
-            sent += len(pickle.dumps(Answer(chunk, 0.25).bare(), 5))
+            sent += len(pickle.dumps(Answer(chunk, 0.25).to_wire(), 5))
             if chunk.trajectories is not None:
                 shares += 40 * int(chunk.rows["episode_length"].sum())
         return submit(population, key)

@@ -129,8 +129,8 @@ class Actor:
         num_memory: numbers that choose keeps within an episode.
         num_choices: numbers of a choice.
         num_actions: numbers of an action.
-        center: subtracted from encoded observations first, (k,); None for nothing.
-        factor: then multiplied with, (k,).
+        scaling: centre that is subtracted from encoded observations first, and factor that they
+            are multiplied with then, (2, k); None for neither.
         samples: whether it needs the policy's generator, and choices are what is recorded.
     """
 
@@ -141,8 +141,7 @@ class Actor:
     num_actions: int
     settings: FloatArray = field(default_factory=lambda: EMPTY)
     num_memory: int = 0
-    center: FloatArray | None = None
-    factor: FloatArray | None = None
+    scaling: FloatArray | None = None
     samples: bool = False
 
 

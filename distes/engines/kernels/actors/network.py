@@ -6,7 +6,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from distes.engines.kernels.actors import layers
-from distes.engines.kernels.actors.observations import center_of, factor_of, plain
+from distes.engines.kernels.actors.observations import is_plain, scaling_of
 from distes.engines.kernels.jit import jit
 from distes.engines.kernels.kernel import Actor, Choose
 from distes.policies.network import NetworkPolicy
@@ -20,14 +20,9 @@ def choosing(sizes: tuple[int, ...]) -> Choose:
 
     @jit
     def choose(
-        parameters: Array,
-        observation: Array,
-        settings: Array,
-        memory: Array,
-        generator: Array,
-        choice: Array,
+        parameters: Array, seen: Array, settings: Array, memory: Array, rng: Array, choice: Array
     ) -> None:
-        outputs(parameters, observation, memory, choice)
+        outputs(parameters, seen, memory, choice)
 
     return choose
 
@@ -37,7 +32,7 @@ def actor(policy: NetworkPolicy) -> Actor | None:
     head = policy.head
     if not isinstance(head, ActionHead) or type(head) is not ActionHead:
         return None
-    if not plain(policy.encoder):
+    if not is_plain(policy.encoder):
         return None
     space = head.space
     if isinstance(space, Discrete):
@@ -58,6 +53,5 @@ def actor(policy: NetworkPolicy) -> Actor | None:
         num_actions=actions,
         settings=settings,
         num_memory=layers.memory_of(policy),
-        center=center_of(policy.encoder),
-        factor=factor_of(policy.encoder),
+        scaling=scaling_of(policy.encoder),
     )

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from distes.engines.kernels.actors import layers
-from distes.engines.kernels.actors.observations import center_of, factor_of, plain
+from distes.engines.kernels.actors.observations import is_plain, scaling_of
 from distes.engines.kernels.jit import jit
 from distes.engines.kernels.kernel import Actor, Choose
 from distes.engines.kernels.random import policy_random
@@ -21,17 +21,12 @@ def categorical(sizes: tuple[int, ...]) -> Choose:
 
     @jit
     def choose(
-        parameters: Array,
-        observation: Array,
-        settings: Array,
-        memory: Array,
-        generator: Array,
-        choice: Array,
+        parameters: Array, seen: Array, settings: Array, memory: Array, rng: Array, choice: Array
     ) -> None:
         count = sizes[-1]
         start = len(memory) - count
         out = memory[start:]
-        outputs(parameters, observation, memory[:start], out)
+        outputs(parameters, seen, memory[:start], out)
         most = out[0]
         for j in range(1, count):
             most = max(most, out[j])
@@ -39,7 +34,7 @@ def categorical(sizes: tuple[int, ...]) -> Choose:
         for j in range(count):
             total += math.exp(out[j] - most)
             out[j] = total
-        level = policy_random(generator) * total
+        level = policy_random(rng) * total
         chosen = 0
         for j in range(count - 1):
             if level >= out[j]:
@@ -55,20 +50,15 @@ def bernoulli(sizes: tuple[int, ...]) -> Choose:
 
     @jit
     def choose(
-        parameters: Array,
-        observation: Array,
-        settings: Array,
-        memory: Array,
-        generator: Array,
-        choice: Array,
+        parameters: Array, seen: Array, settings: Array, memory: Array, rng: Array, choice: Array
     ) -> None:
         start = len(memory) - 1
         out = memory[start:]
-        outputs(parameters, observation, memory[:start], out)
+        outputs(parameters, seen, memory[:start], out)
         logit = out[0]
         # log(1 + exp(-z)), without overflow.
         softplus = math.log1p(math.exp(-abs(logit))) + max(-logit, 0.0)
-        choice[0] = 1.0 if policy_random(generator) < math.exp(-softplus) else 0.0
+        choice[0] = 1.0 if policy_random(rng) < math.exp(-softplus) else 0.0
 
     return choose
 
@@ -82,7 +72,7 @@ def actor(policy: NetworkScores) -> Actor | None:
     else:
         return None
     network = policy.network
-    if not plain(network.encoder):
+    if not is_plain(network.encoder):
         return None
     return Actor(
         choosing,
@@ -92,7 +82,6 @@ def actor(policy: NetworkScores) -> Actor | None:
         num_actions=1,
         settings=np.array([float(policy.start)]),
         num_memory=layers.memory_of(network) + network.sizes[-1],
-        center=center_of(network.encoder),
-        factor=factor_of(network.encoder),
+        scaling=scaling_of(network.encoder),
         samples=True,
     )

@@ -17,15 +17,10 @@ def choosing(sizes: tuple[int, ...]) -> Choose:
 
     @jit
     def choose(
-        parameters: Array,
-        observation: Array,
-        settings: Array,
-        memory: Array,
-        generator: Array,
-        choice: Array,
+        parameters: Array, seen: Array, settings: Array, memory: Array, rng: Array, choice: Array
     ) -> None:
         count = sizes[0]
-        at = int(observation[0]) * count
+        at = int(seen[0]) * count
         total = 0.0
         for j in range(count):
             total += max(parameters[at + j], 0.0)
@@ -34,7 +29,7 @@ def choosing(sizes: tuple[int, ...]) -> Choose:
             for j in range(count):
                 total += 1.0
                 memory[j] = total
-        level = policy_random(generator) * total
+        level = policy_random(rng) * total
         chosen = 0
         for j in range(count - 1):
             if level >= memory[j]:
