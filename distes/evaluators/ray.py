@@ -30,7 +30,7 @@ from distes.evaluators.base import Event, PlacedChunk, assemble_evaluated, event
 from distes.evaluators.connection import Connection, connect, disconnect
 from distes.evaluators.scheduling import CHUNK_S, Assignment, Dispatcher, EpisodeRange
 from distes.evaluators.worker import Answer, PackedPopulation, Ready, Setup
-from distes.evaluators.workers import Loss, Pool, WorkerHandle, lost_error
+from distes.evaluators.worker_pool import Loss, WorkerHandle, WorkerPool, find_lost_error
 from distes.policies.base import Policy
 from distes.population.probes import report
 from distes.population.records import Evaluated, Population, Purpose, RunKey, Status
@@ -66,7 +66,7 @@ class _Evaluation:
     number: int
     population: Population
     key: RunKey
-    parcel: PackedPopulation | None
+    packed: PackedPopulation | None
     began: float
     worker_s: float
     missing: int
@@ -137,15 +137,15 @@ class RayEvaluator:
         self._overtime_at = -math.inf
         self._submitted = 0
         self._closed = False
-        self._pool: Pool | None = None
-        self._connection = connect(address, _local_cpus(workers, cpus_per_worker))
+        self._pool: WorkerPool | None = None
+        self._connection = connect(address, _count_local_cpus(workers, cpus_per_worker))
         spec = (
             environment_spec(task.env)
             if isinstance(task, Task) and isinstance(task.env, str)
             else None
         )
         with self._closing_at_fault():
-            self._pool = Pool(
+            self._pool = WorkerPool(
                 Setup(engine, task, policy, spec, episode_timeout_s),
                 workers=workers,
                 min_workers=min_workers,
@@ -157,7 +157,7 @@ class RayEvaluator:
     @property
     def num_nodes(self) -> int:
         """Nodes of the cluster."""
-        return cluster.num_nodes()
+        return cluster.count_nodes()
 
     def events(self) -> list[Event]:
         """Take what happened since the last answer."""
@@ -188,9 +188,11 @@ class RayEvaluator:
         )
         alike = (population.task is None, population.max_steps, population.records)
         own = self._task if population.task is None else population.task
-        cap = longest_chunk(population, own, self._policy)
+        cap = find_longest_chunk(population, own, self._policy)
         self._evaluations[evaluation.number] = evaluation
-        first = first_chunk(population, own, self._policy) if self._engine == "compiled" else 1
+        first = (
+            choose_first_chunk(population, own, self._policy) if self._engine == "compiled" else 1
+        )
         self._dispatcher.submit(
             *(evaluation.number, evaluation.missing, (population.purpose, *alike), cap, first),
             like=(Purpose.SEARCH, *alike),
@@ -214,7 +216,7 @@ class RayEvaluator:
             disconnect()
 
     @property
-    def _workers(self) -> Pool:
+    def _workers(self) -> WorkerPool:
         assert self._pool is not None  # noqa: S101 - set by __init__
         return self._pool
 
@@ -238,7 +240,7 @@ class RayEvaluator:
 
     @shielded  # Ray's own code mistakes what a signal's handler raises for a fault of its own
     def _step(self) -> None:
-        """Wait for anything to happen, deal with all that has, hand out new work."""
+        """Wait for anything to happen, deal with all that has, handle out new work."""
         waiting = [*self._workers.starting, *self._running]
         # Idle workers look for late chunks more often than anything need happen.
         timeout = IDLE_S if self._dispatcher.idle else LOOK_S
@@ -257,44 +259,44 @@ class RayEvaluator:
                 # Answers first: what a lost worker still answered need not run again.
                 failed.append((reference, error))
             else:
-                self._received(reference, value)
+                self._take_answer(reference, value)
         for reference, raised in failed:
-            self._failed(reference, raised)
+            self._take_error(reference, raised)
         now = time.monotonic()
         with self._closing_at_fault():
-            for hand in self._workers.follow(now):
-                self._retire(hand)
+            for handle in self._workers.follow(now):
+                self._retire(handle)
         self._end_overtime(now)
-        self._tell_of_losses()
+        self._report_losses()
         self._hand_out()
 
-    def _tell_of_losses(self) -> None:
+    def _report_losses(self) -> None:
         if not self._losses:
             return
         reasons = Counter(loss.value for loss, _ in self._losses)
         lost, episodes = len(self._losses), sum(count for _, count in self._losses)
         self._losses.clear()
-        _tell(
+        _notify(
             f"lost {lost} worker{'s' * (lost != 1)} ({', '.join(reasons)}); {episodes} "
             f"episode{'s' * (episodes != 1)} to run again, with the same seeds"
         )
 
-    def _received(self, reference: Any, value: Ready | WireTuple) -> None:
+    def _take_answer(self, reference: Any, value: Ready | WireTuple) -> None:
         if isinstance(value, Ready):
             with self._closing_at_fault():
-                hand = self._workers.joined(reference, value)
-            self._dispatcher.join(hand.number)
+                handle = self._workers.join(reference, value)
+            self._dispatcher.join(handle.number)
             return
         chunk, seconds = Answer.from_wire(value)
-        hand, piece = self._running.pop(reference)
-        del self._references[hand.number, piece]
-        first = self._dispatcher.done(hand.number, piece, seconds, time.monotonic())
+        handle, piece = self._running.pop(reference)
+        del self._references[handle.number, piece]
+        first = self._dispatcher.finish(handle.number, piece, seconds, time.monotonic())
         evaluation = self._evaluations.get(piece.work)
         if first and evaluation is not None:
             evaluation.busy_s += seconds
-            self._place(evaluation, PlacedChunk(chunk, piece.attempt, hand.number, hand.node))
-        if hand.number in self._retiring and self._dispatcher.resting(hand.number):
-            self._leave(hand)
+            self._place(evaluation, PlacedChunk(chunk, piece.attempt, handle.number, handle.node))
+        if handle.number in self._retiring and self._dispatcher.is_resting(handle.number):
+            self._leave(handle)
 
     def _place(self, evaluation: _Evaluation, placed: PlacedChunk) -> None:
         evaluation.placed.append(placed)
@@ -316,7 +318,7 @@ class RayEvaluator:
                 evaluation.placed,
                 self._workers.nodes,
                 summary={
-                    "workers": len(self._workers.hands),
+                    "workers": len(self._workers.handles),
                     "chunks": len(evaluation.placed),
                     "retries": evaluation.retries,
                     "duplicates": evaluation.duplicates,
@@ -332,52 +334,52 @@ class RayEvaluator:
     def _drop(self, evaluation: _Evaluation) -> None:
         self._dispatcher.forget(evaluation.number)
         del self._evaluations[evaluation.number]
-        evaluation.parcel = None
+        evaluation.packed = None
 
-    def _failed(self, reference: Any, raised: RayError) -> None:
+    def _take_error(self, reference: Any, raised: RayError) -> None:
         """Deal with an error that came in place of an answer."""
-        lost = lost_error(raised)
+        lost = find_lost_error(raised)
         if reference in self._workers.starting:
             with self._closing_at_fault():
                 if lost is None:
-                    raise _of_user(raised)
-                self._workers.failed_to_start(reference, lost)
+                    raise _unwrap_error(raised)
+                self._workers.note_failed_start(reference, lost)
         elif reference in self._running:
-            hand, piece = self._running[reference]
+            handle, piece = self._running[reference]
             if lost is not None:
-                self._lose(hand, lost)
+                self._lose(handle, lost)
                 return
-            del self._running[reference], self._references[hand.number, piece]
+            del self._running[reference], self._references[handle.number, piece]
             evaluation = self._evaluations.get(piece.work)
             if evaluation is not None:
-                evaluation.error = _of_user(raised)
+                evaluation.error = _unwrap_error(raised)
                 self._drop(evaluation)
-            self._dispatcher.done(hand.number, piece, 0.0, time.monotonic())
+            self._dispatcher.finish(handle.number, piece, 0.0, time.monotonic())
 
-    def _lose(self, hand: WorkerHandle, error: RayError | None) -> None:
+    def _lose(self, handle: WorkerHandle, error: RayError | None) -> None:
         """Run a lost worker's episodes again, and replace it."""
-        for key in [key for key in self._references if key[0] == hand.number]:
+        for key in [key for key in self._references if key[0] == handle.number]:
             del self._running[self._references.pop(key)]
-        self._retiring.pop(hand.number, None)
+        self._retiring.pop(handle.number, None)
         now = time.monotonic()
-        held = self._dispatcher.running_for(hand.number, now)
+        held = self._dispatcher.running_for(handle.number, now)
         seconds = held[1] if held is not None else 0.0
-        loss = self._workers.lost(
-            hand,
+        loss = self._workers.strike_off(
+            handle,
             error,
             sent_at=time.time() - (now - held[0].sent_at) if held is not None else math.inf,
             timed_out=self._timeout_s is not None and seconds >= self._timeout_s,
         )
         status = Status.TIMEOUT if loss is Loss.TIMEOUT else Status.CRASHED
         departure = self._dispatcher.leave(
-            hand.number, deaths_allowed=DEATHS_ALLOWED[status] if loss.by_episode else None
+            handle.number, deaths_allowed=DEATHS_ALLOWED[status] if loss.by_episode else None
         )
         self._workers.events.append(
             event(
                 "worker_lost",
-                worker=hand.number,
-                node=self._workers.nodes[hand.node],
-                node_id=hand.node_id,
+                worker=handle.number,
+                node=self._workers.nodes[handle.node],
+                node_id=handle.node_id,
                 reason=loss.value,
                 error="" if error is None else type(error).__name__,
                 retried=sorted([piece.start, piece.stop] for piece in departure.again),
@@ -394,10 +396,10 @@ class RayEvaluator:
             evaluation.retries += not (inside and parts > 1)
             evaluation.handed_out_at = math.inf
         if departure.given_up is not None:
-            self._give_up(departure.given_up, hand, status, error)
+            self._give_up(departure.given_up, handle, status, error)
 
     def _give_up(
-        self, piece: EpisodeRange, hand: WorkerHandle, status: Status, error: RayError | None
+        self, piece: EpisodeRange, handle: WorkerHandle, status: Status, error: RayError | None
     ) -> None:
         """Mark an episode that killed one worker after the other, and go on without it."""
         evaluation = self._evaluations[piece.work]
@@ -408,12 +410,12 @@ class RayEvaluator:
                 candidate=int(candidate[0]),
                 episode=int(episode[0]),
                 workers_lost=piece.deaths,
-                worker=hand.number,
-                node=self._workers.nodes[hand.node],
+                worker=handle.number,
+                node=self._workers.nodes[handle.node],
                 error="" if error is None else str(error).strip().partition("\n")[0],
             )
         )
-        _tell(
+        _notify(
             f"candidate {candidate[0]}, episode {episode[0]} of generation "
             f"{evaluation.key.generation} is given up ({status.name.lower()}): "
             f"{piece.deaths} workers were lost to it"
@@ -421,31 +423,31 @@ class RayEvaluator:
         chunk = make_lost_chunk(
             evaluation.population, self._policy, self._task, piece.start, status
         )
-        self._place(evaluation, PlacedChunk(chunk, piece.attempt - 1, hand.number, hand.node))
+        self._place(evaluation, PlacedChunk(chunk, piece.attempt - 1, handle.number, handle.node))
 
-    def _retire(self, hand: WorkerHandle) -> None:
+    def _retire(self, handle: WorkerHandle) -> None:
         """Give a worker nothing more; what it runs may end."""
-        self._retiring[hand.number] = hand
-        for piece in self._dispatcher.retire(hand.number):
+        self._retiring[handle.number] = handle
+        for piece in self._dispatcher.retire(handle.number):
             # Its worker may still run it: Ray's cancellation would not prevent that.
-            del self._running[self._references.pop((hand.number, piece))]
-        if self._dispatcher.resting(hand.number):
-            self._leave(hand)
+            del self._running[self._references.pop((handle.number, piece))]
+        if self._dispatcher.is_resting(handle.number):
+            self._leave(handle)
 
-    def _leave(self, hand: WorkerHandle) -> None:
-        del self._retiring[hand.number]
-        self._dispatcher.leave(hand.number, deaths_allowed=None)
-        self._workers.left(hand)
+    def _leave(self, handle: WorkerHandle) -> None:
+        del self._retiring[handle.number]
+        self._dispatcher.leave(handle.number, deaths_allowed=None)
+        self._workers.dismiss(handle)
 
     def _end_overtime(self, now: float) -> None:
         """End workers whose own clock should have ended them."""
         if self._timeout_s is None or now - self._overtime_at < LOOK_S:
             return
         self._overtime_at = now
-        for hand in [*self._workers.hands.values(), *self._retiring.values()]:
-            held = self._dispatcher.running_for(hand.number, now)
+        for handle in [*self._workers.handles.values(), *self._retiring.values()]:
+            held = self._dispatcher.running_for(handle.number, now)
             if held is not None and held[1] > 2 * held[0].size * self._timeout_s + OVERTIME_S:
-                self._lose(hand, None)
+                self._lose(handle, None)
 
     def _hand_out(self) -> None:
         if not self._workers.enough:
@@ -455,19 +457,21 @@ class RayEvaluator:
         for assignment in self._dispatcher.assign(now):
             if assignment.taken_from is not None:
                 self._take_back(assignment)
-            piece, hand = assignment.piece, self._workers.hands[assignment.worker]
+            piece, handle = assignment.piece, self._workers.handles[assignment.worker]
             evaluation = self._evaluations[piece.work]
             evaluation.duplicates += assignment.duplicate
             new = assignment.taken_from is None and not assignment.duplicate
-            if new and self._dispatcher.exhausted(piece.work):
+            if new and self._dispatcher.is_exhausted(piece.work):
                 evaluation.handed_out_at = now
             sent = None
-            if piece.work not in hand.knows:
-                sent = evaluation.parcel
-                hand.knows = {number for number in hand.knows if number >= oldest} | {piece.work}
-            reference = hand.actor.run.remote(piece.work, piece.start, piece.stop, oldest, sent)
-            self._running[reference] = hand, piece
-            self._references[hand.number, piece] = reference
+            if piece.work not in handle.knows:
+                sent = evaluation.packed
+                handle.knows = {number for number in handle.knows if number >= oldest} | {
+                    piece.work
+                }
+            reference = handle.actor.run.remote(piece.work, piece.start, piece.stop, oldest, sent)
+            self._running[reference] = handle, piece
+            self._references[handle.number, piece] = reference
 
     def _take_back(self, assignment: Assignment) -> None:
         """Wait no longer for a chunk that another worker has now.
@@ -496,18 +500,18 @@ class RayPending:
         return self.evaluator._wait_for(self.evaluation)
 
 
-def _local_cpus(workers: int | Literal["auto"], cpus_per_worker: float) -> int | None:
+def _count_local_cpus(workers: int | Literal["auto"], cpus_per_worker: float) -> int | None:
     """CPUs of a private Ray: room for all workers, on however small a machine."""
     if workers == "auto":
         return None
     return max(os.cpu_count() or 1, math.ceil(workers * cpus_per_worker))
 
 
-def _tell(sentence: str) -> None:
+def _notify(sentence: str) -> None:
     warnings.warn(sentence, Notice, stacklevel=2)
 
 
-def _of_user(error: RayError) -> Exception:
+def _unwrap_error(error: RayError) -> Exception:
     """Unwrap what code raised in a worker, keeping its traceback in the message."""
     if isinstance(error, RayTaskError):
         if isinstance(error.cause, UsageError):
@@ -519,7 +523,7 @@ def _of_user(error: RayError) -> Exception:
     return RunFailed(f"a worker failed: {error}")
 
 
-def first_chunk(population: Population, task: AnyTask, policy: Policy) -> int:
+def choose_first_chunk(population: Population, task: AnyTask, policy: Policy) -> int:
     """Say how many episodes to begin with on the compiled engine, their durations unknown.
 
     Args:
@@ -534,7 +538,7 @@ def first_chunk(population: Population, task: AnyTask, policy: Policy) -> int:
     return max(1, FIRST_WORK // (steps * (STEP_WORK + policy.num_parameters)))
 
 
-def longest_chunk(population: Population, task: AnyTask, policy: Policy) -> int:
+def find_longest_chunk(population: Population, task: AnyTask, policy: Policy) -> int:
     """Say how many episodes an answer that travels inline may hold.
 
     Args:

@@ -121,7 +121,7 @@ class Actor:
     """A policy as functions of small arrays.
 
     Attributes:
-        choosing: (sizes) gives choose: (parameters, observation, settings, memory, generator,
+        make_choose: (sizes) gives choose: (parameters, observation, settings, memory, generator,
             choice) writes a choice; memory is zeros when an episode begins.
         decode: (choice, settings, action) makes an action of it.
         sizes: whole numbers that it is compiled for.
@@ -134,7 +134,7 @@ class Actor:
         samples: whether it needs the policy's generator, and choices are what is recorded.
     """
 
-    choosing: Callable[[tuple[int, ...]], Choose]
+    make_choose: Callable[[tuple[int, ...]], Choose]
     decode: Callable[..., Any]
     sizes: tuple[int, ...]
     num_choices: int

@@ -14,9 +14,9 @@ from distes.policies.spaces import ActionHead
 from distes.types import Array
 
 
-def choosing(sizes: tuple[int, ...]) -> Choose:
+def make_choose(sizes: tuple[int, ...]) -> Choose:
     """Give the outputs."""
-    outputs = layers.outputs_of(sizes)
+    outputs = layers.make_outputs(sizes)
 
     @jit
     def choose(
@@ -36,17 +36,17 @@ def actor(policy: NetworkPolicy) -> Actor | None:
         return None
     space = head.space
     if isinstance(space, Discrete):
-        decode, settings = layers.argmax, np.array([float(space.start)])
+        decode, settings = layers.decode_argmax, np.array([float(space.start)])
         actions = 1
     elif isinstance(space, Box):
-        decode, found = layers.box, layers.box_settings(head)
+        decode, found = layers.decode_box, layers.box_settings(head)
         if found is None:
             return None
         settings, actions = found, head.num_outputs
     else:
         return None
     return Actor(
-        choosing,
+        make_choose,
         decode,
         sizes=layers.sizes_of(policy),
         num_choices=head.num_outputs,

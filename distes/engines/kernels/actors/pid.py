@@ -17,8 +17,11 @@ DT, LOG_ERROR, OFFSET, MOST, LIMIT, SETPOINT = 0, 1, 2, 3, 4, 5
 """Places in the settings; those of the actions' box follow the setpoint."""
 
 
-def choosing(sizes: tuple[int, ...]) -> Choose:
-    """Act on the errors; memory is a flag, errors and earlier errors, and the integrals."""
+def make_choose(sizes: tuple[int, ...]) -> Choose:
+    """Act on the errors: u = offset + Kp e + Ki ∫e dt + Kd de/dt, one for each action.
+
+    Memory is a flag that an episode has begun, errors, earlier errors, and the integrals.
+    """
 
     @jit
     def choose(
@@ -55,7 +58,7 @@ def choosing(sizes: tuple[int, ...]) -> Choose:
 @jit
 def decode(choice: Array, settings: Array, action: Array) -> None:
     """Clip and round."""
-    layers.box(choice, settings[len(settings) - 2 - 4 * len(choice) :], action)
+    layers.decode_box(choice, settings[len(settings) - 2 - 4 * len(choice) :], action)
 
 
 def actor(policy: PidPolicy) -> Actor | None:
@@ -67,7 +70,7 @@ def actor(policy: PidPolicy) -> Actor | None:
     setpoint = [*given.setpoint, *[0.0] * (size - len(given.setpoint))]
     numbers = [given.dt, float(given.log_error), given.offset, given.integral_limit, given.limit]
     return Actor(
-        choosing,
+        make_choose,
         decode,
         sizes=(size, count),
         num_choices=count,

@@ -15,9 +15,12 @@ from distes.policies.stochastic import BernoulliPolicy, CategoricalPolicy, Netwo
 from distes.types import Array
 
 
-def categorical(sizes: tuple[int, ...]) -> Choose:
-    """Invert the distribution function of a softmax; its outputs lie behind the memory."""
-    outputs = layers.outputs_of(sizes)
+def make_categorical(sizes: tuple[int, ...]) -> Choose:
+    """Sample from a softmax by inverting its distribution function, softmax(z)_j ∝ exp(z_j).
+
+    The outputs z lie behind the network's memory.
+    """
+    outputs = layers.make_outputs(sizes)
 
     @jit
     def choose(
@@ -34,19 +37,14 @@ def categorical(sizes: tuple[int, ...]) -> Choose:
         for j in range(count):
             total += math.exp(out[j] - most)
             out[j] = total
-        level = policy_random(rng) * total
-        chosen = 0
-        for j in range(count - 1):
-            if level >= out[j]:
-                chosen += 1
-        choice[0] = chosen
+        choice[0] = layers.count_reached(out[: count - 1], policy_random(rng) * total)
 
     return choose
 
 
-def bernoulli(sizes: tuple[int, ...]) -> Choose:
-    """The second action with probability σ(z)."""
-    outputs = layers.outputs_of(sizes)
+def make_bernoulli(sizes: tuple[int, ...]) -> Choose:
+    """Sample the second action with probability σ(z) = exp(-log(1 + exp(-z)))."""
+    outputs = layers.make_outputs(sizes)
 
     @jit
     def choose(
@@ -66,17 +64,17 @@ def bernoulli(sizes: tuple[int, ...]) -> Choose:
 def actor(policy: NetworkScores) -> Actor | None:
     """The policy as a kernel, if its actions are Discrete."""
     if isinstance(policy, CategoricalPolicy):
-        choosing = categorical
+        make_choose = make_categorical
     elif isinstance(policy, BernoulliPolicy):
-        choosing = bernoulli
+        make_choose = make_bernoulli
     else:
         return None
     network = policy.network
     if not is_plain(network.encoder):
         return None
     return Actor(
-        choosing,
-        layers.numbered,
+        make_choose,
+        layers.decode_number,
         sizes=layers.sizes_of(network),
         num_choices=1,
         num_actions=1,

@@ -12,7 +12,7 @@ from distes.policies.threshold import ThresholdPolicy
 from distes.types import Array
 
 
-def choosing(sizes: tuple[int, ...]) -> Choose:
+def make_choose(sizes: tuple[int, ...]) -> Choose:
     """Count the thresholds that are reached."""
 
     @jit
@@ -23,11 +23,7 @@ def choosing(sizes: tuple[int, ...]) -> Choose:
         for i in range(sizes[0]):
             output += seen[i] * parameters[i]
         output += parameters[sizes[0]] if sizes[1] else 0.0
-        reached = 0
-        for threshold in settings[1:]:
-            if output >= threshold:
-                reached += 1
-        choice[0] = reached
+        choice[0] = layers.count_reached(settings[1:], output)
 
     return choose
 
@@ -37,8 +33,8 @@ def actor(policy: ThresholdPolicy) -> Actor | None:
     if not is_plain(policy.encoder):
         return None
     return Actor(
-        choosing,
-        layers.numbered,
+        make_choose,
+        layers.decode_number,
         sizes=(policy.encoder.size, int(policy.bias)),
         num_choices=1,
         num_actions=1,

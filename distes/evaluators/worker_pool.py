@@ -1,9 +1,8 @@
-"""Ray workers, wherever the cluster has room: started, counted, replaced, taken leave of.
+"""The driver's side of Ray workers: started, counted, replaced, taken leave of.
 
 Ray's restarts and retries are off. A worker that is lost is replaced; one that dies while
-it starts is tried again after a pause, each pause twice the last. The number of workers
-follows the cluster, or stays at what was asked for: workers that wait for room are a
-demand that an autoscaler sees, and that ends with this process.
+it starts is tried again after a pause, each pause twice the last. How many there should be
+is the `Headcount`'s affair; what runs inside a worker is in `distes.evaluators.worker`.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import re
 import secrets
 import sys
 import time
-import warnings
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal
@@ -31,11 +29,12 @@ from ray.exceptions import (
 )
 from ray.util.scheduling_strategies import NodeLabelSchedulingStrategy, NotIn
 
-from distes.errors import Notice, RunFailed, UsageError
+from distes.errors import RunFailed, UsageError
 from distes.evaluators import cluster
 from distes.evaluators.base import Event, event
 from distes.evaluators.connection import Connection
 from distes.evaluators.fingerprint import differences, fingerprint
+from distes.evaluators.headcount import Headcount
 from distes.evaluators.worker import DistesWorker, Ready, Setup
 
 LOST = (
@@ -48,20 +47,9 @@ LOST = (
 )
 """Errors that mean a worker is gone; anything else is an error of the code it ran."""
 
-PLACED_WITHIN_S = 8.0
-"""Seconds after which what cannot be placed is spoken of, or refused."""
-
-DESERTED_S = 600.0
-"""Seconds for which a run that had workers waits where no node is left, and no autoscaler."""
-
 AVOIDED_S = 30.0
 """Seconds for which no worker is started on a node that was lost: Ray goes on counting on
 a node whose raylet was killed for about 14 s."""
-
-LOOK_S = 1.0
-"""Seconds between two looks at the cluster, and at least `LOOK_SHARE` times what one takes."""
-
-LOOK_SHARE = 20
 
 PAUSE_S = 0.5
 MAX_PAUSE_S = 30.0
@@ -73,7 +61,7 @@ MAX_FAILED_STARTS = 5
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
-_MADE_BADLY = "creation task"
+_NOT_CREATED = "creation task"
 """In Ray's words for a worker whose own code could not even be loaded."""
 
 
@@ -114,7 +102,7 @@ class WorkerHandle:
     knows: set[int] = field(default_factory=set)
 
 
-class Pool:
+class WorkerPool:
     """The workers of one evaluator.
 
     Args:
@@ -129,7 +117,7 @@ class Pool:
         UsageError: the cluster has no room for a worker, and nothing that makes room.
 
     Attributes:
-        hands: workers that are ready, by number.
+        handles: workers that are ready, by number.
         starting: those that are not, by the reference that tells.
         nodes: names of the machines so far.
         events: for the log; whoever logs them empties the list.
@@ -145,13 +133,11 @@ class Pool:
         connection: Connection,
         strict: bool,
     ) -> None:
-        self.hands: dict[int, WorkerHandle] = {}
+        self.handles: dict[int, WorkerHandle] = {}
         self.starting: dict[Any, WorkerHandle] = {}
         self.nodes: list[str] = []
         self.events: list[Event] = []
         self._name = secrets.token_hex(3)
-        self._cpus = cpus_per_worker
-        self._private = connection is Connection.STARTED
         self._strict = strict
         self._own_fingerprint = fingerprint()
         self._leaving: dict[int, WorkerHandle] = {}
@@ -160,21 +146,14 @@ class Pool:
         self._failed_starts = 0
         self._failed_at = -math.inf
         self._resume_at = -math.inf
-        self._short_since: float | None = time.monotonic()
-        self._deserted_since = time.monotonic()
-        self._told = False
-        self._looked_at = time.monotonic()
-        self._look_s = LOOK_S
         self._worker_s = 0.0
         self._counted_at = time.monotonic()
-        self._follows = workers == "auto" and not self._private
-        view = self._first_view()
-        found = view.vacant(cpus_per_worker) if self._follows else view.room(cpus_per_worker)
-        # On a cluster in use, one worker at least waits for its turn.
-        self._wanted = (
-            max(found, 1 if self._private else min_workers) if workers == "auto" else workers
+        self._headcount = Headcount(
+            workers,
+            min_workers=min_workers,
+            cpus_per_worker=cpus_per_worker,
+            private=connection is Connection.STARTED,
         )
-        self._least = min(min_workers, self._wanted)
         self._setup = ray.put(setup)
         self._make = ray.remote(
             num_cpus=cpus_per_worker,
@@ -182,49 +161,29 @@ class Pool:
             max_task_retries=0,
             scheduling_strategy="SPREAD",
         )(DistesWorker)
-        for _ in range(self._wanted):
+        for _ in range(self._headcount.wanted):
             self._start()
-
-    def _first_view(self) -> cluster.View:
-        """Look until there is room for a worker, or something that makes room.
-
-        Raises:
-            UsageError: there is neither, for `PLACED_WITHIN_S`.
-        """
-        until = time.monotonic() + PLACED_WITHIN_S
-        while True:
-            view = cluster.view()
-            if view.room(self._cpus) or cluster.grows():
-                return view
-            if time.monotonic() > until:
-                raise UsageError(
-                    f"there is no room for a worker of {self._cpus:g} CPUs: {_inventory(view)}, "
-                    f"room for 0 such workers"
-                )
-            time.sleep(0.25)
 
     @property
     def enough(self) -> bool:
         """Whether as many workers are ready as were to be waited for; once true, it stays."""
-        if len(self.hands) >= self._least:
-            self._least = 0
-        return not self._least
+        return self._headcount.is_reached(len(self.handles))
 
     def worker_seconds(self) -> float:
         """Sum over the ready workers of the seconds that each has been ready for."""
         now = time.monotonic()
-        self._worker_s += len(self.hands) * (now - self._counted_at)
+        self._worker_s += len(self.handles) * (now - self._counted_at)
         self._counted_at = now
         return self._worker_s
 
-    def joined(self, reference: Any, ready: Ready) -> WorkerHandle:
+    def join(self, reference: Any, ready: Ready) -> WorkerHandle:
         """Count a worker that says it is ready.
 
         Raises:
             UsageError: it differs from the driver, and strict was asked for.
             RunFailed: the same, where other nodes have worked already.
         """
-        hand = self.starting.pop(reference)
+        handle = self.starting.pop(reference)
         self._failed_starts = 0
         differing = differences(self._own_fingerprint, ready.fingerprint)
         if ready.node not in self.nodes:
@@ -236,80 +195,85 @@ class Pool:
         if differing and self._strict:
             said = "; ".join(f"{name} {b!r} where {a!r}" for name, (a, b) in differing.items())
             sentence = (
-                f"worker {hand.number} on {ready.node} differs from the driver, and strict was "
+                f"worker {handle.number} on {ready.node} differs from the driver, and strict was "
                 f"asked for: {said}"
             )
             if len(self.nodes) > 1:  # it came later: the run is under way
                 raise RunFailed(f"{sentence} (the run can be resumed)")
             raise UsageError(sentence)
-        hand.node = self.nodes.index(ready.node)
-        hand.node_id = ready.node_id
+        handle.node = self.nodes.index(ready.node)
+        handle.node_id = ready.node_id
         self.worker_seconds()
-        self.hands[hand.number] = hand
+        self.handles[handle.number] = handle
         self.events.append(
             event(
                 "worker_joined",
-                worker=hand.number,
+                worker=handle.number,
                 node=ready.node,
                 node_id=ready.node_id,
                 pid=ready.pid,
-                waited_s=round(time.monotonic() - hand.asked_at, 3),
+                waited_s=round(time.monotonic() - handle.asked_at, 3),
             )
         )
-        return hand
+        return handle
 
-    def failed_to_start(self, reference: Any, error: RayError) -> None:
+    def note_failed_start(self, reference: Any, error: RayError) -> None:
         """Take note that a worker died while it started; `follow` tries again later.
 
         Raises:
             RunFailed: there is no other worker, and this went on for too long.
         """
-        hand = self.starting.pop(reference)
+        handle = self.starting.pop(reference)
         now = time.monotonic()
-        self.events.append(event("worker_start_failed", worker=hand.number, error=_cause(error)))
-        self._kill(hand)
-        if hand.asked_at > self._failed_at:  # not of a wave that was counted already
+        self.events.append(
+            event("worker_start_failed", worker=handle.number, error=_cause_line(error))
+        )
+        self._kill(handle)
+        if handle.asked_at > self._failed_at:  # not of a wave that was counted already
             self._failed_starts += 1
             self._failed_at = now
-        if _MADE_BADLY in str(error) and not self.hands:
+        if _NOT_CREATED in str(error) and not self.handles:
             raise RunFailed(
-                f"workers cannot be made on the cluster's nodes: {_cause(error)} (is distes "
+                f"workers cannot be made on the cluster's nodes: {_cause_line(error)} (is distes "
                 "installed there, as here? the run can be resumed)"
             ) from error
-        if self._failed_starts >= MAX_FAILED_STARTS and not self.hands:
+        if self._failed_starts >= MAX_FAILED_STARTS and not self.handles:
             raise RunFailed(
                 f"workers died while they started, {self._failed_starts} times in a row; the "
-                f"last error was: {_cause(error)} (the run can be resumed)"
+                f"last error was: {_cause_line(error)} (the run can be resumed)"
             ) from error
         pause = min(PAUSE_S * 2 ** min(self._failed_starts - 1, 10), MAX_PAUSE_S)
         self._resume_at = now + pause
 
-    def lost(
-        self, hand: WorkerHandle, error: RayError | None, *, sent_at: float, timed_out: bool = False
+    def strike_off(
+        self,
+        handle: WorkerHandle,
+        error: RayError | None,
+        *,
+        sent_at: float,
+        timed_out: bool = False,
     ) -> Loss:
         """Strike off a worker that is gone, and ask for another in its place.
 
         Args:
-            hand: which.
+            handle: which.
             error: Ray's; None where it is ended from here.
             sent_at: when it was sent what it runs, in seconds since the epoch.
             timed_out: whether what it runs takes longer than one episode may.
         """
-        died_at = cluster.died_at(hand.actor._actor_id.hex())
+        died_at = cluster.find_death_time(handle.actor._actor_id.hex())
         idle = died_at is not None and died_at < sent_at
-        loss = _why(hand, error, idle=idle, timed_out=timed_out)
+        loss = _find_loss(handle, error, idle=idle, timed_out=timed_out)
         self.worker_seconds()
-        counted = self.hands.pop(hand.number, None) is not None
-        self._leaving.pop(hand.number, None)
-        self._kill(hand)  # where it is unreachable rather than dead
-        # A place on a node that is gone is given up where the number follows the cluster,
-        # unless the cluster may grow again.
+        counted = self.handles.pop(handle.number, None) is not None
+        self._leaving.pop(handle.number, None)
+        self._kill(handle)  # where it is unreachable rather than dead
         on_node = loss in (Loss.NODE, Loss.PREEMPTED)
         if on_node:
-            self._avoided[hand.node_id] = time.monotonic() + AVOIDED_S
-        if counted and on_node and self._follows and not cluster.grows():
-            self._wanted = max(self._wanted - 1, 1)
-        short = len(self.hands) + len(self.starting) < self._wanted
+            self._avoided[handle.node_id] = time.monotonic() + AVOIDED_S
+        if counted and on_node:
+            self._headcount.give_up_place()
+        short = len(self.handles) + len(self.starting) < self._headcount.wanted
         if short and time.monotonic() >= self._resume_at:
             self._start()
         return loss
@@ -322,41 +286,42 @@ class Pool:
 
         Returns:
             Workers that should get nothing more, because their nodes are about to go; end
-            each by `left` when it rests.
+            each by `dismiss` when it rests.
 
         Raises:
             RunFailed: all nodes have been gone for too long.
         """
-        if now - self._looked_at < self._look_s:
+        state = self._headcount.look(now)
+        if state is None:
             return []
-        view = cluster.view()
-        took = time.monotonic() - now
-        self._looked_at, self._look_s = now, max(LOOK_S, LOOK_SHARE * took)
-        retiring = [hand for hand in self.hands.values() if hand.node_id in view.draining]
+        retiring = [handle for handle in self.handles.values() if handle.node_id in state.draining]
         if retiring:
             self.worker_seconds()
         self._avoided = {node: until for node, until in self._avoided.items() if now < until}
-        for hand in retiring:
-            del self.hands[hand.number]
-            self._leaving[hand.number] = hand
-        if self._follows:
-            self._fit_in(view, now)
+        for handle in retiring:
+            del self.handles[handle.number]
+            self._leaving[handle.number] = handle
+        asked_at = {reference: handle.asked_at for reference, handle in self.starting.items()}
+        for reference in self._headcount.fit_in(state, len(self.handles), asked_at, now):
+            self._kill(self.starting.pop(reference))
         if now >= self._resume_at:
-            for _ in range(self._wanted - len(self.hands) - len(self.starting)):
+            for _ in range(self._headcount.wanted - len(self.handles) - len(self.starting)):
                 self._start()
-        self._speak(view, now)
+        shortage = self._headcount.report_shortage(state, len(self.handles), now)
+        if shortage is not None:
+            self.events.append(shortage)
         return retiring
 
-    def left(self, hand: WorkerHandle) -> None:
+    def dismiss(self, handle: WorkerHandle) -> None:
         """End a worker that rests on a node about to go."""
-        self._leaving.pop(hand.number)
-        self._kill(hand)
+        self._leaving.pop(handle.number)
+        self._kill(handle)
         self.events.append(
             event(
                 "worker_left",
-                worker=hand.number,
-                node=self.nodes[hand.node],
-                node_id=hand.node_id,
+                worker=handle.number,
+                node=self.nodes[handle.node],
+                node_id=handle.node_id,
                 reason="node is draining",
             )
         )
@@ -365,9 +330,13 @@ class Pool:
         """End all workers."""
         # Not where somebody has shut Ray down already: asking it would start another.
         if ray.is_initialized():
-            for hand in [*self.hands.values(), *self._leaving.values(), *self.starting.values()]:
-                self._kill(hand)
-        self.hands.clear()
+            for handle in [
+                *self.handles.values(),
+                *self._leaving.values(),
+                *self.starting.values(),
+            ]:
+                self._kill(handle)
+        self.handles.clear()
         self._leaving.clear()
         self.starting.clear()
 
@@ -383,83 +352,20 @@ class Pool:
         reference = actor.start.remote([self._setup])
         self.starting[reference] = WorkerHandle(number, actor, time.monotonic())
 
-    def _fit_in(self, view: cluster.View, now: float) -> None:
-        """Want as many workers as fit: more where nodes came, fewer where nodes went."""
-        least = max(self._least, 1)
-        room = max(view.room(self._cpus), least)
-        late = [
-            reference
-            for reference, hand in self.starting.items()
-            if now - hand.asked_at > PLACED_WITHIN_S
-        ]
-        if len(late) == len(self.starting):  # the others may take what seems vacant
-            vacant = view.vacant(self._cpus)
-            self._wanted = max(min(len(self.hands) + len(late) + vacant, room), least)
-        # Those that only take their time to start have their place; more than the cluster
-        # has room for wait in vain.
-        excess = len(self.hands) + len(self.starting) - room
-        if excess > 0 and late and not cluster.grows():
-            for reference in late[-excess:]:
-                self._kill(self.starting.pop(reference))
-            self._wanted = max(len(self.hands) + len(self.starting), least)
-
-    def _speak(self, view: cluster.View, now: float) -> None:
-        """Say once what was asked for and is not there, in numbers."""
-        if len(self.hands) >= max(self._wanted, self._least):
-            self._short_since, self._told = None, False
-            self._deserted_since = now
-            return
-        if self._short_since is None:
-            self._short_since = now
-        late = now - self._short_since > PLACED_WITHIN_S
-        if not late or self._private:
-            return  # a private Ray has room for all: they are only slow to start
-        message = self._no_room(view)
-        if self.hands or view.room(self._cpus) or cluster.grows():
-            self._deserted_since = now
-        elif now - self._deserted_since > DESERTED_S:
-            raise RunFailed(
-                f"all nodes are gone, and for {DESERTED_S / 60:g} minutes none has come: "
-                f"{message} (the run can be resumed)"
-            )
-        if self._told:
-            return
-        self._told = True
-        if self._least:
-            message += (
-                f"; the run begins with {self._least} (min_workers), as soon as nodes come: "
-                "add some, or stop it and ask for fewer"
-            )
-        warnings.warn(message, Notice, stacklevel=2)
-        self.events.append(
-            event(
-                "workers_missing",
-                asked=max(self._wanted, self._least),
-                ready=len(self.hands),
-                cpus=sum(view.cpus.values()),
-                free_cpus=sum(view.free.values()),
-            )
-        )
-
-    def _no_room(self, view: cluster.View) -> str:
-        return (
-            f"{len(self.hands)} of {max(self._wanted, self._least)} workers of {self._cpus:g} "
-            f"CPUs are ready: {_inventory(view)}, room for {view.room(self._cpus)} such workers, "
-            f"and {sum(view.free.values()):g} CPUs free"
-        )
-
-    def _kill(self, hand: WorkerHandle) -> None:
-        ray.kill(hand.actor)
+    def _kill(self, handle: WorkerHandle) -> None:
+        ray.kill(handle.actor)
 
 
-def lost_error(raised: RayError) -> RayError | None:
+def find_lost_error(raised: RayError) -> RayError | None:
     """Give the error that says a worker is gone; None where its code raised one."""
     inner = getattr(raised, "cause", None)
     error: RayError = inner if isinstance(inner, LOST) else raised
     return error if isinstance(error, LOST) else None
 
 
-def _why(hand: WorkerHandle, error: RayError | None, *, idle: bool, timed_out: bool) -> Loss:
+def _find_loss(
+    handle: WorkerHandle, error: RayError | None, *, idle: bool, timed_out: bool
+) -> Loss:
     if error is None:
         return Loss.TIMEOUT
     if isinstance(error, OutOfMemoryError) and not idle:
@@ -467,18 +373,14 @@ def _why(hand: WorkerHandle, error: RayError | None, *, idle: bool, timed_out: b
     if getattr(error, "preempted", False):
         return Loss.PREEMPTED
     gone = isinstance(error, ActorUnavailableError | NodeDiedError | LocalRayletDiedError)
-    if gone or not cluster.is_alive(hand.node_id):
+    if gone or not cluster.is_node_alive(handle.node_id):
         return Loss.NODE
     if idle:
         return Loss.IDLE
     return Loss.TIMEOUT if timed_out else Loss.DIED
 
 
-def _inventory(view: cluster.View) -> str:
-    return f"the cluster has {sum(view.cpus.values()):g} CPUs"
-
-
-def _cause(error: BaseException) -> str:
+def _cause_line(error: BaseException) -> str:
     """Give the line of Ray's account that says most, without colours."""
     lines = [line.strip() for line in _COLOUR.sub("", str(error)).strip().splitlines()]
-    return lines[-1 if _MADE_BADLY in lines[0] else 0] if lines else type(error).__name__
+    return lines[-1 if _NOT_CREATED in lines[0] else 0] if lines else type(error).__name__
