@@ -58,6 +58,17 @@ class Engine(ABC):
         """
         return None
 
+    @classmethod
+    def first_chunk(cls, population: Population, task: Any, policy: Policy) -> int:  # noqa: ARG003
+        """Say how many episodes it is sure to run within a chunk's time, their durations unknown.
+
+        Args:
+            population: what is to be evaluated, on the task.
+            task: what is to be solved.
+            policy: built for the task.
+        """
+        return 1
+
     def prepare(self) -> None:  # noqa: B027 - most have nothing to make
         """Have ready what the next episode needs."""
 

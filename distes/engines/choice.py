@@ -20,7 +20,7 @@ def accept(engine: str, task: AnyTask) -> None:
     Raises:
         UsageError: one sentence with what is accepted.
     """
-    if engine == AUTO or (":" in engine and isinstance(task, _find(engine).solves)):
+    if engine == AUTO or (":" in engine and isinstance(task, find_engine(engine).solves)):
         return
     accepted = _engines_for(task)
     if engine not in accepted:
@@ -41,7 +41,7 @@ def resolve(engine: str, task: AnyTask, policy: Policy, *, timed: bool = False) 
         UsageError: the engine is unknown, or cannot run this task with this policy.
     """
     accept(engine, task)
-    engines = _engines_for(task) if engine == AUTO else {engine: _find(engine)}
+    engines = _engines_for(task) if engine == AUTO else {engine: find_engine(engine)}
     reason: str | None = "none is of its kind"
     for name, each in engines.items():
         if engine == AUTO and timed and each.preference:
@@ -69,7 +69,7 @@ def hint(engine: str, task: AnyTask, policy: Policy, timed: bool) -> str | None:
 
 def make(engine: str, task: AnyTask, policy: Policy) -> Engine:
     """Make a resolved engine, on the process that will run it."""
-    return _find(engine)(task, policy)
+    return find_engine(engine)(task, policy)
 
 
 class Engines:
@@ -106,12 +106,13 @@ class Engines:
         return self._other[1]
 
 
-def _find(engine: str) -> type[Engine]:
+def find_engine(engine: str) -> type[Engine]:
+    """Find an engine by its file's name, or as ``package.module:Class``."""
     return find("engines", engine, Engine)  # type: ignore[type-abstract]
 
 
 def _engines_for(task: AnyTask) -> dict[str, type[Engine]]:
     """Find the engines for a kind of task, by name, the most preferred first."""
-    found = {name: _find(name) for name in names("engines", Engine)}
+    found = {name: find_engine(name) for name in names("engines", Engine)}
     fitting = [(name, each) for name, each in found.items() if isinstance(task, each.solves)]
     return dict(sorted(fitting, key=lambda item: -item[1].preference))

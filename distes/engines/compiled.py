@@ -35,6 +35,11 @@ SLICE = 1024
 STEPS = 4_000_000
 """Most steps of one call that has several episodes."""
 
+FIRST_WORK, STEP_WORK = 50_000_000, 250
+"""Products that machine code does in less time than a chunk of episodes aims at (see
+`distes.evaluators.scheduling`); what a step takes in such products beside one for each of the
+policy's parameters, generously."""
+
 
 class CompiledEngine(Engine):
     """Runs a policy's kernel in an environment's; machine code is loaded when it is needed.
@@ -73,6 +78,13 @@ class CompiledEngine(Engine):
         if lookup.installed():
             return None
         return f"{task.name} can run as machine code, far faster: {lookup.INSTALL}"
+
+    @classmethod
+    def first_chunk(cls, population: Population, task: Task, policy: Policy) -> int:
+        """Say how many episodes machine code is sure to run within a chunk's time."""
+        limits = [population.max_steps, task.step_limit()]
+        steps = min((n for n in limits if n is not None), default=FIRST_WORK)
+        return max(1, FIRST_WORK // (steps * (STEP_WORK + policy.num_parameters)))
 
     def prepare(self) -> None:
         """Load the machine code, or compile it."""

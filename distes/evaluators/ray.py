@@ -22,17 +22,18 @@ from typing import Any, Literal
 import ray
 from ray.exceptions import RayError, RaySystemError, RayTaskError
 
-from distes.engines.base import empty_trajectory, make_lost_chunk
-from distes.engines.wire import ROW, WireTuple
+from distes.engines.base import make_lost_chunk
+from distes.engines.choice import find_engine
+from distes.engines.wire import WireTuple
 from distes.errors import Notice, RunFailed, UsageError
 from distes.evaluators import cluster
 from distes.evaluators.base import Event, PlacedChunk, assemble_evaluated, event
+from distes.evaluators.chunk_size import find_largest_size
 from distes.evaluators.connection import Connection, connect, disconnect
 from distes.evaluators.scheduling import CHUNK_S, Assignment, Dispatcher, EpisodeRange
 from distes.evaluators.worker import Answer, PackedPopulation, Ready, Setup
 from distes.evaluators.worker_pool import Loss, WorkerHandle, WorkerPool, find_lost_error
 from distes.policies.base import Policy
-from distes.population.probes import report
 from distes.population.records import Evaluated, Population, Purpose, RunKey, Status
 from distes.signals import shielded
 from distes.tasks.base import AnyTask, Task, environment_spec
@@ -49,14 +50,6 @@ LOOK_S = 1.0
 IDLE_S = 0.05
 """Seconds to wait for anything to happen: usually, and where workers are idle. The first
 is also the time between two searches for workers beyond their time."""
-
-FIRST_WORK, STEP_WORK = 50_000_000, 250
-"""Products that machine code does in less time than a chunk aims at; what a step takes in
-such products beside one for each of the policy's parameters, generously."""
-
-EPISODES_PER_CHUNK = 2048
-INLINE_BYTES = 80_000
-"""Answers below 100 KB travel with the reply and outlive the node that made them."""
 
 
 @dataclass(eq=False)
@@ -125,7 +118,7 @@ class RayEvaluator:
                 raise UsageError(f"{name} {value} is not a finite number above 0")
         self._task = task
         self._policy = policy
-        self._engine = engine
+        self._engine = find_engine(engine)
         self._timeout_s = episode_timeout_s
         self._dispatcher = Dispatcher(chunk_s)
         self._running: dict[Any, tuple[WorkerHandle, EpisodeRange]] = {}
@@ -144,7 +137,7 @@ class RayEvaluator:
             if isinstance(task, Task) and isinstance(task.env, str)
             else None
         )
-        with self._closing_at_fault():
+        with self._close_at_fault():
             self._pool = WorkerPool(
                 Setup(engine, task, policy, spec, episode_timeout_s),
                 workers=workers,
@@ -188,11 +181,11 @@ class RayEvaluator:
         )
         alike = (population.task is None, population.max_steps, population.records)
         own = self._task if population.task is None else population.task
-        cap = find_longest_chunk(population, own, self._policy)
+        cap = find_largest_size(population, own, self._policy)
         self._evaluations[evaluation.number] = evaluation
-        first = (
-            choose_first_chunk(population, own, self._policy) if self._engine == "compiled" else 1
-        )
+        first = 1  # a population's own task has another engine
+        if population.task is None:
+            first = self._engine.first_chunk(population, own, self._policy)
         self._dispatcher.submit(
             *(evaluation.number, evaluation.missing, (population.purpose, *alike), cap, first),
             like=(Purpose.SEARCH, *alike),
@@ -221,7 +214,7 @@ class RayEvaluator:
         return self._pool
 
     @contextlib.contextmanager
-    def _closing_at_fault(self) -> Iterator[None]:
+    def _close_at_fault(self) -> Iterator[None]:
         try:
             yield
         except BaseException:
@@ -263,7 +256,7 @@ class RayEvaluator:
         for reference, raised in failed:
             self._take_error(reference, raised)
         now = time.monotonic()
-        with self._closing_at_fault():
+        with self._close_at_fault():
             for handle in self._workers.follow(now):
                 self._retire(handle)
         self._end_overtime(now)
@@ -283,7 +276,7 @@ class RayEvaluator:
 
     def _take_answer(self, reference: Any, value: Ready | WireTuple) -> None:
         if isinstance(value, Ready):
-            with self._closing_at_fault():
+            with self._close_at_fault():
                 handle = self._workers.join(reference, value)
             self._dispatcher.join(handle.number)
             return
@@ -340,7 +333,7 @@ class RayEvaluator:
         """Deal with an error that came in place of an answer."""
         lost = find_lost_error(raised)
         if reference in self._workers.starting:
-            with self._closing_at_fault():
+            with self._close_at_fault():
                 if lost is None:
                     raise _unwrap_error(raised)
                 self._workers.note_failed_start(reference, lost)
@@ -521,41 +514,3 @@ def _unwrap_error(error: RayError) -> Exception:
         unwrapped: Exception = error.as_instanceof_cause()
         return unwrapped
     return RunFailed(f"a worker failed: {error}")
-
-
-def choose_first_chunk(population: Population, task: AnyTask, policy: Policy) -> int:
-    """Say how many episodes to begin with on the compiled engine, their durations unknown.
-
-    Args:
-        population: what is evaluated.
-        task: on which.
-        policy: built for the task.
-    """
-    limits = [population.max_steps, task.step_limit() if isinstance(task, Task) else None]
-    steps = min((n for n in limits if n is not None), default=None)
-    if population.task is not None or steps is None:
-        return 1  # another task than the engine's runs step by step
-    return max(1, FIRST_WORK // (steps * (STEP_WORK + policy.num_parameters)))
-
-
-def find_longest_chunk(population: Population, task: AnyTask, policy: Policy) -> int:
-    """Say how many episodes an answer that travels inline may hold.
-
-    Args:
-        population: what is evaluated.
-        task: on which.
-        policy: built for the task.
-    """
-    room, sums = INLINE_BYTES, 0
-    info: tuple[str, ...] = ()
-    if isinstance(task, Task):
-        nothing = report(population.probes, empty_trajectory(policy), policy, population.frozen)
-        # A chunk, being aligned, ships one node of sums.
-        sums = sum(value.nbytes for value in nothing.values())
-        info = task.log_info
-    if sums < INLINE_BYTES:
-        # Larger sums never travel inline; the fewer chunks the better.
-        room -= sums
-    imposed = 0 if population.contexts is None else int(population.contexts.shape[1])
-    each = int(ROW.itemsize) + 8 * (max(imposed, task.num_contexts) + len(info))
-    return min(EPISODES_PER_CHUNK, max(1, room // each))

@@ -2,19 +2,13 @@
 
 import heapq
 from collections import deque
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import distes
-from distes.evaluators.ray import choose_first_chunk
 from distes.evaluators.scheduling import Dispatcher
-from distes.policies import MLP, Linear
-from distes.population.distributions import Point
-from distes.population.records import Population
 
 DRIVER_S = 0.0005  # the driver's own time for each message, in or out
 LATENCY_S = 0.0005  # on the way, each direction
@@ -445,19 +439,3 @@ def test_what_is_known_of_others_says_how_few_are_not_worth_cutting(per_episode_
     dispatcher.forget(1)
     dispatcher.submit(2, 100, "test", 2048, 1000, like="search")
     assert [each.piece.size for each in dispatcher.assign(2.0)] == expected
-
-
-def test_the_first_chunk_of_machine_code_is_short():
-    """A wide network or a long episode makes it smaller; models run step by step."""
-    task = distes.Task("CartPole-v1")
-    small, wide = (task.build_policy(policy) for policy in (Linear(), MLP(hidden=(256, 256, 256))))
-    population = Population(Point(np.zeros(small.num_parameters)), 1, episodes=4096)
-    assert 100 <= choose_first_chunk(population, task, small) <= 400
-    assert choose_first_chunk(population, task, wide) == 1
-    shorter = replace(population, max_steps=50)
-    assert choose_first_chunk(shorter, task, small) > 5 * choose_first_chunk(
-        population, task, small
-    )
-    assert choose_first_chunk(replace(population, task=task), task, small) == 1
-    free = distes.FunctionTask(len, 3)
-    assert choose_first_chunk(population, free, free.build_policy(None)) == 1

@@ -19,7 +19,7 @@ from distes import Search, Task
 from distes.engines.choice import Engines
 from distes.engines.wire import ROW, Chunk, PackedTrajectories
 from distes.errors import Notice
-from distes.evaluators.ray import EPISODES_PER_CHUNK, INLINE_BYTES, find_longest_chunk
+from distes.evaluators.chunk_size import EPISODES_PER_CHUNK, INLINE_BYTES, find_largest_size
 from distes.evaluators.serial import SerialEvaluator
 from distes.evaluators.worker import Answer
 from distes.policies import Gaussian, Linear
@@ -157,11 +157,11 @@ def test_chunks_leave_room_for_sums() -> None:
     """So that an answer travels inline with them; sums that never do shorten nothing."""
     task, policy = Task("CartPole-v0"), Task("CartPole-v0").build_policy(Softmax())
     plain = Population(Point(np.zeros(policy.num_parameters)), 5000)
-    assert find_longest_chunk(plain, task, policy) == EPISODES_PER_CHUNK
+    assert find_largest_size(plain, task, policy) == EPISODES_PER_CHUNK
     lengths = {}
     for horizon in (1000, 4000, 100_000):
         probed = replace(plain, probes=(ScoreSums(horizon=horizon),))
-        lengths[horizon] = find_longest_chunk(probed, task, policy)
+        lengths[horizon] = find_largest_size(probed, task, policy)
         sums = Engines("loop", task, policy).run(probed, RunKey(0, 0), 0, 1).nodes[0][2]
         size = sum(value.nbytes for value in sums.values())
         assert lengths[horizon] * ROW.itemsize + size <= INLINE_BYTES or size > INLINE_BYTES
