@@ -41,6 +41,7 @@ class Headcount:
 
     Attributes:
         wanted: how many there should be now.
+        cpus_per_worker: as given.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Headcount:
         cpus_per_worker: float,
         private: bool,
     ) -> None:
-        self._cpus = cpus_per_worker
+        self.cpus_per_worker = cpus_per_worker
         self._private = private
         self._follows = workers == "auto" and not private
         now = time.monotonic()
@@ -76,12 +77,12 @@ class Headcount:
         until = time.monotonic() + PLACED_WITHIN_S
         while True:
             state = cluster.read_state()
-            if state.room(self._cpus) or cluster.can_grow():
+            if state.room(self.cpus_per_worker) or cluster.can_grow():
                 return state
             if time.monotonic() > until:
                 raise UsageError(
-                    f"there is no room for a worker of {self._cpus:g} CPUs: {_inventory(state)}, "
-                    f"room for 0 such workers"
+                    f"there is no room for a worker of {self.cpus_per_worker:g} CPUs: "
+                    f"{self._describe_room(state)}"
                 )
             time.sleep(0.25)
 
@@ -126,10 +127,10 @@ class Headcount:
         if not self._follows:
             return []
         least = max(self._least, 1)
-        room = max(state.room(self._cpus), least)
+        room = max(state.room(self.cpus_per_worker), least)
         late = [each for each, asked_at in starting.items() if now - asked_at > PLACED_WITHIN_S]
         if len(late) == len(starting):  # the others may take what seems vacant
-            vacant = state.vacant(self._cpus)
+            vacant = state.vacant(self.cpus_per_worker)
             self.wanted = max(min(ready + len(late) + vacant, room), least)
         # Those that only take their time to start have their place; more than the cluster
         # has room for wait in vain.
@@ -156,12 +157,12 @@ class Headcount:
         late = now - self._short_since > PLACED_WITHIN_S
         if not late or self._private:
             return None  # a private Ray has room for all: they are only slow to start
-        room, free_cpus = state.room(self._cpus), sum(state.free.values())
+        cpus, free_cpus = sum(state.cpus.values()), sum(state.free.values())
         message = (
-            f"{ready} of {asked} workers of {self._cpus:g} CPUs are ready: {_inventory(state)}, "
-            f"room for {room} such workers, and {free_cpus:g} CPUs free"
+            f"{ready} of {asked} workers of {self.cpus_per_worker:g} CPUs are ready: "
+            f"{self._describe_room(state)}, and {free_cpus:g} CPUs free"
         )
-        if ready or room or cluster.can_grow():
+        if ready or state.room(self.cpus_per_worker) or cluster.can_grow():
             self._deserted_since = now
         elif now - self._deserted_since > DESERTED_S:
             raise RunFailed(
@@ -177,9 +178,8 @@ class Headcount:
                 "add some, or stop it and ask for fewer"
             )
         warnings.warn(message, Notice, stacklevel=2)
-        cpus = sum(state.cpus.values())
         return event("workers_missing", asked=asked, ready=ready, cpus=cpus, free_cpus=free_cpus)
 
-
-def _inventory(state: cluster.ClusterState) -> str:
-    return f"the cluster has {sum(state.cpus.values()):g} CPUs"
+    def _describe_room(self, state: cluster.ClusterState) -> str:
+        room = state.room(self.cpus_per_worker)
+        return f"the cluster has {sum(state.cpus.values()):g} CPUs, room for {room} such workers"

@@ -30,6 +30,7 @@ from distes.evaluators import cluster
 from distes.evaluators.base import Event, PlacedChunk, assemble_evaluated, event
 from distes.evaluators.chunk_size import find_largest_size
 from distes.evaluators.connection import Connection, connect, disconnect
+from distes.evaluators.headcount import Headcount
 from distes.evaluators.scheduling import CHUNK_S, Assignment, Dispatcher, EpisodeRange
 from distes.evaluators.worker import Answer, PackedPopulation, Ready, Setup
 from distes.evaluators.worker_pool import Loss, WorkerHandle, WorkerPool, find_lost_error
@@ -138,14 +139,14 @@ class RayEvaluator:
             else None
         )
         with self._close_at_fault():
-            self._pool = WorkerPool(
-                Setup(engine, task, policy, spec, episode_timeout_s),
-                workers=workers,
+            headcount = Headcount(
+                workers,
                 min_workers=min_workers,
                 cpus_per_worker=cpus_per_worker,
-                connection=self._connection,
-                strict=strict,
+                private=self._connection is Connection.STARTED,
             )
+            setup = Setup(engine, task, policy, spec, episode_timeout_s)
+            self._pool = WorkerPool(setup, headcount, strict=strict)
 
     @property
     def num_nodes(self) -> int:

@@ -14,7 +14,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Literal
+from typing import Any
 
 import ray
 from ray.exceptions import (
@@ -32,7 +32,6 @@ from ray.util.scheduling_strategies import NodeLabelSchedulingStrategy, NotIn
 from distes.errors import RunFailed, UsageError
 from distes.evaluators import cluster
 from distes.evaluators.base import Event, event
-from distes.evaluators.connection import Connection
 from distes.evaluators.fingerprint import differences, fingerprint
 from distes.evaluators.headcount import Headcount
 from distes.evaluators.worker import DistesWorker, Ready, Setup
@@ -107,14 +106,8 @@ class WorkerPool:
 
     Args:
         setup: what all workers are made from.
-        workers: how many; ``auto`` follows the cluster.
-        min_workers: how many to wait for at the beginning.
-        cpus_per_worker: may be a fraction.
-        connection: how this process came to its Ray.
+        headcount: how many there should be, and of which size.
         strict: refuse workers whose libraries or processor differ from the driver's.
-
-    Raises:
-        UsageError: the cluster has no room for a worker, and nothing that makes room.
 
     Attributes:
         handles: workers that are ready, by number.
@@ -123,16 +116,7 @@ class WorkerPool:
         events: for the log; whoever logs them empties the list.
     """
 
-    def __init__(
-        self,
-        setup: Setup,
-        *,
-        workers: int | Literal["auto"],
-        min_workers: int,
-        cpus_per_worker: float,
-        connection: Connection,
-        strict: bool,
-    ) -> None:
+    def __init__(self, setup: Setup, headcount: Headcount, *, strict: bool) -> None:
         self.handles: dict[int, WorkerHandle] = {}
         self.starting: dict[Any, WorkerHandle] = {}
         self.nodes: list[str] = []
@@ -148,20 +132,15 @@ class WorkerPool:
         self._resume_at = -math.inf
         self._worker_s = 0.0
         self._counted_at = time.monotonic()
-        self._headcount = Headcount(
-            workers,
-            min_workers=min_workers,
-            cpus_per_worker=cpus_per_worker,
-            private=connection is Connection.STARTED,
-        )
+        self._headcount = headcount
         self._setup = ray.put(setup)
         self._make = ray.remote(
-            num_cpus=cpus_per_worker,
+            num_cpus=headcount.cpus_per_worker,
             max_restarts=0,
             max_task_retries=0,
             scheduling_strategy="SPREAD",
         )(DistesWorker)
-        for _ in range(self._headcount.wanted):
+        for _ in range(headcount.wanted):
             self._start()
 
     @property
