@@ -137,8 +137,8 @@ class BatchRunner:
     def __init__(self, program: Any, kernel: Kernel, actor: Actor, width: int) -> None:
         self._program, self._kernel, self._actor = program, kernel, actor
         self._width = width
-        self._constants = _as_compiled(kernel.constants)
-        self._settings = _as_compiled(actor.settings)
+        self._constants = _to_compiled(kernel.constants)
+        self._settings = _to_compiled(actor.settings)
         self._scaling = np.zeros((0, width)) if actor.scaling is None else actor.scaling
         self._shape = np.array([actor.num_memory, actor.num_choices, actor.num_actions])
 
@@ -154,7 +154,7 @@ class BatchRunner:
         asked = np.zeros((count, 0)) if imposed is None else np.ascontiguousarray(imposed)
         given = (seeds, asked, self._constants)
         self._program.begin(*given, states, generators, observations, contexts)
-        kernel.first(states, observations)
+        kernel.correct_first(states, observations)
         return Resets(states, generators, observations, contexts)
 
     def run(self, batch: Batch) -> Outcomes:
@@ -182,7 +182,7 @@ class BatchRunner:
         """Run episodes, and fill records where they have room."""
         count, recording = len(batch.seeds), len(records.ends) > 0
         conditions = batch.conditions
-        about = _as_compiled(conditions.about[:0] if recording else conditions.about)
+        about = _to_compiled(conditions.about[:0] if recording else conditions.about)
         out = Outcomes(
             returns=np.zeros(count),
             lengths=lengths,
@@ -191,7 +191,7 @@ class BatchRunner:
             moments=np.zeros((count, 2 * self._width * len(about))),
         )
         states, generators = batch.resets.states.copy(), batch.resets.generators.copy()
-        parameters = _as_compiled(batch.parameters)
+        parameters = _to_compiled(batch.parameters)
         at = 0
         while at < count:
             try:
@@ -215,6 +215,6 @@ class BatchRunner:
         return out
 
 
-def _as_compiled(values: FloatArray) -> FloatArray:
+def _to_compiled(values: FloatArray) -> FloatArray:
     """Make an array of the one kind that is compiled for: Ray hands out some read-only."""
     return np.require(values, requirements=["C", "W"])

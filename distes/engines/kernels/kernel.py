@@ -93,7 +93,7 @@ class Kernel(ABC):
     def inform(state: Array, constants: Array, info: Array) -> None:
         """Write the final info, (num_info,); NaN for what is absent."""
 
-    def first(self, states: FloatArray, observations: FloatArray) -> None:
+    def correct_first(self, states: FloatArray, observations: FloatArray) -> None:
         """Correct first observations in numpy, where they differ from `observe`.
 
         Args:

@@ -61,8 +61,8 @@ class Acrobot(Kernel):
         observation[2], observation[3] = rounded(math.cos(state[1])), rounded(math.sin(state[1]))
         observation[4], observation[5] = rounded(state[2]), rounded(state[3])
 
-    def first(self, states: FloatArray, observations: FloatArray) -> None:
-        """At the start angles are float32, whose cosines numpy rounds otherwise."""
+    def correct_first(self, states: FloatArray, observations: FloatArray) -> None:
+        """Show cosines of float32 angles, as at the start, which numpy rounds otherwise."""
         angles = states[:, :2].astype(np.float32)
         observations[:, 0:4:2] = np.cos(angles)
         observations[:, 1:4:2] = np.sin(angles)
