@@ -55,13 +55,29 @@ is also the time between two searches for workers beyond their time."""
 
 @dataclass(eq=False)
 class _Evaluation:
-    """An evaluation under way."""
+    """An evaluation under way.
+
+    Attributes:
+        number: of the evaluation, from 1.
+        population: what is evaluated.
+        key: its key.
+        packed: both on their way to workers; None once the evaluation is over.
+        worker_s: the pool's `worker_seconds` when it was submitted.
+        missing: episodes without an answer.
+        placed: answers so far.
+        events: what happened, for the log.
+        busy_s: seconds that workers spent on its episodes.
+        retries: chunks that were run again.
+        duplicates: chunks that were run a second time because they were late.
+        handed_out_at: time.monotonic() when the last of it was handed out.
+        answer: once it is complete.
+        error: that ended it.
+    """
 
     number: int
     population: Population
     key: RunKey
     packed: PackedPopulation | None
-    began: float
     worker_s: float
     missing: int
     placed: list[PlacedChunk] = field(default_factory=list)
@@ -169,16 +185,14 @@ class RayEvaluator:
         if self._closed:
             raise RuntimeError("the evaluator is closed")
         self._submitted += 1
-        now = time.monotonic()
         evaluation = _Evaluation(
             self._submitted,
             population,
             key,
             PackedPopulation.pack(population, key),
-            now,
             self._workers.worker_seconds(),
             population.num_episodes,
-            handed_out_at=now,
+            handed_out_at=time.monotonic(),
         )
         alike = (population.task is None, population.max_steps, population.records)
         own = self._task if population.task is None else population.task
@@ -234,7 +248,7 @@ class RayEvaluator:
 
     @shielded  # Ray's own code mistakes what a signal's handler raises for a fault of its own
     def _step(self) -> None:
-        """Wait for anything to happen, deal with all that has, handle out new work."""
+        """Wait for anything to happen, deal with all that has, hand out new work."""
         waiting = [*self._workers.starting, *self._running]
         # Idle workers look for late chunks more often than anything need happen.
         timeout = IDLE_S if self._dispatcher.idle else LOOK_S
