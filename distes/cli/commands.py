@@ -354,7 +354,7 @@ def warmup(
     elif spell_flags(ctx):
         raise UsageError(f"warmup needs an environment for {' '.join(spell_flags(ctx))}")
     else:
-        searches = [Search(name) for name in lookup.registered()]
+        searches = [Search(name) for name in lookup.covered_environments()]
     for search in searches:
         task: Any = search.task
         choice.resolve("compiled", task, search.built_policy())

@@ -50,7 +50,7 @@ def connect(address: str | None, num_cpus: int | None) -> Connection:
     if ray.is_initialized():
         _refuse_another(address)
         return Connection.FOUND
-    _quieten()
+    _quieten_ray()
     wanted = address or os.environ.get("RAY_ADDRESS") or "local"
     if wanted == "local":
         _start(num_cpus)
@@ -69,14 +69,14 @@ def _refuse_another(address: str | None) -> None:
     if address is None or address in ("auto", "local"):
         return
     connected = str(ray.get_runtime_context().gcs_address)
-    if _resolved(address) != _resolved(connected):
+    if _resolve_host(address) != _resolve_host(connected):
         raise UsageError(
             f"address '{address}': this process is connected to Ray at {connected} already; "
             "call ray.shutdown() first, or leave the address out"
         )
 
 
-def _resolved(address: str) -> str:
+def _resolve_host(address: str) -> str:
     host, _, port = address.rpartition(":")
     try:
         return f"{socket.gethostbyname(host)}:{port}"
@@ -161,7 +161,7 @@ def _private_environment() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _quieten() -> None:
+def _quieten_ray() -> None:
     """Leave it to the run to say that a worker was lost: Ray would say it in a paragraph."""
     from ray._private import worker
 

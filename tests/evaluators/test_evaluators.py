@@ -341,10 +341,10 @@ def test_ray_in_use_stays(on_ray, ray_local):
 
 def test_more_workers_than_fit_is_said(on_ray, monkeypatch):
     """What cannot be placed is told with numbers; what can be placed works meanwhile."""
-    from distes.evaluators import workers as module
+    from distes.evaluators import headcount
 
-    monkeypatch.setattr(module, "PLACED_WITHIN_S", 0.0)
-    monkeypatch.setattr(module, "LOOK_S", 0.0)
+    monkeypatch.setattr(headcount, "PLACED_WITHIN_S", 0.0)
+    monkeypatch.setattr(headcount, "LOOK_S", 0.0)
     parts = settle(FunctionTask(slow_sphere, 2))
     evaluator = on_ray(parts, workers=2, cpus_per_worker=3)
     with pytest.warns(RuntimeWarning, match="of 2 workers of 3 CPUs are ready: .* has 5 CPUs"):
@@ -355,9 +355,9 @@ def test_more_workers_than_fit_is_said(on_ray, monkeypatch):
 
 def test_no_room_for_any_worker_is_refused(on_ray, monkeypatch):
     """Otherwise the run would wait for ever for CPUs that no node has."""
-    from distes.evaluators import workers as module
+    from distes.evaluators import headcount
 
-    monkeypatch.setattr(module, "PLACED_WITHIN_S", 0.5)
+    monkeypatch.setattr(headcount, "PLACED_WITHIN_S", 0.5)
     parts = settle(FunctionTask(sphere, 2))
     with pytest.raises(UsageError, match="5 CPUs, room for 0"):
         on_ray(parts, cpus_per_worker=6)
@@ -367,9 +367,9 @@ def test_no_room_for_any_worker_is_refused(on_ray, monkeypatch):
 
 def test_a_worker_that_differs_is_told_of(on_ray, monkeypatch):
     """Other libraries may change the last bits: never silently, and with strict not at all."""
-    from distes.evaluators import workers as module
+    from distes.evaluators import worker_pool
 
-    monkeypatch.setattr(module, "fingerprint", lambda: fingerprint() | {"numpy": "0.1"})
+    monkeypatch.setattr(worker_pool, "fingerprint", lambda: fingerprint() | {"numpy": "0.1"})
     parts = settle(FunctionTask(sphere, 2))
     answer = on_ray(parts, workers=1).submit(gaussian(2, 5), KEY).result()
     (event,) = [event for event in answer.events if event["kind"] == "fingerprint"]

@@ -211,9 +211,9 @@ def load_or_die(pid):
 
 def test_workers_that_die_while_they_start_stop_the_run(on_ray, monkeypatch):
     """With pauses in between, not at once, and not for ever."""
-    from distes.evaluators import workers as pool
+    from distes.evaluators import worker_pool
 
-    monkeypatch.setattr(pool, "PAUSE_S", 0.05)
+    monkeypatch.setattr(worker_pool, "PAUSE_S", 0.05)
     evaluator = on_ray(settle(FunctionTask(Fatal(os.getpid()), 2)), workers=2)
     with pytest.raises(RunFailed, match=r"died while they started, 5 times .*can be resumed"):
         evaluator.submit(gaussian(2, 5), KEY).result()
@@ -223,12 +223,12 @@ def test_deaths_while_idle_are_nobodys_fault(on_ray):
     """Workers that died between two evaluations never ran what they are sent next: the
     episode must not be given up for them."""
     evaluator = all_there(on_ray(settle(FunctionTask(sphere, 2)), workers=4), 4, 2)
-    hands = list(evaluator._pool.hands.values())
+    hands = list(evaluator._pool.handles.values())
     pids = ray.get([hand.actor.__ray_call__.remote(lambda _: os.getpid()) for hand in hands])
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 60
-    while not all(cluster.died_at(hand.actor._actor_id.hex()) for hand in hands):
+    while not all(cluster.find_death_time(hand.actor._actor_id.hex()) for hand in hands):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     answer = evaluator.submit(gaussian(2, 1), KEY).result()
@@ -271,10 +271,10 @@ def load_slowly(seconds):
 
 def test_slow_starts_are_waited_for(on_ray, monkeypatch):
     """Workers that take their time to import must not be withdrawn and started for ever."""
-    from distes.evaluators import workers as pool
+    from distes.evaluators import headcount
 
-    monkeypatch.setattr(pool, "PLACED_WITHIN_S", 0.5)
-    monkeypatch.setattr(pool, "LOOK_S", 0.1)
+    monkeypatch.setattr(headcount, "PLACED_WITHIN_S", 0.5)
+    monkeypatch.setattr(headcount, "LOOK_S", 0.1)
     evaluator = on_ray(settle(SlowToLoad(sphere, 2)), workers="auto")
     all_there(evaluator, 5, 2)
     assert evaluator._pool._count <= 6  # started once each, as far as there was room

@@ -16,10 +16,10 @@ import pytest
 from searches import StopAt, assert_same_run
 
 from distes import Search, Task
-from distes.engines.base import ROW, Chunk, PackedTrajectories
 from distes.engines.choice import Engines
+from distes.engines.wire import ROW, Chunk, PackedTrajectories
 from distes.errors import Notice
-from distes.evaluators.ray import EPISODES_PER_CHUNK, INLINE_BYTES, longest_chunk
+from distes.evaluators.chunk_size import EPISODES_PER_CHUNK, INLINE_BYTES, find_largest_size
 from distes.evaluators.serial import SerialEvaluator
 from distes.evaluators.worker import Answer
 from distes.policies import GaussianNoise, Linear
@@ -156,11 +156,11 @@ def test_chunks_leave_room_for_sums() -> None:
     """So that an answer travels inline with them; sums that never do shorten nothing."""
     task, policy = Task("CartPole-v0"), Task("CartPole-v0").build_policy(Softmax())
     plain = Population(Point(np.zeros(policy.num_parameters)), 5000)
-    assert longest_chunk(plain, task, policy) == EPISODES_PER_CHUNK
+    assert find_largest_size(plain, task, policy) == EPISODES_PER_CHUNK
     lengths = {}
     for horizon in (1000, 4000, 100_000):
         probed = replace(plain, probes=(PolicyGradientSums(horizon=horizon),))
-        lengths[horizon] = longest_chunk(probed, task, policy)
+        lengths[horizon] = find_largest_size(probed, task, policy)
         sums = Engines("loop", task, policy).run(probed, RunKey(0, 0), 0, 1).nodes[0][2]
         size = sum(value.nbytes for value in sums.values())
         assert lengths[horizon] * ROW.itemsize + size <= INLINE_BYTES or size > INLINE_BYTES
@@ -173,13 +173,13 @@ def test_traces_travel_as_their_numbers_alone() -> None:
         for t in (3, 200, 17)
     ]
     for records in (RECORDS, ("observations", "actions")):
-        packed = PackedTrajectories.of(trajectories, records)
-        sent = pickle.dumps(packed.bare(), 5)
+        packed = PackedTrajectories.pack(trajectories, records)
+        sent = pickle.dumps(packed.to_wire(), 5)
         each = 8 * (4 + 1 + 1) if records is RECORDS else 8 * (4 + 1)
         last = 32 if records is RECORDS else 0
         assert len(sent) <= 220 * each + 3 * (last + 8) + 120
-        arrived = PackedTrajectories.of_bare(pickle.loads(sent))  # noqa: S301 - made just now
-        again = arrived.unpacked(np.zeros((3, 600)))
+        arrived = PackedTrajectories.from_wire(pickle.loads(sent))  # noqa: S301 - made just now
+        again = arrived.unpack(np.zeros((3, 600)))
         for one, other in zip(trajectories, again, strict=True):
             assert np.array_equal(one.observations, other.observations)
             assert np.array_equal(one.actions, other.actions)
@@ -212,8 +212,8 @@ def test_chunks_arrive_as_they_were() -> None:
     engine = Engines("loop", task, policy)
     for start, stop in ((0, 11), (3, 4)):
         chunk = engine.run(population, RunKey(0, 0), start, stop)
-        sent = pickle.dumps(chunk.bare(), 5)
-        again = Chunk.of_bare(pickle.loads(sent))  # noqa: S301 - made just now
+        sent = pickle.dumps(chunk.to_wire(), 5)
+        again = Chunk.from_wire(pickle.loads(sent))  # noqa: S301 - made just now
         assert again.rows.dtype == chunk.rows.dtype
         assert again.rows.tobytes() == chunk.rows.tobytes()
         assert (again.start, again.stop, again.faults) == (start, stop, chunk.faults)
@@ -243,7 +243,7 @@ def test_deep_cem_sends_its_elites_and_64_bytes_an_episode(episodes_a_chunk: int
         total = population.num_episodes
         for start in range(0, total, episodes_a_chunk):
             chunk = engines.run(population, key, start, min(start + episodes_a_chunk, total))
-            sent += len(pickle.dumps(Answer(chunk, 0.25).bare(), 5))
+            sent += len(pickle.dumps(Answer(chunk, 0.25).to_wire(), 5))
             if chunk.trajectories is not None:
                 shares += 40 * int(chunk.rows["episode_length"].sum())
         return submit(population, key)

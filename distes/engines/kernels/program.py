@@ -96,7 +96,7 @@ def place(kernel: type[Kernel], actor: Actor) -> Path | None:
 
 def _pair(kernel: type[Kernel], actor: Actor) -> _Pair:
     functions = {name: getattr(kernel, name) for name in KERNEL_FUNCTIONS}
-    functions |= {"choose": actor.choosing(actor.sizes), "decode": actor.decode}
+    functions |= {"choose": actor.make_choose(actor.sizes), "decode": actor.decode}
     recipe = Recipe()
     for name, function in functions.items():
         recipe.add(name, function)
@@ -117,7 +117,7 @@ def _pair(kernel: type[Kernel], actor: Actor) -> _Pair:
 
 def _source(kernel: type[Kernel], actor: Actor) -> str:
     """The text of a pair's module."""
-    choosing, decode = actor.choosing, actor.decode
+    choosing, decode = actor.make_choose, actor.decode
     lines = [
         "from distes.engines.kernels.jit import jit",
         "import importlib",

@@ -94,7 +94,7 @@ for name in ("compiled", "loop"):
     population = Population(Point(np.ones(policy.num_parameters)), 3)
     if name == "compiled":
         before = compiled_before(type(engine._kernel), engine._actor)
-        program = engine._ready()._program
+        program = engine._load_runner()._program
     returns.append(engine.run(population, RunKey(0, 0), 0, 3).rows["episode_return"])
 assert (returns[0] == returns[1]).all(), returns
 hits = sum(sum(f.stats.cache_hits.values()) for f in (program.begin, program.run))
@@ -386,7 +386,7 @@ def test_arrays_that_ray_hands_out_are_no_others(tmp_path: Path, monkeypatch: An
     )
     for asked in (population, replace(population, records=())):
         assert engine.run(asked, RunKey(0, 0), 0, 9).stop == 9
-    program = engine._ready()._program
+    program = engine._load_runner()._program
     assert [len(program.begin.signatures), len(program.run.signatures)] == [1, 1]
     folder = program.place(type(engine._kernel), engine._actor)
     assert folder is not None
@@ -519,7 +519,7 @@ def test_warmup_without_a_target(tmp_path: Path) -> None:
     result = distes("warmup", cache=tmp_path)
     assert result.returncode == 0, result.stderr
     told = dict(line.split(": ") for line in result.stdout.splitlines())
-    assert list(told) == lookup.registered()
+    assert list(told) == lookup.covered_environments()
     again = [name for name, words in told.items() if words == "compiled before"]
     assert again == ["CartPole-v1"]
     assert len(folders(tmp_path)) == len(told) - 1

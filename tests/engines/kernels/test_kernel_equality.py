@@ -25,6 +25,7 @@ pytest.importorskip("numba")
 from distes import Search
 from distes.engines import choice
 from distes.engines.kernels import lookup
+from distes.engines.wire import assemble
 from distes.errors import UsageError
 from distes.policies.base import PolicySpec
 from distes.policies.linear import Linear
@@ -50,7 +51,7 @@ KEY = RunKey(seed=3, generation=2)
 ROWS = ("episode_return", "episode_length", "terminated", "truncated", "status")
 DISCRETE = ("CartPole-v0", "CartPole-v1", "Acrobot-v1", "MountainCar-v0")
 BOX = ("Pendulum-v1", "MountainCarContinuous-v0")
-OURS = tuple(sorted(set(lookup.registered()) - {*DISCRETE, *BOX}))
+OURS = tuple(sorted(set(lookup.covered_environments()) - {*DISCRETE, *BOX}))
 
 
 def engines(task: Task, spec: PolicySpec | None = None) -> tuple[Any, Any, Any]:
@@ -469,7 +470,7 @@ def test_episodes_that_are_run_again() -> None:
     compiled, loop, policy = engines(task, Softmax())
     population = spread(policy, 9, episodes=4, same_start=True)
     chunk = compiled.run(population, KEY, 0, 36)
-    episodes = choice.assemble(population, KEY, task, [chunk])
+    episodes = assemble(population, KEY, task, [chunk])
     rows = np.array([1, 2, 11, 12, 30, 35])
     again = replace(population, rerun=Rerun.of(population, episodes, rows), records=RECORDS)
     found, expected = (each.run(again, KEY, 0, 6) for each in (compiled, loop))
@@ -485,7 +486,7 @@ def test_fitness(rule: str) -> None:
     compiled, loop, policy = engines(task)
     population = spread(policy, 10, episodes=5)
     found, expected = (
-        choice.assemble(population, KEY, task, [each.run(population, KEY, 0, 50)])
+        assemble(population, KEY, task, [each.run(population, KEY, 0, 50)])
         for each in (compiled, loop)
     )
     np.testing.assert_array_equal(found.fitness, expected.fitness)
@@ -655,10 +656,10 @@ def test_no_episode_of_ten_thousand_differs(spec: Any, name: str) -> None:
 
 def test_environments_are_named_at_any_time() -> None:
     """Loading a kernel must not stand in the way."""
-    names = lookup.registered()
+    names = lookup.covered_environments()
     for name in names:
         lookup.kernel_of(Task(name))
-    assert lookup.registered() == names
+    assert lookup.covered_environments() == names
     assert {*DISCRETE, *BOX} < {*names}
 
 

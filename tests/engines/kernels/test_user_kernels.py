@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import subprocess
@@ -20,14 +21,17 @@ from distes import policies
 from distes.engines import choice
 from distes.engines.kernels import lookup
 from distes.errors import Notice, UsageError
+from distes.policies.base import PolicySpec
 from distes.population.distributions import Point, Table
 from distes.population.probes import ObservationMoments
 from distes.population.records import Population, RunKey, Status
 
 pytest.importorskip("numba")
 
+from distes.engines.kernels.actors import layers
+from distes.engines.kernels.environments.cartpole import CartPole
 from distes.engines.kernels.environments.contextual_cartpole import ContextualCartPole
-from distes.engines.kernels.kernel import Array, Kernel, rounded, uniform
+from distes.engines.kernels.kernel import Actor, Array, Kernel, jit, rounded, uniform
 from distes.testing import assert_kernel_matches
 
 LINEAR = policies.Linear()
@@ -300,6 +304,56 @@ def test_engines_take_a_class_with_a_kernel_of_its_own() -> None:
     assert chosen(Odd) == "loop"
     assert chosen(sledge) == "loop"
     assert chosen(Sledge, log_info=("speed",)) == "loop", "its kernel would log NaN"
+
+
+def make_lean(sizes: tuple[int, ...]) -> Any:
+    @jit
+    def choose(
+        parameters: Array, seen: Array, settings: Array, memory: Array, rng: Array, choice: Array
+    ) -> None:
+        choice[0] = 1.0 if seen[2] + parameters[0] * seen[3] > 0.0 else 0.0
+
+    return choose
+
+
+class LeanPolicy:
+    """Pushes to where the pole leans; its file has its machine code, too."""
+
+    num_parameters, observation_size, stochastic = 1, 4, False
+
+    def encode(self, observation: Any) -> Any:
+        return np.asarray(observation, np.float64)
+
+    def initial(self, generator: np.random.Generator) -> Any:
+        return np.ones(1)
+
+    def bind(self, parameters: Any) -> Any:
+        return lambda seen, _: int(seen[2] + parameters[0] * seen[3] > 0.0)
+
+    def actor(self) -> Actor:
+        return Actor(make_lean, layers.decode_number, (), 1, 1, np.zeros(1))
+
+
+class HeirPolicy(LeanPolicy):
+    """Perhaps acts otherwise than its parent."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Lean(PolicySpec):
+    built: type = LeanPolicy
+
+    def build(self, observation_space: Any, action_space: Any) -> Any:
+        return self.built()
+
+
+def test_a_policy_of_ones_own_brings_its_actor() -> None:
+    """Otherwise its machine code would have to be written into the project's own folder."""
+    task = distes.Task("CartPole-v1")
+    assert choice.resolve("auto", task, LeanPolicy()) == "compiled"
+    assert assert_kernel_matches(CartPole, "CartPole-v1", Lean(), episodes=100).steps > 100
+    assert choice.resolve("auto", task, HeirPolicy()) == "loop"
+    with pytest.raises(UsageError, match="HeirPolicy has no kernel for these spaces"):
+        choice.resolve("compiled", task, HeirPolicy())
 
 
 def test_environments_are_known_by_whatever_name() -> None:

@@ -13,7 +13,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import distes
-from distes.engines.loop import make as loop
+from distes.engines.loop import LoopEngine
 from distes.errors import UsageError
 from distes.policies import Pid, Threshold
 from distes.population.distributions import Point
@@ -230,13 +230,13 @@ def test_contexts_reach_the_engine(name, source):
     spec = Pid(limit=2.0, offset=0.0) if "Wall" in name or "Pendulum" in name else Threshold()
     policy = task.build_policy(spec)
     population = Population(Point(policy.initial(np.random.default_rng(0))), 4)
-    chunk = loop(task, policy).run(population, RunKey(0, 0, 0), 0, 4)
+    chunk = LoopEngine(task, policy).run(population, RunKey(0, 0, 0), 0, 4)
     assert chunk.faults == []
     assert chunk.contexts.shape == (4, len(inside))
     assert len(np.unique(chunk.contexts[:, 0])) > 1 or source == "uniform"
     imposed = np.array([inside] * 4)
     population = Population(population.distribution, 4, contexts=imposed)
-    chunk = loop(task, policy).run(population, RunKey(0, 0, 0), 0, 4)
+    chunk = LoopEngine(task, policy).run(population, RunKey(0, 0, 0), 0, 4)
     assert chunk.contexts == pytest.approx(imposed, rel=1e-5)
 
 

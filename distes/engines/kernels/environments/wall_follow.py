@@ -64,7 +64,7 @@ class WallFollow(Kernel):
         earlier_x, earlier_y = _ray_end(state)
         _drive(state, action[0], action[1])
         _read(state, generator, constants[0] != 0.0)
-        found, distance, angle = _seen_wall(state, earlier_x, earlier_y)
+        found, distance, angle = _find_wall(state, earlier_x, earlier_y)
         state[SEEN_1], state[SEEN_2] = distance, angle
         state[STEPS] += 1.0
         if found and distance <= TARGET_MM:
@@ -136,7 +136,7 @@ def _read(state: Array, generator: Array, noise: bool) -> None:
 
 
 @jit
-def _seen_wall(state: Array, earlier_x: float, earlier_y: float) -> tuple[bool, float, float]:
+def _find_wall(state: Array, earlier_x: float, earlier_y: float) -> tuple[bool, float, float]:
     """Whether the last two readings show a wall, its distance and its angle."""
     latest_x, latest_y = _ray_end(state)
     side_x, side_y = math.sin(state[HEADING]), -math.cos(state[HEADING])
