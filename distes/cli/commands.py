@@ -205,7 +205,7 @@ def evaluate(
     """
     from distes.population.statistics import Score
     from distes.search.solution import evaluate as evaluate_run
-    from distes.views.observers.terminal import interval, table_of_contexts
+    from distes.views.text import format_context_table, format_score
 
     found = evaluate_run(
         run,
@@ -216,13 +216,13 @@ def evaluate(
         grid=grid,
     )
     if isinstance(found, Score):
-        text = f"{interval(found)}, standard deviation {found.std:.6g}"
+        text = f"{format_score(found)}, standard deviation {found.std:.6g}"
         click.echo(_json(asdict(found)) if as_json else text)
     elif as_json:
         rows = found.to_dict("records")
         click.echo("[" + ",\n ".join(_json(row) for row in rows) + "]")
     else:
-        click.echo(table_of_contexts(found))
+        click.echo(format_context_table(found))
 
 
 @distes.command()
@@ -329,9 +329,9 @@ def info(run: Location, *, follow: bool) -> None:
 
         tell(run, click.echo)
         return
-    from distes.views.report import info as describe
+    from distes.views.report import describe_run
 
-    click.echo(describe(run))
+    click.echo(describe_run(run))
 
 
 @distes.command()

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import distes.population.distributions
 import distes.population.probes
 import distes.runs.snapshot  # noqa: F401
-from distes import inline, registry
+from distes import registry
 from distes.errors import UsageError, unknown
 from distes.population.records import Population
 from distes.runs import checkpoint, codec
@@ -74,10 +74,6 @@ class Run:
     def __repr__(self) -> str:
         """Name the directory."""
         return f"Run({str(self.path)!r})"
-
-    def _repr_html_(self) -> str:
-        """Show a notebook what is known of the run."""
-        return inline.html(self)
 
     @cached_property
     def generations(self) -> pd.DataFrame:

@@ -14,9 +14,8 @@ from distes.errors import RunFailed
 from distes.population.statistics import Score
 from distes.runs.follow import Event, News, Tail
 from distes.runs.reader import load
-from distes.search.config_file import SECTIONS
 from distes.views import report, scores
-from distes.views.observers.terminal import generation_line
+from distes.views.text import format_generation
 
 LAST = 10
 """Generations of which is told that were there before, as ``tail`` does with lines."""
@@ -52,49 +51,47 @@ def follow(
         UsageError: it is not a run directory that can be read, or no longer.
         RunFailed: nobody writes the run, and it is not finished.
     """
-    say(f"following {path}: {_title(load(path).config)}")
-    tail, teller = Tail(path, LAST), _Teller(say)
+    say(f"following {path}: {scores.name_run(load(path).config, ', ')}")
+    tail, narrator = Tail(path, LAST), _Narrator(say)
     left_at: float | None = None
     seen = False
     while True:
         # Asked before reading: what a search wrote before it left is then read, too.
         written = load(path).is_written()
-        teller.tell(tail.news())
-        if teller.finished and report.is_finished(path):
+        narrator.tell(tail.news())
+        if narrator.finished and report.is_finished(path):
             break
         if written:
             seen, left_at = True, None
-        elif not seen or teller.failed:
-            _refuse(path, teller, say)
+        elif not seen or narrator.failed:
+            _refuse(path, narrator, say)
         elif left_at is None:
             left_at = time.monotonic()
             say(f"nobody writes it now: waiting {patience_s:.0f} s for a resume")
         elif time.monotonic() - left_at > patience_s:
-            _refuse(path, teller, say)
+            _refuse(path, narrator, say)
         time.sleep(poll_s)
-    _sum_up(path, teller, say)
+    _sum_up(path, narrator, say)
 
 
-def _title(config: Mapping[str, Any]) -> str:
-    settings = config["search"]
-    names = [str(settings[table]["name"]) for table in SECTIONS if table in settings]
-    return ", ".join([scores.task_name(dict(config)), *names, f"seed {settings.get('seed', 0)}"])
-
-
-def _sum_up(path: str | Path, teller: _Teller, say: Callable[[str], None]) -> None:
-    teller.end()
+def _sum_up(path: str | Path, narrator: _Narrator, say: Callable[[str], None]) -> None:
+    narrator.end()
     say("")
-    say(report.info(path))
+    say(report.describe_run(path))
 
 
-def _refuse(path: str | Path, teller: _Teller, say: Callable[[str], None]) -> NoReturn:
-    _sum_up(path, teller, say)
+def _refuse(path: str | Path, narrator: _Narrator, say: Callable[[str], None]) -> NoReturn:
+    _sum_up(path, narrator, say)
     run = load(path)
-    how = "; go on with: distes resume " + shlex.quote(str(path)) if report.by_command(run) else ""
-    raise RunFailed(f"'{path}' is not in progress: {report.state(run)}{how}")
+    how = (
+        "; go on with: distes resume " + shlex.quote(str(path))
+        if report.resumes_by_command(run)
+        else ""
+    )
+    raise RunFailed(f"'{path}' is not in progress: {report.describe_state(run)}{how}")
 
 
-class _Teller:
+class _Narrator:
     """Puts a run's news into lines, in the order in which they happened.
 
     Attributes:
@@ -139,7 +136,7 @@ class _Teller:
         # A score is there when the generation after the scored one is told of.
         known = [g for g in self._heldout if g < row["generation"]]
         self._heldout = {g: s for g, s in self._heldout.items() if g >= max(known, default=g)}
-        self._say(generation_line(row, self._heldout[max(known)] if known else None))
+        self._say(format_generation(row, self._heldout[max(known)] if known else None))
 
 
 def _event_lines(events: Iterable[Event]) -> Iterator[tuple[str, int | None]]:

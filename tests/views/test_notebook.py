@@ -29,7 +29,7 @@ from distes.strategies import CEM
 from distes.tasks.base import FunctionTask, Task
 from distes.views import notebook
 from distes.views.observers.notebook import LiveCurve, svg
-from distes.views.report import info
+from distes.views.report import describe_run
 
 NOTEBOOKS = sorted((ROOT / "examples" / "notebooks").glob("*.ipynb"))
 
@@ -53,7 +53,7 @@ def test_a_run_shows_its_curve_facts_and_an_episode(of: str, tmp_path: Path) -> 
     with Image.open(io.BytesIO(embedded(html, "image/png"))) as image:
         assert image.width == pytest.approx(675, abs=5)
     assert embedded(html, "video/mp4")[4:8] == b"ftyp"
-    for line in info(result.path).splitlines():
+    for line in describe_run(result.path).splitlines():
         assert line.replace("&", "&amp;").replace("<", "&lt;").replace("'", "&#x27;") in html
     assert len(html) < 500_000
 
@@ -126,14 +126,14 @@ def test_showing_never_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_endless_episodes_are_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notebook, "MAX_STEPS", 4)
     seen: list[int] = []
-    watched = notebook.watched
+    watch_episodes = notebook.watch_episodes
 
     def noting(*arguments: Any) -> Any:
-        answer = watched(*arguments)
+        answer = watch_episodes(*arguments)
         seen.extend(answer.episodes.episode_length)
         return answer
 
-    monkeypatch.setattr(notebook, "watched", noting)
+    monkeypatch.setattr(notebook, "watch_episodes", noting)
     result = search(tmp_path / "run", Task(environments.painted)).run()
     assert "<video" in result._repr_html_()
     assert seen == [4]

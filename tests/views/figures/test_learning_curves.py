@@ -17,7 +17,11 @@ from distes.runs.writer import RunLog
 from distes.strategies.cem import CEM
 from distes.strategies.random_search import RandomSearch
 from distes.views import scores
-from distes.views.figures.learning_curves import draw, spread_apart
+from distes.views.figures.learning_curves import LearningCurves, spread_apart
+
+
+def draw(paths, x="episodes"):
+    return LearningCurves(x).draw([load(path) for path in paths])
 
 
 def hill(parameters, seed):
@@ -81,7 +85,7 @@ def test_one_run_shows_the_logged_figures(runs):
 def test_heldout_scores_stand_where_they_were_taken(runs):
     """The solution scored after generation 1 has cost two generations of episodes."""
     run = load(runs["one"])
-    taken = scores.heldout(run)
+    taken = scores.score_heldout(run)
     assert list(taken) == [1, 3, 5, 7]
     returns = run.evaluations.query("purpose == 'heldout' and generation == 3")["episode_return"]
     assert taken[3].mean == pytest.approx(returns.mean())
@@ -97,26 +101,26 @@ def test_confirming_batch_is_the_score_that_counts(runs):
     rows = run.evaluations.query("purpose == 'heldout' and generation == 0")
     assert set(rows["call"]) == {0, 1}
     confirming = rows.query("call == 1")["episode_return"]
-    assert scores.heldout(run)[0].mean == pytest.approx(confirming.mean())
-    assert scores.heldout(run)[0].episodes == 6
+    assert scores.score_heldout(run)[0].mean == pytest.approx(confirming.mean())
+    assert scores.score_heldout(run)[0].episodes == 6
 
 
 def test_final_score_is_of_the_test_episodes(runs):
     """Held-out episodes decided when to stop; only the test's are unseen."""
     run = load(runs["one"])
     returns = run.evaluations.query("purpose == 'test'")["episode_return"]
-    final = scores.final(run)
+    final = scores.score_test(run)
     assert final is not None
     assert (final.episodes, final.mean) == (6, pytest.approx(returns.mean()))
 
 
 def test_target_is_the_runs_own_or_the_tasks():
     """A line at another height would say that a run stopped for no reason."""
-    assert scores.target({"search": {"env": "CartPole-v1"}}) == 475
-    assert scores.target({"search": {"env": "CartPole-v1", "target": 10}}) == 10
-    assert scores.target({"search": {"env": "not_here:Robot-v0"}}) is None
-    assert scores.target({"search": {"function": "m:f", "threshold": 3}}) == 3
-    assert scores.target({"search": {"function": "m:f"}}) is None
+    assert scores.find_target({"search": {"env": "CartPole-v1"}}) == 475
+    assert scores.find_target({"search": {"env": "CartPole-v1", "target": 10}}) == 10
+    assert scores.find_target({"search": {"env": "not_here:Robot-v0"}}) is None
+    assert scores.find_target({"search": {"function": "m:f", "threshold": 3}}) == 3
+    assert scores.find_target({"search": {"function": "m:f"}}) is None
 
 
 def test_target_far_away_does_not_squeeze_the_curves(runs):

@@ -135,7 +135,7 @@ def test_prometheus_sees_what_the_log_has(seen):
             prometheus.BEST: rows["episode_return_max"].max(),
             prometheus.MEAN: last["episode_return_mean"],
             # Scored after generation 2; the score at the run's end is in its result.
-            prometheus.HELDOUT: scores.heldout(run)[1].mean,
+            prometheus.HELDOUT: scores.score_heldout(run)[1].mean,
             prometheus.WORKERS: 2,
             prometheus.UTILISATION: last["utilisation"],
         }
@@ -201,7 +201,7 @@ def test_gauges_of_a_resumed_run_begin_where_it_stopped(tmp_path, monkeypatch):
         if thread.name == "distes-metrics":
             thread.join()
     run = load(tmp_path / "run")
-    held = scores.heldout(run)
+    held = scores.score_heldout(run)
     assert len(held) > 1
     assert Recorder.values == {
         prometheus.GENERATIONS: 5,
