@@ -112,7 +112,7 @@ def draw_progress(
         UsageError: matplotlib is missing.
     """
     with import_matplotlib().rc_context(STYLE):
-        return _draw_one(_make_curves({}, rows, heldout, "episodes"), heading, target)
+        return _draw_one(_make_curves({}, rows, heldout, "episodes"), heading, target, 9)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +168,9 @@ def _make_curves(
     )
 
 
-def _draw_one(curves: _Curves, heading: str, target: float | None) -> MatplotlibFigure:
+def _draw_one(
+    curves: _Curves, heading: str, target: float | None, letter_size: float = 12
+) -> MatplotlibFigure:
     """Draw one run: returns above, the search distribution's width below."""
     columns, x = curves.columns, curves.x
     widths = [name for name in ("std_mean", "step_size", "extra_std") if name in columns]
@@ -203,7 +205,7 @@ def _draw_one(curves: _Curves, heading: str, target: float | None) -> Matplotlib
         labels.add("held-out score\n(95% interval)", curves.heldout_x, mean, green)
     _draw_target(top, target)
     top.set_ylabel("episode return")
-    top.set_title(heading)
+    top.set_title(heading, fontsize=letter_size)
     drawn = [labels]
     if widths:
         drawn.append(_draw_width_panel(panels[1], x, columns, widths))

@@ -22,11 +22,11 @@ from distes.views.figures.style import render_png
 from distes.views.text import format_generation, format_score
 
 MIN_SECONDS = 1.0
-MAX_SHARE = 0.05
+MAX_SHARE = 0.1
 """From one drawing to the next so many seconds at least, and so many that drawing takes no
 larger share of the driver's time."""
 
-MAX_LETTERS = 85
+MAX_LETTERS = 125
 """Of a line above the picture; longer ones lose their beginning."""
 
 
