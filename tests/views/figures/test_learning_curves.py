@@ -1,6 +1,7 @@
 """Learning curves: what they show is what the log says, and it can be read."""
 
 import sys
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -17,7 +18,9 @@ from distes.runs.writer import RunLog
 from distes.strategies.cem import CEM
 from distes.strategies.random_search import RandomSearch
 from distes.views import scores
+from distes.views.figures.base import Figure
 from distes.views.figures.learning_curves import LearningCurves, spread_apart
+from distes.views.figures.style import make_figure
 
 
 def draw(paths, x="episodes"):
@@ -191,6 +194,32 @@ def test_texts_are_legible(runs, names):
         assert inside, text.get_text()
     for one, other in combinations(texts, 2):
         assert not boxes[one].overlaps(boxes[other]), (one.get_text(), other.get_text())
+
+
+@dataclass(frozen=True)
+class Heading(Figure):
+    """A figure of a user's."""
+
+    x: str = "nothing"
+
+    def draw(self, runs):
+        figure = make_figure(1)
+        figure.suptitle(f"{self.x}, {[run.path.name for run in runs]}")
+        return figure
+
+
+def test_a_users_figure_is_found_and_given_what_it_takes(runs, tmp_path):
+    """One that had to be registered somewhere, or handled apart, would be no door."""
+    over = f"{__name__}:Heading"
+    for x, said in ((None, "nothing, ['one']"), ("anything", "anything, ['one']")):
+        figure = distes.plot(runs["one"], tmp_path / "a.png", x, over=over)
+        assert figure.get_suptitle() == said
+    with pytest.raises(UsageError, match="draws one run, and 2 are given"):
+        distes.plot([runs["one"], runs["two"]], over=over)
+    with pytest.raises(UsageError, match="leave them out here"):
+        distes.plot(runs["one"], over=over, components=[0])
+    with pytest.raises(UsageError, match="did you mean 'context'"):
+        distes.plot(runs["one"], over="contxt")
 
 
 @pytest.mark.parametrize(
