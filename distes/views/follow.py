@@ -83,11 +83,7 @@ def _sum_up(path: str | Path, narrator: _Narrator, say: Callable[[str], None]) -
 def _refuse(path: str | Path, narrator: _Narrator, say: Callable[[str], None]) -> NoReturn:
     _sum_up(path, narrator, say)
     run = load(path)
-    how = (
-        "; go on with: distes resume " + shlex.quote(str(path))
-        if report.resumes_by_command(run)
-        else ""
-    )
+    how = f"; go on with: distes resume {shlex.quote(str(path))}" if report.can_resume(run) else ""
     raise RunFailed(f"'{path}' is not in progress: {report.describe_state(run)}{how}")
 
 
@@ -109,14 +105,14 @@ class _Narrator:
     def tell(self, news: News) -> None:
         """Tell what there is; events wait until the generations before them are told."""
         self._heldout |= news.heldout
-        self._waiting += _event_lines(news.events)
+        self._waiting += _write_event_lines(news.events)
         if self._next is None and news.rows:
             self._next = news.rows[0]["generation"]
-        self._due_events()
+        self._tell_due_events()
         for row in news.rows:
-            self._row(row)
+            self._tell_generation(row)
             self._next = row["generation"] + 1
-            self._due_events()
+            self._tell_due_events()
         for event in news.events:
             kind = event.get("kind")
             if kind in _OUTCOMES or kind == "resumed":
@@ -128,18 +124,18 @@ class _Narrator:
             self._say(line)
         self._waiting.clear()
 
-    def _due_events(self) -> None:
+    def _tell_due_events(self) -> None:
         while self._waiting and (self._waiting[0][1] or 0) <= (self._next or 0):
             self._say(self._waiting.popleft()[0])
 
-    def _row(self, row: Mapping[str, Any]) -> None:
+    def _tell_generation(self, row: Mapping[str, Any]) -> None:
         # A score is there when the generation after the scored one is told of.
         known = [g for g in self._heldout if g < row["generation"]]
         self._heldout = {g: s for g, s in self._heldout.items() if g >= max(known, default=g)}
         self._say(format_generation(row, self._heldout[max(known)] if known else None))
 
 
-def _event_lines(events: Iterable[Event]) -> Iterator[tuple[str, int | None]]:
+def _write_event_lines(events: Iterable[Event]) -> Iterator[tuple[str, int | None]]:
     """Say each event in a line, workers that join together in one, with its generation."""
     for kind, group in groupby(events, key=lambda event: event.get("kind")):
         alike = list(group)
@@ -151,15 +147,15 @@ def _event_lines(events: Iterable[Event]) -> Iterator[tuple[str, int | None]]:
             yield f"{len(alike)} workers joined on {on}", alike[0].get("generation")
             continue
         for event in alike:
-            yield event_line(event), event.get("generation")
+            yield write_event_line(event), event.get("generation")
 
 
-def event_line(event: Event) -> str:
+def write_event_line(event: Event) -> str:
     """Say an event in one line.
 
-    >>> event_line({"kind": "worker_lost", "worker": 3, "node": "a", "error": "ActorDiedError"})
-    'worker 3 on a lost: ActorDiedError'
-    >>> event_line({"kind": "drained", "node": "b", "reason": "spot"})
+    >>> write_event_line({"kind": "worker_lost", "worker": 3, "node": "a", "error": "OSError"})
+    'worker 3 on a lost: OSError'
+    >>> write_event_line({"kind": "drained", "node": "b", "reason": "spot"})
     'drained: node b, reason spot'
     """
     kind = event.get("kind")
@@ -175,13 +171,13 @@ def event_line(event: Event) -> str:
     if kind == "episode_error":
         last = (str(event.get("traceback", "")).strip().splitlines() or ["unknown"])[-1]
         candidate, episode = event.get("candidate"), event.get("episode")
-        return _short(f"{at}, candidate {candidate}, episode {episode} failed: {last}", 160)
+        return _shorten(f"{at}, candidate {candidate}, episode {episode} failed: {last}", 160)
     if kind == "resumed":
         return f"resumed at {at}"
-    said = [f"{k} {_short(str(v))}" for k, v in event.items() if k not in _PLACE]
+    said = [f"{k} {_shorten(str(v))}" for k, v in event.items() if k not in _PLACE]
     return f"{kind}: {', '.join(said)}" if said else str(kind)
 
 
-def _short(text: str, width: int = FIELD_WIDTH) -> str:
+def _shorten(text: str, width: int = FIELD_WIDTH) -> str:
     line = " ".join(text.split())
     return line if len(line) <= width else line[: width - 3] + "..."

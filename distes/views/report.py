@@ -22,15 +22,12 @@ from distes.views.text import format_duration, format_number, format_score
 WIDTH = 100
 _WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 
-_SHOWN_ELSEWHERE = {"env", "function", "seed", "target", "threshold", "engine", "out"} | {
-    "context",
-    "context_low",
-    "context_high",
-}
+_SHOWN_ELSEWHERE = {"env", "function", "seed", "target", "threshold", "engine", "out"}
+_SHOWN_ELSEWHERE |= {"context", "context_low", "context_high"}
 """Settings that have a line of their own, or none."""
 
 _MILESTONES = {"finished", "failed", "resumed"}
-_COUNTED_ELSEWHERE = _MILESTONES | {"worker_joined"}
+_NOT_COUNTED = _MILESTONES | {"worker_joined"}
 
 _REPEATED = {
     "retries": "ran again, with equal results",
@@ -85,7 +82,7 @@ def _describe_identity(run: Run) -> Iterator[tuple[str, str]]:
         yield "parameters", str(config["num_parameters"])
     if scores.has_contexts(config):
         yield "context", _describe_context(config)
-    changed = _list_changed_settings(settings, {**settings_of(task_class), **search_settings()})
+    changed = _list_changes(settings, {**settings_of(task_class), **search_settings()})
     if changed:
         yield "settings", changed
     yield "seed", str(settings.get("seed", 0))
@@ -122,15 +119,13 @@ def _describe_choice(table: str, settings: Mapping[str, Any]) -> str:
     name, values = settings["name"], {k: v for k, v in settings.items() if k != "name"}
     try:
         # A user's own class is not imported for this: all its settings are shown.
-        changed = _list_changed_settings(
-            values, {} if ":" in name else settings_of(choose(table, name))
-        )
+        changed = _list_changes(values, {} if ":" in name else settings_of(choose(table, name)))
     except UsageError:
-        changed = _list_changed_settings(values, {})
+        changed = _list_changes(values, {})
     return f"{name}, {changed}" if changed else str(name)
 
 
-def _list_changed_settings(values: Mapping[str, Any], accepted: Mapping[str, Any]) -> str:
+def _list_changes(values: Mapping[str, Any], accepted: Mapping[str, Any]) -> str:
     """List settings other than their defaults."""
     said = []
     for key, value in values.items():
@@ -207,11 +202,8 @@ def is_finished(path: str | Path) -> bool:
     return _find_finish(load(path)) is not None
 
 
-def resumes_by_command(run: Run) -> bool:
-    """Whether the command line can go on with a run.
-
-    A task that was an object of a script is known to that script, and to nobody else.
-    """
+def can_resume(run: Run) -> bool:
+    """Whether the command line can go on with a run: a script's own task it does not know."""
     settings = run.config.get("search", {})
     return not any(str(settings.get(key, "")).startswith("<") for key in ("env", "function"))
 
@@ -234,13 +226,10 @@ def _describe_results(run: Run) -> Iterator[tuple[str, str]]:
     valid = {number: each for number, each in held.items() if math.isfinite(each.mean)}
     if valid:
         best = max(valid, key=lambda number: valid[number].mean)
-        yield "best held-out", f"{_format_short_score(valid[best])}, after generation {best + 1}"
+        yield "best held-out", f"{_format_range(valid[best])}, after generation {best + 1}"
         newest = max(valid)
         if newest != best:
-            yield (
-                "last held-out",
-                f"{_format_short_score(valid[newest])}, after generation {newest + 1}",
-            )
+            yield "last held-out", f"{_format_range(valid[newest])}, after generation {newest + 1}"
     final = scores.score_test(run)
     finished = _find_finish(run)
     if final is not None:
@@ -265,9 +254,7 @@ def _describe_trouble(run: Run) -> Iterator[tuple[str, str]]:
     resumed = events["resumed"]
     if resumed:
         yield "resumed", f"{resumed} time{'s' if resumed > 1 else ''}"
-    others = [
-        f"{count:,} {kind}" for kind, count in events.items() if kind not in _COUNTED_ELSEWHERE
-    ]
+    others = [f"{count:,} {kind}" for kind, count in events.items() if kind not in _NOT_COUNTED]
     if others:
         yield "events", ", ".join(others)
     tracebacks = [str(e["traceback"]) for e in run.events if e.get("traceback")]
@@ -279,7 +266,7 @@ def _suggest_commands(run: Run) -> Iterator[tuple[str, str]]:
     path = shlex.quote(str(run.path))
     rows = run.generations
     name = "next"
-    if not resumes_by_command(run):
+    if not can_resume(run):
         if _find_finish(run) is None and not run.is_written():
             yield name, f"Search(..., out={str(run.path)!r}).proceed() in the script that made it"
         return
@@ -299,7 +286,6 @@ def _suggest_commands(run: Run) -> Iterator[tuple[str, str]]:
         yield name, f"distes info {path}, once a generation is written"
 
 
-def _format_short_score(score: Score) -> str:
-    return (
-        f"{format_number(score.mean)} ({format_number(score.low)} to {format_number(score.high)})"
-    )
+def _format_range(score: Score) -> str:
+    mean, low, high = map(format_number, (score.mean, score.low, score.high))
+    return f"{mean} ({low} to {high})"

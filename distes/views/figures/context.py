@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from distes.errors import UsageError
-from distes.population.statistics import Score, score
+from distes.population.statistics import score
 from distes.runs.reader import Run
 from distes.types import Array, FloatArray, IntArray
 from distes.views import scores
@@ -21,6 +21,7 @@ from distes.views.figures.style import (
     add_headings,
     choose_components,
     count_columns,
+    draw_intervals,
     format_axis_number,
     import_matplotlib,
     label_component,
@@ -57,13 +58,7 @@ class Context(Figure):
     components: Sequence[int] | None = None
 
     def draw(self, runs: Sequence[Run]) -> MatplotlibFigure:
-        """Draw a run.
-
-        Args:
-            runs: one.
-
-        Returns:
-            A matplotlib figure, 9 inches wide.
+        """Draw one run.
 
         Raises:
             UsageError: matplotlib is missing, the run has no contexts, no score yet, or no
@@ -176,30 +171,12 @@ def _draw_episodes(axes: Axes, x: FloatArray, returns: FloatArray) -> None:
     placed = assign_bins(x[valid], int(np.clip(0.7 * np.sqrt(valid.sum()), 1, MAX_BINS)))
     found = [score(returns[valid][placed == each]) for each in range(placed.max() + 1)]
     centres = np.array([x[valid][placed == each].mean() for each in range(len(found))])
-    _draw_means(axes, centres, found)
+    ends = np.array([(each.mean, each.low, each.high) for each in found])
+    look = {"fmt": "o-", "color": COLOURS[1], "linewidth": 1.2}
+    draw_intervals(axes, centres, ends, label="mean and its 95% interval", **look)
     _mark_failures(axes, x[~valid], np.full(int((~valid).sum()), 0.02), axes.get_xaxis_transform())
     low, high = _find_range(x)
     axes.set_xlim(low - 0.03 * (high - low), high + 0.03 * (high - low))
-
-
-def _draw_means(axes: Axes, centres: FloatArray, found: Sequence[Score]) -> None:
-    """Draw bins' means with their intervals; a single episode has no interval."""
-    mean = np.array([each.mean for each in found])
-    low, high = (np.array([getattr(each, end) for each in found]) for end in ("low", "high"))
-    errors = np.where(np.isnan(low), 0.0, [mean - low, high - mean])
-    axes.errorbar(
-        centres,
-        mean,
-        np.maximum(errors, 0.0),
-        fmt="o-",
-        color=COLOURS[1],
-        markersize=5,
-        capsize=3,
-        elinewidth=1.4,
-        linewidth=1.2,
-        zorder=5,
-        label="mean and its 95% interval",
-    )
 
 
 def _mark_failures(axes: Axes, x: FloatArray, y: FloatArray, transform: object) -> None:

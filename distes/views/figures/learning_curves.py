@@ -20,6 +20,7 @@ from distes.views.figures.style import (
     COLOURS,
     GREY,
     STYLE,
+    draw_intervals,
     format_axis_number,
     import_matplotlib,
     make_figure,
@@ -72,13 +73,7 @@ class LearningCurves(Figure):
             raise unknown("horizontal axis", self.x, _AXES)
 
     def draw(self, runs: Sequence[Run]) -> MatplotlibFigure:
-        """Draw runs; those in progress as far as they are.
-
-        Args:
-            runs: one, or several to be compared.
-
-        Returns:
-            A matplotlib figure, 9 inches wide.
+        """Draw one run, or compare several.
 
         Raises:
             UsageError: matplotlib is missing, a run has no generation yet, or the runs'
@@ -187,22 +182,9 @@ def _draw_one(
         _draw_line(top, x, columns["elite_return_mean"], orange)
         labels.add("elite mean", x, columns["elite_return_mean"], orange)
     if len(curves.heldout_x):
-        mean, low, high = curves.heldout.T
-        missing = np.isnan(low)  # a single episode has no interval
-        errors = np.abs(np.where(missing, 0.0, [mean - low, high - mean]))
-        top.errorbar(
-            curves.heldout_x,
-            mean,
-            errors,
-            fmt="o",
-            color=green,
-            markersize=5,
-            capsize=3,
-            elinewidth=1.4,
-            zorder=5,
-            clip_on=False,
-        )
-        labels.add("held-out score\n(95% interval)", curves.heldout_x, mean, green)
+        draw_intervals(top, curves.heldout_x, curves.heldout, fmt="o", color=green, clip_on=False)
+        means = curves.heldout[:, 0]
+        labels.add("held-out score\n(95% interval)", curves.heldout_x, means, green)
     _draw_target(top, target)
     top.set_ylabel("episode return")
     top.set_title(heading, fontsize=letter_size)

@@ -59,13 +59,7 @@ class Parameters(Figure):
     components: Sequence[int] | None = None
 
     def draw(self, runs: Sequence[Run]) -> MatplotlibFigure:
-        """Draw a run.
-
-        Args:
-            runs: one.
-
-        Returns:
-            A matplotlib figure, 9 inches wide.
+        """Draw one run.
 
         Raises:
             UsageError: matplotlib is missing, the run has no generation yet, its parameters

@@ -46,13 +46,7 @@ class Returns(Figure):
     """
 
     def draw(self, runs: Sequence[Run]) -> MatplotlibFigure:
-        """Draw a run.
-
-        Args:
-            runs: one; if it is in progress, as far as it is.
-
-        Returns:
-            A matplotlib figure, 9 inches wide.
+        """Draw one run.
 
         Raises:
             UsageError: matplotlib is missing, there is no generation yet, there are no

@@ -8,10 +8,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from distes.errors import UsageError, unknown
 from distes.runs.storage.location import URI, locate
+from distes.types import FloatArray
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as MatplotlibFigure
     from matplotlib.ticker import MaxNLocator
 
@@ -169,6 +173,20 @@ def make_locator(columns: int) -> MaxNLocator:
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(max(3, 6 // columns), steps=[1, 2, 4, 5, 10])
+
+
+def draw_intervals(axes: Axes, x: FloatArray, scores: FloatArray, **how: Any) -> None:
+    """Draw means with their intervals.
+
+    Args:
+        axes: to draw into.
+        x: (m,).
+        scores: (m, 3) means, low and high ends; a single episode has none, NaN.
+        how: more for matplotlib's ``errorbar``.
+    """
+    mean, low, high = scores.T
+    errors = np.maximum(np.where(np.isnan(low), 0.0, [mean - low, high - mean]), 0.0)
+    axes.errorbar(x, mean, errors, markersize=5, capsize=3, elinewidth=1.4, zorder=5, **how)
 
 
 def add_headings(figure: MatplotlibFigure, headings: Sequence[str]) -> None:
