@@ -295,17 +295,16 @@ def replay(
 )
 @click.option(
     "--over",
-    type=Among(["context", "parameters", "returns"]),
-    metavar="WHAT",
+    metavar="NAME",
     help="context: returns over the context; parameters: what the upper policy chooses over "
-    "it; returns: how they are distributed in each generation",
+    "it; returns: how they are distributed in each generation; or package.module:Class",
 )
 @click.option("--components", metavar="N,N,...", help="of the context, with --over (all)")
 def plot(
     runs: tuple[Location, ...],
     out: Location,
     x: Literal["episodes", "env_steps", "seconds"] | None,
-    over: Literal["context", "parameters", "returns"] | None,
+    over: str | None,
     components: str | None,
 ) -> None:
     """Draw learning curves of one or more runs; with --over, one run in another way."""

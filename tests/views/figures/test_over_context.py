@@ -324,7 +324,7 @@ def test_the_command_draws_both(runs: dict[str, Path], tmp_path: Path, capfd: An
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        ("--over contxt --out a.png", "unknown value of --over 'contxt': did you mean 'context'"),
+        ("--over contxt --out a.png", "unknown figure 'contxt': did you mean 'context'"),
         ("--over context --out a.pgn", "did you mean '.png'"),
         ("--over context --out a.png --x seconds", "leave it out with --over context"),
         ("--over context --out a.png --components a", "--components 'a' is not whole numbers"),
