@@ -16,7 +16,7 @@ import numpy as np
 from common import in_turn, keep, options, ratio
 from threadpoolctl import threadpool_limits
 
-from distes.population.features import make
+from distes.population.features import build_features
 from distes.strategies import CREPS
 from distes.strategies.parts.relative_entropy import RelativeEntropyState
 from distes.strategies.parts.upper_level import Samples
@@ -52,7 +52,7 @@ def theirs(clone: str, count: int) -> Any:
     module = importlib.import_module("CREPS")
     policy = module.UpperPolicy(CONTEXTS)
     given = samples(count, 0)
-    features = make("quadratic", CONTEXTS)(given.contexts)[:, 1:]
+    features = build_features("quadratic", CONTEXTS)(given.contexts)[:, 1:]
 
     def update() -> None:
         policy.set_parameters(

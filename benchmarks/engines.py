@@ -26,7 +26,7 @@ from distes.engines.kernels.environments import acrobot
 from distes.policies import MLP, Linear
 from distes.population.distributions import Table
 from distes.population.records import Population, RunKey
-from distes.tasks.base import Task
+from distes.tasks.environment import Task
 
 ENVIRONMENTS = (
     "CartPole-v1",

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from distes.search.solution import evaluate as evaluate
     from distes.search.solution import load_parameters as load_parameters
     from distes.search.solution import load_policy as load_policy
-    from distes.tasks.base import FunctionTask as FunctionTask
-    from distes.tasks.base import Task as Task
+    from distes.tasks.environment import Task as Task
+    from distes.tasks.function import FunctionTask as FunctionTask
     from distes.views.figures.plot import plot as plot
     from distes.views.replay.replay import Replay as Replay
     from distes.views.replay.replay import replay as replay
@@ -51,7 +51,8 @@ _HOMES = {
     "search.result": ("Result",),
     "search.search": ("Search",),
     "search.solution": ("evaluate", "load_parameters", "load_policy"),
-    "tasks.base": ("FunctionTask", "Task"),
+    "tasks.environment": ("Task",),
+    "tasks.function": ("FunctionTask",),
     "views.figures.plot": ("plot",),
     "views.replay.replay": ("Replay", "replay"),
 }

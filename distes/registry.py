@@ -228,13 +228,15 @@ def check_fields(settings: Any) -> None:
         hint = hints[name]
         if given is setting.default or not _is_simple(hint):
             continue
-        value = given.item() if isinstance(given, np.generic) else given
-        truth = isinstance(value, bool) and not _allows(_members(setting.hint), bool)
+        value = given.tolist() if isinstance(given, np.generic | np.ndarray) else given
+        members = _members(setting.hint)
+        truth = isinstance(value, bool) and not _allows(members, bool)
+        if isinstance(value, float) and int in members and float not in members:
+            raise _refusal(setting, given, {})
         try:
             value = _adapter(hint).validate_python(value)
-        except ValidationError as error:
-            fraction = error.errors()[0]["type"] == "int_from_float"
-            raise _refusal(setting, given, {} if fraction else _bounds(hint)) from None
+        except ValidationError:
+            raise _refusal(setting, given, _bounds(hint)) from None
         infinite = any(isinstance(v, float) and not math.isfinite(v) for v in _leaves(value))
         if truth or infinite:
             raise _refusal(setting, given, _bounds(hint))
@@ -292,7 +294,10 @@ def _refusal(setting: Setting, given: Any, bounds: Mapping[str, float]) -> Usage
         return unknown(setting.name, str(given), map(str, get_args(members[0])))
     if not bounds:
         whole = int in members and isinstance(given, float)
-        what = "a whole number" if whole else setting.accepted.removesuffix(" or none")
+        infinite = any(isinstance(v, float) and not math.isfinite(v) for v in _leaves(given))
+        finite = "a finite number" if float in members else "finite"
+        what = finite if infinite else setting.accepted.removesuffix(" or none")
+        what = "a whole number" if whole else what
     elif {"gt", "ge"} & bounds.keys() and {"lt", "le"} & bounds.keys():
         low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
         opening, closing = "[" if "ge" in bounds else "(", "]" if "le" in bounds else ")"

@@ -24,3 +24,9 @@ Fraction: TypeAlias = Annotated[float, Interval(gt=0, le=1)]
 
 Share: TypeAlias = Annotated[float, Interval(ge=0, le=1)]
 """In [0, 1]."""
+
+Momentum: TypeAlias = Annotated[float, Interval(ge=0, lt=1)]
+"""In [0, 1): a share of the old that is kept."""
+
+Percentile: TypeAlias = Annotated[float, Interval(ge=0, lt=100)]
+"""In [0, 100)."""

@@ -353,7 +353,7 @@ def check(
     from distes.policies.linear import Linear
     from distes.registry import settings_of
     from distes.search.config_file import environment
-    from distes.tasks.base import Task
+    from distes.tasks.environment import Task
     from distes.tasks.purity import check as check_purity
 
     known = settings_of(Task)

@@ -160,7 +160,7 @@ def _groups(ctx: click.Context) -> dict[str, list[SettingOption]]:
 def _options(named: dict[str, str], without: frozenset[str]) -> dict[str, list[SettingOption]]:
     from distes.registry import settings_of
     from distes.search import config_file
-    from distes.tasks.base import Task
+    from distes.tasks.environment import Task
 
     task = {name: s for name, s in settings_of(Task).items() if name != "env"}
     search = {k: s for k, s in config_file.search_settings().items() if k not in without}

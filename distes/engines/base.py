@@ -10,9 +10,11 @@ import numpy as np
 
 from distes.errors import UsageError
 from distes.policies.base import Policy
-from distes.population.probes import Node, fold, fold_chunk, report
+from distes.population.folding import Node, fold, fold_chunk
+from distes.population.probes import report
 from distes.population.records import RECORDS, Episodes, Population, RunKey, Status, Trajectory
-from distes.tasks.base import AnyTask, Task
+from distes.tasks.base import AnyTask
+from distes.tasks.environment import Task
 from distes.types import Array, FloatArray, IntArray
 
 ROW = np.dtype(
@@ -243,7 +245,9 @@ def drawn_contexts(
     """
     if population.contexts is None:
         return (
-            task.contexts.tried(seeds, task.num_contexts) if task.contexts.sampled else (None, {})
+            task.contexts.try_sampling(seeds, task.num_contexts)
+            if task.contexts.sampled
+            else (None, {})
         )
     imposed: FloatArray = population.contexts[candidate]
     if task.context is not None and imposed.shape[1] != task.num_contexts:
@@ -371,7 +375,7 @@ def assemble(
         terminated=rows["terminated"].copy(),
         truncated=rows["truncated"].copy(),
         status=rows["status"].copy(),
-        fitness=task.score(episode_return, lengths, population.counts()),
+        fitness=task.compute_fitness(episode_return, lengths, population.counts()),
         contexts=np.concatenate(contexts) if contexts else None,
         sums=fold([node for chunk in chunks for node in chunk.nodes], total),
         info={

@@ -11,7 +11,9 @@ from distes.engines.kernels import lookup
 from distes.errors import UsageError, unknown
 from distes.policies.base import Policy
 from distes.population.records import Population, RunKey
-from distes.tasks.base import AnyTask, FunctionTask, Task
+from distes.tasks.base import AnyTask
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 
 __all__ = ["Chunk", "Engine", "Engines", "accept", "assemble", "hint", "make", "names", "resolve"]
 

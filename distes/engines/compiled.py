@@ -27,9 +27,10 @@ from distes.engines.kernels.kernel import Actor, Kernel
 from distes.errors import UsageError
 from distes.policies import products
 from distes.policies.base import Policy, Sampler
-from distes.population.probes import Node, ObservationMoments, fold_chunk, fold_rows, report
+from distes.population.folding import Node, fold_chunk, fold_rows
+from distes.population.probes import ObservationMoments, report
 from distes.population.records import Population, RunKey, Status, Trajectory
-from distes.tasks.base import Task
+from distes.tasks.environment import Task
 from distes.types import Array, FloatArray, IntArray
 
 SLICE = 1024

@@ -13,7 +13,7 @@ from distes.engines.base import MAX_FAULTS, ROW, Chunk, drawn_contexts
 from distes.errors import UsageError
 from distes.policies.base import Policy
 from distes.population.records import Population, RunKey, Status
-from distes.tasks.base import FunctionTask
+from distes.tasks.function import FunctionTask
 from distes.types import Array, FloatArray
 
 

@@ -25,7 +25,8 @@ from distes.engines.base import (
 from distes.errors import UsageError
 from distes.policies import products
 from distes.policies.base import Act, Policy, Sampler
-from distes.population.probes import Folding, report
+from distes.population.folding import Folding
+from distes.population.probes import report
 from distes.population.records import (
     Contextual,
     Distribution,
@@ -35,8 +36,8 @@ from distes.population.records import (
     Trajectory,
 )
 from distes.seeds import policy_generator
-from distes.tasks.base import Task
 from distes.tasks.contexts import NotFiniteError
+from distes.tasks.environment import Task
 from distes.types import Array, FloatArray, IntArray
 
 See = Callable[[Any], FloatArray]
@@ -323,7 +324,7 @@ def _drawer(
     if contexts is None:
         return lambda i: distribution.draw(candidate[i : i + 1])[0]
     if isinstance(distribution, Contextual) and distribution.uses_context:
-        given = distribution.given(candidate)
+        given = distribution.prepare_draw(candidate)
         return lambda i: given(i, contexts[i])
     return lambda i: distribution.draw(candidate[i : i + 1], contexts[i : i + 1])[0]
 

@@ -34,7 +34,8 @@ from distes.policies.base import Policy
 from distes.population.probes import report
 from distes.population.records import Evaluated, Population, Purpose, RunKey, Status
 from distes.signals import shielded
-from distes.tasks.base import AnyTask, Task, environment_spec
+from distes.tasks.base import AnyTask
+from distes.tasks.environment import Task, environment_spec
 
 DEATHS_ALLOWED = {Status.CRASHED: 3, Status.TIMEOUT: 2}
 """Workers that one episode may cost before it is given up: a worker may also die of
@@ -524,7 +525,7 @@ def first_chunk(population: Population, task: AnyTask, policy: Policy) -> int:
         task: on which.
         policy: built for the task.
     """
-    limits = [population.max_steps, task.step_limit() if isinstance(task, Task) else None]
+    limits = [population.max_steps, task.step_limit()]
     steps = min((n for n in limits if n is not None), default=None)
     if population.task is not None or steps is None:
         return 1  # another task than the engine's runs step by step

@@ -38,7 +38,6 @@ class ObservationEncoder:
     """
 
     def __init__(self, space: gym.Space[Any], scale: bool) -> None:
-        """See `encoder`."""
         self.space = space
         self.scale = scale
         self.size = sum(flatdim(leaf) for leaf in _leaves(space, space))
@@ -64,7 +63,6 @@ class ActionHead:
     """
 
     def __init__(self, space: gym.Space[Any], rescale: bool) -> None:
-        """See `action_head`."""
         self.space = space
         self.rescale = rescale
         self.num_outputs, self.decode = _decode(space, rescale)

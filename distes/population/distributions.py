@@ -79,7 +79,7 @@ class Gaussian:
     Attributes:
         mean: (d,).
         scale: (d,) standard deviations, or (d, d) a factor A with covariance A Aᵀ.
-        key: from `randomness.noise_key`.
+        key: from `seeds.noise_key`.
         mirrored: candidates 2j and 2j + 1 use the same noise with opposite signs.
     """
 
@@ -111,8 +111,8 @@ class Gaussian:
             return self.mean + self.scale * self.noise(candidates)
         if self.num_parameters > EINSUM_LIMIT:
             return self.mean + self._blocked_product(candidates)
-        laid_out = products.weights(self.scale.T)
-        moved = products.product(self.noise(candidates), laid_out)
+        laid_out = products.lay_out(self.scale.T)
+        moved = products.multiply(self.noise(candidates), laid_out)
         return self.mean + moved[:, : self.num_parameters]
 
     def _blocked_product(self, candidates: IntArray) -> FloatArray:

@@ -27,7 +27,9 @@ from distes.policies.base import PolicySpec
 from distes.registry import NONE, Setting, checked, find, name_of, plain, settings_of
 from distes.search.settings import Settings
 from distes.strategies.base import Strategy
-from distes.tasks.base import AnyTask, FunctionTask, Task
+from distes.tasks.base import AnyTask
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 
 Config = dict[str, Any]
 S = TypeVar("S", bound=Settings)

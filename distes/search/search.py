@@ -34,7 +34,8 @@ from distes.search.settings import Settings, notify
 from distes.search.solution import read_solution
 from distes.seeds import strategy_generator
 from distes.signals import keyboard_interrupts
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 from distes.types import FloatArray
 
 _MAY_CHANGE = {"workers", "min_workers", "cpus_per_worker", "address", "strict"} | {

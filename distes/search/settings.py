@@ -19,7 +19,9 @@ from distes.registry import check_fields, find, name_of, settings_of
 from distes.runs.reader import Run
 from distes.strategies.base import Strategy
 from distes.strategies.normalized import Normalized
-from distes.tasks.base import AnyTask, FunctionTask, Task
+from distes.tasks.base import AnyTask
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 from distes.types import NonNegativeInt, PositiveFloat, PositiveInt, Share
 
 
@@ -111,7 +113,7 @@ class Settings:
         if self.seed >= 2**63:
             raise UsageError(f"seed {self.seed} is not below 2**63")
         choice.accept(self.engine, self.resolved_task)
-        features.remember(vars(strategy).values())
+        features.remember_functions(vars(strategy).values())
 
     @property
     def resolved_task(self) -> AnyTask:

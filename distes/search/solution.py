@@ -23,7 +23,7 @@ from distes.search.evaluator import make_evaluator
 from distes.search.settings import Settings
 from distes.seeds import policy_generator
 from distes.tasks.base import AnyTask
-from distes.tasks.contexts import given
+from distes.tasks.contexts import parse_contexts
 from distes.types import FloatArray
 
 MAX_CONTEXTS = 10_000
@@ -126,7 +126,7 @@ def evaluate(
     solution = read_solution(run)
     contexts = None
     if context is not None:
-        contexts = given(context, task.num_contexts, task.name)
+        contexts = parse_contexts(context, task.num_contexts, task.name)
     if grid is not None:
         contexts = _lay_grid(run, task, grid)
     if contexts is not None:
@@ -204,7 +204,7 @@ def load_parameters(path: str | Path, *, context: Any = None) -> FloatArray:
     run = load(path)
     config = run.config["search"]
     # Features of the user's are functions, which records name alone; the task is not needed.
-    features.remember(vars(build_from_table("strategy", config["strategy"])).values())
+    features.remember_functions(vars(build_from_table("strategy", config["strategy"])).values())
     name = str(config.get("env", config.get("function")))
     return draw_parameters_at(
         read_solution(run), (run.config.get("num_contexts", 0), name), context
@@ -251,7 +251,7 @@ def draw_parameters_at(
             )
         one: FloatArray = distribution.draw(np.array([candidate]))[0].copy()
         return one
-    contexts = given(context, size, name)
+    contexts = parse_contexts(context, size, name)
     drawn = distribution.draw(np.full(len(contexts), candidate), contexts)
     return drawn if np.ndim(context) == 2 else drawn[0]
 

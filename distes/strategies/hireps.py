@@ -20,7 +20,7 @@ import numpy as np
 from distes.errors import UsageError
 from distes.population.features import FeatureChoice, Features
 from distes.population.records import Population
-from distes.population.upper_policies import Mixture, linear
+from distes.population.upper_policies import Mixture, multiply_features
 from distes.seeds import noise_key, strategy_generator
 from distes.strategies.base import Problem
 from distes.strategies.numerics import gaussians
@@ -267,8 +267,8 @@ def _build_mixture(
 
 def _fit_features(state: OptionsState, contexts: FloatArray) -> OptionsState:
     """Adapt all features to contexts, (N, k); coefficients they gain start at zero."""
-    features = state.features.fitted(contexts)
-    gating_features = state.gating_features.fitted(contexts)
+    features = state.features.adapt_to(contexts)
+    gating_features = state.gating_features.adapt_to(contexts)
     if not state.metrics.samples:  # the first generation that is learnt from
         upper_level.warn_of_dependence(features, contexts, "policy_features")
         upper_level.warn_of_dependence(gating_features, contexts, "gating_features")
@@ -278,7 +278,7 @@ def _fit_features(state: OptionsState, contexts: FloatArray) -> OptionsState:
         weights=np.stack([upper_level.grow_weights(each, features) for each in state.weights]),
         gating_features=gating_features,
         gating=upper_level.grow_weights(state.gating, gating_features),
-        value_features=state.value_features.fitted(contexts),
+        value_features=state.value_features.adapt_to(contexts),
     )
 
 
@@ -290,7 +290,7 @@ def _compute_responsibilities(state: OptionsState, samples: Samples) -> FloatArr
     free, _ = upper_level.take_free(state.covariances[0])
     rows = state.features(samples.contexts)
     # log π(o | s), up to what all options of a context have in common
-    logits = linear(state.gating_features, state.gating, samples.contexts, count)
+    logits = multiply_features(state.gating_features, state.gating, samples.contexts, count)
     with np.errstate(over="ignore"):
         densities = np.column_stack(
             [

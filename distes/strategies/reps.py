@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from distes.population.features import Features, make
+from distes.population.features import Features, build_features
 from distes.strategies.base import Problem
 from distes.strategies.parts.relative_entropy import RelativeEntropy
 
@@ -27,4 +27,4 @@ class REPS(RelativeEntropy):
 
     def basis(self, problem: Problem, name: str) -> Features:
         """A constant, whatever the features are for."""
-        return make("constant", 0)
+        return build_features("constant", 0)

@@ -24,7 +24,7 @@ from distes.errors import UsageError, require_at_least
 from distes.policies.base import Policy, PolicySpec
 from distes.population.distributions import Table
 from distes.population.records import RECORDS, Population, RunKey, Status, Trajectory
-from distes.tasks.base import Task
+from distes.tasks.environment import Task
 from distes.types import Array, FloatArray
 
 MAX_STEPS = 1000

@@ -15,7 +15,8 @@ from distes.population.statistics import Score
 from distes.registry import NONE, plain, settings_of
 from distes.runs.reader import Run, load
 from distes.search.config_file import SECTIONS, choose, search_settings
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 from distes.views import scores
 from distes.views.text import format_duration, format_number, format_score
 

@@ -12,7 +12,8 @@ from pandas import DataFrame
 from distes.population.statistics import Score
 from distes.registry import name_of, plain
 from distes.search.settings import Settings
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 
 SPARKS = "▁▂▃▄▅▆▇█"
 

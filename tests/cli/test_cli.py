@@ -19,7 +19,7 @@ from distes.engines import choice
 from distes.engines.kernels import lookup
 from distes.policies import Linear
 from distes.search.search import Search
-from distes.tasks.base import Task
+from distes.tasks.environment import Task
 from distes.views.observers.terminal import Display
 
 Said = tuple[int, str, str]

@@ -15,10 +15,12 @@ from distes.engines import choice
 from distes.errors import UsageError
 from distes.policies.linear import Linear
 from distes.population.distributions import Gaussian, Point, Table
-from distes.population.probes import ObservationMoments, fold
+from distes.population.folding import fold
+from distes.population.probes import ObservationMoments
 from distes.population.records import RECORDS, Population, RunKey, Status
 from distes.seeds import noise_key
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 
 KEY = RunKey(seed=3, generation=2)
 

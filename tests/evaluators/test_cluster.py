@@ -23,7 +23,7 @@ from distes.evaluators import cluster as view_of
 from distes.evaluators.ray import RayEvaluator
 from distes.population.distributions import Gaussian, Point, Table
 from distes.population.records import Population, RunKey, Status
-from distes.tasks.base import FunctionTask
+from distes.tasks.function import FunctionTask
 
 RAY = str(Path(sys.executable).with_name("ray"))
 

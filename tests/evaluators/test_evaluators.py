@@ -18,7 +18,8 @@ from distes.policies import Linear
 from distes.population.distributions import Point, Table
 from distes.population.probes import ObservationMoments
 from distes.population.records import Population, Purpose, RunKey, Status
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 
 
 @pytest.mark.parametrize(
@@ -411,7 +412,7 @@ from distes.population.distributions import Point
 from distes.errors import UsageError
 from distes.evaluators.ray import RayEvaluator
 from distes.population import Population, RunKey
-from distes.tasks.base import FunctionTask
+from distes.tasks.function import FunctionTask
 task = FunctionTask(lambda parameters: float(parameters.sum()), 2)
 try:
     evaluator = RayEvaluator(task, task.build_policy(None), "function", workers=2)

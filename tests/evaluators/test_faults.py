@@ -18,7 +18,8 @@ from distes.policies import Linear
 from distes.population.distributions import Table
 from distes.population.probes import ObservationMoments
 from distes.population.records import Population, Status
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 
 
 def leave(code=3):

@@ -23,7 +23,8 @@ from distes.search.search import Search
 from distes.strategies.cem import CEM
 from distes.strategies.icem import ICEM
 from distes.strategies.normalized import Normalized
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 
 
 def short_cart_pole(limit: int = 20) -> gym.Env[Any, Any]:

@@ -22,13 +22,12 @@ from distes.errors import Notice
 from distes.evaluators.ray import EPISODES_PER_CHUNK, INLINE_BYTES, longest_chunk
 from distes.evaluators.serial import SerialEvaluator
 from distes.evaluators.worker import Answer
-from distes.policies import Gaussian, Linear
+from distes.policies import GaussianNoise, Linear
 from distes.policies.softmax import Softmax
-from distes.population.distributions import Gaussian as Distributed
-from distes.population.distributions import Point
+from distes.population.distributions import Gaussian, Point
+from distes.population.policy_gradient_sums import PolicyGradientSums
 from distes.population.probes import ObservationMoments
 from distes.population.records import RECORDS, Population, RunKey, Trajectory
-from distes.population.score_sums import ScoreSums
 from distes.runs.reader import load
 from distes.seeds import noise_key
 from distes.strategies import DeepCEM, Reinforce, TabularCEM
@@ -142,7 +141,7 @@ def test_what_travels() -> None:
     strategy = Reinforce(baseline="batch_mean")
     for steps in (20, 60):
         task = Task("Pendulum-v1", max_episode_steps=steps)
-        problem = Search(task, strategy=strategy, policy=Gaussian(), workers=0).check()
+        problem = Search(task, strategy=strategy, policy=GaussianNoise(), workers=0).check()
         population = strategy.ask(problem, strategy.init(problem))
         chunk = Engines("loop", problem.task, problem.policy).run(
             population, RunKey(0, 0), 0, population.num_episodes
@@ -160,7 +159,7 @@ def test_chunks_leave_room_for_sums() -> None:
     assert longest_chunk(plain, task, policy) == EPISODES_PER_CHUNK
     lengths = {}
     for horizon in (1000, 4000, 100_000):
-        probed = replace(plain, probes=(ScoreSums(horizon=horizon),))
+        probed = replace(plain, probes=(PolicyGradientSums(horizon=horizon),))
         lengths[horizon] = longest_chunk(probed, task, policy)
         sums = Engines("loop", task, policy).run(probed, RunKey(0, 0), 0, 1).nodes[0][2]
         size = sum(value.nbytes for value in sums.values())
@@ -205,7 +204,7 @@ def test_chunks_arrive_as_they_were() -> None:
     )
     policy = task.build_policy(Linear())
     population = Population(
-        Distributed(np.zeros(3), np.ones(3), noise_key(1, 0)),
+        Gaussian(np.zeros(3), np.ones(3), noise_key(1, 0)),
         11,
         probes=(ObservationMoments(np.zeros(2)),),
         records=RECORDS,

@@ -26,7 +26,8 @@ from distes.search.observer import Observer
 from distes.search.search import Search
 from distes.search.session import clearly_better
 from distes.strategies import CEM, ICEM, RandomSearch
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 
 
 @pytest.mark.parametrize("normalize", [False, True])

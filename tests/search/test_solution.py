@@ -22,7 +22,8 @@ from distes.errors import UsageError
 from distes.policies import Softmax
 from distes.search.search import Search
 from distes.strategies import CEM, CREPS, Reinforce
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 from distes.views.report import describe_run
 
 BOUNDS: Any = {"context_low": (-1.0, 0.0), "context_high": (1.0, 2.0)}

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distes.errors import Notice, UsageError
-from distes.population.features import make
+from distes.population.features import build_features
 from distes.strategies.creps import CREPS
 from distes.strategies.numerics.reps import weigh_samples
 from distes.strategies.parts.importance import PolicySamples, importance_weights
@@ -94,7 +94,7 @@ def case(seed, *, policy="affine", dual="quadratic", size=3, contexts=2, count=8
     """A state, and samples of it; contexts in units (k,)."""
     generator = np.random.default_rng(seed)
     units = np.ones(contexts) if units is None else np.asarray(units)
-    features, dual_features = make(policy, contexts), make(dual, contexts)
+    features, dual_features = build_features(policy, contexts), build_features(dual, contexts)
     seen = generator.uniform(-1, 1, (count, contexts))
     # Coefficients in units in which features are of size one.
     weights = generator.normal(size=(features.num_features, size))
@@ -417,7 +417,9 @@ def test_the_policy_comes_to_follow_the_context(update):
 
 
 def weights_of(told, epsilon=0.5):
-    return weigh_samples(told.returns, epsilon, make("quadratic", 2)(told.contexts)).weights
+    return weigh_samples(
+        told.returns, epsilon, build_features("quadratic", 2)(told.contexts)
+    ).weights
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -527,7 +529,7 @@ def test_reuse_is_an_update_on_all_samples_with_those_weights(seed):
         weights=newest.weights,
         covariance=newest.covariance,
         features=newest.features,
-        value_features=make("quadratic", 2),
+        value_features=build_features("quadratic", 2),
         memory=(earlier,),
     )
     after = CREPS(update="ml", reuse=1).learn(state, newest.samples)
@@ -536,7 +538,7 @@ def test_reuse_is_an_update_on_all_samples_with_those_weights(seed):
         for name in ("parameters", "contexts", "returns")
     )
     base = mixture_weights((newest, earlier))
-    p = weigh_samples(returns, 0.5, make("quadratic", 2)(contexts), base).weights
+    p = weigh_samples(returns, 0.5, build_features("quadratic", 2)(contexts), base).weights
     rows = np.column_stack([np.ones(100), contexts])
     coefficients = np.linalg.solve((rows.T * p) @ rows, (rows.T * p) @ parameters)
     apart = parameters - rows @ coefficients

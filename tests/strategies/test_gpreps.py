@@ -25,8 +25,9 @@ from distes.strategies.gpreps import GPREPS
 from distes.strategies.numerics import gaussian_process as gp
 from distes.strategies.parts.model_rollouts import Imagination, build_imagined_task
 from distes.strategies.parts.transitions import Transitions, collect_transitions
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
 from distes.tasks.envs.rewards import cart_pole
+from distes.tasks.function import FunctionTask
 from distes.testing.problems import FunctionProblem, sphere
 from distes.types import Array, FloatArray
 

@@ -178,7 +178,9 @@ def outcome(strategy, limit, seed):
     drawn = strategy.solution(task, state).distribution
     value = task.values(drawn.draw(np.zeros(101, dtype=int), contexts), contexts).max(axis=1)
     weights = state.weights.reshape(-1, *state.weights.shape[-2:])
-    kept, good = task.kept([state.features(contexts) @ each for each in weights], contexts)
+    kept, good = task.count_solutions(
+        [state.features(contexts) @ each for each in weights], contexts
+    )
     return value.mean(), kept, len(weights), good
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distes.errors import UsageError
-from distes.population.features import make
+from distes.population.features import build_features
 from distes.strategies.numerics.reps import weigh_samples
 from distes.strategies.parts.importance import PolicySamples, importance_weights
 from distes.strategies.parts.relative_entropy import RelativeEntropyState
@@ -26,7 +26,7 @@ def samples(parameters, returns):
 
 
 def state_of(mean, covariance, **changes):
-    constant = make("constant", 0)
+    constant = build_features("constant", 0)
     kept = {"generation": 0, "features": constant, "value_features": constant, **changes}
     return RelativeEntropyState(weights=np.array([mean]), covariance=covariance, **kept)
 
@@ -277,7 +277,7 @@ def draw_generation(generator, mean, covariance, count):
     """A generation of a policy without contexts."""
     parameters = generator.multivariate_normal(mean, covariance, count)
     told = samples(parameters, sphere(parameters, np.arange(count)))
-    return PolicySamples(told, np.array([mean]), covariance, make("constant", 0))
+    return PolicySamples(told, np.array([mean]), covariance, build_features("constant", 0))
 
 
 def normal(value, mean, covariance):

@@ -7,7 +7,8 @@ import pytest
 from distes.errors import UsageError
 from distes.policies.base import PolicySpec
 from distes.policies.identity import DirectPolicy
-from distes.tasks.base import VERIFIED_PURE, FunctionTask, Task
+from distes.tasks.environment import VERIFIED_PURE, Task
+from distes.tasks.function import FunctionTask
 from distes.tasks.purity import check
 from distes.testing import assert_pure
 

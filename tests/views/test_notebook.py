@@ -31,7 +31,8 @@ from distes.population.statistics import Score
 from distes.search.observer import Observer, in_notebook
 from distes.search.search import Search
 from distes.strategies import CEM
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 from distes.views import formatters, notebook, scores
 from distes.views.figures.learning_curves import draw_progress
 from distes.views.figures.style import render_png

@@ -16,7 +16,7 @@ from gymnasium.envs.registration import load_env_creator
 
 from distes.errors import UsageError
 from distes.policies.base import Policy
-from distes.tasks.base import Task, environment_spec
+from distes.tasks.environment import Task, environment_spec
 from distes.tasks.envs import ENVIRONMENTS  # noqa: F401 - registers them
 
 _HERE = __name__.rpartition(".")[0]

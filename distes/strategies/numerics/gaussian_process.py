@@ -85,13 +85,13 @@ class GaussianProcess:
         variances = np.empty_like(means)
         kernels = _compute_kernels(standard, self.inputs, self.length_scales, self.signal_variance)
         for o, (kernel, solver) in enumerate(zip(kernels, self.solvers, strict=True)):
-            found = products.product(kernel, solver)
+            found = products.multiply(kernel, solver)
             # eq. (2.25): k*ᵀα
             means[:, o] = found[:, 0]
             # eq. (2.26): k** − k*ᵀ(K + σ_n² I)⁻¹k*, where the last is ‖Fᵀk*‖²
             apart = np.ascontiguousarray(found[:, 1:])
-            ones = products.weights(np.ones((apart.shape[1], 1)))
-            explained = products.product(apart * apart, ones)[:, 0]
+            ones = products.lay_out(np.ones((apart.shape[1], 1)))
+            explained = products.multiply(apart * apart, ones)[:, 0]
             variances[:, o] = np.maximum(self.signal_variance[o] - explained, 0.0)
         variances += self.noise_variance
         return (
@@ -122,8 +122,8 @@ def fit_processes(rows: FloatArray, targets: FloatArray) -> GaussianProcess:
             "Gaussian processes are fitted with scikit-learn, which is not installed: "
             "pip install 'distes[gp]'"
         )
-    center, spread = coverage.standard(rows)
-    target_center, target_spread = coverage.standard(targets)
+    center, spread = coverage.mean_and_spread(rows)
+    target_center, target_spread = coverage.mean_and_spread(targets)
     inputs = np.ascontiguousarray((rows - center) / spread)
     outputs = (targets - target_center) / target_spread
     with products.one_blas_thread():
@@ -152,7 +152,7 @@ def log_likelihood(mean: FloatArray, variance: FloatArray, values: FloatArray) -
 def choose_spread_out(rows: FloatArray, count: int) -> list[int]:
     """Choose rows far from each other: each next is the farthest from all before.
 
-    Distances are in units of the columns' spread; see `coverage.farthest`.
+    Distances are in units of the columns' spread; see `coverage.choose_farthest`.
 
     Args:
         rows: (n, i).
@@ -163,8 +163,8 @@ def choose_spread_out(rows: FloatArray, count: int) -> list[int]:
     """
     if len(rows) <= count:
         return list(range(len(rows)))
-    center, spread = coverage.standard(rows)
-    return sorted(coverage.farthest((rows - center) / spread, count))
+    center, spread = coverage.mean_and_spread(rows)
+    return sorted(coverage.choose_farthest((rows - center) / spread, count))
 
 
 def _compute_kernels(
@@ -197,7 +197,7 @@ def _build_solver(inputs: FloatArray, output: FloatArray, chosen: FloatArray) ->
     weights = (axes / (values + noise)) @ (axes.T @ output)
     kept = values > NEGLIGIBLE * noise
     factor = axes[:, kept] / np.sqrt(values[kept] + noise)
-    # Row by row in memory: `products.product` sums in the order of what lies there.
+    # Row by row in memory: `products.multiply` sums in the order of what lies there.
     return np.ascontiguousarray(np.column_stack([weights, factor]))
 
 

@@ -20,7 +20,7 @@ from distes.policies.base import Policy
 from distes.seeds import model_generator, policy_generator, splitmix
 from distes.strategies.numerics.gaussian_process import GaussianProcess
 from distes.strategies.parts.transitions import Transitions, build_model_inputs
-from distes.tasks.base import FunctionTask
+from distes.tasks.function import FunctionTask
 from distes.types import Array, FloatArray, IntArray
 
 RewardModel = Callable[[FloatArray, Array, FloatArray], Any]
@@ -82,8 +82,8 @@ class Imagination:
             alive, observations = alive[~terminated], following[~terminated]
             if not len(alive):
                 break
-        table, ones = returns.reshape(count, each), products.weights(np.ones((each, 1)))
-        means: FloatArray = products.product(table, ones)[:, 0] / each
+        table, ones = returns.reshape(count, each), products.lay_out(np.ones((each, 1)))
+        means: FloatArray = products.multiply(table, ones)[:, 0] / each
         return means
 
 

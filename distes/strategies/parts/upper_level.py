@@ -23,7 +23,7 @@ import numpy as np
 
 from distes.errors import Notice, UsageError
 from distes.population.distributions import Point
-from distes.population.features import Features, RadialBasis, make
+from distes.population.features import Features, RadialBasis, build_features
 from distes.population.records import Episodes, Population
 from distes.population.upper_policies import LinearGaussian
 from distes.seeds import noise_key
@@ -159,8 +159,8 @@ class UpperLevel(Strategy[S]):
         depend on them is constant.
         """
         if name != "policy_features" and not problem.num_contexts:
-            return make("constant", 0)
-        return make(getattr(self, name), problem.num_contexts, name)
+            return build_features("constant", 0)
+        return build_features(getattr(self, name), problem.num_contexts, name)
 
     def check(self, problem: Problem) -> None:
         """Refuse features, and a start, that do not fit the problem.
@@ -297,13 +297,13 @@ def fit_features(state: U, contexts: FloatArray) -> U:
     Says so, in the first generation that is learnt from, if those of the policy depend on
     each other.
     """
-    features = state.features.fitted(contexts)
+    features = state.features.adapt_to(contexts)
     if not state.metrics.samples:
         warn_of_dependence(features, contexts, "policy_features")
     return replace(
         state,
         features=features,
-        value_features=state.value_features.fitted(contexts),
+        value_features=state.value_features.adapt_to(contexts),
         weights=grow_weights(state.weights, features),
     )
 

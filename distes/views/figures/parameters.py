@@ -74,7 +74,7 @@ class Parameters(Figure):
                 f"the solution of {run.path} has the same parameters for every context"
             )
         # Features of the user's are functions, which records name alone.
-        features.remember(
+        features.remember_functions(
             vars(build_from_table("strategy", run.config["search"]["strategy"])).values()
         )
         low, high = context_range(run)

@@ -19,7 +19,8 @@ from distes.runs.storage.location import Location
 from distes.search.observer import Observer
 from distes.search.result import Result
 from distes.search.settings import Settings
-from distes.tasks.base import AnyTask, Task
+from distes.tasks.base import AnyTask
+from distes.tasks.environment import Task
 from distes.views.replay.recording import can_be_filmed
 from distes.views.text import (
     describe_search,

@@ -16,7 +16,8 @@ import numpy as np
 from gymnasium.wrappers import HumanRendering
 
 from distes.errors import UsageError
-from distes.tasks.base import AnyTask, Task
+from distes.tasks.base import AnyTask
+from distes.tasks.environment import Task
 from distes.types import Array
 
 Mode: TypeAlias = Literal["rgb_array", "human"]

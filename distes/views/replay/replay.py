@@ -28,8 +28,8 @@ from distes.runs.reader import Run, load
 from distes.search.config_file import from_config
 from distes.search.settings import Settings
 from distes.search.solution import find_logged_candidate, impose_contexts, read_solution
-from distes.tasks.base import Task
-from distes.tasks.contexts import given
+from distes.tasks.contexts import parse_contexts
+from distes.tasks.environment import Task
 from distes.views.replay.recording import (
     Camera,
     RenderedTask,
@@ -169,7 +169,9 @@ def replay(
     if generation is None and candidate is None:
         population = read_solution(run)
         if context is not None:
-            contexts = given(context, search.resolved_task.num_contexts, search.resolved_task.name)
+            contexts = parse_contexts(
+                context, search.resolved_task.num_contexts, search.resolved_task.name
+            )
             if len(contexts) > 1:
                 raise UsageError(f"one context is shown at a time, and {len(contexts)} are given")
             population = impose_contexts(population, contexts)

@@ -21,7 +21,7 @@ from distes.policies import Linear
 from distes.population.distributions import Point
 from distes.population.probes import ObservationMoments
 from distes.population.records import RECORDS, Population, RunKey
-from distes.tasks.base import Task
+from distes.tasks.environment import Task
 
 KERNEL = """
 import gymnasium as gym
@@ -80,7 +80,7 @@ from distes.population.distributions import Point
 from distes.engines.kernels.program import compiled_before
 from distes.policies import MLP, Linear
 from distes.population import Population, RunKey
-from distes.tasks.base import Task
+from distes.tasks.environment import Task
 
 env, hidden = sys.argv[1], tuple(map(int, sys.argv[2].split(","))) if sys.argv[2] else ()
 if env == "slide":
@@ -430,7 +430,7 @@ from distes.engines import choice as rollouts
 from distes.population.distributions import Point
 from distes.policies import MLP
 from distes.population import Population, RunKey
-from distes.tasks.base import Task
+from distes.tasks.environment import Task
 
 task = Task("CartPole-v1")
 

@@ -37,13 +37,14 @@ from distes.policies.spaces import encoder
 from distes.policies.tabular import Tabular
 from distes.policies.threshold import Threshold
 from distes.population.distributions import Gaussian, Point, Table
-from distes.population.features import make
-from distes.population.probes import ObservationMoments, fold
+from distes.population.features import build_features
+from distes.population.folding import fold
+from distes.population.policy_gradient_sums import PolicyGradientSums
+from distes.population.probes import ObservationMoments
 from distes.population.records import RECORDS, Population, Rerun, RunKey, Status
-from distes.population.score_sums import ScoreSums
 from distes.population.upper_policies import LinearGaussian, Mixture
 from distes.seeds import Purpose, noise_key
-from distes.tasks.base import Task
+from distes.tasks.environment import Task
 
 KEY = RunKey(seed=3, generation=2)
 ROWS = ("episode_return", "episode_length", "terminated", "truncated", "status")
@@ -284,7 +285,7 @@ SOURCES: dict[str, dict[str, Any]] = {
 
 def upper(task: Task, policy: Any, mixture: bool, **changes: Any) -> Population:
     """Parameters that depend on all components of the context."""
-    features = make("quadratic", task.num_contexts)
+    features = build_features("quadratic", task.num_contexts)
     shape = (features.num_features, policy.num_parameters)
     generator = np.random.default_rng(1)
     key = noise_key(KEY.seed, KEY.generation)
@@ -292,7 +293,7 @@ def upper(task: Task, policy: Any, mixture: bool, **changes: Any) -> Population:
         generator.normal(size=shape), np.ones(policy.num_parameters), features, key
     )
     if mixture:
-        gating = make("linear", task.num_contexts)
+        gating = build_features("linear", task.num_contexts)
         distribution = Mixture(
             generator.normal(size=(gating.num_features, 3)),
             generator.normal(size=(3, *shape)),
@@ -405,7 +406,7 @@ def test_moments_of_a_single_component() -> None:
 def test_scores(frozen: Any) -> None:
     """What a policy gradient is made of, beside the moments."""
     probes = (
-        ScoreSums(discount=0.98, horizon=10, value=True, squares=True, entropy=True),
+        PolicyGradientSums(discount=0.98, horizon=10, value=True, squares=True, entropy=True),
         ObservationMoments(np.zeros(4)),
     )
     task = contextual("CartPole-v1")
@@ -529,8 +530,8 @@ def test_parameters_that_are_no_numbers(name: str, spec: PolicySpec, probes: str
     chosen: dict[str, Any] = {
         "none": (),
         "moments": (ObservationMoments(np.zeros(policy.observation_size)),),
-        "scores": (ScoreSums(),),
-        "both": (ScoreSums(), ObservationMoments(np.zeros(policy.observation_size))),
+        "scores": (PolicyGradientSums(),),
+        "both": (PolicyGradientSums(), ObservationMoments(np.zeros(policy.observation_size))),
     }
     table = bad_table(policy)
     population = Population(
@@ -567,7 +568,7 @@ def test_chunks_of_any_cut_agree(cuts: list[int]) -> None:
     """Where a population is cut must not show: rows, contexts, records and sums, all bits."""
     task = Task("distes/PhysicalCartPole-v0", max_episode_steps=60, context="info")
     compiled, _, policy = engines(task, Softmax())
-    probes = (ObservationMoments(np.zeros(4)), ScoreSums(discount=0.9))
+    probes = (ObservationMoments(np.zeros(4)), PolicyGradientSums(discount=0.9))
     population = replace(
         upper(task, policy, mixture=True, episodes=4, same_start=True),
         probes=probes,

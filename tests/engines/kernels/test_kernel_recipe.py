@@ -314,7 +314,7 @@ from distes.engines.kernels import lookup as kernels
 from distes.engines.kernels import program as build
 from distes.policies import MLP, Linear
 from distes.policies.softmax import Softmax
-from distes.tasks.base import Task
+from distes.tasks.environment import Task
 names = ["CartPole-v1", "Acrobot-v1", "MountainCar-v0"]
 for name in names if sys.argv[1] == "early" else reversed(names):
     for spec in (Linear(), MLP((3, 2)), Softmax()):

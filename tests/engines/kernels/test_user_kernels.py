@@ -274,7 +274,7 @@ def test_a_fault_of_the_environment_is_named() -> None:
         ({"kernel": Sledge}, "is not a subclass of"),
         ({"kernel": Slide()}, "is not a subclass of"),
         ({"policy": "linear"}, "policy 'linear' is none"),
-        ({"policy": policies.Gaussian()}, "Gaussian has no kernel"),
+        ({"policy": policies.GaussianNoise()}, "GaussianNoise has no kernel"),
         ({"episodes": 0}, "episodes 0 is not at least 1"),
         ({"seed": -1}, "seed -1"),
         ({"tolerance": math.nan}, "tolerance nan"),
@@ -512,7 +512,10 @@ def test_an_episode_whose_kernel_raises_is_lost_alone(env: Any, asked: dict[str,
     ("settings", "expected"),
     [
         ({"log_info": ("speed",)}, "Sledge has a kernel, yet runs step by step: its kernel gives"),
-        ({"policy": policies.Gaussian()}, "policy GaussianPolicy has no kernel for these spaces"),
+        (
+            {"policy": policies.GaussianNoise()},
+            "policy GaussianPolicy has no kernel for these spaces",
+        ),
         ({"episode_timeout_s": 5.0}, "episode_timeout_s"),
         ({"engine": "loop"}, None),
         ({}, None),
@@ -614,7 +617,7 @@ def test_a_fault_of_the_kernel_alone_is_named(monkeypatch: pytest.MonkeyPatch) -
     [
         ({}, "far faster: pip install"),
         ({"episode_timeout_s": 5.0}, "episode_timeout_s"),
-        ({"policy": policies.Gaussian()}, "no kernel for these spaces"),
+        ({"policy": policies.GaussianNoise()}, "no kernel for these spaces"),
     ],
 )
 def test_installing_is_advised_where_it_helps(

@@ -26,7 +26,7 @@ from distes.runs.reader import load
 from distes.search.search import Search
 from distes.strategies import CEM, CREPS
 from distes.strategies.base import Strategy
-from distes.tasks.base import FunctionTask
+from distes.tasks.function import FunctionTask
 from distes.views.figures.context import Context, assign_bins, average_cells
 from distes.views.figures.parameters import Parameters, choose_most_varying
 

@@ -18,7 +18,8 @@ from distes.search.observer import Observer
 from distes.search.search import Search
 from distes.strategies import CEM, RandomSearch
 from distes.strategies.reinforce import Reinforce
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 from distes.views.figures.returns import MAX_COLUMNS, RETURN_BINS, Returns, count_returns
 
 

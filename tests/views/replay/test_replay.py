@@ -22,13 +22,14 @@ import distes
 from distes.cli import main
 from distes.errors import UsageError
 from distes.policies import Linear
-from distes.policies.gaussian import Gaussian
+from distes.policies.gaussian import GaussianNoise
 from distes.population.records import Rerun
 from distes.search.search import Search
 from distes.strategies import CEM, CREPS
 from distes.strategies.deep_cem import DeepCEM
 from distes.strategies.reinforce import Reinforce
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 from distes.views.replay import video as videos
 from distes.views.replay.recording import Camera, find_rendering
 from distes.views.replay.replay import watch_episodes
@@ -56,7 +57,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("runs")
     walk = Task(environments.painted)
     cartpole = search(folder / "cartpole", "CartPole-v1", episodes=2)
-    sampled: dict[str, Any] = {"policy": Gaussian(), "episodes": 3}
+    sampled: dict[str, Any] = {"policy": GaussianNoise(), "episodes": 3}
     return {
         "deterministic": search(folder / "deterministic", walk, episodes=3),
         "normalised": search(folder / "normalised", walk, episodes=2, normalize_observations=True),

@@ -11,7 +11,7 @@ from distes.engines.kernels.actors.observations import center_of, factor_of, pla
 from distes.engines.kernels.jit import jit
 from distes.engines.kernels.kernel import Actor, Choose
 from distes.engines.kernels.random import policy_random
-from distes.policies.stochastic import BernoulliPolicy, CategoricalPolicy, NetworkScores
+from distes.policies.stochastic import BernoulliPolicy, CategoricalPolicy, StochasticNetwork
 from distes.types import Array
 
 
@@ -73,7 +73,7 @@ def bernoulli(sizes: tuple[int, ...]) -> Choose:
     return choose
 
 
-def actor(policy: NetworkScores) -> Actor | None:
+def actor(policy: StochasticNetwork) -> Actor | None:
     """The policy as a kernel, if its actions are Discrete."""
     if isinstance(policy, CategoricalPolicy):
         choosing = categorical

@@ -1,4 +1,4 @@
-"""The wall-following robot; see `distes.tasks.envs.wall_follow` for its geometry."""
+"""The wall-following robot; see `distes.tasks.envs.wall_geometry`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from distes.engines.kernels.jit import jit
 from distes.engines.kernels.kernel import Kernel
 from distes.engines.kernels.random import uniform
 from distes.tasks.envs import wall_follow as env
+from distes.tasks.envs import wall_geometry as geometry
 from distes.types import Array, FloatArray
 
 LOW = tuple(each.low for each in env.CONTEXTS.components)
 HIGH = tuple(each.high for each in env.CONTEXTS.components)
-STEP_S, WHEEL_BASE_MM = env.STEP_S, env.WHEEL_BASE_MM
-SENSOR_RAD, MAX_RANGE_MM, NOISE_MM = env.SENSOR_RAD, env.MAX_RANGE_MM, env.NOISE_MM
-SETBACK_MM, TARGET_MM, TOUCH_MM = env.SETBACK_MM, env.TARGET_MM, env.TOUCH_MM
+STEP_S, WHEEL_BASE_MM = geometry.STEP_S, geometry.WHEEL_BASE_MM
+SENSOR_RAD, MAX_RANGE_MM, NOISE_MM = geometry.SENSOR_RAD, env.MAX_RANGE_MM, env.NOISE_MM
+SETBACK_MM, TARGET_MM, TOUCH_MM = geometry.SETBACK_MM, env.TARGET_MM, env.TOUCH_MM
 DISTANCE_COST, ANGLE_COST = env.DISTANCE_COST, env.ANGLE_COST
-SMALLEST_SIDE, SAME_MM = env.SMALLEST_SIDE, env.SAME_MM
+SMALLEST_SIDE, SAME_MM = geometry.SMALLEST_SIDE, geometry.SAME_MM
 
 X, Y, HEADING, RANGE = 0, 1, 2, 3
 READING, ANGLE = 4, 5
