@@ -13,6 +13,7 @@ of distes with Gymnasium; `Task` and `Search` do so by themselves.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -73,3 +74,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+if "IPython" in sys.modules:  # maybe a notebook: it shows runs and results
+    importlib.import_module("distes.views.formatters").register_formatters()

@@ -161,7 +161,7 @@ def evaluate(
     """
     from distes.population.statistics import Score
     from distes.search.solution import evaluate as evaluate_run
-    from distes.views.observers.terminal import interval, table_of_contexts
+    from distes.views.text import format_context_table, format_score
 
     found = evaluate_run(
         run,
@@ -172,13 +172,13 @@ def evaluate(
         grid=grid,
     )
     if isinstance(found, Score):
-        text = f"{interval(found)}, standard deviation {found.std:.6g}"
+        text = f"{format_score(found)}, standard deviation {found.std:.6g}"
         click.echo(_to_json(asdict(found)) if as_json else text)
     elif as_json:
         rows = found.to_dict("records")
         click.echo("[" + ",\n ".join(_to_json(row) for row in rows) + "]")
     else:
-        click.echo(table_of_contexts(found))
+        click.echo(format_context_table(found))
 
 
 @distes.command()
@@ -251,17 +251,16 @@ def replay(
 )
 @click.option(
     "--over",
-    type=OneOf(["context", "parameters", "returns"]),
-    metavar="WHAT",
+    metavar="NAME",
     help="context: returns over the context; parameters: what the upper policy chooses over "
-    "it; returns: how they are distributed in each generation",
+    "it; returns: how they are distributed in each generation; or package.module:Class",
 )
 @click.option("--components", metavar="N,N,...", help="of the context, with --over (all)")
 def plot(
     runs: tuple[Location, ...],
     out: Location,
     x: Literal["episodes", "env_steps", "seconds"] | None,
-    over: Literal["context", "parameters", "returns"] | None,
+    over: str | None,
     components: str | None,
 ) -> None:
     """Draw learning curves of one or more runs; with --over, one run in another way."""
@@ -285,9 +284,9 @@ def info(run: Location, *, follow: bool) -> None:
 
         tell(run, click.echo)
         return
-    from distes.views.report import info as describe
+    from distes.views.report import describe_run
 
-    click.echo(describe(run))
+    click.echo(describe_run(run))
 
 
 @distes.command()

@@ -21,8 +21,8 @@ from distes.policies import MLP, Linear, Softmax
 from distes.population.records import Rerun
 from distes.search.solution import find_logged_candidate
 from distes.strategies import CEM, CREPS, DeepCEM, Reinforce
-from distes.views.replay.recording import rendering
-from distes.views.replay.replay import watched
+from distes.views.replay.recording import find_rendering
+from distes.views.replay.replay import watch_episodes
 
 CASES: dict[str, dict[str, Any]] = {
     "linear": {"task": Task("CartPole-v1", max_episode_steps=100)},
@@ -156,7 +156,9 @@ def test_logged_candidates_are_rebuilt_to_their_returns(
     rows = rows[rows["candidate"] == number].sort_values("episode")
     columns = (rows[c].to_numpy(np.int64) for c in ("candidate", "episode", "seed", "seed"))
     population = replace(population, rerun=Rerun(*columns))
-    shown = watched(task, rendering(task, "rgb_array"), task.build_policy(policy), population, None)
+    shown = watch_episodes(
+        task, find_rendering(task, "rgb_array"), task.build_policy(policy), population, None
+    )
     found = shown.episodes.episode_return
     if exact:
         np.testing.assert_array_equal(found, rows["episode_return"])

@@ -24,7 +24,7 @@ from distes.search.search import Search
 from distes.strategies import CEM, CREPS, Reinforce
 from distes.tasks.environment import Task
 from distes.tasks.function import FunctionTask
-from distes.views.report import info
+from distes.views.report import describe_run
 
 BOUNDS: Any = {"context_low": (-1.0, 0.0), "context_high": (1.0, 2.0)}
 
@@ -323,14 +323,14 @@ def test_another_process_finds_the_users_features(runs: dict[str, Any]) -> None:
 
 
 def test_info_says_that_a_run_is_contextual(runs: dict[str, Any]) -> None:
-    text = " ".join(info(runs["bowl"].path).split())
+    text = " ".join(describe_run(runs["bowl"].path).split())
     assert (
         "context 2 numbers, from uniform, -1,0 to 1,2, dual features quadratic, policy features "
         "environments:bumps"
     ) in text
     assert f"distes plot {runs['bowl'].path} --over context" in text
     assert "context_low" not in text
-    text = info(runs["plain"].path)
+    text = describe_run(runs["plain"].path)
     assert "\ncontext" not in text
     assert "--over" not in text
 

@@ -31,8 +31,8 @@ from distes.strategies.reinforce import Reinforce
 from distes.tasks.environment import Task
 from distes.tasks.function import FunctionTask
 from distes.views.replay import video as videos
-from distes.views.replay.recording import Camera, rendering
-from distes.views.replay.replay import watched
+from distes.views.replay.recording import Camera, find_rendering
+from distes.views.replay.replay import watch_episodes
 from distes.views.replay.video import Limits, Video
 
 WINDS: Any = {"context_low": (-1.0, -1.0), "context_high": (1.0, 1.0)}
@@ -222,9 +222,9 @@ def test_frames_are_the_states_of_the_episode(runs: dict[str, Path], name: str, 
         *(rows[column].to_numpy(np.int64) for column in ("candidate", "episode", "seed", "seed"))
     )
     built = task.build_policy(Linear())
-    how = rendering(task, "rgb_array")
+    how = find_rendering(task, "rgb_array")
     camera = Camera(reel, 10.0, every, len(rows))
-    watched(task, how, built, replace(run.population(2), rerun=again), camera)
+    watch_episodes(task, how, built, replace(run.population(2), rerun=again), camera)
     assert len(reel.taken) == len(expected)
     for (frame, caption, _), (position, total) in zip(reel.taken, expected, strict=True):
         np.testing.assert_array_equal(frame, environments.painted_frame(position))
@@ -284,7 +284,7 @@ def test_long_videos_end_early_and_say_so(
 def test_frames_of_any_size_make_a_film(tmp_path: Path) -> None:
     """Odd sides are none of H.264's; an environment may change its size."""
     for suffix in (".mp4", ".gif"):
-        place = videos.video(tmp_path / f"a{suffix}")
+        place = videos.locate_video(tmp_path / f"a{suffix}")
         with Video(place, 5, Limits(60, 100, 200)) as film:
             for size in ((301, 401), (7, 9), (300, 400)):
                 assert film.add(np.zeros((*size, 3), np.uint8), "caption")
