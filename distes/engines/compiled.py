@@ -70,10 +70,10 @@ class CompiledEngine:
 
     def _ready(self) -> Batches:
         if self._batches is None:
-            from distes.engines.kernels.program import program
+            from distes.engines.kernels.program import load_program
 
             try:
-                made = program(type(self._kernel), self._actor)
+                made = load_program(type(self._kernel), self._actor)
             except Exception as error:
                 if not type(error).__module__.startswith("numba."):
                     raise

@@ -1,23 +1,39 @@
-"""Whole episodes in machine code: the text that is compiled with an environment and a policy.
+"""Whole episodes: two functions that are compiled with an environment and a policy.
 
-`program` puts a header before these functions, which names the kernel's and the actor's
-functions (``reset``, ``observe``, ``step``, ``show``, ``inform``, ``choose``,
-``decode``) and ``SAMPLES``; so this module is read rather than imported.
+`distes.engines.kernels.program` compiles them once for each pair, with the pair's functions
+in the place of the names that are declared below.
 """
-
-# The header defines what is missing here.
-# mypy: ignore-errors
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
-from numba import njit
 
+from distes.engines.kernels.jit import jit
+from distes.engines.kernels.kernel import Choose
 from distes.engines.kernels.random import seed_environment, seed_policy
+from distes.types import Array
+
+reset: Callable[[Array, Array, Array, Array], None]
+observe: Callable[[Array, Array, Array], None]
+step: Callable[[Array, Array, Array, Array], tuple[float, bool]]
+show: Callable[[Array, Array, Array], None]
+inform: Callable[[Array, Array, Array], None]
+choose: Choose
+decode: Callable[[Array, Array, Array], None]
+SAMPLES: bool
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
-def begin(seeds, imposed, constants, states, generators, observations, contexts):
+def begin(
+    seeds: Array,
+    imposed: Array,
+    constants: Array,
+    states: Array,
+    generators: Array,
+    observations: Array,
+    contexts: Array,
+) -> None:
     """Reset episodes.
 
     Args:
@@ -37,31 +53,30 @@ def begin(seeds, imposed, constants, states, generators, observations, contexts)
             show(states[i], constants, contexts[i])
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
 def run(
-    states,
-    generators,
-    observations,
-    seeds,
-    parameters,
-    rows,
-    constants,
-    settings,
-    scaling,
-    normal,
-    about,
-    limit,
-    shape,
-    returns,
-    lengths,
-    ended,
-    info,
-    moments,
-    ends,
-    record,
-    record_choices,
-    record_rewards,
-):
+    states: Array,
+    generators: Array,
+    observations: Array,
+    seeds: Array,
+    parameters: Array,
+    rows: Array,
+    constants: Array,
+    settings: Array,
+    scaling: Array,
+    normal: Array,
+    about: Array,
+    limit: int,
+    shape: Array,
+    returns: Array,
+    lengths: Array,
+    ended: Array,
+    info: Array,
+    moments: Array,
+    ends: Array,
+    record: Array,
+    record_choices: Array,
+    record_rewards: Array,
+) -> None:
     """Run episodes from their resets to their ends.
 
     Args:
@@ -133,15 +148,15 @@ def run(
             inform(state, constants, info[i])
 
 
-@njit(error_model="numpy", nogil=True)
-def _scale(seen, scaling):
+@jit
+def _scale(seen: Array, scaling: Array) -> None:
     """Encode an observation: this is what is recorded, and what moments are of."""
     for j in range(len(seen)):
         seen[j] = (seen[j] - scaling[0, j]) * scaling[1, j]
 
 
-@njit(error_model="numpy", nogil=True)
-def _add_moments(seen, about, moments, first):
+@jit
+def _add_moments(seen: Array, about: Array, moments: Array, first: bool) -> None:
     """Add an observation to the sums, in the order of the steps."""
     size = len(about)
     for j in range(size):

@@ -6,13 +6,16 @@ import importlib
 import itertools
 import os
 import secrets
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+import time
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-__all__ = ["eager", "forget", "jit", "keep_no_more", "named_apart", "numba"]
+__all__ = ["IMPORTED_AT", "jit", "named_apart", "numba"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+IMPORTED_AT = time.time()
+"""Seconds since the epoch. Kernels import this module first: their sources are read later."""
 
 numba: Any
 try:
@@ -64,42 +67,3 @@ def jit(function: F) -> F:
     if numba is None:
         return function
     return cast("F", numba.njit(error_model="numpy", nogil=True)(function))
-
-
-def eager(function: Any) -> bool:
-    """Whether a compiled function has the signatures it was given, and takes no others."""
-    return not getattr(function, "_can_compile", True)
-
-
-def forget(functions: Iterable[Any]) -> None:
-    """Let compiled functions be compiled anew where they are called next.
-
-    numba takes the value of a global once, and its own cache does not look at other files;
-    what it compiled elsewhere may have another's name (see `named_apart`).
-
-    Args:
-        functions: compiled by numba, callees first.
-    """
-    held = list(functions)
-    for function in held:
-        keep_no_more(function)
-        if not eager(function):
-            _drop(function)
-    for function in held:
-        if eager(function):
-            function.recompile()
-
-
-def keep_no_more(function: Any) -> None:
-    """Let numba keep no more machine code of a function on disk."""
-    with suppress(ImportError, AttributeError):
-        function._cache = importlib.import_module("numba.core.caching").NullCache()
-
-
-def _drop(function: Any) -> None:
-    """Forget machine code alone: what one of two functions that call each other links is both's."""
-    try:
-        function._make_finalizer()()
-        function._reset_overloads()
-    except AttributeError:  # another numba
-        function.recompile()

@@ -86,9 +86,9 @@ def ready(task: Task, policy: Policy) -> bool:
 
 def keeps(task: Task, policy: Policy) -> bool:
     """Whether this machine can keep what it compiles for them."""
-    from distes.engines.kernels.program import place
+    from distes.engines.kernels.program import cache_file
 
-    return place(type(kernel_of(task)), actor_of(policy)) is not None
+    return cache_file(type(kernel_of(task)), actor_of(policy)) is not None
 
 
 def kernel_of(task: Task) -> Any:

@@ -1,43 +1,38 @@
-"""Compiling a kernel with an actor, once per machine.
-
-The text of `episode_loop` becomes a module of its own for each pair, in a folder
-of the user's cache that is named after everything that went into it; numba keeps the machine
-code beside it. A changed kernel, another numba or Python makes another folder.
-"""
+"""A kernel's functions and an actor's, compiled with the episode loop into one program."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import os
-import platform
-import shutil
-import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType
 from typing import Any
 
 import numba
 import numpy as np
 from filelock import FileLock
-from llvmlite import binding
+from numba.extending import is_jitted
 
-from distes.engines.kernels import random, rollout_text, sealing
-from distes.engines.kernels.jit import forget, jit, keep_no_more, named_apart
+from distes.engines.kernels import code_cache, episode_loop
+from distes.engines.kernels.jit import jit
 from distes.engines.kernels.kernel import Actor, Kernel
-from distes.engines.kernels.random import ENVIRONMENT_WORDS
-from distes.engines.kernels.recipe import Recipe
 
 KERNEL_FUNCTIONS = ("reset", "observe", "step", "show", "inform")
 
-NUMBA_SETTINGS = ("OPT", "BOUNDSCHECK", "LOOP_VECTORIZE", "SLP_VECTORIZE", "ENABLE_AVX")
-"""Settings of numba that make other machine code; a processor is marked apart."""
+_INTEGERS, _NUMBERS, _TABLE = "int64[::1]", "float64[::1]", "float64[:, ::1]"
+_WORDS, _FLAGS = "uint64[:, ::1]", "boolean[::1]"
 
-MARK = "compiled-"
+BEGIN = (_INTEGERS, _TABLE, _NUMBERS, _TABLE, _WORDS, _TABLE, _TABLE)
+RUN = (
+    *(_TABLE, _WORDS, _TABLE, _INTEGERS, _TABLE, _INTEGERS, _NUMBERS, _NUMBERS),
+    *(_TABLE, _TABLE, _TABLE, "int64", _INTEGERS, _NUMBERS, _INTEGERS, _FLAGS),
+    *(_TABLE, _TABLE, _INTEGERS, _TABLE, _TABLE, _NUMBERS),
+)
+"""Types of the arguments of `episode_loop`'s functions; others are refused."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,212 +50,124 @@ class Program:
 
 @dataclass(frozen=True)
 class _Pair:
-    """A kernel and an actor as they are now: equal where their digests are.
+    """A kernel and an actor as they are now: equal ones have one program in a process.
 
     Attributes:
-        digest: of all that machine code is made of.
-        source: the module's text; None where nothing may be kept.
-        names: what the module defines: the functions of both, and whether actors sample.
-        helpers: functions of the user's that numba compiled, callees first.
-        unknown: values whose identity the digest depends on.
+        functions: of the kernel, in the order of `KERNEL_FUNCTIONS`.
+        choosing, decode, sizes, samples: of the actor.
+        globals: what the kernel's functions read of their modules, from `_read_globals`.
     """
 
-    digest: str
-    source: str | None = field(compare=False)
-    names: dict[str, Any] = field(compare=False)
-    helpers: tuple[Any, ...] = field(compare=False)
-    unknown: tuple[Any, ...] = field(compare=False)
+    functions: tuple[FunctionType, ...]
+    choosing: Callable[..., Any]
+    decode: Callable[..., Any]
+    sizes: tuple[int, ...]
+    samples: bool
+    globals: tuple[tuple[str, Any], ...]
 
 
-def program(kernel: type[Kernel], actor: Actor) -> Program:
-    """Compile a pair, or load what this machine has compiled before.
+def load_program(kernel: type[Kernel], actor: Actor) -> Program:
+    """Compile a pair, or load what this process or this machine has compiled before.
 
     Args:
         kernel: of the environment.
         actor: of the policy.
     """
-    pair = _pair(kernel, actor)
-    return _program(pair, _folder(pair))
+    pair = _make_pair(kernel, actor)
+    return _load(pair, _find_file(pair))
 
 
 def compiled_before(kernel: type[Kernel], actor: Actor) -> bool:
     """Whether this machine need not compile a pair."""
-    folder = place(kernel, actor)
-    return folder is not None and (folder / _mark()).exists()
+    file = cache_file(kernel, actor)
+    return file is not None and file.exists()
 
 
-def place(kernel: type[Kernel], actor: Actor) -> Path | None:
-    """Where a pair's machine code lies; None where nothing can be kept."""
-    return _folder(_pair(kernel, actor))
+def cache_file(kernel: type[Kernel], actor: Actor) -> Path | None:
+    """Where a pair's machine code is kept; None where it is not."""
+    return _find_file(_make_pair(kernel, actor))
 
 
-def _pair(kernel: type[Kernel], actor: Actor) -> _Pair:
-    functions = {name: getattr(kernel, name) for name in KERNEL_FUNCTIONS}
-    functions |= {"choose": actor.choosing(actor.sizes), "decode": actor.decode}
-    recipe = Recipe()
-    for name, function in functions.items():
-        recipe.add(name, function)
-    for function in (random.seed_environment, random.seed_policy):
-        recipe.add(function.__name__, function)
-    source = _source(kernel, actor)
-    versions = (numba.__version__, np.__version__, platform.python_version())
-    settings = [getattr(numba.config, name, None) for name in NUMBA_SETTINGS]
-    made_of = [source, recipe.text, repr((versions, settings, actor.samples))]
-    return _Pair(
-        hashlib.sha256("\n".join(made_of).encode()).hexdigest(),
-        source if _found(kernel) and not recipe.unknown and named_apart() else None,
-        {**functions, "SAMPLES": actor.samples},
-        tuple(recipe.helpers),
-        tuple(recipe.unknown),
+def _make_pair(kernel: type[Kernel], actor: Actor) -> _Pair:
+    functions = tuple(getattr(kernel, name) for name in KERNEL_FUNCTIONS)
+    read = tuple(_read_globals(functions))
+    return _Pair(functions, actor.choosing, actor.decode, actor.sizes, actor.samples, read)
+
+
+def _read_globals(functions: Iterable[FunctionType]) -> Iterator[tuple[str, Any]]:
+    """Find numbers, as text, and compiled functions that functions know by name.
+
+    numba takes their values when it compiles, wherever they came from.
+    """
+    for function in functions:
+        for name in function.__code__.co_names:
+            value = function.__globals__.get(name)
+            if is_jitted(value):
+                yield name, value
+            elif isinstance(value, np.ndarray):
+                yield name, repr((value.dtype, value.shape, value.tobytes()))
+            elif isinstance(value, int | float | np.generic | tuple):
+                yield name, repr(value)
+
+
+def _find_file(pair: _Pair) -> Path | None:
+    functions: tuple[Any, ...] = (*pair.functions, pair.choosing, pair.decode)
+    numbers = [(name, value) for name, value in pair.globals if isinstance(value, str)]
+    return code_cache.find_file(
+        [getattr(each, "py_func", each) for each in functions],
+        repr((pair.sizes, pair.samples, numbers)),
     )
-
-
-def _source(kernel: type[Kernel], actor: Actor) -> str:
-    """The text of a pair's module."""
-    choosing, decode = actor.choosing, actor.decode
-    lines = [
-        "from distes.engines.kernels.jit import jit",
-        "import importlib",
-        f"Kernel = importlib.import_module({kernel.__module__!r}).{kernel.__qualname__}",
-        f"from {_module(choosing)} import {choosing.__name__} as choosing",
-        f"from {_module(decode)} import {decode.__name__} as decode",
-        *(f"{name} = jit(Kernel.{name})" for name in KERNEL_FUNCTIONS),
-        f"choose = choosing({actor.sizes!r})",
-        f"SAMPLES = {actor.samples!r}",
-    ]
-    return "\n".join([rollout_text.head(), *lines, "", "", rollout_text.body(cached=True)])
-
-
-def _found(kernel: type[Kernel]) -> bool:
-    """Whether a module can import a kernel by its name."""
-    found: Any = sys.modules.get(kernel.__module__)
-    for name in kernel.__qualname__.split("."):
-        found = getattr(found, name, None)
-    return found is kernel and kernel.__module__ != "__main__"
 
 
 @lru_cache(maxsize=32)
-def _program(pair: _Pair, folder: Path | None) -> Program:
-    if folder is None or pair.source is None:
-        return _uncached(pair)
+def _load(pair: _Pair, file: Path | None) -> Program:
+    if file is None:
+        return _compile(pair)
     try:
-        if not os.access(folder, os.W_OK):
-            return _borrowed(pair, folder)
-        with FileLock(folder / "lock"):
-            source = folder / "rollout.py"
-            if not source.exists() or source.read_bytes() != pair.source.encode():
-                sealing.write(source, pair.source)
-            return _kept(pair, folder)
-    except (OSError, RuntimeError):  # a full disk, no locks, nowhere for numba to write
-        return _uncached(pair)
+        return _load_kept(pair, file)
+    except (OSError, RuntimeError):  # a full disk, no locks
+        return _compile(pair)
 
 
-def _uncached(pair: _Pair) -> Program:
-    """Compile for this process alone: of a script's own kernel, or without a cache."""
-    module = ModuleType("distes_rollout")
-    names = vars(module)
-    names.update(pair.names)
-    names.update({name: jit(pair.names[name]) for name in KERNEL_FUNCTIONS})
-    text = "\n".join([rollout_text.head(), rollout_text.body(cached=False)])
-    exec(compile(text, "<rollout>", "exec"), names)  # noqa: S102 - the project's own text
-    forget(pair.helpers)
-    return _warm(module)
+def _load_kept(pair: _Pair, file: Path) -> Program:
+    """Load what the cache has, or compile it while other processes wait for it."""
+    writable = os.access(file.parent, os.W_OK)
+    lock = FileLock(file.with_suffix(".lock")) if writable else nullcontext()
+    with lock, tempfile.TemporaryDirectory(prefix="distes-") as name:
+        folder = Path(name)
+        code_cache.unpack(file, folder)
+        with _numba_keeps_in(folder):
+            program = _compile(pair, cache=True)
+        functions: Any = (program.begin, program.run)
+        compiled = any(each.stats.cache_misses for each in functions)
+        # numba keeps nothing of a function with large arrays.
+        if writable and compiled and len(list(folder.rglob("*.nbc"))) == len(functions):
+            code_cache.pack(folder, file)
+    return program
 
 
-def _kept(pair: _Pair, folder: Path) -> Program:
-    """Load what the cache has, or compile it; anew, if what it has is damaged."""
-    module: Any = _loaded(folder)
-    code, mark = _code_of(module), folder / _mark()
-    intact = sealing.intact(code)
-    if intact and mark.exists():
-        made = _warm(module)
-        if module.begin.stats.cache_misses or module.run.stats.cache_misses:
-            mark.unlink()  # numba takes it for another's, as it does of a copy with another date
-        return made
-    if not intact:  # else it is another processor's, which may share it
-        sealing.clear(code)
-        for each in folder.glob(f"{MARK}*"):
-            each.unlink()
-    forget(pair.helpers)
-    made = _warm(module)
-    if sealing.seal(code):
-        mark.touch()
-    return made
+def _compile(pair: _Pair, *, cache: bool = False) -> Program:
+    """Compile the episode loop with a pair's functions in the place of its globals."""
+    names = dict(vars(episode_loop))
+    names |= {
+        name: jit(function) for name, function in zip(KERNEL_FUNCTIONS, pair.functions, strict=True)
+    }
+    names |= {"choose": pair.choosing(pair.sizes), "decode": pair.decode, "SAMPLES": pair.samples}
+
+    def compile_as(signature: tuple[str, ...], function: Any) -> Any:
+        compiler = numba.njit(
+            f"void({', '.join(signature)})", cache=cache, error_model="numpy", nogil=True
+        )
+        return compiler(FunctionType(function.__code__, names))
+
+    return Program(compile_as(BEGIN, episode_loop.begin), compile_as(RUN, episode_loop.run))
 
 
-def _borrowed(pair: _Pair, folder: Path) -> Program:
-    """Load what may only be read, from a copy: numba looks where it could write."""
-    with tempfile.TemporaryDirectory(prefix="distes-") as scratch:
-        # Where numba's files are elsewhere, they are found by the source's place.
-        copy = Path(scratch) / folder.name
-        module = _loaded(folder if numba.config.CACHE_DIR else shutil.copytree(folder, copy))
-        return _warm(module) if sealing.intact(_code_of(module)) else _uncached(pair)
-
-
-def _loaded(folder: Path) -> ModuleType:
-    name = f"distes_rollout_{folder.name}"
-    spec = importlib.util.spec_from_file_location(name, folder / "rollout.py")
-    assert spec is not None and spec.loader is not None  # noqa: S101, PT018 - it is a .py file
-    module = importlib.util.module_from_spec(spec)
-    # numba looks its functions' module up by name when it loads their machine code.
-    sys.modules[module.__name__] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def _code_of(module: Any) -> Path:
-    """Where numba keeps a module's machine code."""
-    return Path(module.run.stats.cache_path)
-
-
-def _warm(module: Any) -> Program:
-    """Compile by running no episode at all."""
-    none = np.zeros((0, 0))
-    seeds, flags = np.zeros(0, np.int64), np.zeros(0, bool)
-    words = np.zeros((0, ENVIRONMENT_WORDS), np.uint64)
-    numbers = np.zeros(0)
-    module.begin(seeds, none, numbers, none, words, none, none)
-    module.run(
-        *(none, words, none, seeds, none, seeds, numbers, numbers, none, none, none, 0),
-        *(np.zeros(3, np.int64), numbers, seeds.copy(), flags, none, none, seeds),
-        *(none, none, numbers),
-    )
-    for function in (module.begin, module.run):
-        keep_no_more(function)  # of arrays of another kind: what is sealed stays as it is
-    return Program(module.begin, module.run)
-
-
-def _folder(pair: _Pair) -> Path | None:
-    """Where a pair's machine code lies; None where nothing can be kept."""
-    if pair.source is None:
-        return None
+@contextmanager
+def _numba_keeps_in(folder: Path) -> Iterator[None]:
+    """Let numba's own cache be in a folder, as NUMBA_CACHE_DIR does."""
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)
     try:
-        given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-        base = given if given.is_absolute() else Path.home() / ".cache"
-        folder = base / "distes" / "kernels" / pair.digest[:16]
-        for each in (folder.parent.parent, folder.parent, folder):
-            each.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not _safe(each):
-                return None
-        usable = os.access(folder, os.W_OK) or (folder / _mark()).exists()
-    except (OSError, RuntimeError):  # nowhere to write, or nobody's home
-        return None
-    return folder if usable else None
-
-
-def _safe(folder: Path) -> bool:
-    """Whether nobody else, but root, can write a folder: what lies in it is run."""
-    status = folder.stat()
-    return status.st_uid in (os.getuid(), 0) and not status.st_mode & 0o022
-
-
-def _module(function: Callable[..., Any]) -> str:
-    return getattr(function, "py_func", function).__module__
-
-
-def _mark() -> str:
-    """Name of the file by which a folder has code for this processor, as numba sees it."""
-    config, features = numba.config, binding.get_host_cpu_features().flatten()
-    host = (binding.get_host_cpu_name(), features)
-    seen = (*host, config.CPU_NAME, config.CPU_FEATURES, config.CACHE_DIR)
-    return f"{MARK}{hashlib.sha256(repr(seen).encode()).hexdigest()[:12]}"
+        yield
+    finally:
+        numba.config.CACHE_DIR = before
