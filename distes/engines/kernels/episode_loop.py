@@ -1,13 +1,16 @@
 """Whole episodes: two functions that are compiled with an environment and a policy.
 
-`distes.engines.kernels.program` compiles them once for each pair, with the pair's functions
-in the place of the names that are declared below.
+Each pair has a program of its own, with the pair's functions in the place of the names that
+are declared below: see `compile_program`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FunctionType
+from typing import Any, NamedTuple, TypeAlias
 
+import numba
 import numpy as np
 
 from distes.engines.kernels.jit import jit
@@ -15,6 +18,23 @@ from distes.engines.kernels.kernel import Choose
 from distes.engines.kernels.random import seed_environment, seed_policy
 from distes.types import Array
 
+Numbers: TypeAlias = Array
+Integers: TypeAlias = Array
+Flags: TypeAlias = Array
+Table: TypeAlias = Array
+Words: TypeAlias = Array
+
+MACHINE_TYPES = {
+    "Numbers": "float64[::1]",
+    "Integers": "int64[::1]",
+    "Flags": "boolean[::1]",
+    "Table": "float64[:, ::1]",
+    "Words": "uint64[:, ::1]",
+    "int": "int64",
+}
+"""What numba compiles for, by the annotations of `begin` and `run`; it refuses other arrays."""
+
+# The functions of the pair, and whether its actor samples.
 reset: Callable[[Array, Array, Array, Array], None]
 observe: Callable[[Array, Array, Array], None]
 step: Callable[[Array, Array, Array, Array], tuple[float, bool]]
@@ -25,14 +45,39 @@ decode: Callable[[Array, Array, Array], None]
 SAMPLES: bool
 
 
+class Program(NamedTuple):
+    """`begin` and `run`, compiled for a pair."""
+
+    begin: Callable[..., None]
+    run: Callable[..., None]
+
+
+def compile_program(names: dict[str, Any], *, cache: bool) -> Program:
+    """Compile `begin` and `run` for a pair.
+
+    Args:
+        names: what stands for the names that are declared above.
+        cache: whether numba's own cache may be asked first, and keep what is compiled. It
+            finds functions by their module and what they are called: not those in closures.
+    """
+    functions: tuple[Any, ...] = (begin, run)
+    compiled = []
+    for function in functions:
+        *arguments, _ = function.__annotations__.values()
+        signature = f"void({', '.join(MACHINE_TYPES[name] for name in arguments)})"
+        compiler = numba.njit(signature, cache=cache, error_model="numpy", nogil=True)
+        compiled.append(compiler(FunctionType(function.__code__, globals() | names)))
+    return Program(*compiled)
+
+
 def begin(
-    seeds: Array,
-    imposed: Array,
-    constants: Array,
-    states: Array,
-    generators: Array,
-    observations: Array,
-    contexts: Array,
+    seeds: Integers,
+    imposed: Table,
+    constants: Numbers,
+    states: Table,
+    generators: Words,
+    observations: Table,
+    contexts: Table,
 ) -> None:
     """Reset episodes.
 
@@ -54,28 +99,28 @@ def begin(
 
 
 def run(
-    states: Array,
-    generators: Array,
-    observations: Array,
-    seeds: Array,
-    parameters: Array,
-    rows: Array,
-    constants: Array,
-    settings: Array,
-    scaling: Array,
-    normal: Array,
-    about: Array,
+    states: Table,
+    generators: Words,
+    observations: Table,
+    seeds: Integers,
+    parameters: Table,
+    rows: Integers,
+    constants: Numbers,
+    settings: Numbers,
+    scaling: Table,
+    normal: Table,
+    about: Table,
     limit: int,
-    shape: Array,
-    returns: Array,
-    lengths: Array,
-    ended: Array,
-    info: Array,
-    moments: Array,
-    ends: Array,
-    record: Array,
-    record_choices: Array,
-    record_rewards: Array,
+    shape: Integers,
+    returns: Numbers,
+    lengths: Integers,
+    ended: Flags,
+    info: Table,
+    moments: Table,
+    ends: Integers,
+    record: Table,
+    record_choices: Table,
+    record_rewards: Numbers,
 ) -> None:
     """Run episodes from their resets to their ends.
 

@@ -10,12 +10,10 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-__all__ = ["IMPORTED_AT", "jit", "named_apart", "numba"]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 IMPORTED_AT = time.time()
-"""Seconds since the epoch. Kernels import this module first: their sources are read later."""
+"""Seconds since the epoch; kernels' modules are read after it, as they import this one first."""
 
 numba: Any
 try:
@@ -26,32 +24,27 @@ if numba is not None and numba.config.DISABLE_JIT:
     numba = None  # functions are plain Python then, and slow
 
 
-def named_apart() -> bool:
-    """Whether no other process gives machine code the names that this one gives.
+def _count_apart() -> bool:
+    """Let this process give machine code names that no other gives; whether it can be done.
 
     numba tells functions of one name apart by a count that begins at one in each process,
     keeps those names in its cache, and links what it loads by name alone: of two networks
     that two processes compiled, the second loaded would use layers of the first
-    (numba issue 10486). So this process counts from a random number; where a numba cannot be
-    made to, machine code must not be kept.
+    (numba issue 10486). So this process counts from a random number.
     """
-    return hasattr(_counter(), "_unique_ids")
-
-
-def _counter() -> Any:
     try:
-        return importlib.import_module("numba.core.bytecode").FunctionIdentity
-    except (ImportError, AttributeError):
-        return None
+        identity = importlib.import_module("numba.core.bytecode").FunctionIdentity
+        next(identity._unique_ids)
+    except (ImportError, AttributeError):  # another numba
+        return False
+    identity._unique_ids = itertools.count(secrets.randbits(62))
+    return True
 
 
-def _count_apart() -> None:
-    if named_apart():
-        _counter()._unique_ids = itertools.count(secrets.randbits(62))
+NAMED_APART = numba is not None and _count_apart()
+"""Whether machine code may be kept, for other processes to load beside their own."""
 
-
-if numba is not None:
-    _count_apart()
+if NAMED_APART:
     os.register_at_fork(after_in_child=_count_apart)
 
 
@@ -64,6 +57,4 @@ def jit(function: F) -> F:
     Args:
         function: of numbers and arrays, in the part of Python that numba compiles.
     """
-    if numba is None:
-        return function
-    return cast("F", numba.njit(error_model="numpy", nogil=True)(function))
+    return cast("F", numba.njit(error_model="numpy", nogil=True)(function)) if numba else function

@@ -79,9 +79,10 @@ def misfit(task: Task, policy: Policy) -> str | None:
 
 def ready(task: Task, policy: Policy) -> bool:
     """Whether this machine has compiled a task and policy that fit before."""
-    from distes.engines.kernels.program import compiled_before
+    from distes.engines.kernels.program import cache_file
 
-    return compiled_before(type(kernel_of(task)), actor_of(policy))
+    file = cache_file(type(kernel_of(task)), actor_of(policy))
+    return file is not None and file.exists()
 
 
 def keeps(task: Task, policy: Policy) -> bool:
