@@ -361,7 +361,8 @@ def warmup(
         if not lookup.ready(task, search.built_policy()):
             raise UsageError(
                 f"{task.name} was compiled and could not be kept: the cache, $XDG_CACHE_HOME or "
-                "~/.cache, must be writable for its owner alone, and the kernel importable"
+                "~/.cache, must be writable for its owner alone, and the kernel in a package that "
+                "is installed"
             )
         said = "compiled before" if spent is None else f"compiled in {spent:.1f} s"
         click.echo(f"{task.name}: {said}")

@@ -93,10 +93,10 @@ class CompiledEngine(Engine):
 
     def _load_runner(self) -> BatchRunner:
         if self._runner is None:
-            from distes.engines.kernels.program import program
+            from distes.engines.kernels.program import load_program
 
             try:
-                compiled = program(type(self._kernel), self._actor)
+                compiled = load_program(type(self._kernel), self._actor)
             except Exception as error:
                 if not type(error).__module__.startswith("numba."):
                     raise

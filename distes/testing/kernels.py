@@ -16,7 +16,7 @@ import numpy as np
 
 from distes.engines.compiled import CompiledEngine
 from distes.engines.kernels import lookup
-from distes.engines.kernels.kernel import Actor, Kernel
+from distes.engines.kernels.kernel import KERNEL_FUNCTIONS, Actor, Kernel
 from distes.engines.kernels.random import ENVIRONMENT_WORDS, POLICY_WORDS, seed_environment
 from distes.engines.loop import LoopEngine
 from distes.engines.wire import Chunk
@@ -38,8 +38,6 @@ BATCH = 50
 
 SPREADS = (0.1, 10.0)
 """Least and greatest deviation of candidates from the policy's initial parameters."""
-
-STATIC = ("reset", "observe", "step", "show", "inform")
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ def _refuse_arguments(kernel: Any, policy: Any, episodes: int, tolerance: float,
         raise UsageError(
             f"kernel {kernel!r} is not a subclass of distes.engines.kernels.kernel.Kernel"
         )
-    for name in STATIC:
+    for name in KERNEL_FUNCTIONS:
         if not isinstance(inspect.getattr_static(kernel, name), staticmethod):
             raise UsageError(f"{kernel.__qualname__}.{name} is not a staticmethod")
     if inspect.isabstract(kernel):

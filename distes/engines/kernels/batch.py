@@ -128,7 +128,7 @@ class BatchRunner:
     """Runs batches of episodes with one kernel and one actor.
 
     Args:
-        program: from `distes.engines.kernels.program.program`.
+        program: from `distes.engines.kernels.program.load_program`.
         kernel: of the environment.
         actor: of the policy.
         width: of an observation, k.

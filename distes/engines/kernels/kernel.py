@@ -21,6 +21,9 @@ __all__ = ["Actor", "Array", "FloatArray", "Kernel", "jit", "random", "rounded",
 
 EMPTY = np.empty(0)
 
+KERNEL_FUNCTIONS = ("reset", "observe", "step", "show", "inform")
+"""Functions of a kernel that are compiled."""
+
 
 class Kernel(ABC):
     """An environment as functions of small arrays, which numba compiles.

@@ -76,16 +76,17 @@ def misfit(task: Task, policy: Policy) -> str | None:
 
 def ready(task: Task, policy: Policy) -> bool:
     """Whether this machine has compiled a task and policy that fit before."""
-    from distes.engines.kernels.program import compiled_before
+    from distes.engines.kernels.program import cache_file
 
-    return compiled_before(type(kernel_of(task)), actor_of(policy))
+    file = cache_file(type(kernel_of(task)), actor_of(policy))
+    return file is not None and file.exists()
 
 
 def keeps(task: Task, policy: Policy) -> bool:
     """Whether this machine can keep what it compiles for them."""
-    from distes.engines.kernels.program import place
+    from distes.engines.kernels.program import cache_file
 
-    return place(type(kernel_of(task)), actor_of(policy)) is not None
+    return cache_file(type(kernel_of(task)), actor_of(policy)) is not None
 
 
 def kernel_of(task: Task) -> Any:
