@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from marks import slow
 from searches import assert_same_run
 
 from distes.search.search import Search
@@ -108,8 +109,11 @@ def read_until(child: subprocess.Popen[str], start: str) -> list[str]:
     raise AssertionError("".join(lines))
 
 
-def run_undisturbed(here: Path) -> Path:
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same search, left alone."""
+    here = tmp_path_factory.mktemp("undisturbed")
+    (here / "stop_things.py").write_text(MODULE)
     with start_command(
         here, "run", "stop_things:Slow", *SETTINGS, "--workers", "0", "--out", "whole"
     ) as (child):
@@ -132,12 +136,11 @@ def test_a_signal_while_ray_starts_ends_the_run_before_it_began(here: Path, numb
     assert not (here / "r").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("number", [slow(signal.SIGINT), signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_signal_does_not_wait_for_episodes_that_run(
-    here: Path, ray_local: str, number: int
+    here: Path, undisturbed: Path, ray_local: str, number: int
 ) -> None:
     """If wrong: the driver waits for workers that sleep for an hour, or loses generations."""
-    whole = run_undisturbed(here)
     (here / "episodes_hang").touch()
     on_ray = ("--workers", "1", "--address", ray_local)
     with start_command(here, "run", "stop_things:Slow", *SETTINGS, *on_ray, "--out", "r") as child:
@@ -153,13 +156,14 @@ def test_a_signal_does_not_wait_for_episodes_that_run(
         out, _ = child.communicate()
     assert child.returncode == 0, out
     assert "resumes at generation" in out
-    assert_same_run(here / "r", whole)
+    assert_same_run(here / "r", undisturbed)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_a_second_signal_does_not_wait_for_the_disk(here: Path, number: int) -> None:
+@pytest.mark.parametrize("number", [slow(signal.SIGINT), signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_second_signal_does_not_wait_for_the_disk(
+    here: Path, undisturbed: Path, number: int
+) -> None:
     """If wrong: a run whose disk hangs can be ended by SIGKILL alone, or is unreadable then."""
-    whole = run_undisturbed(here)
     with start_command(
         here, "run", "stop_things:Slow", *SETTINGS, "--workers", "0", "--out", "r"
     ) as (child):
@@ -177,12 +181,11 @@ def test_a_second_signal_does_not_wait_for_the_disk(here: Path, number: int) -> 
     with start_command(here, "resume", "r") as child:
         out, _ = child.communicate()
     assert child.returncode == 0, out
-    assert_same_run(here / "r", whole)
+    assert_same_run(here / "r", undisturbed)
 
 
-def test_a_first_signal_lets_the_log_be_written(here: Path) -> None:
+def test_a_first_signal_lets_the_log_be_written(here: Path, undisturbed: Path) -> None:
     """If wrong: a signal that comes while the disk is slow loses what was finished."""
-    whole = run_undisturbed(here)
     with start_command(
         here, "run", "stop_things:Slow", *SETTINGS, "--workers", "0", "--out", "r"
     ) as (child):
@@ -199,7 +202,7 @@ def test_a_first_signal_lets_the_log_be_written(here: Path) -> None:
     assert child.returncode == 0, out
     begun = int(out.partition("resumes at generation ")[2].split()[0])
     assert begun > 2, "two generations were finished"
-    assert_same_run(here / "r", whole)
+    assert_same_run(here / "r", undisturbed)
 
 
 def test_signals_do_what_they_did_before_once_a_run_is_over(tmp_path: Path) -> None:

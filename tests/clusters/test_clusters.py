@@ -24,6 +24,8 @@ from cluster_checks import (
     secrets,
 )
 
+pytestmark = pytest.mark.slow
+
 LAUNCHERS = ["aws", "gcp", "azure", "on-premise"]
 CLOUDS = ["aws", "gcp", "azure"]
 KUBERAY = ["kuberay-job", "kuberay-cluster"]
@@ -340,9 +342,9 @@ def test_entrypoint_of_the_job_parses(monkeypatch, tmp_path):
 
 
 def linter(name):
-    """A program that the `test` extra installs beside this Python."""
+    """A program that the `dev` extra installs beside this Python."""
     program = shutil.which(name, path=Path(sys.executable).parent) or shutil.which(name)
-    assert program, f"{name} is missing: pip install '.[test]'"
+    assert program, f"{name} is missing: pip install '.[dev]'"
     return program
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from marks import slow
 from searches import StopAt, assert_same_run, tables
 
 pytest.importorskip("numba")
@@ -70,7 +71,7 @@ def test_a_compiled_run_is_the_loop_engines(tmp_path: Path, name: str) -> None:
     assert engine_of(tmp_path / "auto") == engine_of(tmp_path / "compiled") == "compiled"
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name if name == "normalised" else slow(name) for name in CASES])
 def test_the_same_run_at_any_number_of_workers(tmp_path: Path, ray_local: Any, name: str) -> None:
     """Chunks of other sizes, contexts, sessions and scores: the same bits."""
     search(tmp_path / "serial", name, engine="compiled").run()
@@ -122,7 +123,6 @@ def test_a_run_keeps_the_engine_it_began_with(
 
 def test_a_killed_worker_does_not_change_a_run(tmp_path: Path, ray_local: Any) -> None:
     """What it had under way runs again elsewhere."""
-    sys.path.append(str(Path(__file__).with_name("kernels")))
     from kernel_environments import DeadlyCartPole
 
     def run(name: str, once: Path, workers: int) -> None:

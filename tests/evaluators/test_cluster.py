@@ -25,6 +25,8 @@ from distes.population.distributions import Gaussian, Point, Table
 from distes.population.records import Population, RunKey, Status
 from distes.tasks.function import FunctionTask
 
+pytestmark = pytest.mark.slow
+
 RAY = str(Path(sys.executable).with_name("ray"))
 
 PATIENCE_S = 120
@@ -32,7 +34,7 @@ PATIENCE_S = 120
 
 
 @pytest.fixture
-def cluster():
+def cluster(no_ray):
     """A head without CPUs that this process is connected to; add nodes to taste."""
     directory = tempfile.mkdtemp(prefix="r", dir="/tmp")
     made = Cluster(
@@ -287,7 +289,7 @@ class Greedy:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_candidate_that_takes_all_memory_is_given_up():
+def test_a_candidate_that_takes_all_memory_is_given_up(no_ray):
     """Ray ends the process before the machine runs out; that is the candidate's doing."""
     import psutil
 
@@ -380,7 +382,7 @@ def cloud(address):
 
 
 @pytest.fixture(params=["v1", "v2"])
-def autoscaling(request):
+def autoscaling(request, no_ray):
     """A head without CPUs whose autoscaler starts raylets here; connected to."""
     directory = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
     host = "127.0.0.2"

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from evaluations import KEY, all_there, assert_equal, gaussian, serially, settle, sphere
+from marks import slow
 
 from distes.errors import RunFailed, UsageError
 from distes.evaluators.fingerprint import differences, fingerprint
@@ -23,7 +24,7 @@ from distes.tasks.function import FunctionTask
 
 
 @pytest.mark.parametrize(
-    ("workers", "chunk_s"), [(1, 0.075), (2, 0.075), (2, 0.001), (5, 0.01), (5, 0.5)]
+    ("workers", "chunk_s"), [slow(1, 0.075), (2, 0.001), slow(5, 0.01), slow(5, 0.5)]
 )
 def test_equal_at_any_number_of_workers_and_size_of_chunks(on_ray, workers, chunk_s):
     """Sums that depended on the cut, or seeds on the worker, would differ here."""

@@ -75,6 +75,7 @@ def kinds(answer):
     return [event["kind"] for event in answer.events]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", [leave, segfault], ids=["exit", "segfault"])
 def test_poison_costs_its_own_row_only(on_ray, tmp_path, harm):
     """Two poisonous candidates of one chunk, beside others: both found, nobody else hurt."""
@@ -175,6 +176,7 @@ class Pole:
         return Fragile(gym.make("CartPole-v1").unwrapped)
 
 
+@pytest.mark.slow
 def test_sums_do_without_a_lost_episode(on_ray):
     """An episode that is given up still has its place in the tree of sums, as zeros."""
     task = Task(Pole(0.049), max_episode_steps=20)
@@ -209,6 +211,7 @@ def load_or_die(pid):
     return Fatal(pid)
 
 
+@pytest.mark.slow
 def test_workers_that_die_while_they_start_stop_the_run(on_ray, monkeypatch):
     """With pauses in between, not at once, and not for ever."""
     from distes.evaluators import worker_pool
@@ -219,6 +222,7 @@ def test_workers_that_die_while_they_start_stop_the_run(on_ray, monkeypatch):
         evaluator.submit(gaussian(2, 5), KEY).result()
 
 
+@pytest.mark.slow
 def test_deaths_while_idle_are_nobodys_fault(on_ray):
     """Workers that died between two evaluations never ran what they are sent next: the
     episode must not be given up for them."""
@@ -247,6 +251,7 @@ class SlowToMake:
         return gym.make("CartPole-v1")
 
 
+@pytest.mark.slow
 def test_the_limit_does_not_count_loading(on_ray):
     """A simulator that takes longer to load than an episode may take must not time out."""
     task = Task(SlowToMake(), max_episode_steps=5, reuse_env=True)
@@ -269,6 +274,7 @@ def load_slowly(seconds):
     return FunctionTask(sphere, 2)
 
 
+@pytest.mark.slow
 def test_slow_starts_are_waited_for(on_ray, monkeypatch):
     """Workers that take their time to import must not be withdrawn and started for ever."""
     from distes.evaluators import headcount

@@ -13,6 +13,7 @@ from typing import Any
 import environments
 import numpy as np
 import pytest
+from marks import slow
 from searches import StopAt, assert_same_run
 
 from distes import Search, Task
@@ -51,7 +52,7 @@ def search(out: Path, name: str, **changes: Any) -> Search:
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-@pytest.mark.parametrize("workers", [1, 2, 5])
+@pytest.mark.parametrize("workers", [slow(1), 2, slow(5)])
 def test_the_same_run_at_any_number_of_workers(
     tmp_path: Path, ray_local: Any, workers: int, name: str
 ) -> None:
@@ -90,7 +91,7 @@ class Deadly(environments.gym.Wrapper[Any, Any, Any, Any]):
         return super().step(action)
 
 
-@pytest.mark.parametrize("at", [100, 700])
+@pytest.mark.parametrize("at", [slow(100), 700])
 def test_a_killed_worker_does_not_change_what_is_learnt(
     tmp_path: Path, ray_local: Any, at: int
 ) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import environments
 import numpy as np
 import pytest
+from marks import slow
 from paths import SUPPORT
 from searches import StopAt, assert_same_run, cartpole, long_search
 
@@ -30,8 +31,8 @@ from distes.tasks.environment import Task
 from distes.tasks.function import FunctionTask
 
 
-@pytest.mark.parametrize("normalize", [False, True])
-@pytest.mark.parametrize("workers", [1, 2, 5])
+@pytest.mark.parametrize("normalize", [slow(False), True])
+@pytest.mark.parametrize("workers", [slow(1), 2, slow(5)])
 def test_same_run_at_any_number_of_workers(
     tmp_path: Path, ray_local: Any, workers: int, normalize: bool
 ) -> None:
@@ -41,7 +42,7 @@ def test_same_run_at_any_number_of_workers(
     assert_same_run(tmp_path / "ray", tmp_path / "serial")
 
 
-@pytest.mark.parametrize("strategy", [ICEM(), RandomSearch(), CEM(covariance="full")])
+@pytest.mark.parametrize("strategy", [ICEM(), slow(RandomSearch()), slow(CEM(covariance="full"))])
 def test_same_run_for_every_strategy(tmp_path: Path, ray_local: Any, strategy: Any) -> None:
     """Unions, retained candidates and full covariances are drawn alike everywhere."""
     cartpole(tmp_path / "serial", strategy=strategy, common_seeds=True).run()

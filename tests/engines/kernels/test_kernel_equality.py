@@ -19,6 +19,7 @@ import pytest
 from gymnasium.envs.classic_control.acrobot import AcrobotEnv
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from kernel_environments import Corridor, Plate
+from marks import slow
 
 pytest.importorskip("numba")
 
@@ -132,8 +133,11 @@ def specs(name: str) -> Iterator[tuple[str, PolicySpec, bool]]:
         yield "pid", Pid(setpoint=(0.1, 0.2), log_error=False, limit=2.0, offset=0.1), False
 
 
+QUICK = ("CartPole-v1-relu", "CartPole-v1-threshold", "Pendulum-v1-tanh", "Pendulum-v1-rescaled")
+"""Each pair takes seconds to compile: the default run has one of a kind."""
+
 PAIRS = [
-    pytest.param(name, spec, exact, id=f"{name}-{about}")
+    (pytest.param if f"{name}-{about}" in QUICK else slow)(name, spec, exact, id=f"{name}-{about}")
     for name in ("CartPole-v1", "Pendulum-v1")
     for about, spec, exact in specs(name)
 ]
@@ -146,13 +150,19 @@ def test_policies(name: str, spec: PolicySpec, exact: bool) -> None:
     assert (chunk.rows["status"] == Status.OK).all()
 
 
-@pytest.mark.parametrize("spec", [Sigmoid(), Sigmoid(hidden=(4,), bias=False)])
+@pytest.mark.parametrize("spec", [Sigmoid(), slow(Sigmoid(hidden=(4,), bias=False))])
 def test_bernoulli_policies(spec: PolicySpec) -> None:
     """Two actions, one output."""
     compare(contextual("CartPole-v1"), spec, 40, exact=False, episodes=2)
 
 
-@pytest.mark.parametrize("name", [*DISCRETE, *BOX, *OURS])
+ALIKE = {"CartPole-v0", "distes/ContextualAcrobot-v0", "distes/ContextualCartPole-v0"}
+"""Their steps are those of another one."""
+
+
+@pytest.mark.parametrize(
+    "name", [slow(name) if name in ALIKE else name for name in (*DISCRETE, *BOX, *OURS)]
+)
 def test_environments(name: str) -> None:
     """Each environment with a kernel, at its own step limit, with a linear policy."""
     chunk = compare(Task(name), Linear(), 15, name in DISCRETE, episodes=2)
@@ -226,7 +236,7 @@ def test_tables_with_odd_rows() -> None:
 
 
 @pytest.mark.parametrize("records", [(), RECORDS], ids=["", "recorded"])
-@pytest.mark.parametrize("rescale", [False, True])
+@pytest.mark.parametrize("rescale", [False, slow(True)])
 def test_actions_of_two_dimensions(records: Any, rescale: bool) -> None:
     """Recorded in the shape that the environment has them in."""
     task = Task(Plate, max_episode_steps=12, log_info=("last",))
@@ -415,7 +425,7 @@ def test_scores(frozen: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", [Linear(), Softmax(), Threshold(), MLP(hidden=(4,), activation="relu")]
+    "spec", [Linear(), Softmax(), slow(Threshold()), slow(MLP(hidden=(4,), activation="relu"))]
 )
 def test_records_of_numbered_actions(spec: PolicySpec) -> None:
     """Types and shapes are the loop's: what learns from them reads both."""
@@ -423,9 +433,9 @@ def test_records_of_numbered_actions(spec: PolicySpec) -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", [Linear(), Linear(rescale_actions=True), Pid(setpoint=(0.0,), log_error=False)]
+    "spec", [Linear(), slow(Linear(rescale_actions=True)), Pid(setpoint=(0.0,), log_error=False)]
 )
-@pytest.mark.parametrize("name", ["Pendulum-v1", "distes/WallFollow-v0"])
+@pytest.mark.parametrize("name", ["Pendulum-v1", slow("distes/WallFollow-v0")])
 def test_records_of_vectors(name: str, spec: PolicySpec) -> None:
     """float32 where the space is."""
     compare(contextual(name), spec, 13, exact=False, records=RECORDS)
@@ -508,16 +518,16 @@ def bad_table(policy: Any) -> Any:
     ("name", "spec"),
     [
         ("CartPole-v1", Linear()),
-        ("CartPole-v1", Threshold(bias=True)),
-        ("CartPole-v1", MLP(hidden=(3,), activation="relu")),
-        ("CartPole-v1", MLP(hidden=(3,))),
+        slow("CartPole-v1", Threshold(bias=True)),
+        slow("CartPole-v1", MLP(hidden=(3,), activation="relu")),
+        slow("CartPole-v1", MLP(hidden=(3,))),
         ("CartPole-v1", Softmax()),
-        ("CartPole-v1", Sigmoid()),
+        slow("CartPole-v1", Sigmoid()),
         ("Pendulum-v1", Linear()),
-        ("Pendulum-v1", Linear(rescale_actions=True)),
+        slow("Pendulum-v1", Linear(rescale_actions=True)),
         ("Pendulum-v1", Pid(setpoint=(0.0,), log_error=False)),
-        ("MountainCarContinuous-v0", Linear()),
-        ("distes/WallFollow-v0", Linear()),
+        slow("MountainCarContinuous-v0", Linear()),
+        slow("distes/WallFollow-v0", Linear()),
     ],
 )
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
