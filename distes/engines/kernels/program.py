@@ -26,7 +26,6 @@ from filelock import FileLock
 from llvmlite import binding
 from numba.extending import is_jitted
 
-import distes
 from distes.engines.kernels import episode_loop
 from distes.engines.kernels.episode_loop import Program, compile_program
 from distes.engines.kernels.jit import IMPORTED_AT, NAMED_APART, jit
@@ -157,7 +156,7 @@ def _describe_sources(module: str) -> list[str] | None:
     """Name the sources of a module's package, with their sums; None where they may be edited."""
     described: list[str] = []
     if module.startswith("distes."):
-        root = Path(distes.__file__).parent
+        root = Path(__file__).parents[2]
         files = [each for folder in OWN_SOURCES for each in (root / folder).rglob("*.py")]
     else:
         file = Path(getattr(sys.modules.get(module), "__file__", None) or "")
