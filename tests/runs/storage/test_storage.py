@@ -196,16 +196,16 @@ def exercise(make: Any, operations: Any) -> None:
             lines.append(line)
         else:
             folder = make()
-    assert folder.lines("log.jsonl") == lines
+    assert folder.read_lines("log.jsonl") == lines
     for name, data in model.items():
         assert folder.read(name) == data
         assert folder.exists(name)
     for prefix in ("a", "b", "b/c"):
         below = {n[len(prefix) + 1 :].split("/")[0] for n in model if n.startswith(f"{prefix}/")}
-        found = set(folder.names(prefix))
+        found = set(folder.list_names(prefix))
         # Directories may stay behind empty; files may not.
         assert below <= found
-        assert all(not folder.names(f"{prefix}/{n}") for n in found - below)
+        assert all(not folder.list_names(f"{prefix}/{n}") for n in found - below)
     for missing in {"a/1", "a/2", "b/1", "b/c/1", "top"} - set(model):
         assert not folder.exists(missing)
         with pytest.raises(FileNotFoundError):
@@ -247,11 +247,11 @@ def test_listings_of_many_pages_are_whole(s3, server):
         client.put_object(Bucket="bucket", Key=f"{URI(s3).name}/a/part-{number:06d}", Body=b"")
     server.misbehave = shorten
     server.requests.clear()
-    assert folder.names("a") == [f"part-{number:06d}" for number in range(17)]
+    assert folder.list_names("a") == [f"part-{number:06d}" for number in range(17)]
     assert server.requests["GET"] >= 3
     folder.delete("a")
     server.misbehave = lambda environ: None
-    assert folder.names("a") == []
+    assert folder.list_names("a") == []
 
 
 def test_many_events_make_few_objects(memory):
@@ -260,13 +260,13 @@ def test_many_events_make_few_objects(memory):
     line = b'{"kind": "x", "text": "' + b"y" * 150 + b'"}\n'
     for _ in range(100):
         folder.append("events.jsonl", line * 1000)
-    assert len(folder.lines("events.jsonl")) == 100_000
-    parts = folder.names("events")
+    assert len(folder.read_lines("events.jsonl")) == 100_000
+    parts = folder.list_names("events")
     assert len(parts) <= 2 * len(line) * 100_000 // storage.LINES_PART + 2
     again = open_folder(memory)
     again.append("events.jsonl", b"{}\n")
-    assert again.lines("events.jsonl")[-1] == b"{}"
-    assert len(again.lines("events.jsonl")) == 100_001
+    assert again.read_lines("events.jsonl")[-1] == b"{}"
+    assert len(again.read_lines("events.jsonl")) == 100_001
 
 
 def test_events_are_written_at_a_bounded_rate(memory, swift):
@@ -276,7 +276,7 @@ def test_events_are_written_at_a_bounded_rate(memory, swift):
     whole = store.put
     store.put = lambda key, data: (puts.append(key), whole(key, data))
     for number in range(300):
-        log.event("shower", number=number)
+        log.add_event("shower", number=number)
         time.sleep(0.001)
     log.close()
     assert len([key for key in puts if key.startswith("events/")]) <= 2
@@ -286,12 +286,12 @@ def test_events_are_written_at_a_bounded_rate(memory, swift):
 def test_a_run_that_moved_keeps_its_events_in_order(tmp_path, memory, swift):
     """Copied from a bucket and gone on with on a disk, a run has both kinds of files."""
     log = RunLog.create(memory, {})
-    log.event("first")
+    log.add_event("first")
     log.close()
     files = fsspec.filesystem("memory")
     files.get(memory.removeprefix("memory:/"), str(tmp_path / "x"), recursive=True)
     log, _ = RunLog.resume(tmp_path / "x")
-    log.event("second")
+    log.add_event("second")
     log.close()
     assert (tmp_path / "x" / "events.jsonl").exists()
     assert [event["kind"] for event in load(tmp_path / "x").events] == ["first", "second"]
@@ -407,7 +407,9 @@ def test_a_killed_run_in_a_bucket_goes_on_as_if_nothing_was(s3, tmp_path, server
         assert process.wait() == (0 if lines is None else -signal.SIGKILL)
         process.stdout.close()
     assert_same_run(s3, tmp_path / "whole")
-    assert len(open_folder(s3).names("checkpoints")) <= 4  # old ones are gone, not just emptied
+    assert (
+        len(open_folder(s3).list_names("checkpoints")) <= 4
+    )  # old ones are gone, not just emptied
     assert [e["kind"] for e in load(s3).events].count("resumed") >= 1
     assert not [k for k in server.keys("bucket", URI(s3).name) if k.endswith(locks.LEASE)]
 
@@ -835,12 +837,12 @@ def test_objects_are_whole_whenever_they_are_seen(s3):
         assert child.stdout is not None
         for _ in range(lines):
             assert child.stdout.readline()
-            for name in folder.names("big"):
+            for name in folder.list_names("big"):
                 assert_one_value(folder.read(f"big/{name}"))
         child.send_signal(signal.SIGKILL)
         child.wait()
         child.stdout.close()
-        for name in folder.names("big"):
+        for name in folder.list_names("big"):
             assert_one_value(folder.read(f"big/{name}"))
 
 
@@ -879,12 +881,12 @@ def test_following_a_run_in_a_bucket(s3, swift):
     log = RunLog.create(s3, {})
     log._folder.append_s = 0.0
     tail = Tail(s3, 10)
-    log.event("first")
+    log.add_event("first")
     run_to(log, 0, 2)
     news = tail.news()
     assert [row["generation"] for row in news.rows] == [0, 1]
     assert tail.news().rows == []
-    log.event("second")
+    log.add_event("second")
     run_to(log, 2, 3)
     log.close()
     news2 = tail.news()
