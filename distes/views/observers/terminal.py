@@ -46,16 +46,14 @@ REFRESHES_PER_SECOND = 2
 class Display(Observer):
     """Shows a search as it goes, and at its end what came out and what to do next.
 
+    Args:
+        stream: stdout by default; live only where it is a terminal.
+
     Attributes:
         path: the run directory, once there is one.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        """Choose how to show.
-
-        Args:
-            stream: stdout by default; live only where it is a terminal.
-        """
         self.path: Location | None = None
         self._stream = sys.stdout if stream is None else stream
         self._console = Console(file=self._stream, highlight=False)
