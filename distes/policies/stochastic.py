@@ -20,7 +20,7 @@ from numpy.random import Generator
 from distes.policies.base import Act, BuiltPolicy, Choose, PolicySpec
 from distes.policies.log_probs import LogProbGradSums
 from distes.policies.network import Activation, NetworkPolicy, refuse_layers
-from distes.policies.spaces import ActionHead, ObservationEncoder, encoder
+from distes.policies.spaces import ActionHead, ObservationEncoder
 from distes.types import Array, FloatArray, NonNegativeFloat
 
 
@@ -55,7 +55,7 @@ class StochasticSpec(PolicySpec):
             UsageError: observations are not supported.
         """
         return NetworkPolicy(
-            encoder(observation_space, self.scale_observations),
+            ObservationEncoder(observation_space, self.scale_observations),
             Outputs(num_outputs),
             hidden=self.hidden,
             activation=self.activation,
