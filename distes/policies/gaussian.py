@@ -9,7 +9,7 @@ import gymnasium as gym
 from gymnasium.spaces import Box, Discrete
 
 from distes.errors import UsageError
-from distes.policies.spaces import action_head, describe
+from distes.policies.spaces import ActionHead, describe
 from distes.policies.stochastic import GaussianPolicy, StochasticSpec
 from distes.types import PositiveFloat
 
@@ -44,6 +44,6 @@ class GaussianNoise(StochasticSpec):
             raise UsageError(
                 f"gaussian needs a Box action space, not {describe(action_space)}: {other}"
             )
-        head = action_head(action_space, self.rescale_actions)
+        head = ActionHead(action_space, self.rescale_actions)
         network = self.network(observation_space, head.num_outputs)
         return GaussianPolicy(network, head, self.std)

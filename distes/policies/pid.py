@@ -21,7 +21,7 @@ from numpy.random import Generator
 
 from distes.errors import UsageError
 from distes.policies.base import Act, BuiltPolicy, PolicySpec
-from distes.policies.spaces import ActionHead, ObservationEncoder, action_head, describe, encoder
+from distes.policies.spaces import ActionHead, ObservationEncoder, describe
 from distes.types import FloatArray, NonNegativeFloat, PositiveFloat
 
 
@@ -61,12 +61,12 @@ class Pid(PolicySpec):
                 raise UsageError(
                     f"{kind} space {describe(space)} is not supported by pid: accepted is Box"
                 )
-        seen = encoder(observation_space)
+        seen = ObservationEncoder(observation_space)
         if len(self.setpoint) > seen.size:
             raise UsageError(
                 f"setpoint has {len(self.setpoint)} numbers, an observation {seen.size}"
             )
-        return PidPolicy(self, seen, action_head(action_space))
+        return PidPolicy(self, seen, ActionHead(action_space))
 
 
 @dataclass(frozen=True, eq=False)

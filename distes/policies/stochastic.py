@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -21,7 +20,7 @@ from numpy.random import Generator
 from distes.policies.base import Act, BuiltPolicy, Choose, PolicySpec
 from distes.policies.log_probs import LogProbGradSums
 from distes.policies.network import Activation, NetworkPolicy, refuse_layers
-from distes.policies.spaces import ActionHead, ObservationEncoder, encoder
+from distes.policies.spaces import ActionHead, ObservationEncoder
 from distes.types import Array, FloatArray, NonNegativeFloat
 
 
@@ -56,7 +55,7 @@ class StochasticSpec(PolicySpec):
             UsageError: observations are not supported.
         """
         return NetworkPolicy(
-            encoder(observation_space, self.scale_observations),
+            ObservationEncoder(observation_space, self.scale_observations),
             Outputs(num_outputs),
             hidden=self.hidden,
             activation=self.activation,
@@ -65,22 +64,21 @@ class StochasticSpec(PolicySpec):
         )
 
 
+@dataclass(frozen=True)
 class Outputs:
-    """In place of an action head: a network's outputs as they are."""
+    """In place of an action head: a network's outputs as they are.
 
-    def __init__(self, num_outputs: int) -> None:
-        """Of a network with so many outputs."""
-        self.num_outputs = num_outputs
-        self.space = None
-        self.decode: Callable[[FloatArray], FloatArray] = _keep
+    Attributes:
+        num_outputs: how many.
+        space: none, for they are no action yet.
+    """
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travel as the number."""
-        return Outputs, (self.num_outputs,)
+    num_outputs: int
+    space: ClassVar[None] = None
 
-
-def _keep(outputs: FloatArray) -> FloatArray:
-    return outputs
+    def decode(self, outputs: FloatArray) -> FloatArray:
+        """Keep them."""
+        return outputs
 
 
 @dataclass(frozen=True, eq=False)

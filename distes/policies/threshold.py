@@ -15,7 +15,7 @@ from numpy.random import Generator
 from distes.errors import UsageError
 from distes.policies import products
 from distes.policies.base import Act, BuiltPolicy, PolicySpec
-from distes.policies.spaces import ObservationEncoder, describe, encoder
+from distes.policies.spaces import ObservationEncoder, describe
 from distes.types import FloatArray
 
 
@@ -52,7 +52,7 @@ class Threshold(PolicySpec):
         Raises:
             UsageError: a space is not supported; the sentence names it.
         """
-        seen = encoder(observation_space, self.scale_observations)
+        seen = ObservationEncoder(observation_space, self.scale_observations)
         if not isinstance(action_space, Discrete):
             raise UsageError(
                 f"action space {describe(action_space)} is not supported by threshold: "

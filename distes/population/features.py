@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations_with_replacement
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -134,6 +134,7 @@ class RadialBasis:
     num_contexts: int
     centers: FloatArray
     widths: FloatArray
+    constant: ClassVar[int | None] = 0
 
     @property
     def num_features(self) -> int:
@@ -144,11 +145,6 @@ class RadialBasis:
     def uses_context(self) -> bool:
         """Once there are bumps."""
         return len(self.centers) > 0
-
-    @property
-    def constant(self) -> int | None:
-        """The first."""
-        return 0
 
     def __call__(self, contexts: FloatArray) -> FloatArray:
         """Evaluate the bumps, (m, k) -> (m, p)."""
@@ -205,16 +201,8 @@ class Custom:
     name: str
     num_contexts: int
     num_features: int
-
-    @property
-    def uses_context(self) -> bool:
-        """As far as anybody knows."""
-        return True
-
-    @property
-    def constant(self) -> int | None:
-        """Unknown."""
-        return None
+    uses_context: ClassVar[bool] = True
+    constant: ClassVar[int | None] = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to a worker together with the function."""

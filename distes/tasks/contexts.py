@@ -13,7 +13,7 @@ import numpy as np
 from numpy.random import Generator
 
 from distes.errors import UsageError, unknown
-from distes.policies.spaces import encoder
+from distes.policies.spaces import ObservationEncoder
 from distes.seeds import context_generator, context_uniform
 from distes.types import Array, FloatArray, IntArray
 
@@ -289,7 +289,7 @@ class ContextSource:
 
     def encoder(self, space: Any) -> Callable[[Any], FloatArray]:
         """How observations of a space are made flat before a context is read from them."""
-        return encoder(space, False).encode
+        return ObservationEncoder(space, False).encode
 
 
 def check_context(context: Any, size: int | None) -> FloatArray:

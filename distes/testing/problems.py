@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
 
@@ -67,6 +67,7 @@ class FunctionProblem:
     moved: FloatArray | None = None
     generation: int = field(default=0, init=False)
     _calls: int = field(default=0, init=False)
+    has_trajectories: ClassVar[bool] = False
 
     @property
     def policy(self) -> DirectPolicy:
@@ -93,11 +94,6 @@ class FunctionProblem:
     def task(self) -> FunctionTask:
         """The objective as a task."""
         return FunctionTask(self.objective, len(self.start), noisy=True, vectorised=True)
-
-    @property
-    def has_trajectories(self) -> bool:
-        """Never."""
-        return False
 
     def trajectories(
         self,

@@ -35,7 +35,7 @@ from distes.policies.network import NetworkPolicy
 from distes.policies.pid import Pid
 from distes.policies.sigmoid import Sigmoid
 from distes.policies.softmax import Softmax
-from distes.policies.spaces import encoder
+from distes.policies.spaces import ObservationEncoder
 from distes.policies.tabular import Tabular
 from distes.policies.threshold import Threshold
 from distes.population.distributions import Gaussian, Point, Table
@@ -256,7 +256,7 @@ class Contrary(NetworkPolicy):
         return super().bind(-parameters)
 
 
-class Blinking(type(encoder(gym.spaces.Box(-1.0, 1.0)))):  # type: ignore[misc]
+class Blinking(ObservationEncoder):
     """Sees otherwise than its parent."""
 
     def __init__(self, space: Any, scale: bool) -> None:
