@@ -26,7 +26,6 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from moto.core import set_initial_no_auth_action_count
 from object_stores import Server, every
 from paths import SUPPORT
 from run_logs import assert_whole, record, run_to, snapshot
@@ -145,6 +144,7 @@ def test_a_password_in_a_uri_is_refused_and_not_repeated():
     assert "hunter2" not in str(found.value)
 
 
+@pytest.mark.slow
 def test_azure_and_google_are_reached_by_what_is_installed(monkeypatch):
     """A missing package or credential must be told as that, not as a traceback."""
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
@@ -226,6 +226,7 @@ def test_folders_keep_what_they_are_given(kind, tmp_path, operations):
     exercise(lambda: open_folder(root), operations)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, suppress_health_check=RELAXED)
 @given(operations=OPERATIONS)
 def test_folders_of_a_bucket_do_so_too(s3, operations):
@@ -234,6 +235,7 @@ def test_folders_of_a_bucket_do_so_too(s3, operations):
     exercise(lambda: open_folder(root), operations)
 
 
+@pytest.mark.slow
 def test_listings_of_many_pages_are_whole(s3, server):
     """A listing has so many names at most: parts beyond them would be missing from every table."""
 
@@ -300,6 +302,7 @@ def test_a_run_that_moved_keeps_its_events_in_order(tmp_path, memory, swift):
 # Runs
 
 
+@pytest.mark.slow
 def test_a_run_in_a_bucket_is_a_run(s3, tmp_path, monkeypatch, capsys, swift):
     """Every command must take it, and its tables must be those of a run on the disk."""
     monkeypatch.chdir(tmp_path)
@@ -341,6 +344,7 @@ def test_a_run_in_a_bucket_is_a_run(s3, tmp_path, monkeypatch, capsys, swift):
     assert sorted(each.name for each in tmp_path.iterdir()) == ["again", "curve.png", "local"]
 
 
+@pytest.mark.slow
 def test_parameters_to_start_from_can_be_in_a_bucket(s3, tmp_path, swift):
     """They are where the machine that runs the job can read them."""
     np.save(tmp_path / "p.npy", np.arange(10.0))
@@ -387,6 +391,7 @@ search.proceed() if exists_run(place) else search.run()
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_in_a_bucket_goes_on_as_if_nothing_was(s3, tmp_path, server):
     """The lease of the dead must not lock the run, nor may a generation be lost or doubled."""
     whole = long_search(tmp_path / "whole")
@@ -417,6 +422,7 @@ def test_a_killed_run_in_a_bucket_goes_on_as_if_nothing_was(s3, tmp_path, server
 # One writer
 
 
+@pytest.mark.slow
 def test_two_writers_in_a_bucket_are_refused(s3, swift):
     """Two searches in one place would overwrite each other's parts."""
     log = RunLog.create(s3, {})
@@ -563,6 +569,7 @@ def no_workers(monkeypatch):
     monkeypatch.setattr("distes.search.search.make_evaluator", start)
 
 
+@pytest.mark.slow
 def test_a_missing_bucket_is_refused_first(s3, no_workers):
     """Said after an hour of starting workers, it costs that hour."""
     with pytest.raises(UsageError, match="there is no bucket 'nosuch'") as found:
@@ -572,8 +579,11 @@ def test_a_missing_bucket_is_refused_first(s3, no_workers):
         load("s3://nosuch/run")
 
 
+@pytest.mark.slow
 def test_wrong_credentials_are_refused_first(no_workers, monkeypatch, s3):
     """The sentence must name what to set."""
+
+    from moto.core import set_initial_no_auth_action_count
 
     @set_initial_no_auth_action_count(0)
     def run():
@@ -584,6 +594,7 @@ def test_wrong_credentials_are_refused_first(no_workers, monkeypatch, s3):
     one_sentence(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["closed", "silent"])
 def test_a_server_that_does_not_answer_is_told_in_time(kind, s3, no_workers, monkeypatch):
     """A job that hangs for minutes looks like one that works."""
@@ -655,6 +666,7 @@ def test_a_local_place_is_tried_out_and_left_clean(tmp_path, no_workers, monkeyp
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.slow
 def test_a_check_leaves_nothing_in_a_bucket(s3, server):
     """A run that never began must not stand in the way of the next."""
     open_folder(s3).check()
@@ -665,6 +677,7 @@ def test_a_check_leaves_nothing_in_a_bucket(s3, server):
 # Faults
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["throttle", "lose"])
 def test_throttling_and_lost_answers_do_not_end_a_run(s3, server, tmp_path, fault, swift):
     """A store that hiccups for a second must not cost a night's computation."""
@@ -826,6 +839,7 @@ BIG = textwrap.dedent(
 )
 
 
+@pytest.mark.slow
 def test_objects_are_whole_whenever_they_are_seen(s3):
     """Half a Parquet file makes the whole folder unreadable; large ones go up in pieces."""
     environment = {**os.environ, "PYTHONPATH": str(Path(distes.__file__).parents[1])}
@@ -850,6 +864,7 @@ def assert_one_value(data: bytes) -> None:
     assert data == data[:1] * 12_000_000
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_says_where_to_go_on(s3, swift, capsys):
     """The URI must be in the command as it can be typed."""
     with pytest.raises(KeyboardInterrupt):
@@ -876,6 +891,7 @@ def test_a_local_directory_on_a_cluster_is_said_once(kind, tmp_path, memory, swi
         assert f"{tmp_path / 'x'} is on the driver's machine" in said[0]
 
 
+@pytest.mark.slow
 def test_following_a_run_in_a_bucket(s3, swift):
     """Jobs write there, and are followed from a laptop."""
     log = RunLog.create(s3, {})
