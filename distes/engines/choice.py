@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from distes.engines.base import Engine
 from distes.engines.wire import Chunk
 from distes.errors import UsageError, unknown
