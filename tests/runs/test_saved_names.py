@@ -27,8 +27,8 @@ SAVED = """
 AdamState CCMAESState Concat DeepCEMState EliteFigures ExternalState Gaussian GaussianProcess
 GaussianState ICEMState Incumbents LinearGaussian MOREState Mixture ModelBasedState ModelMetrics
 NormalizedState ObservationMoments OptionsMetrics OptionsState Pairs PathMetrics Point
-PolicyGradientSums PolicySamples Polynomial Population Purpose RadialBasis RandomSearchState
-ReinforceState RelativeEntropyMetrics RelativeEntropyState Rerun Samples Selected Snapshot
+PolicySamples Polynomial Population Purpose RadialBasis RandomSearchState ReinforceState
+RelativeEntropyMetrics RelativeEntropyState Rerun Samples ScoreSums Selected Snapshot
 SurrogateMetrics Table TabularCEMState Transitions
 """
 """Every class of distes that a run can hold. Renaming one makes the runs that hold it unreadable:
@@ -157,7 +157,7 @@ for value in codec.loads(Path(sys.argv[1]).read_bytes()):
 
 def test_a_fresh_process_reads_every_record(tmp_path):
     """Whoever reads a run has imported next to nothing of distes."""
-    values = [Gaussian(np.zeros(2), np.ones(2), noise_key(0, 1)), Incumbents.empty(2)]
+    values = [Gaussian(np.zeros(2), np.ones(2), noise_key(0, 1)), Incumbents.none(2)]
     (tmp_path / "x.npz").write_bytes(codec.dumps(values))
     read = subprocess.run(
         [sys.executable, "-c", READ, str(tmp_path / "x.npz")],
