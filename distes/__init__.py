@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from distes.search.result import Result as Result
     from distes.search.search import Search as Search
     from distes.search.solution import evaluate as evaluate
+    from distes.search.solution import evaluate_contexts as evaluate_contexts
     from distes.search.solution import load_parameters as load_parameters
     from distes.search.solution import load_policy as load_policy
     from distes.tasks.environment import Task as Task
@@ -50,7 +51,7 @@ _HOMES = {
     "search.observer": ("Observer",),
     "search.result": ("Result",),
     "search.search": ("Search",),
-    "search.solution": ("evaluate", "load_parameters", "load_policy"),
+    "search.solution": ("evaluate", "evaluate_contexts", "load_parameters", "load_policy"),
     "tasks.environment": ("Task",),
     "tasks.function": ("FunctionTask",),
     "views.figures.plot": ("plot",),

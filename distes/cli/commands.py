@@ -159,26 +159,23 @@ def evaluate(
     With --context or --grid: at these contexts, all on the same episode seeds. The
     environment must take them up: reset(options={"context": ...}).
     """
-    from distes.population.statistics import Score
-    from distes.search.solution import evaluate as evaluate_run
+    from distes.search import solution
     from distes.views.text import format_context_table, format_score
 
-    found = evaluate_run(
-        run,
-        episodes=episodes,
-        seed=seed,
-        workers=workers,
-        context=_parse_contexts(context) if context else None,
-        grid=grid,
-    )
-    if isinstance(found, Score):
+    if not context and grid is None:
+        found = solution.evaluate(run, episodes=episodes or 100, seed=seed, workers=workers)
         text = f"{format_score(found)}, standard deviation {found.std:.6g}"
         click.echo(_to_json(asdict(found)) if as_json else text)
-    elif as_json:
-        rows = found.to_dict("records")
+        return
+    contexts = _parse_contexts(context) if context else None
+    table = solution.evaluate_contexts(
+        run, contexts, grid=grid, episodes=episodes, seed=seed, workers=workers
+    )
+    if as_json:
+        rows = table.to_dict("records")
         click.echo("[" + ",\n ".join(_to_json(row) for row in rows) + "]")
     else:
-        click.echo(format_context_table(found))
+        click.echo(format_context_table(table))
 
 
 @distes.command()

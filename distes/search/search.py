@@ -267,12 +267,12 @@ class Search(Settings):
 
     def _audience(self) -> ObserverGroup:
         """Gather who is told: whoever the user names, and what this process is made for."""
-        named: list[Observer | str] = list(self.observers)
-        if not named and in_notebook():
-            named.append("notebook")
+        found = list(find_observers(self.observers))
+        own = ["notebook"] if not found and in_notebook() else []
         if self.workers != 0:  # Ray exports figures; there is no exporter without it
-            named.append("prometheus")
-        return ObserverGroup(find_observers(named))
+            own.append("prometheus")
+        added = [each for each in find_observers(own) if type(each) not in map(type, found)]
+        return ObserverGroup([*found, *added])
 
     def _evaluator(self, observers: ObserverGroup) -> Evaluator:
         observers.tell("starting", self)

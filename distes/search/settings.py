@@ -134,15 +134,11 @@ class Settings:
         strategy = name_of("strategies", type(self.strategy))
         return path_name(f"{self.resolved_task.name}-{strategy}-{self.seed}")
 
-    @property
-    def _specification(self) -> PolicySpec | None:
-        assert not isinstance(self.policy, str)  # noqa: S101 - set in __post_init__
-        return self.policy
-
     def built_policy(self) -> Policy:
         """Build the policy for the task's spaces (once)."""
         if self._policy is None:
-            self._policy = self.resolved_task.build_policy(self._specification)
+            assert not isinstance(self.policy, str)  # noqa: S101 - set in __post_init__
+            self._policy = self.resolved_task.build_policy(self.policy)
         return self._policy
 
     def resolved_engine(self) -> str:
@@ -152,11 +148,9 @@ class Settings:
             UsageError: the engine cannot run this task with this policy.
         """
         if self._engine is None:
-            # A time limit is for each episode alone, which takes a kernel's advantage away.
-            limited = self.engine == "auto" and self.episode_timeout_s is not None
-            natural = "loop" if isinstance(self.resolved_task, Task) else "auto"
-            asked = natural if limited else self.engine
-            self._engine = choice.resolve(asked, self.resolved_task, self.built_policy())
+            timed = self.episode_timeout_s is not None
+            task, policy = self.resolved_task, self.built_policy()
+            self._engine = choice.resolve(self.engine, task, policy, timed=timed)
         return self._engine
 
     def keep_engine(self, run: Run) -> None:

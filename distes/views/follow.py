@@ -60,6 +60,7 @@ def follow(
         written = load(path).is_written()
         narrator.tell(tail.news())
         if narrator.finished and report.is_finished(path):
+            narrator.tell(tail.news())  # what the last commit brought, after its event
             break
         if written:
             seen, left_at = True, None

@@ -181,7 +181,7 @@ def test_the_solution_meets_the_episodes_it_is_scored_on(
 def test_a_context_is_imposed(runs: dict[str, Path], tmp_path: Path) -> None:
     seen = distes.replay(runs["contextual"], out=tmp_path / "a.mp4", context=[0.5, -1.0])
     assert seen.episodes[["context_0", "context_1"]].to_numpy().tolist() == [[0.5, -1.0]]
-    score = distes.evaluate(runs["contextual"], context=[0.5, -1.0], episodes=1)
+    score = distes.evaluate_contexts(runs["contextual"], [0.5, -1.0], episodes=1)
     assert seen.episodes["episode_return"].tolist() == score["mean"].tolist()
 
 
