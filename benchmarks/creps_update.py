@@ -16,9 +16,9 @@ import numpy as np
 from common import in_turn, keep, options, ratio
 from threadpoolctl import threadpool_limits
 
-from distes.population.features import make
+from distes.population.features import build_features
 from distes.strategies import CREPS
-from distes.strategies.parts.relative_entropy import UpperState
+from distes.strategies.parts.relative_entropy import RelativeEntropyState
 from distes.strategies.parts.upper_level import Samples
 from distes.testing.problems import FunctionProblem
 
@@ -35,7 +35,7 @@ def samples(count: int, seed: int) -> Samples:
     return Samples(parameters, contexts, -np.sum((parameters - best) ** 2, axis=1))
 
 
-def started(strategy: CREPS) -> UpperState:
+def started(strategy: CREPS) -> RelativeEntropyState:
     """State before the second generation: the first also looks at the features' rank."""
     problem = FunctionProblem(
         lambda parameters, _: parameters[:, 0],
@@ -52,7 +52,7 @@ def theirs(clone: str, count: int) -> Any:
     module = importlib.import_module("CREPS")
     policy = module.UpperPolicy(CONTEXTS)
     given = samples(count, 0)
-    features = make("quadratic", CONTEXTS)(given.contexts)[:, 1:]
+    features = build_features("quadratic", CONTEXTS)(given.contexts)[:, 1:]
 
     def update() -> None:
         policy.set_parameters(
@@ -77,7 +77,7 @@ def main() -> None:
         ):
             state = started(strategy)
 
-            def ours(strategy: CREPS = strategy, state: UpperState = state) -> None:
+            def ours(strategy: CREPS = strategy, state: RelativeEntropyState = state) -> None:
                 strategy.learn(state, given)  # noqa: B023 - called before the next turn
 
             with threadpool_limits(1):

@@ -21,12 +21,14 @@ import numba
 import numpy as np
 from common import keep, options
 
-from distes.engines import compiled, loop
+from distes.engines.compiled import CompiledEngine
+from distes.engines.kernels.batch import Batch
 from distes.engines.kernels.environments import acrobot
+from distes.engines.loop import LoopEngine
 from distes.policies import MLP, Linear
 from distes.population.distributions import Table
 from distes.population.records import Population, RunKey
-from distes.tasks.base import Task
+from distes.tasks.environment import Task
 
 ENVIRONMENTS = (
     "CartPole-v1",
@@ -81,22 +83,21 @@ def engines(env: str, label: str) -> dict[str, Any]:
     small, large = Population(table, 32), Population(table, size)
     mixed = np.where(np.arange(64)[:, None] % 2, table.parameters[:64], draws[:64])
     checked = Population(Table(mixed), 64)
-    slow, fast = loop.make(task, policy), compiled.make(task, policy)
+    slow, fast = LoopEngine(task, policy), CompiledEngine(task, policy)
 
     def steps(engine: Any, population: Population) -> int:
         return int(engine.run(population, KEY, 0, population.size).rows["episode_length"].sum())
 
     one, other = (engine.run(checked, KEY, 0, 64).rows for engine in (slow, fast))
-    batches, conditions = fast._ready(), fast._conditions(large, None)
+    runner, conditions = fast._load_runner(), fast._conditions(large, None)
     seeds = large.seeds(KEY, 0, large.size)
     parameters, rows = large.distribution.draw(np.arange(large.size)), np.arange(large.size)
-    resets = batches.reset(seeds, None)
+    resets = runner.reset(seeds, None)
+    batch = Batch(resets, seeds, parameters, rows, conditions)
     rates = {
         "loop": typical(lambda: steps(slow, small)),
         "compiled": typical(lambda: steps(fast, large)),
-        "program": typical(
-            lambda: int(batches.run(resets, seeds, parameters, rows, conditions).lengths.sum())
-        ),
+        "program": typical(lambda: int(runner.run(batch).lengths.sum())),
     }
     return {
         "environment": env,

@@ -23,10 +23,9 @@ from unittest import mock
 
 import numpy as np
 
-from distes.engines.base import ROW, Chunk
-from distes.evaluators import cluster
+from distes.engines.wire import ROW, Chunk
+from distes.evaluators import cluster, headcount, worker_pool
 from distes.evaluators import ray as evaluators_ray
-from distes.evaluators import workers as pool
 from distes.evaluators.connection import Connection
 from distes.evaluators.fingerprint import fingerprint
 from distes.evaluators.worker import Answer, Ready
@@ -131,7 +130,7 @@ class _Actor:
             arrives = fake.clock.now() + fake.costs.latency_s
             self._free_at = max(self._free_at, arrives) + seconds
             return fake.answer(
-                lambda: Answer(Chunk(start, stop, np.zeros(stop - start, ROW)), seconds).bare(),
+                lambda: Answer(Chunk(start, stop, np.zeros(stop - start, ROW)), seconds).to_wire(),
                 self._free_at + fake.costs.latency_s,
             )
 
@@ -219,19 +218,20 @@ class FakeRay:
         return bool(self._there)
 
 
-PARTS = {"_hand_out": "dispatch", "_received": "receive", "_complete": "assemble"}
+PARTS = {"_hand_out": "dispatch", "_take_answer": "receive", "_complete": "assemble"}
 
 
 @contextmanager
 def under(fake: FakeRay, workers: int) -> Iterator[None]:
     """Put the stand-in under the driver's code; charge its parts."""
     clock = SimpleNamespace(monotonic=fake.clock.now, sleep=fake.clock.sleep)
-    view = cluster.View({"node": float(workers)}, {"node": 0.0}, frozenset())
+    state = cluster.ClusterState({"node": float(workers)}, {"node": 0.0}, frozenset())
     real = evaluators_ray.RayEvaluator
     with (
         mock.patch.multiple(evaluators_ray, ray=fake, time=clock, connect=lambda *_: FOUND),
-        mock.patch.multiple(pool, ray=fake, time=clock),
-        mock.patch.multiple(cluster, view=lambda: view, grows=lambda: False),
+        mock.patch.multiple(worker_pool, ray=fake, time=clock),
+        mock.patch.multiple(headcount, time=clock),
+        mock.patch.multiple(cluster, read_state=lambda: state, can_grow=lambda: False),
         mock.patch.multiple(
             real,
             **{name: fake.clock.charged(part, getattr(real, name)) for name, part in PARTS.items()},

@@ -41,7 +41,9 @@ def one(strategy: Strategy[Any], limit: float, seed: int) -> tuple[float, float,
     problem.begin(GENERATIONS)
     sampled = problem.evaluate(strategy.ask(problem, state)).fitness.mean()
     weights = np.reshape(state.weights, (-1, *state.weights.shape[-2:]))
-    kept, good = problem.kept([state.features(CONTEXTS) @ each for each in weights], CONTEXTS)
+    kept, good = problem.count_solutions(
+        [state.features(CONTEXTS) @ each for each in weights], CONTEXTS
+    )
     return float(deployed.mean()), float(sampled), kept, len(weights), good
 
 

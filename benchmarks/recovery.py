@@ -103,14 +103,14 @@ class Bench:
         self.ready_at: list[float] = []
         self._generation = 0
         pool = evaluator._workers
-        joined = pool.joined
+        joined = pool.join
 
         def timed(*arguments: Any) -> Any:
             hand = joined(*arguments)
             self.ready_at.append(time.perf_counter())
             return hand
 
-        pool.joined = timed  # type: ignore[method-assign]
+        pool.join = timed  # type: ignore[method-assign]
 
     def run(self, size: int = EPISODES) -> float:
         """Run one generation; gives its seconds."""

@@ -30,8 +30,8 @@ from fake_ray import Costs, FakeRay, under
 
 import distes
 from distes.engines import choice
-from distes.engines.base import ROW, Chunk, WireTuple
-from distes.evaluators.base import PlacedChunk, evaluated
+from distes.engines.wire import ROW, Chunk, WireTuple
+from distes.evaluators.base import PlacedChunk, assemble_evaluated
 from distes.evaluators.ray import RayEvaluator
 from distes.evaluators.worker import Answer
 from distes.population.distributions import Gaussian
@@ -64,7 +64,7 @@ class Nothing:
 
     def run(self, evaluation: int, start: int, stop: int, oldest: int, sent: object) -> WireTuple:
         """Answer at once."""
-        return Answer(Chunk(start, stop, np.zeros(stop - start, ROW)), 0.0).bare()
+        return Answer(Chunk(start, stop, np.zeros(stop - start, ROW)), 0.0).to_wire()
 
 
 def cpu_s(work: Callable[[], object], times: int, repeats: int = 5) -> float:
@@ -207,7 +207,7 @@ def learning(size: int, parameters: int) -> dict[str, Any]:
     rows["duration_s"] = np.random.default_rng(1).uniform(0.5, 1.5, size)
     rows["started_at"] = 1.7e9 + rows["duration_s"]
     population = strategy.ask(problem, state)
-    answer = evaluated(
+    answer = assemble_evaluated(
         population, key, task, [PlacedChunk(Chunk(0, size, rows))], ["node"], summary={}
     )
     thread: list[float] = []

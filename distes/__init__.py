@@ -13,6 +13,7 @@ of distes with Gymnasium; `Task` and `Search` do so by themselves.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
     from distes.search.result import Result as Result
     from distes.search.search import Search as Search
     from distes.search.solution import evaluate as evaluate
+    from distes.search.solution import evaluate_contexts as evaluate_contexts
     from distes.search.solution import load_parameters as load_parameters
     from distes.search.solution import load_policy as load_policy
-    from distes.tasks.base import FunctionTask as FunctionTask
-    from distes.tasks.base import Task as Task
+    from distes.tasks.environment import Task as Task
+    from distes.tasks.function import FunctionTask as FunctionTask
     from distes.views.figures.plot import plot as plot
     from distes.views.replay.replay import Replay as Replay
     from distes.views.replay.replay import replay as replay
@@ -49,8 +51,9 @@ _HOMES = {
     "search.observer": ("Observer",),
     "search.result": ("Result",),
     "search.search": ("Search",),
-    "search.solution": ("evaluate", "load_parameters", "load_policy"),
-    "tasks.base": ("FunctionTask", "Task"),
+    "search.solution": ("evaluate", "evaluate_contexts", "load_parameters", "load_policy"),
+    "tasks.environment": ("Task",),
+    "tasks.function": ("FunctionTask",),
     "views.figures.plot": ("plot",),
     "views.replay.replay": ("Replay", "replay"),
 }
@@ -72,3 +75,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+if "IPython" in sys.modules:  # maybe a notebook: it shows runs and results
+    importlib.import_module("distes.views.formatters").register_formatters()

@@ -1,9 +1,9 @@
 """Names to classes, and a class's fields to flags, TOML keys and help.
 
 A file in a folder is the entry: ``cem`` is the class that `distes.strategies.cem` defines;
-``package.module:Class`` is a user's own. Adding one needs no second edit. Strategies,
-policies, tasks and the search itself are dataclasses; their fields are the flags and the
-configuration.
+``package.module:Class`` is a user's own, and an installed package announces names by entry
+points. Adding one needs no second edit. Strategies, policies, tasks and the search itself
+are dataclasses; their fields are the flags and the configuration.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ import pkgutil
 import re
 import sys
 import types
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from distes.errors import UsageError, unknown
+from distes.errors import Notice, UsageError, unknown
 
 T = TypeVar("T")
 
@@ -39,21 +41,23 @@ _LOST = re.compile(r"<.*>", re.DOTALL)
 
 
 def names(folder: str, base: type) -> list[str]:
-    """List the names that `find` accepts within ``distes.<folder>``."""
-    package = importlib.import_module(f"distes.{folder}")
-    return [
-        module.name
-        for module in pkgutil.iter_modules(package.__path__)
-        if _defined(importlib.import_module(f"distes.{folder}.{module.name}"), base)
-    ]
+    """List the names that `find` accepts within ``distes.<folder>``.
+
+    What installed packages announce is listed unseen: nothing of theirs is imported.
+    """
+    own = [name for name in _files(folder) if _subclasses(_import_file(folder, name), base)]
+    return [*own, *_announced(folder)]
 
 
 def find(folder: str, name: str, base: type[T]) -> type[T]:
-    """Find a subclass of ``base`` by its file's name, or as ``package.module:Class``.
+    """Find a subclass of ``base`` by name.
 
     Args:
-        folder: the package below distes that is searched.
-        name: as the user gave it.
+        folder: the package below distes that is searched, ``strategies`` or
+            ``views.observers``.
+        name: as the user gave it: that of a file in the folder, one that an installed
+            package announces as an entry point of the group ``distes.strategies`` (or
+            ``distes.observers``: the folder's last part), or ``package.module:Class``.
         base: what the class must derive from.
 
     Raises:
@@ -61,12 +65,38 @@ def find(folder: str, name: str, base: type[T]) -> type[T]:
     """
     kind = base.__name__.lower().removesuffix("spec")
     if ":" in name:
-        return _load(kind, name, base)
-    module_name = name.replace("-", "_").lower()
+        return _load_class(kind, name, base)
+    spelled = _normalize(name)
+    if spelled in _files(folder):
+        found = _subclasses(_import_file(folder, spelled), base)
+        if found:
+            return found[0]
+    announced = _announced(folder)
+    if spelled in announced:
+        return _load_class(kind, announced[spelled].value, base)
     known = names(folder, base)
-    if module_name not in known:
-        raise unknown(kind, name, known, at_most=len(known))
-    return _defined(importlib.import_module(f"distes.{folder}.{module_name}"), base)[0]
+    raise unknown(kind, name, known, at_most=len(known))
+
+
+def find_all(folder: str, base: type) -> dict[str, type]:
+    """Find every class that has a name, in the order of `names`.
+
+    An announced class that can't be imported is named in a `Notice`, and left out.
+    """
+    found: dict[str, type] = {}
+    for name in names(folder, base):
+        try:
+            found[name] = find(folder, name, base)
+        except Exception as error:
+            if name in _files(folder):
+                raise
+            entry = _announced(folder)[name]
+            reason = str(error) if isinstance(error, UsageError) else repr(error)
+            warnings.warn(
+                Notice(f"'{name}', announced as {entry.value}, can't be used: {reason}"),
+                stacklevel=2,
+            )
+    return found
 
 
 def name_of(folder: str, cls: type) -> str:
@@ -74,26 +104,99 @@ def name_of(folder: str, cls: type) -> str:
     prefix = f"distes.{folder}."
     if cls.__module__.startswith(prefix) and getattr(cls, "listed", True):
         return cls.__module__.removeprefix(prefix)
+    for name, entry in _announced(folder).items():
+        # Only what is imported already can be the class.
+        if getattr(sys.modules.get(entry.module), entry.attr, None) is cls:
+            return name
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
-def _load(kind: str, name: str, base: type[T]) -> type[T]:
-    module_name, _, class_name = name.partition(":")
+def load(what: str, reference: str) -> Any:
+    """Import what ``package.module:name`` refers to.
+
+    Args:
+        what: it is meant to be; begins the refusal.
+        reference: as the user gave it.
+
+    Raises:
+        UsageError: it is no reference, or there is no such module, or name in it.
+        ModuleNotFoundError: the module is there, but something it imports is not.
+    """
+    module_name, _, path = reference.partition(":")
+    if not (module_name and path):
+        raise UsageError(f"{what} '{reference}' is not of the form package.module:name")
+    found: Any = import_named(f"{what} '{reference}'", module_name)
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    if found is None:
+        raise UsageError(f"{what} '{reference}': {module_name} has no '{path}'")
+    return found
+
+
+def import_named(what: str, module_name: str) -> types.ModuleType:
+    """Import a module that a user named.
+
+    Args:
+        what: it was named for; begins the refusal.
+        module_name: with all its packages.
+
+    Raises:
+        UsageError: there is no such module.
+        ModuleNotFoundError: it is there, but something it imports is not.
+    """
     try:
-        found = getattr(importlib.import_module(module_name), class_name, None)
+        return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
-            raise  # the user's own module is there, but something it imports is not
-        raise UsageError(f"{kind} '{name}': there is no module '{error.name}'") from None
+            raise
+        missing = error.name
+    except (ValueError, TypeError):  # no name of a module at all: empty, or relative
+        missing = module_name
+    raise UsageError(f"{what}: there is no module '{missing}'")
+
+
+def _load_class(kind: str, reference: str, base: type[T]) -> type[T]:
+    found = load(kind, reference)
     if not (inspect.isclass(found) and issubclass(found, base)):
+        module_name, _, name = reference.partition(":")
         raise UsageError(
-            f"{kind} '{name}': '{class_name}' in {module_name} is not a subclass of "
+            f"{kind} '{reference}': '{name}' in {module_name} is not a subclass of "
             f"{base.__module__}.{base.__name__}"
         )
     return found
 
 
-def _defined(module: object, base: type[T]) -> list[type[T]]:
+def _normalize(name: str) -> str:
+    return name.replace("-", "_").lower()
+
+
+def _files(folder: str) -> list[str]:
+    package = importlib.import_module(f"distes.{folder}")
+    return [module.name for module in pkgutil.iter_modules(package.__path__)]
+
+
+def _import_file(folder: str, name: str) -> types.ModuleType:
+    return importlib.import_module(f"distes.{folder}.{name}")
+
+
+def _announced(folder: str) -> dict[str, EntryPoint]:
+    """List the entry points of a folder's group; a file of the same name hides one."""
+    group = f"distes.{folder.rpartition('.')[2]}"
+    own = _files(folder)
+    found: dict[str, EntryPoint] = {}
+    for entry in _entry_points(group, tuple(sys.path)):
+        name = _normalize(entry.name)
+        if name not in own:
+            found.setdefault(name, entry)  # the first on sys.path, as for imports
+    return found
+
+
+@functools.cache
+def _entry_points(group: str, _path: tuple[str, ...]) -> EntryPoints:
+    return entry_points(group=group)
+
+
+def _subclasses(module: types.ModuleType, base: type[T]) -> list[type[T]]:
     """List the public concrete subclasses of ``base`` that a module defines itself.
 
     A class with ``listed = False`` is left out: an option of a run, not a choice by name.
@@ -105,7 +208,7 @@ def _defined(module: object, base: type[T]) -> list[type[T]]:
         and issubclass(member, base)
         and not inspect.isabstract(member)
         and getattr(member, "listed", True)
-        and member.__module__ == module.__name__  # type: ignore[attr-defined]
+        and member.__module__ == module.__name__
         and not name.startswith("_")
     ]
 
@@ -139,7 +242,7 @@ class Setting:
     @property
     def accepted(self) -> str:
         """What may be given, in words."""
-        return _words(self.hint)
+        return _describe(self.hint)
 
 
 def settings_of(cls: type) -> Mapping[str, Setting]:
@@ -155,7 +258,7 @@ def settings_of(cls: type) -> Mapping[str, Setting]:
 @functools.cache
 def _settings_of(cls: Any) -> Mapping[str, Setting]:
     hints = get_type_hints(cls)
-    texts = _attribute_texts(cls)
+    texts = _read_attributes(cls)
     found = {}
     for entry in fields(cls):
         if not entry.init or entry.name.startswith("_"):
@@ -169,7 +272,7 @@ def _settings_of(cls: Any) -> Mapping[str, Setting]:
     return found
 
 
-def checked(setting: Setting, given: Any, label: str) -> Any:
+def parse_setting(setting: Setting, given: Any, label: str) -> Any:
     """Turn what was given on a command line or in a file into the field's type.
 
     Text is read as numbers, ``true``/``false``, ``none``, values separated by commas
@@ -184,7 +287,7 @@ def checked(setting: Setting, given: Any, label: str) -> Any:
     Raises:
         UsageError: the value is not of the type; one sentence says what is.
     """
-    lost = next((v for v in _leaves(given) if isinstance(v, str) and _LOST.fullmatch(v)), None)
+    lost = next((v for v in _list_leaves(given) if isinstance(v, str) and _LOST.fullmatch(v)), None)
     if lost is not None:
         raise UsageError(
             f"{label} was set in Python to {lost}, which can't be found again by name: define it "
@@ -196,16 +299,16 @@ def checked(setting: Setting, given: Any, label: str) -> Any:
     choices = [c for m in members if get_origin(m) is Literal for c in get_args(m)]
     if isinstance(given, str) and len(members) == 1 and choices and given not in choices:
         raise unknown(label, given, map(str, choices))
-    value = _parsed(given, members, label)
-    refused = UsageError(f"{label} {_shown(given)} is not {setting.accepted}")
+    value = _parse_text(given, members, label)
+    refused = UsageError(f"{label} {_quote(given)} is not {setting.accepted}")
     if isinstance(value, bool) and not _allows(members, bool):
         raise refused
     try:
         result = _adapter(setting.hint).validate_python(value)
     except ValidationError:
         raise refused from None
-    if any(isinstance(leaf, float) and not math.isfinite(leaf) for leaf in _leaves(result)):
-        raise UsageError(f"{label} {_shown(given)} is not finite")
+    if any(isinstance(leaf, float) and not math.isfinite(leaf) for leaf in _list_leaves(result)):
+        raise UsageError(f"{label} {_quote(given)} is not finite")
     return result
 
 
@@ -228,93 +331,68 @@ def check_fields(settings: Any) -> None:
         hint = hints[name]
         if given is setting.default or not _is_simple(hint):
             continue
-        value = given.item() if isinstance(given, np.generic) else given
-        truth = isinstance(value, bool) and not _allows(_members(setting.hint), bool)
+        value = given.tolist() if isinstance(given, np.generic | np.ndarray) else given
+        members = _members(setting.hint)
+        truth = isinstance(value, bool) and not _allows(members, bool)
+        if isinstance(value, float) and int in members and float not in members:
+            raise _refusal(setting, given, "")
         try:
             value = _adapter(hint).validate_python(value)
-        except ValidationError as error:
-            fraction = error.errors()[0]["type"] == "int_from_float"
-            raise _refusal(setting, given, {} if fraction else _bounds(hint)) from None
-        infinite = any(isinstance(v, float) and not math.isfinite(v) for v in _leaves(value))
+        except ValidationError:
+            raise _refusal(setting, given, _range(hint)) from None
+        infinite = any(isinstance(v, float) and not math.isfinite(v) for v in _list_leaves(value))
         if truth or infinite:
-            raise _refusal(setting, given, _bounds(hint))
+            raise _refusal(setting, given, _range(hint))
         object.__setattr__(settings, name, value)
 
 
-def plain(value: Any) -> Any:
-    """Write a value as TOML and JSON can hold it; `checked` reads it back.
+def to_plain(value: Any) -> Any:
+    """Write a value as TOML and JSON can hold it; `parse_setting` reads it back.
 
     A function becomes ``module:function`` where that finds it again. What cannot be
-    written becomes text in angle brackets, which `checked` refuses.
+    written becomes text in angle brackets, which `parse_setting` refuses.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Enum):
-        return plain(value.value)
+        return to_plain(value.value)
     if isinstance(value, PurePath):
         return str(value)
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, AbstractSet):
-        return [plain(item) for item in sorted(value)]
+        return [to_plain(item) for item in sorted(value)]
     if isinstance(value, Sequence) and not isinstance(value, bytes):
-        return [plain(item) for item in value]
+        return [to_plain(item) for item in value]
     if is_dataclass(value) and not isinstance(value, type):
-        return {name: plain(getattr(value, name)) for name in settings_of(type(value))}
+        return {name: to_plain(getattr(value, name)) for name in settings_of(type(value))}
     if callable(value):
-        return _reference(value)
+        return _refer_to(value)
     return f"<{type(value).__name__}>"
 
 
-def lookup(reference: str) -> Any:
-    """Find what ``module:name`` refers to; None where there is no such module or name."""
-    module_name, _, path = reference.partition(":")
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (module_name + ".").startswith(error.name + "."):
-            raise  # the module is there, but something it imports is not
-        return None
-    except (ValueError, TypeError):  # not the name of a module at all
-        return None
-    for part in path.split("."):
-        found = getattr(found, part, None)
-    return found
-
-
-def _refusal(setting: Setting, given: Any, bounds: Mapping[str, float]) -> UsageError:
-    """Say why a field's value is none, as its annotation has it."""
+def _refusal(setting: Setting, given: Any, accepted: str) -> UsageError:
+    """Say why a field's value is none: outside its range, if that is said, or of another type."""
     members = _members(setting.hint)
     shown = given if isinstance(given, str) else repr(given)
     if len(members) == 1 and get_origin(members[0]) is Literal:
         return unknown(setting.name, str(given), map(str, get_args(members[0])))
-    if not bounds:
+    if not accepted:
         whole = int in members and isinstance(given, float)
-        what = "a whole number" if whole else setting.accepted.removesuffix(" or none")
-    elif {"gt", "ge"} & bounds.keys() and {"lt", "le"} & bounds.keys():
-        low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
-        opening, closing = "[" if "ge" in bounds else "(", "]" if "le" in bounds else ")"
-        what = f"in {opening}{low}, {high}{closing}"
-    elif int in members and float not in members:
-        what = f"at least {bounds['ge']}"
-    else:
-        (name, bound) = next(iter(bounds.items()))
-        what = f"a finite number {'>=' if name == 'ge' else '>'} {bound}"
-    return UsageError(f"{setting.name} {shown} is not {what}")
+        infinite = any(isinstance(v, float) and not math.isfinite(v) for v in _list_leaves(given))
+        finite = "a finite number" if float in members else "finite"
+        accepted = finite if infinite else setting.accepted.removesuffix(f" or {NONE}")
+        accepted = "a whole number" if whole else accepted
+    return UsageError(f"{setting.name} {shown} is not {accepted}")
 
 
-def _bounds(hint: Any) -> dict[str, float]:
-    """Collect the bounds that are written beside a type, at any depth."""
-    found: dict[str, float] = {}
-    if get_origin(hint) is Annotated:
-        for each in hint.__metadata__:
-            bounds = {name: getattr(each, name, None) for name in ("gt", "ge", "lt", "le")}
-            found |= {name: bound for name, bound in bounds.items() if bound is not None}
-    for inner in get_args(hint):
-        found |= _bounds(inner)
-    return found
+def _range(hint: Any) -> str:
+    """Find the words that stand beside a range (`distes.types`), at any depth of a type."""
+    said = getattr(hint, "__metadata__", ())
+    inner = map(_range, get_args(hint)[: 1 if said else None])
+    return next((text for text in (*said, *inner) if text and isinstance(text, str)), "")
 
 
 def _is_simple(hint: Any) -> bool:
@@ -327,7 +405,7 @@ def _is_simple(hint: Any) -> bool:
     return nests and all(map(_is_simple, get_args(hint)))
 
 
-def _reference(function: Any) -> str:
+def _refer_to(function: Any) -> str:
     module = getattr(function, "__module__", None)
     path = getattr(function, "__qualname__", None)
     if module in (None, "__main__") or path is None or "<" in path:
@@ -338,19 +416,22 @@ def _reference(function: Any) -> str:
     return f"{module}:{path}" if found is function else f"<function {module}:{path}>"
 
 
-def _parsed(given: Any, members: tuple[Any, ...], label: str) -> Any:
+def _parse_text(given: Any, members: tuple[Any, ...], label: str) -> Any:
     """Read text as the types ask, as far as pydantic would not."""
     if not isinstance(given, str):
         return given
     if ":" in given and any(_is_callable_type(member) for member in members):
-        found = lookup(given)
+        try:
+            found = load(label, given)
+        except UsageError:
+            return given
         return found if callable(found) else given
     if any(_is_kind(member, Mapping) for member in members):
         try:
             return json.loads(given)
         except json.JSONDecodeError as error:
             raise UsageError(
-                f"{label} {_shown(given)} is not JSON ({error.msg} at character {error.pos}); "
+                f"{label} {_quote(given)} is not JSON ({error.msg} at character {error.pos}); "
                 """write for example '{"gravity": 3.7}'"""
             ) from None
     if any(_is_kind(member, Sequence) for member in members):
@@ -390,18 +471,18 @@ def _allows(members: tuple[Any, ...], cls: type) -> bool:
     return cls in members or Any in members
 
 
-def _leaves(value: Any) -> Iterator[Any]:
+def _list_leaves(value: Any) -> Iterator[Any]:
     if isinstance(value, Mapping):
         for item in value.values():
-            yield from _leaves(item)
+            yield from _list_leaves(item)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _leaves(item)
+            yield from _list_leaves(item)
     else:
         yield value
 
 
-def _shown(value: Any) -> str:
+def _quote(value: Any) -> str:
     return repr(value) if isinstance(value, str) else json.dumps(value, default=repr)
 
 
@@ -413,7 +494,7 @@ _SCALARS = {
 }
 
 
-def _words(hint: Any) -> str:
+def _describe(hint: Any) -> str:
     said: list[str] = []
     for member in _members(hint):
         if member in _SCALARS:
@@ -438,7 +519,7 @@ def _words(hint: Any) -> str:
     return " or ".join(dict.fromkeys(said))
 
 
-def _attribute_texts(cls: type) -> dict[str, str]:
+def _read_attributes(cls: type) -> dict[str, str]:
     """Read the ``Attributes`` sections of a class and its bases.
 
     Args:

@@ -56,13 +56,13 @@ class RunKey(NamedTuple):
     call: int = 0
 
 
-def _words(seed: int, *words: int) -> Array:
+def _hash_words(seed: int, *words: int) -> Array:
     state: Array = SeedSequence(seed, spawn_key=words).generate_state(2, np.uint64)
     return state
 
 
-def _key(seed: int, *words: int) -> NoiseKey:
-    first, second = _words(seed, *words).tolist()
+def _hash_key(seed: int, *words: int) -> NoiseKey:
+    first, second = _hash_words(seed, *words).tolist()
     return first, second
 
 
@@ -83,8 +83,9 @@ def episode_seeds(key: RunKey, purpose: Purpose, group: IntArray, episode: IntAr
     """
     if len(group) == 0:
         return np.empty(0, dtype=np.int64)
-    philox_key = _words(key.seed, _Domain.EPISODES, purpose, key.generation, key.call)
-    # The group's word starts a SplitMix64 stream, in which the episode is the position.
+    philox_key = _hash_words(key.seed, _Domain.EPISODES, purpose, key.generation, key.call)
+    # Word i of the Philox stream belongs to group i; it starts a SplitMix64 stream, in which
+    # the episode is the position. A counter yields four words, hence the blocks.
     block = int(group.min()) // 4
     count = int(group.max()) - 4 * block + 1
     words = Philox(key=philox_key, counter=[block, 0, 0, 0]).random_raw(count)
@@ -106,7 +107,9 @@ def splitmix(state: Array, position: Array) -> Array:
     Returns:
         (m,) uint64.
     """
+    # Weyl sequence: each step adds the odd number nearest to 2^64/φ, the golden ratio.
     mixed = state + (position + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    # Then three xorshifts and two multiplications, of Stafford's variant 13, scatter the bits.
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     result: Array = mixed ^ (mixed >> np.uint64(31))
@@ -115,17 +118,17 @@ def splitmix(state: Array, position: Array) -> Array:
 
 def policy_generator(episode_seed: int) -> Generator:
     """Make the generator from which a stochastic policy samples within one episode."""
-    return Generator(Philox(key=_words(int(episode_seed), _Domain.POLICY)))
+    return Generator(Philox(key=_hash_words(int(episode_seed), _Domain.POLICY)))
 
 
 def context_generator(episode_seed: int) -> Generator:
     """Make the generator from which a context sampler draws an episode's context."""
-    return Generator(Philox(key=_words(int(episode_seed), _Domain.CONTEXT)))
+    return Generator(Philox(key=_hash_words(int(episode_seed), _Domain.CONTEXT)))
 
 
 def model_generator(episode_seed: int) -> Generator:
     """Make the generator from which a learnt model draws the states of one rollout."""
-    return Generator(Philox(key=_words(int(episode_seed), _Domain.MODEL)))
+    return Generator(Philox(key=_hash_words(int(episode_seed), _Domain.MODEL)))
 
 
 def context_uniform(seeds: IntArray, size: int) -> FloatArray:
@@ -133,18 +136,24 @@ def context_uniform(seeds: IntArray, size: int) -> FloatArray:
     # Apart from everything else that is made of the same seed.
     state = splitmix(seeds.astype(np.uint64), np.full(len(seeds), _Domain.CONTEXT, np.uint64))
     words = [splitmix(state, np.full(len(seeds), j, np.uint64)) for j in range(size)]
+    # The upper 53 bits of a word, as many as a float64 holds, in units of 2^-53.
     drawn: FloatArray = (np.stack(words, axis=1) >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return drawn
 
 
 def strategy_generator(seed: int, *words: int) -> Generator:
-    """Make a generator for a strategy's own choices, keyed by what they are for."""
-    return Generator(Philox(key=_words(seed, _Domain.STRATEGY, *words)))
+    """Make a generator for a strategy's own choices, keyed by what they are for.
+
+    Args:
+        seed: the run's.
+        words: what the choices are for, each >= 0; other words give other generators.
+    """
+    return Generator(Philox(key=_hash_words(seed, _Domain.STRATEGY, *words)))
 
 
 def noise_key(seed: int, generation: int, stream: int = 0) -> NoiseKey:
     """Key the noise of one generation; ``stream`` separates several draws within it."""
-    return _key(seed, _Domain.NOISE, generation, stream)
+    return _hash_key(seed, _Domain.NOISE, generation, stream)
 
 
 def noise(key: NoiseKey, rows: IntArray, size: int) -> FloatArray:
@@ -171,7 +180,7 @@ def noise(key: NoiseKey, rows: IntArray, size: int) -> FloatArray:
         chosen = blocks == block
         inside = rows[chosen] - block * per_block
         # Later rows of a block are not needed: normals are generated in row order.
-        found = _of_block(key, int(block)).standard_normal((int(inside.max()) + 1, size))
+        found = _generator_of(key, int(block)).standard_normal((int(inside.max()) + 1, size))
         out[chosen] = found[inside]
     return out
 
@@ -180,7 +189,7 @@ def _fill(key: NoiseKey, first: int, per_block: int, out: FloatArray) -> None:
     """Draw successive rows, of which whole blocks are generated in place."""
     stop = first + len(out)
     for block in range(first // per_block, (stop - 1) // per_block + 1):
-        generator = _of_block(key, block)
+        generator = _generator_of(key, block)
         start, end = block * per_block, min((block + 1) * per_block, stop)
         if start >= first:
             generator.standard_normal(out=out[start - first : end - first])
@@ -189,5 +198,5 @@ def _fill(key: NoiseKey, first: int, per_block: int, out: FloatArray) -> None:
             out[: end - first] = found[first - start :]
 
 
-def _of_block(key: NoiseKey, block: int) -> Generator:
+def _generator_of(key: NoiseKey, block: int) -> Generator:
     return Generator(Philox(key=np.array(key, dtype=np.uint64), counter=[0, 0, 0, block]))

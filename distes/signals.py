@@ -70,7 +70,7 @@ def shielded(function: Callable[P, T]) -> Callable[P, T]:
 
 
 @contextmanager
-def keyboard_interrupts() -> Iterator[None]:
+def defer_keyboard_interrupts() -> Iterator[None]:
     """Defer Ctrl-C where Python's own handler would raise at once."""
     ours = (
         threading.current_thread() is threading.main_thread()
@@ -103,14 +103,6 @@ class Interrupted(BaseException):
         self.signal = number
 
 
-def listen() -> None:
-    """Turn the next SIGINT or SIGTERM into `Interrupted`.
-
-    Called again after Ray has started, which puts a handler of its own in place.
-    """
-    answer(_interrupt, leave)
-
-
 def answer(first: Callable[[int], None], again: Callable[[int], None]) -> None:
     """Answer the next SIGINT or SIGTERM in one way, those after it in another.
 
@@ -118,30 +110,29 @@ def answer(first: Callable[[int], None], again: Callable[[int], None]) -> None:
         first: called with the signal's number.
         again: called with the number of each later one, echoes left out.
     """
+    heard_at: float | None = None
 
-    def on_first(number: int, _frame: FrameType | None) -> None:
-        heard_at = time.monotonic()
-
-        def on_later(number: int, _frame: FrameType | None) -> None:
-            if time.monotonic() - heard_at > ECHO_S:
-                again(number)
-
-        for each in SIGNALS:
-            signal.signal(each, on_later)
-        first(number)
+    def handle(number: int, _frame: FrameType | None) -> None:
+        nonlocal heard_at
+        now = time.monotonic()
+        if heard_at is None:
+            heard_at = now
+            first(number)
+        elif now - heard_at > ECHO_S:
+            again(number)
 
     for each in SIGNALS:
-        signal.signal(each, on_first)
+        signal.signal(each, handle)
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Listen for a while; afterwards signals do what they did before.
+    """Turn the next SIGINT or SIGTERM into `Interrupted`; afterwards they do what they did before.
 
     Not after a signal: the process is on its way out then, and the next one ends it.
     """
     before = {each: signal.getsignal(each) for each in SIGNALS}
-    listen()
+    answer(_interrupt, leave)
     interrupted = False
     try:
         yield
@@ -152,6 +143,19 @@ def interruptible() -> Iterator[None]:
         if not interrupted:
             for each, handler in before.items():
                 signal.signal(each, handler)
+
+
+@contextmanager
+def keep_answer() -> Iterator[None]:
+    """Keep this process's answer to SIGTERM while Ray starts, which replaces it by leaving."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def leave(number: int) -> None:

@@ -1,9 +1,13 @@
-"""Ray for tests: on the loopback interface, one a module, ended by its own handle."""
+"""Ray for tests: on the loopback interface, one a process, ended by its own handle."""
+
+from __future__ import annotations
 
 import os
 import shutil
 import sys
 import tempfile
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,26 +17,61 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.pop("RAY_ADDRESS", None)
 
 
-@pytest.fixture(scope="module")
-def ray_local():
-    """A Ray with 5 CPUs that this process is connected to; gives its address."""
-    import ray
+class SharedRay:
+    """A Ray with 5 CPUs, started when a test first asks for it and kept for the next ones."""
 
-    # Paths of sockets may have 107 bytes: pytest's own directories can be too deep.
-    directory = tempfile.mkdtemp(prefix="r", dir="/tmp")
-    context = ray.init(
-        address="local",
-        num_cpus=5,
-        include_dashboard=False,
-        logging_level="error",
-        log_to_driver=False,
-        object_store_memory=200_000_000,
-        _node_ip_address="127.0.0.2" if sys.platform == "linux" else None,
-        _temp_dir=directory,
-    )
-    yield context.address_info["address"]
-    ray.shutdown()
-    shutil.rmtree(directory, ignore_errors=True)
+    def __init__(self) -> None:
+        self._directory: Path | None = None
+        self._address = ""
+
+    def connect(self) -> str:
+        """Connect this process to it; gives its address."""
+        import ray
+
+        if self._directory is None or not ray.is_initialized():
+            self.stop()
+            # Paths of sockets may have 107 bytes: pytest's own directories can be too deep.
+            self._directory = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
+            context = ray.init(
+                address="local",
+                num_cpus=5,
+                include_dashboard=False,
+                logging_level="error",
+                log_to_driver=False,
+                object_store_memory=200_000_000,
+                _node_ip_address="127.0.0.2" if sys.platform == "linux" else None,
+                _temp_dir=str(self._directory),
+            )
+            self._address = context.address_info["address"]
+        return self._address
+
+    def stop(self) -> None:
+        """End it, if it runs, so that a test may start or join another."""
+        if self._directory is not None:
+            import ray
+
+            ray.shutdown()
+            shutil.rmtree(self._directory, ignore_errors=True)
+            self._directory = None
+
+
+@pytest.fixture(scope="session")
+def shared_ray():
+    shared = SharedRay()
+    yield shared
+    shared.stop()
+
+
+@pytest.fixture
+def ray_local(shared_ray: SharedRay) -> str:
+    """The address of a Ray with 5 CPUs that this process is connected to."""
+    return shared_ray.connect()
+
+
+@pytest.fixture
+def no_ray(shared_ray: SharedRay) -> None:
+    """For tests that start or join a Ray of their own in this process."""
+    shared_ray.stop()
 
 
 @pytest.fixture
@@ -40,18 +79,18 @@ def evaluators():
     """Make evaluators that are closed at the end, whatever happens."""
     from distes.evaluators.ray import RayEvaluator
 
-    made = []
+    started: list[Any] = []
 
-    def make(parts, **settings):
-        made.append(RayEvaluator(*parts, **settings))
-        return made[-1]
+    def make(parts: Any, **settings: Any) -> RayEvaluator:
+        started.append(RayEvaluator(*parts, **settings))
+        return started[-1]
 
     yield make
-    for evaluator in made:
+    for evaluator in started:
         evaluator.close()
 
 
 @pytest.fixture
 def on_ray(ray_local, evaluators):
-    """Make evaluators on the module's Ray."""
+    """Make evaluators on the shared Ray."""
     return evaluators

@@ -20,6 +20,7 @@ def test_there_are_examples() -> None:
     assert len(SCRIPTS) >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", TOML, ids=lambda p: p.stem)
 def test_configurations(path: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A renamed field or an unknown environment would leave an example behind."""
@@ -39,6 +40,7 @@ def test_configurations(path: Path, tmp_path: Path, capfd: pytest.CaptureFixture
     assert "2 generations" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.stem)
 def test_scripts(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(EXAMPLES))

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from marks import slow
 from searches import assert_same_run
 
 from distes.search.search import Search
@@ -35,11 +36,12 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 
+HERE = Path(__file__).parent
 fsync = os.fsync
 
 
 def slow_fsync(descriptor):
-    while (SUPPORT / "disk_hangs").exists():
+    while (HERE / "disk_hangs").exists():
         time.sleep(0.02)
     fsync(descriptor)
 
@@ -59,8 +61,8 @@ class Slow(gym.Env):
         return self.place, {}
 
     def step(self, action):
-        if self.place[0] > 0.99 and (SUPPORT / "episodes_hang").exists():
-            (SUPPORT / "one_hangs").touch()
+        if self.place[0] > 0.99 and (HERE / "episodes_hang").exists():
+            (HERE / "one_hangs").touch()
             time.sleep(3600)
         return np.zeros(2, np.float32), action + self.np_random.normal(), True, False, {}
 '''
@@ -73,7 +75,7 @@ def here(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def running(here: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def start_command(here: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A command line in a process of its own, stderr in stdout, killed if it does not end."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(here)])}
     child = subprocess.Popen(
@@ -107,9 +109,12 @@ def read_until(child: subprocess.Popen[str], start: str) -> list[str]:
     raise AssertionError("".join(lines))
 
 
-def undisturbed(here: Path) -> Path:
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same search, left alone."""
-    with running(
+    here = tmp_path_factory.mktemp("undisturbed")
+    (here / "stop_things.py").write_text(MODULE)
+    with start_command(
         here, "run", "stop_things:Slow", *SETTINGS, "--workers", "0", "--out", "whole"
     ) as (child):
         out, _ = child.communicate()
@@ -120,9 +125,9 @@ def undisturbed(here: Path) -> Path:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_signal_while_ray_starts_ends_the_run_before_it_began(here: Path, number: int) -> None:
     """If wrong: a traceback, Ray's own exit code, or a half-made run directory."""
-    with running(here, "run", "stop_things:Slow", *SETTINGS, "--workers", "1", "--out", "r") as (
-        child
-    ):
+    with start_command(
+        here, "run", "stop_things:Slow", *SETTINGS, "--workers", "1", "--out", "r"
+    ) as (child):
         read_until(child, "starting Ray")
         child.send_signal(number)
         out, _ = child.communicate()
@@ -131,15 +136,14 @@ def test_a_signal_while_ray_starts_ends_the_run_before_it_began(here: Path, numb
     assert not (here / "r").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("number", [slow(signal.SIGINT), signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_signal_does_not_wait_for_episodes_that_run(
-    here: Path, ray_local: str, number: int
+    here: Path, undisturbed: Path, ray_local: str, number: int
 ) -> None:
     """If wrong: the driver waits for workers that sleep for an hour, or loses generations."""
-    whole = undisturbed(here)
     (here / "episodes_hang").touch()
     on_ray = ("--workers", "1", "--address", ray_local)
-    with running(here, "run", "stop_things:Slow", *SETTINGS, *on_ray, "--out", "r") as child:
+    with start_command(here, "run", "stop_things:Slow", *SETTINGS, *on_ray, "--out", "r") as child:
         while not (here / "one_hangs").exists() and child.poll() is None:
             PAUSE.wait(0.1)
         child.send_signal(number)
@@ -148,20 +152,21 @@ def test_a_signal_does_not_wait_for_episodes_that_run(
     assert "Traceback" not in out
     assert "distes resume r" in out
     (here / "episodes_hang").unlink()
-    with running(here, "resume", "r", "--workers", "0") as child:
+    with start_command(here, "resume", "r", "--workers", "0") as child:
         out, _ = child.communicate()
     assert child.returncode == 0, out
     assert "resumes at generation" in out
-    assert_same_run(here / "r", whole)
+    assert_same_run(here / "r", undisturbed)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_a_second_signal_does_not_wait_for_the_disk(here: Path, number: int) -> None:
+@pytest.mark.parametrize("number", [slow(signal.SIGINT), signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_second_signal_does_not_wait_for_the_disk(
+    here: Path, undisturbed: Path, number: int
+) -> None:
     """If wrong: a run whose disk hangs can be ended by SIGKILL alone, or is unreadable then."""
-    whole = undisturbed(here)
-    with running(here, "run", "stop_things:Slow", *SETTINGS, "--workers", "0", "--out", "r") as (
-        child
-    ):
+    with start_command(
+        here, "run", "stop_things:Slow", *SETTINGS, "--workers", "0", "--out", "r"
+    ) as (child):
         read_until(child, "generation    1")
         (here / "disk_hangs").touch()
         child.send_signal(number)
@@ -173,18 +178,17 @@ def test_a_second_signal_does_not_wait_for_the_disk(here: Path, number: int) -> 
     assert child.returncode == 128 + number, out
     assert "Traceback" not in out
     (here / "disk_hangs").unlink()
-    with running(here, "resume", "r") as child:
+    with start_command(here, "resume", "r") as child:
         out, _ = child.communicate()
     assert child.returncode == 0, out
-    assert_same_run(here / "r", whole)
+    assert_same_run(here / "r", undisturbed)
 
 
-def test_a_first_signal_lets_the_log_be_written(here: Path) -> None:
+def test_a_first_signal_lets_the_log_be_written(here: Path, undisturbed: Path) -> None:
     """If wrong: a signal that comes while the disk is slow loses what was finished."""
-    whole = undisturbed(here)
-    with running(here, "run", "stop_things:Slow", *SETTINGS, "--workers", "0", "--out", "r") as (
-        child
-    ):
+    with start_command(
+        here, "run", "stop_things:Slow", *SETTINGS, "--workers", "0", "--out", "r"
+    ) as (child):
         read_until(child, "generation    2")
         (here / "disk_hangs").touch()
         child.send_signal(signal.SIGTERM)
@@ -193,12 +197,12 @@ def test_a_first_signal_lets_the_log_be_written(here: Path) -> None:
         (here / "disk_hangs").unlink()
         out, _ = child.communicate()
     assert child.returncode == 143, out
-    with running(here, "resume", "r") as child:
+    with start_command(here, "resume", "r") as child:
         out, _ = child.communicate()
     assert child.returncode == 0, out
     begun = int(out.partition("resumes at generation ")[2].split()[0])
     assert begun > 2, "two generations were finished"
-    assert_same_run(here / "r", whole)
+    assert_same_run(here / "r", undisturbed)
 
 
 def test_signals_do_what_they_did_before_once_a_run_is_over(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", Notice)
-            warnings.showwarning = _show(warnings.showwarning)
+            warnings.showwarning = _show_notices(warnings.showwarning)
             code = distes.main(
                 args=None if arguments is None else list(arguments),
                 prog_name="distes",
@@ -53,9 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         click.echo(error.format_message(), err=True)
         return BAD_USAGE
     except click.ClickException as error:
-        return _say(_sentence(error), BAD_USAGE)
+        return _refuse(_explain(error), BAD_USAGE)
     except UsageError as error:
-        return _say(str(error), BAD_USAGE)
+        return _refuse(str(error), BAD_USAGE)
     except (RunFailed, StorageError) as error:
         click.echo(f"distes: {error}", err=True)
         return FAILED
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as left:
         # While Ray starts, SIGTERM is answered by Ray: it exits with the signal's number.
         if left.code == signal.SIGTERM:
-            return _say("stopped by SIGTERM", 128 + signal.SIGTERM)
+            return _refuse("stopped by SIGTERM", 128 + signal.SIGTERM)
         raise
     except BrokenPipeError:
         # The reader has seen enough; keep Python from complaining at exit.
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _show(others: Callable[..., None]) -> Callable[..., None]:
+def _show_notices(others: Callable[..., None]) -> Callable[..., None]:
     """Show a notice as one line, and any other warning as before, but once."""
     shown = set()
 
@@ -89,13 +89,13 @@ def _show(others: Callable[..., None]) -> Callable[..., None]:
     return show
 
 
-def _say(sentence: str, exit_code: int) -> int:
+def _refuse(sentence: str, exit_code: int) -> int:
     line = re.sub(r"\s+", " ", sentence)
     click.echo(f"distes: {line}", err=True)
     return exit_code
 
 
-def _sentence(error: click.ClickException) -> str:
+def _explain(error: click.ClickException) -> str:
     """Say what click found wrong as the rest of the project would."""
     if isinstance(error, click.exceptions.NoSuchCommand):
         return str(unknown("command", error.command_name, distes.commands))

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from distes.cli.options import SettingOption
-from distes.cli.run_flags import RunCommand, WarmupCommand, configured, given_flags
+from distes.cli.options import read_values
+from distes.cli.parameters import NAMED, OBSERVERS, RUN, OneOf, RunPlace, add_choices
+from distes.cli.run_flags import RunCommand, WarmupCommand, build_config, spell_flags
 from distes.cli.submit import Submission, SubmitCommand
 from distes.cli.submit import submit as submit_job
-from distes.errors import UsageError, unknown
-from distes.signals import Interrupted, interruptible, listen
+from distes.errors import UsageError
+from distes.signals import Interrupted, interruptible
 
 if TYPE_CHECKING:
     from distes.runs.storage.location import Location
@@ -29,46 +30,6 @@ SETTINGS = {
 }
 
 
-class RunPlace(click.ParamType[Any]):
-    """Where a run is: a path, or a URI, which a `Path` would spoil."""
-
-    name = "path"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Location:
-        """Read it.
-
-        Raises:
-            UsageError: it can't be where a run is.
-        """
-        from distes.runs.storage.location import locate
-
-        return locate(value)
-
-
-RUN = click.argument("run", type=RunPlace())
-
-
-class Among(click.Choice[str]):
-    """One of a few names."""
-
-    name = "name"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Give the name back.
-
-        Raises:
-            UsageError: it is none of them.
-        """
-        spelled = value.replace("-", "_")
-        if spelled not in self.choices:
-            flag = isinstance(param, click.Option)
-            kind = f"value of {param.opts[0]}" if param is not None and flag else "name"
-            raise unknown(kind, value, self.choices)
-        return spelled
-
-
 @click.group(context_settings=SETTINGS)
 @click.version_option(package_name="distes", message="distes %(version)s")
 def distes() -> None:
@@ -77,8 +38,7 @@ def distes() -> None:
 
 @distes.command(cls=RunCommand)
 @click.argument("target", metavar="ENV|CONFIG.toml")
-@click.option("--strategy", metavar="NAME", help="see distes list strategies (cem)")
-@click.option("--policy", metavar="NAME", help="see distes list policies (linear)")
+@add_choices
 @click.option("--dry-run", is_flag=True, help="print the resolved configuration, run nothing")
 @click.option(
     "--resume-if-exists",
@@ -90,34 +50,37 @@ def run(
     ctx: click.Context,
     /,
     target: str,
-    strategy: str | None,  # noqa: ARG001 - read through the context, like all settings
-    policy: str | None,  # noqa: ARG001
     *,
     dry_run: bool,
     resume_if_exists: bool,
-    **settings: Any,  # noqa: ARG001
+    **settings: Any,  # noqa: ARG001 - read through the context
 ) -> None:
     """Search for a policy for an environment, or run what a TOML file describes.
 
     ENV is a Gymnasium id (CartPole-v1, module:Id-v0) or module:function, a function that
     makes an environment. A file says all that the flags say; flags override it.
     """
+    from distes.registry import name_of
     from distes.search import config_file
     from distes.search.search import Search
 
-    search = config_file.from_config(configured(ctx, target), Search)
+    search = config_file.from_config(build_config(ctx, target), Search)
     if resume_if_exists and search.out is None:
         raise UsageError("--resume-if-exists needs --out: name the run directory")
     if dry_run:
         search.check()
-        click.echo(config_file.to_toml(config_file.to_config(search)), nl=False)
+        config = config_file.to_config(search)
+        if search.observers:  # no setting of the run: another session may have others
+            named = [name_of("views.observers", type(each)) for each in search.observers]
+            config["observers"] = named
+        click.echo(config_file.to_toml(config), nl=False)
         return
 
     def start(display: Display) -> Result:
-        search.observers = (display,)
+        search.observers = (display, *search.observers)
         return search.run(resume_if_exists=resume_if_exists)
 
-    _watched(start)
+    _run_displayed(start)
 
 
 @distes.command(cls=SubmitCommand)
@@ -128,15 +91,12 @@ def run(
 @click.option("--job-id", metavar="ID", help="of the job; a new one by default")
 @click.option("--ship-distes", is_flag=True, help="send this distes along, too")
 @click.option("--wait/--no-wait", default=True, help="follow the job until it ends (wait)")
-@click.option("--strategy", metavar="NAME", help="see distes list strategies (cem)")
-@click.option("--policy", metavar="NAME", help="see distes list policies (linear)")
+@add_choices
 @click.pass_context
 def submit(
     ctx: click.Context,
     /,
     target: str,
-    strategy: str | None,  # noqa: ARG001 - read through the context, like all settings
-    policy: str | None,  # noqa: ARG001
     address: str | None,
     storage: str | None,
     name: str | None,
@@ -163,7 +123,8 @@ def submit(
 @click.option("--cpus-per-worker", metavar="X", help="may be a fraction")
 @click.option("--episode-timeout", "episode_timeout_s", metavar="X", help="seconds")
 @click.option("--address", metavar="TEXT", help="of a Ray cluster")
-def resume(run: Location, **flags: str | None) -> None:
+@OBSERVERS
+def resume(run: Location, *, observers: tuple[str, ...], **flags: str | None) -> None:
     """Go on with an interrupted run, exactly, on any number of workers.
 
     What is not given is as the run was started.
@@ -171,13 +132,8 @@ def resume(run: Location, **flags: str | None) -> None:
     from distes.search.config_file import search_settings
     from distes.search.search import Search
 
-    known = search_settings()
-    placed = {
-        name: SettingOption(known[name]).read(value)
-        for name, value in flags.items()
-        if value is not None
-    }
-    _watched(lambda display: Search.resume(run, observers=(display,), **placed))
+    placed = read_values(search_settings(), flags)
+    _run_displayed(lambda display: Search.resume(run, observers=(display, *observers), **placed))
 
 
 @distes.command()
@@ -203,26 +159,23 @@ def evaluate(
     With --context or --grid: at these contexts, all on the same episode seeds. The
     environment must take them up: reset(options={"context": ...}).
     """
-    from distes.population.statistics import Score
-    from distes.search.solution import evaluate as evaluate_run
-    from distes.views.observers.terminal import interval, table_of_contexts
+    from distes.search import solution
+    from distes.views.text import format_context_table, format_score
 
-    found = evaluate_run(
-        run,
-        episodes=episodes,
-        seed=seed,
-        workers=workers,
-        context=_contexts(context) if context else None,
-        grid=grid,
+    if not context and grid is None:
+        found = solution.evaluate(run, episodes=episodes or 100, seed=seed, workers=workers)
+        text = f"{format_score(found)}, standard deviation {found.std:.6g}"
+        click.echo(_to_json(asdict(found)) if as_json else text)
+        return
+    contexts = _parse_contexts(context) if context else None
+    table = solution.evaluate_contexts(
+        run, contexts, grid=grid, episodes=episodes, seed=seed, workers=workers
     )
-    if isinstance(found, Score):
-        text = f"{interval(found)}, standard deviation {found.std:.6g}"
-        click.echo(_json(asdict(found)) if as_json else text)
-    elif as_json:
-        rows = found.to_dict("records")
-        click.echo("[" + ",\n ".join(_json(row) for row in rows) + "]")
+    if as_json:
+        rows = table.to_dict("records")
+        click.echo("[" + ",\n ".join(_to_json(row) for row in rows) + "]")
     else:
-        click.echo(table_of_contexts(found))
+        click.echo(format_context_table(table))
 
 
 @distes.command()
@@ -274,7 +227,7 @@ def replay(
         candidate=candidate,
         best=best,
         episodes=episodes,
-        context=None if context is None else _contexts((context,))[0],
+        context=None if context is None else _parse_contexts((context,))[0],
         seed=seed,
     )
     for line in seen.lines():
@@ -289,29 +242,28 @@ def replay(
 @click.option("--out", required=True, type=RunPlace(), help="image to write")
 @click.option(
     "--x",
-    type=Among(["episodes", "env_steps", "seconds"]),
+    type=OneOf(["episodes", "env_steps", "seconds"]),
     metavar="AXIS",
     help="of learning curves: episodes, env_steps or seconds (episodes)",
 )
 @click.option(
     "--over",
-    type=Among(["context", "parameters", "returns"]),
-    metavar="WHAT",
+    metavar="NAME",
     help="context: returns over the context; parameters: what the upper policy chooses over "
-    "it; returns: how they are distributed in each generation",
+    "it; returns: how they are distributed in each generation; or package.module:Class",
 )
 @click.option("--components", metavar="N,N,...", help="of the context, with --over (all)")
 def plot(
     runs: tuple[Location, ...],
     out: Location,
     x: Literal["episodes", "env_steps", "seconds"] | None,
-    over: Literal["context", "parameters", "returns"] | None,
+    over: str | None,
     components: str | None,
 ) -> None:
     """Draw learning curves of one or more runs; with --over, one run in another way."""
     from distes.views.figures.plot import plot as draw
 
-    chosen = None if components is None else _whole_numbers(components)
+    chosen = None if components is None else _parse_whole_numbers(components)
     draw(runs, out, x, over=over, components=chosen)
     click.echo(out)
 
@@ -329,9 +281,9 @@ def info(run: Location, *, follow: bool) -> None:
 
         tell(run, click.echo)
         return
-    from distes.views.report import info as describe
+    from distes.views.report import describe_run
 
-    click.echo(describe(run))
+    click.echo(describe_run(run))
 
 
 @distes.command()
@@ -354,16 +306,10 @@ def check(
     from distes.policies.linear import Linear
     from distes.registry import settings_of
     from distes.search.config_file import environment
-    from distes.tasks.base import Task
+    from distes.tasks.environment import Task
     from distes.tasks.purity import check as check_purity
 
-    known = settings_of(Task)
-    settings = {
-        name: SettingOption(known[name]).read(value)
-        for name, value in flags.items()
-        if value is not None
-    }
-    task = Task(env=environment(env), **settings)
+    task = Task(env=environment(env), **read_values(settings_of(Task), flags))
     _ = task.num_contexts
     report = check_purity(task, histories=histories, episodes=episodes)
     click.echo(str(report))
@@ -376,15 +322,12 @@ def check(
 
 @distes.command(cls=WarmupCommand)
 @click.argument("target", metavar="[ENV|CONFIG.toml]", required=False)
-@click.option("--strategy", metavar="NAME", help="see distes list strategies (cem)")
-@click.option("--policy", metavar="NAME", help="see distes list policies (linear)")
+@add_choices
 @click.pass_context
 def warmup(
     ctx: click.Context,
     /,
     target: str | None,
-    strategy: str | None,  # noqa: ARG001 - read through the context, like all settings
-    policy: str | None,  # noqa: ARG001
     **settings: Any,  # noqa: ARG001
 ) -> None:
     """Compile ahead what a run would compile when it starts, for images of machines.
@@ -401,13 +344,13 @@ def warmup(
     if not lookup.installed():
         raise UsageError(f"numba is not installed: {lookup.INSTALL}")
     if target is not None:
-        searches = [config_file.from_config(configured(ctx, target), Search)]
+        searches = [config_file.from_config(build_config(ctx, target), Search)]
         if searches[0].engine not in ("auto", "compiled"):
             raise UsageError(f"engine '{searches[0].engine}' compiles nothing ahead")
-    elif given_flags(ctx):
-        raise UsageError(f"warmup needs an environment for {' '.join(given_flags(ctx))}")
+    elif spell_flags(ctx):
+        raise UsageError(f"warmup needs an environment for {' '.join(spell_flags(ctx))}")
     else:
-        searches = [Search(name) for name in lookup.registered()]
+        searches = [Search(name) for name in lookup.covered_environments()]
     for search in searches:
         task: Any = search.task
         choice.resolve("compiled", task, search.built_policy())
@@ -415,29 +358,28 @@ def warmup(
         if not lookup.ready(task, search.built_policy()):
             raise UsageError(
                 f"{task.name} was compiled and could not be kept: the cache, $XDG_CACHE_HOME or "
-                "~/.cache, must be writable for its owner alone, and the kernel importable"
+                "~/.cache, must be writable for its owner alone, and the kernel in a package that "
+                "is installed"
             )
         said = "compiled before" if spent is None else f"compiled in {spent:.1f} s"
         click.echo(f"{task.name}: {said}")
 
 
 @distes.command("list")
-@click.argument("what", metavar="strategies|policies", type=Among(["strategies", "policies"]))
+@click.argument("what", metavar="|".join(NAMED), type=OneOf(list(NAMED)))
 def list_names(what: str) -> None:
-    """List what --strategy or --policy accepts."""
-    from distes.policies.base import PolicySpec
-    from distes.registry import find, names
-    from distes.strategies.base import Strategy
+    """List what --strategy, --policy or --observer accepts."""
+    from distes.registry import find_all, load
 
-    base = {"strategies": Strategy, "policies": PolicySpec}[what]
-    found = names(what, base)
+    folder, base = NAMED[what]
+    found = find_all(folder, load("base", base))
     width = max(map(len, found))
-    for name in found:
-        about = (find(what, name, base).__doc__ or "").partition("\n")[0]
+    for name, cls in found.items():
+        about = (cls.__doc__ or "").partition("\n")[0]
         click.echo(f"{name:{width}}  {about}")
 
 
-def _contexts(texts: tuple[str, ...]) -> list[list[float]]:
+def _parse_contexts(texts: tuple[str, ...]) -> list[list[float]]:
     """Read contexts, one a flag."""
     found = []
     for text in texts:
@@ -450,7 +392,7 @@ def _contexts(texts: tuple[str, ...]) -> list[list[float]]:
     return found
 
 
-def _whole_numbers(text: str) -> list[int]:
+def _parse_whole_numbers(text: str) -> list[int]:
     """Read the components of a context."""
     try:
         return [int(part) for part in text.split(",")]
@@ -460,16 +402,16 @@ def _whole_numbers(text: str) -> list[int]:
         ) from None
 
 
-def _json(figures: Mapping[Any, Any]) -> str:
+def _to_json(figures: Mapping[Any, Any]) -> str:
     """Write figures; JSON has no NaN: one that does not exist is null."""
     return json.dumps({k: None if v != v else v for k, v in figures.items()})  # noqa: PLR0124
 
 
-def _watched(start: Callable[[Display], Result]) -> None:
+def _run_displayed(start: Callable[[Display], Result]) -> None:
     """Run a search with a display, listening for signals."""
     from distes.views.observers.terminal import Display
 
-    display = Display(on_start=listen)
+    display = Display()
     try:
         with interruptible():
             start(display)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-import threading
+import select
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -87,11 +88,12 @@ class JobServer:
         Raises:
             UsageError: there is no address, nothing answers, or it wants another token.
         """
-        self.address = _address(address)
-        headers = _welcome(self.address)
+        self.address = _choose_address(address)
+        headers = _greet(self.address)
         for each in JobSubmissionClient.__mro__:  # Ray's client would tell of its every step
             logging.getLogger(each.__module__).setLevel(logging.ERROR)
-        with _without(_ADDRESSES):  # which, to Ray's client, count more than what it is given
+        # To Ray's client they count more than the address that it is given.
+        with _hide_variables(_ADDRESSES):
             self._client: Any = _Client(self.address, headers=headers)
 
     def submit(self, job: Job) -> None:
@@ -115,7 +117,7 @@ class JobServer:
                     f"there is a job '{job.id}' on the cluster already: give another --job-id"
                 ) from error
             raise RunFailed(
-                f"the cluster does not take the job: {_last_line(str(error))}"
+                f"the cluster does not take the job: {_take_last_line(str(error))}"
             ) from error
 
     def stop(self, job_id: str) -> None:
@@ -127,13 +129,15 @@ class JobServer:
         try:
             self._client.stop_job(job_id)
         except Exception as error:
-            raise RunFailed(f"job '{job_id}' can't be stopped: {_last_line(str(error))}") from error
+            raise RunFailed(
+                f"job '{job_id}' can't be stopped: {_take_last_line(str(error))}"
+            ) from error
 
     def follow(
         self,
         job_id: str,
         say: Callable[[str], None],
-        wake: threading.Event,
+        wake: socket.socket,
         woken: Callable[[], None],
     ) -> Outcome:
         """Pass a job's log on as it grows, until the job has ended.
@@ -145,7 +149,7 @@ class JobServer:
         Args:
             job_id: which.
             say: gets pieces of the log.
-            wake: set to be called back soon.
+            wake: a byte that arrives there, from a signal's handler say, ends a pause.
             woken: called then, from this thread.
 
         Raises:
@@ -162,7 +166,7 @@ class JobServer:
                 if time.monotonic() - answered > LOST_AFTER_S:
                     raise RunFailed(
                         f"{self.address} has not answered for {LOST_AFTER_S:.0f} s: "
-                        f"{_last_line(str(error))}"
+                        f"{_take_last_line(str(error))}"
                     ) from error
             else:
                 answered = time.monotonic()
@@ -176,8 +180,9 @@ class JobServer:
                         message=info.message or "",
                     )
             took = time.monotonic() - began
-            if wake.wait(min(max(LOOK_S, LOOK_SHARE * took), MAX_LOOK_S)):
-                wake.clear()
+            pause = min(max(LOOK_S, LOOK_SHARE * took), MAX_LOOK_S)
+            if select.select([wake], [], [], pause)[0]:
+                wake.recv(1)
                 woken()
 
 
@@ -188,7 +193,7 @@ class _Client(JobSubmissionClient):  # type: ignore[misc]
         return super()._do_request(method, endpoint, **{"timeout": (10.0, 120.0), **more})
 
 
-def _address(given: str | None) -> str:
+def _choose_address(given: str | None) -> str:
     """Choose and check the address of the job server."""
     address, source = given, "address"
     for name in _ADDRESSES:
@@ -214,14 +219,14 @@ def _address(given: str | None) -> str:
     return address.rstrip("/")
 
 
-def _welcome(address: str) -> dict[str, str]:
+def _greet(address: str) -> dict[str, str]:
     """Ask the server who it is, and find the headers that it wants."""
     headers: dict[str, str] = {}
     try:
-        status, answer = _get(f"{address}/api/version", headers)
+        status, answer = _fetch(f"{address}/api/version", headers)
         if status == 401:
-            headers = {"Authorization": f"Bearer {_token(address)}"}
-            status, answer = _get(f"{address}/api/version", headers)
+            headers = {"Authorization": f"Bearer {_read_token(address)}"}
+            status, answer = _fetch(f"{address}/api/version", headers)
     except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         if isinstance(error, BadStatusLine):
@@ -245,7 +250,7 @@ def _welcome(address: str) -> dict[str, str]:
     return headers
 
 
-def _get(url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
+def _fetch(url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
     request = urllib.request.Request(url, headers=dict(headers))  # noqa: S310 - http, checked
     try:
         with urllib.request.urlopen(request, timeout=ANSWERS_WITHIN_S) as answer:  # noqa: S310
@@ -254,7 +259,7 @@ def _get(url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
         return error.code, b""
 
 
-def _token(address: str) -> str:
+def _read_token(address: str) -> str:
     """Find the cluster's token where Ray looks for it.
 
     Raises:
@@ -274,7 +279,7 @@ def _token(address: str) -> str:
 
 
 @contextmanager
-def _without(names: tuple[str, ...]) -> Iterator[None]:
+def _hide_variables(names: tuple[str, ...]) -> Iterator[None]:
     """Hide environment variables for a moment."""
     hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
@@ -283,6 +288,6 @@ def _without(names: tuple[str, ...]) -> Iterator[None]:
         os.environ.update(hidden)
 
 
-def _last_line(text: str) -> str:
+def _take_last_line(text: str) -> str:
     lines = text.strip().splitlines() or ["no reason given"]
     return lines[-1].strip()

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from distes.registry import NONE, Setting, checked, plain
+from distes.registry import NONE, Setting, parse_setting, to_plain
 
 
 class SettingOption(click.Option):
-    """A flag for one setting; its value stays text until `checked` reads it.
+    """A flag for one setting; its value stays text until `parse_setting` reads it.
 
     Attributes:
         setting: which.
@@ -43,7 +43,7 @@ class SettingOption(click.Option):
 
         if nested_table(self.setting) is not None:
             return given  # a name, read with the table it is in
-        return checked(self.setting, given, flag_of(self.setting.name, self.table))
+        return parse_setting(self.setting, given, flag_of(self.setting.name, self.table))
 
 
 def flag_of(name: str, table: str = "") -> str:
@@ -61,7 +61,16 @@ def options_for(settings: Mapping[str, Setting], table: str = "") -> list[Settin
     return [SettingOption(setting, table) for setting in settings.values()]
 
 
-def given(options: Iterable[click.Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
+def read_values(settings: Mapping[str, Setting], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the flags of some settings that were given; None was not."""
+    return {
+        name: SettingOption(settings[name]).read(value)
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def read_flags(options: Iterable[click.Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
     """Read the flags that were given into a configuration.
 
     Args:
@@ -72,7 +81,7 @@ def given(options: Iterable[click.Parameter], values: Mapping[str, Any]) -> dict
     for option in options:
         if isinstance(option, SettingOption) and values.get(option.name or "") is not None:
             where = config.setdefault(option.table, {}) if option.table else config
-            value = plain(option.read(values[option.name or ""]))
+            value = to_plain(option.read(values[option.name or ""]))
             where[option.setting.name] = NONE if value is None else value
     return config
 
@@ -103,7 +112,7 @@ def _help(setting: Setting) -> str:
     text = re.sub(r"\bNone\b", NONE, setting.help.rstrip("."))
     if setting.required:
         return f"{text} (required)"
-    default = plain(setting.default)
+    default = to_plain(setting.default)
     if default is None or default in ({}, []):
         return text
     if isinstance(default, list):

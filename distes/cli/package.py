@@ -1,7 +1,7 @@
 """The project around a configuration, packed for another machine.
 
 What ignore files name stays behind, and so do runs, environments and caches. What a run
-is known to read is packed in any case.
+is known to read is packed in any case. Why Ray does not pack: docs/decisions/014.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,12 @@ from distes.errors import UsageError
 MAX_BYTES = 512 * 2**20
 """Ray takes no larger package."""
 
-LEFT = {".git", ".hg", ".svn", "__pycache__", "node_modules", ".ipynb_checkpoints", ".tox", ".nox"}
-"""Folders that are never part of a project's sources."""
+NOT_SOURCES = {".git", ".hg", ".svn", "__pycache__", "node_modules"} | {
+    ".ipynb_checkpoints",
+    ".tox",
+    ".nox",
+}
+"""Never part of a project's sources."""
 
 SECRET = {".ssh", ".aws", ".azure", ".gnupg", ".kube", ".ray", ".docker", ".config", ".cache"} | {
     ".env",
@@ -40,6 +44,9 @@ RUN_MARKS = ("config.json", "generations", "checkpoints")
 """A folder with all of these is a run."""
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+
+Rules = tuple[tuple[Path, GitIgnoreSpec], ...]
+"""Ignore files, outermost first: the folder of each, and what it says."""
 
 
 @dataclass(frozen=True)
@@ -88,18 +95,19 @@ class Project:
                 f"{root} is a home directory, or holds one, and a job takes the current "
                 "directory along: submit from a project's own"
             )
-        found = {_name(path, self.root): path for path in _kept(self.root, self.root, [], ())}
+        found: dict[str, Path] = {}
+        for package in self.added:  # first: a project that is its sources has its own files
+            found |= {_name(path, package.parent): path for path in _walk(package)}
+        found |= {_name(path, self.root): path for path in _walk(self.root, self.root)}
         for needed in self.needed:
             if not needed.exists():
                 raise UsageError(f"there is no file or directory {needed}")
-            found |= {_name(path, self.root): path for path in _all(needed)}
-        for package in self.added:
-            # A project that is the package's own sources has it already.
-            found |= {_name(path, package.parent): path for path in _all(package)} | found
+            paths = [needed] if needed.is_file() else _walk(needed)
+            found |= {_name(path, self.root): path for path in paths}
         return dict(sorted(found.items()))
 
     def pack(self, archive: Path) -> int:
-        """Write the package; equal files give an equal package.
+        """Write the package; equal files give an equal package, which Ray takes only once.
 
         Args:
             archive: a .zip to write.
@@ -111,104 +119,93 @@ class Project:
             UsageError: it would be larger than Ray takes, or a file can't be read.
         """
         files = self.files()
-        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as package:
+        with zipfile.ZipFile(archive, "w") as package:
             for name, path in files.items():
                 try:
-                    info = zipfile.ZipInfo(name, _EPOCH)
-                    info.compress_type = zipfile.ZIP_DEFLATED
-                    info.external_attr = (path.stat().st_mode & 0xFFFF) << 16
+                    info = zipfile.ZipInfo.from_file(path, name, strict_timestamps=False)
+                    info.date_time, info.compress_type = _EPOCH, zipfile.ZIP_DEFLATED
                     with path.open("rb") as source, package.open(info, "w") as target:
                         while block := source.read(2**20):
                             target.write(block)
-                            if archive.stat().st_size > MAX_BYTES:
-                                raise self._too_large(files)
+                            self._refuse_too_large(archive, files)
                 except OSError as error:
                     raise UsageError(f"{path} can't be packed: {error.strerror}") from error
-        if archive.stat().st_size > MAX_BYTES:
-            raise self._too_large(files)
+        self._refuse_too_large(archive, files)
         return len(files)
 
-    def _too_large(self, files: dict[str, Path]) -> UsageError:
+    def _refuse_too_large(self, archive: Path, files: dict[str, Path]) -> None:
+        if archive.stat().st_size <= MAX_BYTES:
+            return
         sizes: Counter[str] = Counter()
         for name, path in files.items():
             sizes[name.partition("/")[0]] += path.stat().st_size
         largest = ", ".join(f"{name} ({_mib(size)})" for name, size in sizes.most_common(3))
-        return UsageError(
+        raise UsageError(
             f"{self.root.absolute()} is too large to be sent: packed it has more than "
             f"{_mib(MAX_BYTES)}; the largest entries are {largest}: name what a run does not "
             "read in .rayignore, or submit from another directory"
         )
 
 
-Rules = list[tuple[Path, GitIgnoreSpec]]
+def _walk(
+    folder: Path, root: Path | None = None, rules: Rules = (), above: tuple[Path, ...] = ()
+) -> Iterator[Path]:
+    """List the files below a folder; a link back up is not followed.
 
+    Args:
+        folder: where to look.
+        root: of the project; what it ignores is left out. None lists all sources.
+        rules: of the folders between.
+        above: the folders between, links resolved.
 
-def _kept(folder: Path, root: Path, rules: Rules, above: tuple[Path, ...]) -> Iterator[Path]:
-    """Walk a folder, leaving out what is ignored; a link back up is not followed."""
+    Raises:
+        UsageError: a folder or an ignore file can't be read.
+    """
     real = folder.resolve()
     if real in above:
         return
-    rules = [*rules, *_rules(folder)]
-    for entry in _entries(folder):
-        if entry.name in SECRET:
-            continue
-        if entry.is_dir():
-            if not (_is_left(entry, root) or _ignored(entry, rules)):
-                yield from _kept(entry, root, rules, (*above, real))
-        elif entry.is_file() and not _ignored(entry, rules):
-            yield entry
-
-
-def _all(path: Path) -> Iterator[Path]:
-    """A file, or the files below a folder, compiled ones left out."""
-    if path.is_file():
-        yield path
-        return
-    for entry in _entries(path):
-        if entry.name not in LEFT | SECRET and (entry.is_dir() or entry.is_file()):
-            yield from _all(entry)
-
-
-def _entries(folder: Path) -> Iterable[Path]:
+    if root is not None:
+        rules = (*rules, *_read_rules(folder))
     try:
-        return sorted(folder.iterdir())
+        entries = sorted(folder.iterdir())
     except OSError as error:
         raise UsageError(f"{folder} can't be read: {error.strerror}") from error
+    for entry in entries:
+        if entry.name in NOT_SOURCES | SECRET or _is_ignored(entry, rules):
+            continue
+        if entry.is_file():
+            yield entry
+        elif entry.is_dir() and (root is None or not _is_left(entry, root)):
+            yield from _walk(entry, root, rules, (*above, real))
 
 
 def _is_left(folder: Path, root: Path) -> bool:
-    if folder.name in LEFT or any((folder / mark).exists() for mark in MARKS):
+    """Whether a folder is an environment, a cache, a run, or the place of runs."""
+    if folder == root / "runs" and not (folder / "__init__.py").exists():
         return True
-    if folder.name == "runs" and folder.parent == root and not (folder / "__init__.py").exists():
-        return True
-    return all((folder / mark).exists() for mark in RUN_MARKS)
+    marked = any((folder / mark).exists() for mark in MARKS)
+    return marked or all((folder / mark).exists() for mark in RUN_MARKS)
 
 
-def _rules(folder: Path) -> Rules:
+def _read_rules(folder: Path) -> Iterator[tuple[Path, GitIgnoreSpec]]:
     names = [".gitignore", ".rayignore"]
     if os.environ.get("RAY_RUNTIME_ENV_IGNORE_GITIGNORE") == "1":  # as Ray's own commands do
         names = [".rayignore"]
-    found: Rules = []
-    for name in names:
-        file = folder / name
-        if not file.is_file():
-            continue
+    for file in (folder / name for name in names if (folder / name).is_file()):
         try:
             lines = file.read_text(encoding="utf-8").splitlines()
-            found.append((folder, GitIgnoreSpec.from_lines(lines)))
+            yield folder, GitIgnoreSpec.from_lines(lines)
         except (OSError, ValueError) as error:
             raise UsageError(f"{file} can't be read: {error}") from error
-    return found
 
 
-def _ignored(path: Path, rules: Rules) -> bool:
+def _is_ignored(path: Path, rules: Rules) -> bool:
     """Ask all rules; the one nearest to the path that says anything decides."""
-    verdict = False
-    for base, spec in rules:
-        name = _name(path, base) + ("/" if path.is_dir() else "")
-        said = spec.check_file(name).include
-        verdict = verdict if said is None else said
-    return verdict
+    for base, spec in reversed(rules):
+        said = spec.check_file(_name(path, base) + ("/" if path.is_dir() else "")).include
+        if said is not None:
+            return said
+    return False
 
 
 def _name(path: Path, base: Path) -> str:

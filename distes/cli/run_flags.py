@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from distes.cli.options import SettingOption, flag_of, given, options_for
+from distes.cli.options import SettingOption, flag_of, options_for, read_flags
 from distes.errors import unknown
 
 _STATE = "distes.run"
@@ -25,18 +25,18 @@ class RunCommand(click.Command):
         """Find out which strategy and policy are meant, then read the flags."""
         from distes.search import config_file
 
-        file = _file(args)
+        file = _find_config_file(args)
         config = config_file.read_toml(Path(file)) if file else {}
         named: dict[str, str] = {}
         for table in TABLES:
-            asked = _last(args, flag_of(table))
-            named[table] = asked or _named(config, table, named.get("strategy", ""))
-        ctx.meta[_STATE] = (config, _options(named, self.without))
+            asked = _find_last_value(args, flag_of(table))
+            named[table] = asked or _choose_name(config, table, named.get("strategy", ""))
+        ctx.meta[_STATE] = (config, _make_options(named, self.without))
         return super().parse_args(ctx, args)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """List the flags of the command itself and of all that was chosen."""
-        options = [o for group in _groups(ctx).values() for o in group]
+        options = [o for group in _option_groups(ctx).values() for o in group]
         return [*super().get_params(ctx), *options]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -46,7 +46,7 @@ class RunCommand(click.Command):
         ]
         groups = {"Choices": own} | {
             title: [option.get_help_record(ctx) for option in options]
-            for title, options in _groups(ctx).items()
+            for title, options in _option_groups(ctx).items()
         }
         for title, records in groups.items():
             rows = [record for record in records if record is not None]
@@ -56,8 +56,7 @@ class RunCommand(click.Command):
 
     def explain_unknown(self, ctx: click.Context, flag: str, flags: Sequence[str]) -> str | None:
         """Say which flag is meant, or which other strategy or policy has it."""
-        from distes import registry
-        from distes.registry import settings_of
+        from distes.registry import find_all, settings_of
         from distes.search import config_file
 
         spelled = flag.replace("_", "-").removeprefix("--").removeprefix("no-")
@@ -70,12 +69,11 @@ class RunCommand(click.Command):
         if table not in TABLES:
             return None
         package, base = config_file.SECTIONS[table]
+        classes = find_all(package, base)
         owners = [
-            owner
-            for owner in registry.names(package, base)
-            if name.replace("-", "_") in settings_of(config_file.choose(table, owner))
+            owner for owner, cls in classes.items() if name.replace("-", "_") in settings_of(cls)
         ]
-        title = next(title for title in _groups(ctx) if title.lower().startswith(table))
+        title = next(title for title in _option_groups(ctx) if title.lower().startswith(table))
         chosen = title.partition(":")[0].split()[1]
         if owners:
             named = " and ".join(filter(None, [", ".join(owners[:-1]), owners[-1]]))
@@ -97,7 +95,7 @@ TABLES = ("strategy", "policy")
 """What else has flags of its own."""
 
 
-def _named(config: Mapping[str, Any], table: str, strategy: str) -> str:
+def _choose_name(config: Mapping[str, Any], table: str, strategy: str) -> str:
     """Name what a file chooses, or what runs where it chooses nothing.
 
     Args:
@@ -116,7 +114,7 @@ def _named(config: Mapping[str, Any], table: str, strategy: str) -> str:
     return chosen
 
 
-def configured(ctx: click.Context, target: str) -> dict[str, Any]:
+def build_config(ctx: click.Context, target: str) -> dict[str, Any]:
     """Lay the flags of a parsed command over its file, if it names one.
 
     Args:
@@ -126,21 +124,23 @@ def configured(ctx: click.Context, target: str) -> dict[str, Any]:
     from distes.search import config_file
 
     config, _ = ctx.meta[_STATE]
-    above = given(ctx.command.get_params(ctx), ctx.params)
+    above = read_flags(ctx.command.get_params(ctx), ctx.params)
     if not target.endswith(".toml"):
         above["env"] = target
-    strategy = ctx.params["strategy"] or _named(config, "strategy", "")
+    if ctx.params["observers"]:
+        above["observers"] = list(ctx.params["observers"])
+    strategy = ctx.params["strategy"] or _choose_name(config, "strategy", "")
     for table in TABLES:
         if ctx.params[table] is not None:
             above[table] = {"name": ctx.params[table], **above.get(table, {})}
         elif table in above:
-            above[table] = {"name": _named(config, table, strategy), **above[table]}
+            above[table] = {"name": _choose_name(config, table, strategy), **above[table]}
     return config_file.merge(config, above)
 
 
-def given_flags(ctx: click.Context) -> list[str]:
+def spell_flags(ctx: click.Context) -> list[str]:
     """Spell the settings that were given to a `RunCommand`, for another command line."""
-    flags = []
+    flags = [f"--observer={name}" for name in ctx.params["observers"]]
     for option in ctx.command.get_params(ctx):
         value = ctx.params.get(option.name or "")
         if value is None or not (isinstance(option, SettingOption) or option.name in TABLES):
@@ -152,15 +152,15 @@ def given_flags(ctx: click.Context) -> list[str]:
     return flags
 
 
-def _groups(ctx: click.Context) -> dict[str, list[SettingOption]]:
+def _option_groups(ctx: click.Context) -> dict[str, list[SettingOption]]:
     groups: dict[str, list[SettingOption]] = ctx.meta[_STATE][1]
     return groups
 
 
-def _options(named: dict[str, str], without: frozenset[str]) -> dict[str, list[SettingOption]]:
+def _make_options(named: dict[str, str], without: frozenset[str]) -> dict[str, list[SettingOption]]:
     from distes.registry import settings_of
     from distes.search import config_file
-    from distes.tasks.base import Task
+    from distes.tasks.environment import Task
 
     task = {name: s for name, s in settings_of(Task).items() if name != "env"}
     search = {k: s for k, s in config_file.search_settings().items() if k not in without}
@@ -175,7 +175,7 @@ def _options(named: dict[str, str], without: frozenset[str]) -> dict[str, list[S
     return groups
 
 
-def _file(args: Sequence[str]) -> str | None:
+def _find_config_file(args: Sequence[str]) -> str | None:
     """Find the configuration file among the arguments, before the flags are known."""
     for before, argument in pairwise(["", *args]):
         if argument.endswith(".toml") and not argument.startswith("-") and before not in _PATHS:
@@ -183,7 +183,7 @@ def _file(args: Sequence[str]) -> str | None:
     return None
 
 
-def _last(args: Sequence[str], flag: str) -> str | None:
+def _find_last_value(args: Sequence[str], flag: str) -> str | None:
     """Find the value that the last occurrence of a flag has among raw arguments."""
     found = None
     for index, argument in enumerate(args):

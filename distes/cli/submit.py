@@ -7,8 +7,8 @@ import re
 import secrets
 import shlex
 import signal
+import socket
 import tempfile
-import threading
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import click
 
 from distes.cli.package import Project
-from distes.cli.run_flags import RunCommand, configured, given_flags
+from distes.cli.run_flags import RunCommand, build_config, spell_flags
 from distes.errors import RunFailed, UsageError
 from distes.runs.storage.location import URI, locate
-from distes.signals import answer, interruptible, leave
+from distes.signals import answer, interruptible, leave, say
 
 if TYPE_CHECKING:
     from distes.cli.job_server import JobServer, Outcome
@@ -77,17 +77,17 @@ def submit(ctx: click.Context, target: str, asked: Submission) -> int:
     from distes.search import config_file
     from distes.search.search import Search
 
-    search = config_file.from_config(configured(ctx, target), Search)
-    name = _name(asked.name, target, search)
-    out = _out(ctx, asked.storage, name, search)
+    search = config_file.from_config(build_config(ctx, target), Search)
+    name = _choose_name(asked.name, target, search)
+    out = _choose_out(ctx, asked.storage, name, search)
     # What is at `out` is the cluster's to see.
     replace(search, out=None).check()
     job_id = asked.job_id or f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     if not _SAFE.fullmatch(job_id):
         raise UsageError(f"--job-id '{job_id}' has other signs than letters, digits, . _ -")
-    project, spelled = _project(target, search, ship_distes=asked.ship_distes)
+    project, spelled = _gather_project(target, search, ship_distes=asked.ship_distes)
     program = ["python", "-m", "distes"] if asked.ship_distes else ["distes"]
-    flags = [flag for flag in given_flags(ctx) if not flag.startswith("--out=")]
+    flags = [flag for flag in spell_flags(ctx) if not flag.startswith("--out=")]
     if search.address is not None:  # from the file: where a laptop finds a cluster
         flags.append("--address=none")
     command = [*program, "run", spelled, *flags, f"--out={out}", "--resume-if-exists"]
@@ -101,50 +101,53 @@ def submit(ctx: click.Context, target: str, asked: Submission) -> int:
         try:
             server.submit(Job(job_id, shlex.join(command), package, metadata))
         except KeyboardInterrupt:
-            _say(f"if the job was taken already, stop it with: {_ray('stop', job_id, server)}")
+            stop = _ray_command("stop", job_id, server)
+            _tell(f"if the job was taken already, stop it with: {stop}")
             raise
     click.echo(f"job: {job_id}")
     click.echo(f"run: {out} (on the cluster)")
-    click.echo(f"follow: {_ray('logs', job_id, server)} --follow")
-    click.echo(f"stop: {_ray('stop', job_id, server)}")
+    click.echo(f"follow: {_ray_command('logs', job_id, server)} --follow")
+    click.echo(f"stop: {_ray_command('stop', job_id, server)}")
     if not asked.wait:
         return 0
     return _follow(server, job_id, out)
 
 
 def _follow(server: JobServer, job_id: str, out: str) -> int:
-    wake = threading.Event()
+    # A handler may take no lock, as an event does: the main thread might be holding it.
+    wake, bell = socket.socketpair()
     heard: list[int] = []
+    status = _ray_command("status", job_id, server)
 
     def first(number: int) -> None:
         heard.append(number)
-        wake.set()
+        bell.send(b"!")
 
     def again(number: int) -> None:
-        _say(f"the job goes on stopping; see {_ray('status', job_id, server)}")
+        say(f"the job goes on stopping; see {status}")
         leave(number)
 
     def stop() -> None:
-        _say(f"stopping job {job_id}: it saves its run; once more leaves it to that")
+        _tell(f"stopping job {job_id}: it saves its run; once more leaves it to that")
         try:
             server.stop(job_id)
         except RunFailed as error:
-            _say(f"{error}; try {_ray('stop', job_id, server)}")
+            _tell(f"{error}; try {_ray_command('stop', job_id, server)}")
 
-    with interruptible():
+    with wake, bell, interruptible():
         answer(first, again)
         try:
             outcome = server.follow(job_id, lambda text: click.echo(text, nl=False), wake, stop)
         except RunFailed as error:
             raise RunFailed(
-                f"{error}; the job may still run: {_ray('logs', job_id, server)} --follow"
+                f"{error}; the job may still run: {_ray_command('logs', job_id, server)} --follow"
             ) from error
-    code = _exit_code(outcome, heard)
+    code = _read_exit_code(outcome, heard)
     _conclude(outcome, code, job_id, out)
     return code
 
 
-def _exit_code(outcome: Outcome, heard: list[int]) -> int:
+def _read_exit_code(outcome: Outcome, heard: list[int]) -> int:
     if outcome.stopped:
         return 128 + (heard[0] if heard else signal.SIGTERM)
     if outcome.exit_code is None:
@@ -158,21 +161,21 @@ def _conclude(outcome: Outcome, code: int, job_id: str, out: str) -> None:
     again = f"to go on, submit the same command again (or, where {out} can be reached: "
     again += f"distes resume {shlex.quote(out)})"
     if outcome.stopped:
-        _say(f"job {job_id} was stopped; {again}")
+        _tell(f"job {job_id} was stopped; {again}")
     elif outcome.exit_code is None and code:
-        _say(f"job {job_id} failed before or without its driver: {outcome.message.strip()}")
+        _tell(f"job {job_id} failed before or without its driver: {outcome.message.strip()}")
     elif code == NOT_FOUND:
-        _say(
+        _tell(
             f"job {job_id} failed: distes is not installed on the cluster's head; install it "
             "there (in the image, say), or try --ship-distes, which sends this one along"
         )
     elif code == 2:
-        _say(f"job {job_id} was refused; the reason is above")
+        _tell(f"job {job_id} was refused; the reason is above")
     elif code:
-        _say(f"job {job_id} failed with exit code {code}; {again}")
+        _tell(f"job {job_id} failed with exit code {code}; {again}")
 
 
-def _name(given: str | None, target: str, search: Settings) -> str:
+def _choose_name(given: str | None, target: str, search: Settings) -> str:
     from distes.search.settings import path_name
 
     if given is None:
@@ -184,11 +187,11 @@ def _name(given: str | None, target: str, search: Settings) -> str:
     return given
 
 
-def _out(ctx: click.Context, storage: str | None, name: str, search: Settings) -> str:
+def _choose_out(ctx: click.Context, storage: str | None, name: str, search: Settings) -> str:
     """Decide where the run is written: a place that is there when the job is gone."""
     if storage is None:
         out = None if search.out is None else str(search.out)
-        if out is None or not _stays(out):
+        if out is None or not _outlives_job(out):
             raise UsageError(
                 (f"out {out} is relative, and" if out else "storage is not given:")
                 + " a job's working directory is a temporary copy: say where the cluster keeps "
@@ -197,7 +200,7 @@ def _out(ctx: click.Context, storage: str | None, name: str, search: Settings) -
         return out
     if ctx.params.get("_out") is not None:
         raise UsageError("--out and --storage both say where the run is written: give one")
-    if not _stays(storage):
+    if not _outlives_job(storage):
         raise UsageError(
             f"--storage {storage} is neither an absolute path nor a URI: name storage that the "
             "cluster's head reaches, for example s3://bucket/runs or /shared/runs"
@@ -205,12 +208,12 @@ def _out(ctx: click.Context, storage: str | None, name: str, search: Settings) -
     return str(locate(storage) / name)
 
 
-def _stays(given: str) -> bool:
+def _outlives_job(given: str) -> bool:
     place = locate(given)
     return isinstance(place, URI) or place.is_absolute()
 
 
-def _project(target: str, search: Settings, *, ship_distes: bool) -> tuple[Project, str]:
+def _gather_project(target: str, search: Settings, *, ship_distes: bool) -> tuple[Project, str]:
     """Say what to send, and how the job spells its target."""
     here = Project(Path.cwd())
     needed = []
@@ -219,15 +222,15 @@ def _project(target: str, search: Settings, *, ship_distes: bool) -> tuple[Proje
         spelled = here.within(target, "configuration")
         needed.append(here.root / spelled)
     begin = None if search.start_from is None else str(search.start_from)
-    if begin is not None and not _stays(begin):
+    if begin is not None and not _outlives_job(begin):
         needed.append(here.root / here.within(begin, "start_from"))
     added = (Path(__file__).parents[1],) if ship_distes else ()
     return replace(here, needed=tuple(needed), added=added), spelled
 
 
-def _ray(verb: str, job_id: str, server: JobServer) -> str:
+def _ray_command(verb: str, job_id: str, server: JobServer) -> str:
     return f"ray job {verb} {job_id} --address {server.address}"
 
 
-def _say(text: str) -> None:
+def _tell(text: str) -> None:
     click.echo(f"distes: {text}", err=True)

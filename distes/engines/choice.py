@@ -1,27 +1,17 @@
-"""Engines: each runs whole episodes, and all agree on what an episode is."""
+"""Which engine runs a task: engines say themselves what they fit, and none is named here."""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from pathlib import Path
-
-from distes.engines.base import Chunk, Engine, assemble
-from distes.engines.kernels import lookup
+from distes.engines.base import Engine
+from distes.engines.wire import Chunk
 from distes.errors import UsageError, unknown
 from distes.policies.base import Policy
 from distes.population.records import Population, RunKey
-from distes.tasks.base import AnyTask, FunctionTask, Task
+from distes.registry import find, names
+from distes.tasks.base import AnyTask
 
-__all__ = ["Chunk", "Engine", "Engines", "accept", "assemble", "hint", "make", "names", "resolve"]
-
-_OF_TASKS = ("loop", "compiled")
-
-
-def names() -> list[str]:
-    """List the engines' names, one per file."""
-    files = pkgutil.iter_modules([str(Path(__file__).parent)])
-    return [m.name for m in files if not m.ispkg and m.name not in ("base", "choice")]
+AUTO = "auto"
+"""The name that leaves the choice to `resolve`."""
 
 
 def accept(engine: str, task: AnyTask) -> None:
@@ -30,34 +20,40 @@ def accept(engine: str, task: AnyTask) -> None:
     Raises:
         UsageError: one sentence with what is accepted.
     """
-    accepted = ["auto", "function"] if isinstance(task, FunctionTask) else ["auto", *_OF_TASKS]
+    if engine == AUTO or (":" in engine and isinstance(task, find_engine(engine).solves)):
+        return
+    accepted = _engines_for(task)
     if engine not in accepted:
-        raise unknown(f"engine for {task.name}", engine, accepted)
+        raise unknown(f"engine for {task.name}", engine, [AUTO, *accepted])
 
 
-def resolve(engine: str, task: AnyTask, policy: Policy) -> str:
+def resolve(engine: str, task: AnyTask, policy: Policy, *, timed: bool = False) -> str:
     """Settle, once and on the driver, which engine runs a task.
 
-    ``auto`` is the compiled engine where environment and policy have kernels and numba is
-    installed.
+    Args:
+        engine: a name, or ``auto`` for the most preferred engine that fits.
+        task: what is to be solved.
+        policy: built for the task.
+        timed: whether each episode has a time limit: then ``auto`` takes an engine that runs
+            one at a time, as the limit would take the others' advantage away.
 
     Raises:
         UsageError: the engine is unknown, or cannot run this task with this policy.
     """
     accept(engine, task)
-    if not isinstance(task, Task):
-        return "function"
-    if engine == "auto":
-        return "loop" if lookup.unfit(task, policy) else "compiled"
-    if engine == "compiled":
-        reason = lookup.unfit(task, policy)
-        if reason is not None:
-            raise UsageError(f"engine 'compiled' can't run {task.name}: {reason}")
-    return engine
+    engines = _engines_for(task) if engine == AUTO else {engine: find_engine(engine)}
+    reason: str | None = "none is of its kind"
+    for name, each in engines.items():
+        if engine == AUTO and timed and each.preference:
+            continue
+        reason = each.unfit(task, policy)
+        if reason is None:
+            return name
+    raise UsageError(f"engine '{engine}' can't run {task.name}: {reason}")
 
 
 def hint(engine: str, task: AnyTask, policy: Policy, timed: bool) -> str | None:
-    """Why ``auto`` leaves an environment's kernel aside, in a sentence; None where it does not.
+    """Say why ``auto`` passes by an engine made for the task; None where it does not.
 
     Args:
         engine: that is asked for.
@@ -65,23 +61,15 @@ def hint(engine: str, task: AnyTask, policy: Policy, timed: bool) -> str | None:
         policy: built for it.
         timed: whether each episode has a time limit.
     """
-    if engine != "auto" or not isinstance(task, Task) or not lookup.covers(task):
+    if engine != AUTO:
         return None
-    reason = lookup.misfit(task, policy)
-    if reason is None and timed:
-        reason = "episode_timeout_s watches each episode alone"
-    if reason is not None:
-        return f"{task.name} has a kernel, yet runs step by step: {reason}"
-    if lookup.installed():
-        return None
-    return f"{task.name} can run as machine code, far faster: {lookup.INSTALL}"
+    hints = (each.hint(task, policy, timed=timed) for each in _engines_for(task).values())
+    return next((said for said in hints if said is not None), None)
 
 
 def make(engine: str, task: AnyTask, policy: Policy) -> Engine:
     """Make a resolved engine, on the process that will run it."""
-    module = importlib.import_module(f"distes.engines.{engine}")
-    made: Engine = module.make(task, policy)
-    return made
+    return find_engine(engine)(task, policy)
 
 
 class Engines:
@@ -112,6 +100,19 @@ class Engines:
         if self._other is None or self._other[0] is not task:
             if self._other is not None:
                 self._other[1].close()
-            natural = "function" if isinstance(task, FunctionTask) else "loop"
-            self._other = (task, make(natural, task, self._policy))
+            # Settled here and not on the driver: an engine that every machine has.
+            general = min(_engines_for(task).values(), key=lambda each: each.preference)
+            self._other = (task, general(task, self._policy))
         return self._other[1]
+
+
+def find_engine(engine: str) -> type[Engine]:
+    """Find an engine by its file's name, or as ``package.module:Class``."""
+    return find("engines", engine, Engine)  # type: ignore[type-abstract]
+
+
+def _engines_for(task: AnyTask) -> dict[str, type[Engine]]:
+    """Find the engines for a kind of task, by name, the most preferred first."""
+    found = {name: find_engine(name) for name in names("engines", Engine)}
+    fitting = [(name, each) for name, each in found.items() if isinstance(task, each.solves)]
+    return dict(sorted(fitting, key=lambda item: -item[1].preference))

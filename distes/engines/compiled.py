@@ -9,28 +9,26 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from gymnasium.spaces import Discrete
 
-from distes.engines.base import (
-    MAX_FAULTS,
-    ROW,
-    Chunk,
-    PackedTrajectories,
-    drawn_contexts,
-    empty_trajectory,
-)
+from distes.engines.base import Engine, draw_contexts, empty_trajectory
 from distes.engines.kernels import lookup
-from distes.engines.kernels.batch import Batches, Conditions, Outcomes, Records
-from distes.engines.kernels.kernel import Actor, Kernel
+from distes.engines.kernels.batch import Batch, BatchRunner, Conditions, Outcomes, Records
+from distes.engines.wire import MAX_FAULTS, ROW, Chunk, PackedTrajectories
 from distes.errors import UsageError
 from distes.policies import products
 from distes.policies.base import Policy, Sampler
-from distes.population.probes import Node, ObservationMoments, fold_chunk, fold_rows, report
+from distes.population.folding import Node, fold_chunk, fold_rows
+from distes.population.probes import ObservationMoments, report
 from distes.population.records import Population, RunKey, Status, Trajectory
-from distes.tasks.base import Task
+from distes.tasks.environment import Task
 from distes.types import Array, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from distes.engines.kernels.kernel import Actor, Kernel
 
 SLICE = 1024
 """Most episodes of one call: a signal waits for its end."""
@@ -38,14 +36,14 @@ SLICE = 1024
 STEPS = 4_000_000
 """Most steps of one call that has several episodes."""
 
+FIRST_WORK, STEP_WORK = 50_000_000, 250
+"""Products that machine code does in less time than a chunk of episodes aims at (see
+`distes.evaluators.scheduling`); what a step takes in such products beside one for each of the
+policy's parameters, generously."""
 
-def make(task: Task, policy: Policy) -> CompiledEngine:
-    """Make the engine; its machine code is loaded when it is needed."""
-    return CompiledEngine(task, policy)
 
-
-class CompiledEngine:
-    """Runs a policy's kernel in an environment's.
+class CompiledEngine(Engine):
+    """Runs a policy's kernel in an environment's; machine code is loaded when it is needed.
 
     Args:
         task: what is to be solved.
@@ -54,26 +52,51 @@ class CompiledEngine:
     """
 
     def __init__(self, task: Task, policy: Policy, kernel: Kernel | None = None) -> None:
-        self._task = task
-        self._policy = policy
+        super().__init__(task, policy)
         self._limit = task.step_limit()
         self._kernel: Kernel = lookup.kernel_of(task) if kernel is None else kernel
         self._actor: Actor = lookup.actor_of(policy)
-        self._batches: Batches | None = None
+        self._runner: BatchRunner | None = None
 
-    def close(self) -> None:
-        """There is nothing to release."""
+    @classmethod
+    def unfit(cls, task: Task, policy: Policy) -> str | None:
+        """Say why a task cannot be compiled with a policy."""
+        reason = lookup.misfit(task, policy)
+        if reason is None and not lookup.installed():
+            return f"numba is not installed: {lookup.INSTALL}"
+        return reason
+
+    @classmethod
+    def hint(cls, task: Task, policy: Policy, *, timed: bool) -> str | None:
+        """Say why an environment's kernel is left aside, or that numba would run it."""
+        if not lookup.covers(task):
+            return None
+        reason = lookup.misfit(task, policy)
+        if reason is None and timed:
+            reason = "episode_timeout_s watches each episode alone"
+        if reason is not None:
+            return f"{task.name} has a kernel, yet runs step by step: {reason}"
+        if lookup.installed():
+            return None
+        return f"{task.name} can run as machine code, far faster: {lookup.INSTALL}"
+
+    @classmethod
+    def first_chunk(cls, population: Population, task: Task, policy: Policy) -> int:
+        """Say how many episodes machine code is sure to run within a chunk's time."""
+        limits = [population.max_steps, task.step_limit()]
+        steps = min((n for n in limits if n is not None), default=FIRST_WORK)
+        return max(1, FIRST_WORK // (steps * (STEP_WORK + policy.num_parameters)))
 
     def prepare(self) -> None:
         """Load the machine code, or compile it."""
-        self._ready()
+        self._load_runner()
 
-    def _ready(self) -> Batches:
-        if self._batches is None:
-            from distes.engines.kernels.program import program
+    def _load_runner(self) -> BatchRunner:
+        if self._runner is None:
+            from distes.engines.kernels.program import load_program
 
             try:
-                made = program(type(self._kernel), self._actor)
+                compiled = load_program(type(self._kernel), self._actor)
             except Exception as error:
                 if not type(error).__module__.startswith("numba."):
                     raise
@@ -83,71 +106,76 @@ class CompiledEngine:
                     "distes.testing.assert_kernel_matches says more"
                 ) from error
             width = self._policy.observation_size
-            self._batches = Batches(made, self._kernel, self._actor, width)
-        return self._batches
+            self._runner = BatchRunner(compiled, self._kernel, self._actor, width)
+        return self._runner
 
     def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
         """Run the flat episodes ``start .. stop``."""
-        answer = _Answer(self._task, self._policy, population, key, start, stop)
-        self._ready()
-        conditions = self._conditions(population, answer.about)
-        if answer.given is not None and self._kernel.num_contexts:
-            self._kernel.check_contexts(answer.given[answer.sound])
-        for begun in answer.slices(conditions.limit):
-            self._together(answer, begun, conditions)
-        return answer.chunk()
+        builder = _ChunkBuilder(self._task, self._policy, population, key, start, stop)
+        self._load_runner()
+        conditions = self._conditions(population, builder.about)
+        if builder.known is not None and self._kernel.num_contexts:
+            self._kernel.check_contexts(builder.known[builder.sound])
+        for episodes in builder.cut_slices(conditions.limit):
+            self._run_slice(builder, episodes, conditions)
+        return builder.to_chunk()
 
-    def _together(self, answer: _Answer, begun: IntArray, conditions: Conditions) -> None:
+    def _run_slice(
+        self, builder: _ChunkBuilder, episodes: IntArray, conditions: Conditions
+    ) -> None:
         """Run episodes in one call; where a reset raises, by halves: one alone is lost."""
-        todo = [begun]
+        todo = [episodes]
         while todo:
             part = todo.pop()
             try:
-                self._batch(answer, part, conditions)
+                self._run_batch(builder, part, conditions)
                 continue
             except UsageError:
                 raise
             except Exception as error:  # noqa: BLE001 - what a kernel raises is its own
                 raised = error
             if len(part) == 1:
-                answer.lose(int(part[0]), raised)
+                builder.mark_lost(int(part[0]), raised)
             else:
                 todo += reversed(np.array_split(part, 2))
 
-    def _batch(self, answer: _Answer, begun: IntArray, conditions: Conditions) -> None:
-        batches = self._ready()
+    def _run_batch(
+        self, builder: _ChunkBuilder, episodes: IntArray, conditions: Conditions
+    ) -> None:
+        runner = self._load_runner()
         began_at, began = time.time(), time.perf_counter()
-        given = None if answer.given is None else answer.given[begun]
-        resets = batches.reset(answer.starts[begun], given if self._kernel.num_contexts else None)
-        settled = answer.settle(begun, resets.observations, resets.contexts)
-        chosen = begun[settled]
+        given = None if builder.known is None else builder.known[episodes]
+        resets = runner.reset(
+            builder.starts[episodes], given if self._kernel.num_contexts else None
+        )
+        settled = builder.settle(episodes, resets.observations, resets.contexts)
+        chosen = episodes[settled]
         if not len(chosen):
             return
-        if len(chosen) < len(begun):
-            resets = resets.only(settled)
-        parameters, rows = answer.drawn(chosen)
+        if len(chosen) < len(episodes):
+            resets = resets.select(settled)
+        parameters, rows = builder.draw_parameters(chosen)
         if parameters.shape[1] != self._policy.num_parameters:  # machine code reads on regardless
             raise UsageError(
                 f"parameters have shape ({parameters.shape[1]},), "
                 f"the policy has {self._policy.num_parameters}"
             )
-        asked = (resets, answer.seeds[chosen], parameters, rows, conditions)
-        outcomes = batches.run(*asked)
+        batch = Batch(resets, builder.seeds[chosen], parameters, rows, conditions)
+        outcomes = runner.run(batch)
         if outcomes.raised:
             for number, error in outcomes.raised.items():
-                answer.lose(int(chosen[number]), error)
+                builder.mark_lost(int(chosen[number]), error)
             sound = np.ones(len(chosen), bool)
             sound[list(outcomes.raised)] = False
             if not sound.any():
                 return
-            chosen, rows, resets = chosen[sound], rows[sound], resets.only(sound)
-            asked = (resets, answer.seeds[chosen], parameters, rows, conditions)
-            outcomes = outcomes.only(sound)
-        if answer.records:
-            records = batches.record(*asked, outcomes.lengths)
-            answer.keep(chosen, outcomes, self._trajectories(records, parameters, rows))
-        answer.take(chosen, outcomes, self._kernel.info_names)
-        answer.timed(chosen, outcomes.lengths, began_at, time.perf_counter() - began)
+            chosen, batch, outcomes = chosen[sound], batch.select(sound), outcomes.select(sound)
+        if builder.records:
+            records = runner.record(batch, outcomes.lengths)
+            trajectories = self._make_trajectories(records, parameters, batch.rows)
+            builder.keep_trajectories(chosen, outcomes, trajectories)
+        builder.take_outcomes(chosen, outcomes, self._kernel.info_names)
+        builder.share_time(chosen, outcomes.lengths, began_at, time.perf_counter() - began)
 
     def _conditions(self, population: Population, about: FloatArray | None) -> Conditions:
         none = np.zeros((0, self._policy.observation_size))
@@ -166,7 +194,7 @@ class CompiledEngine:
             limit=min(limits, default=0),
         )
 
-    def _trajectories(
+    def _make_trajectories(
         self, records: Records, parameters: FloatArray, rows: IntArray
     ) -> list[Trajectory]:
         """Take records apart, with the types that the loop engine gives them."""
@@ -193,8 +221,11 @@ class CompiledEngine:
         ]
 
 
-class _Answer:
-    """A chunk on its way: what is asked of its episodes, and what is known of them."""
+class _ChunkBuilder:
+    """Gathers a chunk: what is asked of its episodes, and what is known of them so far.
+
+    Episodes go by their place in the chunk, from 0.
+    """
 
     def __init__(
         self,
@@ -211,11 +242,11 @@ class _Answer:
         self.seeds = population.seeds(key, start, stop)
         self.starts = population.start_seeds(key, start, stop)
         size = stop - start
-        self.given, lost = drawn_contexts(population, task, self._candidate, self.starts)
+        self.known, lost = draw_contexts(population, task, self._candidate, self.starts)
         self._lost = dict(lost)
         # What is shown goes beside what was asked for: a batch may be reset a second time.
-        self._contexts = None if self.given is None else self.given.copy()
-        if self.given is None and task.num_contexts:
+        self._contexts = None if self.known is None else self.known.copy()
+        if self.known is None and task.num_contexts:
             self._contexts = np.full((size, task.num_contexts), np.nan)
         self.sound = np.ones(size, bool)
         self.sound[list(self._lost)] = False
@@ -228,24 +259,24 @@ class _Answer:
         self._moments: FloatArray = np.zeros((size, 0))
         self._trajectories: dict[int, Trajectory] = {}
         distribution = population.distribution
-        self._drawn_before: FloatArray | None = None
+        self._parameters: FloatArray | None = None
         if not distribution.uses_context:
             first = int(self._candidate[0])
             numbers = np.arange(first, int(self._candidate[-1]) + 1)
-            self._drawn_before = distribution.draw(numbers)
+            self._parameters = distribution.draw(numbers)
 
-    def slices(self, limit: int) -> Sequence[IntArray]:
-        """Rows that are run together, of at most so many steps each."""
+    def cut_slices(self, limit: int) -> Sequence[IntArray]:
+        """Cut the episodes into those that run together, of at most ``limit`` steps each."""
         sound = np.flatnonzero(self.sound)
         size = max(1, min(SLICE, STEPS // max(limit, 1)))
         return [sound[at : at + size] for at in range(0, len(sound), size)]
 
     def settle(self, chosen: IntArray, observations: FloatArray, shown: FloatArray) -> Array:
-        """Note the contexts of episodes that are reset; which of them can go on, (m,) bool."""
+        """Note the contexts that resets show; returns which episodes can go on, (m,) bool."""
         good = np.ones(len(chosen), bool)
         if self._contexts is None:
             return good
-        asked = None if self.given is None else self.given[chosen]
+        asked = None if self.known is None else self.known[chosen]
         self._contexts[chosen], lost = self._task.contexts.settle_all(
             self._task.name, observations, shown, asked
         )
@@ -253,22 +284,22 @@ class _Answer:
         good[list(lost)] = False
         return good
 
-    def drawn(self, chosen: IntArray) -> tuple[FloatArray, IntArray]:
-        """Parameters (p, d), and which of them each episode has, (m,)."""
+    def draw_parameters(self, chosen: IntArray) -> tuple[FloatArray, IntArray]:
+        """Draw parameters (p, d); returns them and which of them each episode has, (m,)."""
         candidate = self._candidate[chosen]
-        if self._drawn_before is not None:
-            if self._drawn_before.strides[0] == 0:  # all alike: none is copied
-                return self._drawn_before[:1], np.zeros(len(chosen), np.int64)
-            return self._drawn_before, candidate - self._candidate[0]
+        if self._parameters is not None:
+            if self._parameters.strides[0] == 0:  # all alike: none is copied
+                return self._parameters[:1], np.zeros(len(chosen), np.int64)
+            return self._parameters, candidate - self._candidate[0]
         contexts = None if self._contexts is None else self._contexts[chosen]
         parameters = self._population.distribution.draw(candidate, contexts)
         return parameters, np.arange(len(chosen))
 
-    def lose(self, number: int, error: Exception) -> None:
+    def mark_lost(self, number: int, error: Exception) -> None:
         """Note that an episode's kernel raised."""
         self._lost[number] = error
 
-    def take(self, chosen: IntArray, outcomes: Outcomes, names: tuple[str, ...]) -> None:
+    def take_outcomes(self, chosen: IntArray, outcomes: Outcomes, names: tuple[str, ...]) -> None:
         """Note how episodes went."""
         rows = self._rows
         rows["episode_return"][chosen] = outcomes.returns
@@ -285,7 +316,7 @@ class _Answer:
                 self._moments = np.zeros((len(rows), outcomes.moments.shape[1]))
             self._moments[chosen[finite]] = outcomes.moments[finite]
 
-    def keep(
+    def keep_trajectories(
         self, chosen: IntArray, outcomes: Outcomes, trajectories: Sequence[Trajectory]
     ) -> None:
         """Note what was recorded."""
@@ -294,14 +325,16 @@ class _Answer:
             if sound:
                 self._trajectories[i] = trajectory
 
-    def timed(self, chosen: IntArray, lengths: IntArray, began_at: float, spent: float) -> None:
+    def share_time(
+        self, chosen: IntArray, lengths: IntArray, began_at: float, spent: float
+    ) -> None:
         """Share a batch's time out, step by step."""
         share = lengths / max(int(lengths.sum()), 1) * spent
         self._rows["started_at"][chosen] = began_at + np.cumsum(share) - share
         self._rows["duration_s"][chosen] = share
 
-    def chunk(self) -> Chunk:
-        """The whole answer."""
+    def to_chunk(self) -> Chunk:
+        """The whole builder."""
         lost = list(self._lost)
         self._rows["episode_return"][lost] = np.nan
         self._rows["status"][lost] = Status.ERROR
@@ -320,15 +353,15 @@ class _Answer:
             start=self._start,
             stop=self._stop,
             rows=self._rows,
-            nodes=self._nodes(trajectories),
+            nodes=self._fold_reports(trajectories),
             contexts=self._contexts,
             info=self._info,
             faults=faults,
-            trajectories=PackedTrajectories.of(trajectories, asked) if asked else None,
+            trajectories=PackedTrajectories.pack(trajectories, asked),
         )
 
-    def _nodes(self, trajectories: Sequence[Trajectory]) -> list[Node]:
-        """What the probes make of the episodes, folded."""
+    def _fold_reports(self, trajectories: Sequence[Trajectory]) -> list[Node]:
+        """Fold what the probes report of the episodes."""
         probes = self._population.probes
         if self.about is not None:
             width = len(self.about)

@@ -9,30 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from distes.engines.base import MAX_FAULTS, ROW, Chunk, drawn_contexts
+from distes.engines.base import Engine, draw_contexts
+from distes.engines.wire import MAX_FAULTS, ROW, Chunk
 from distes.errors import UsageError
-from distes.policies.base import Policy
 from distes.population.records import Population, RunKey, Status
-from distes.tasks.base import FunctionTask
+from distes.tasks.function import FunctionTask
 from distes.types import Array, FloatArray
 
 
-def make(task: FunctionTask, policy: Policy) -> FunctionEngine:  # noqa: ARG001 - as any engine
-    """Make the engine; the policy is the parameters themselves."""
-    return FunctionEngine(task)
-
-
-class FunctionEngine:
+class FunctionEngine(Engine):
     """Calls the task's function; an evaluation counts as an episode of one step."""
 
-    def __init__(self, task: FunctionTask) -> None:
-        self._task = task
-
-    def close(self) -> None:
-        """There is nothing to release."""
-
-    def prepare(self) -> None:
-        """There is nothing to make."""
+    solves = FunctionTask
+    preference = 0
 
     def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
         """Evaluate the flat episodes ``start .. stop``.
@@ -46,7 +35,7 @@ class FunctionEngine:
             )
         candidate, _ = population.locate(start, stop)
         seeds = population.seeds(key, start, stop)
-        contexts, lost = drawn_contexts(population, self._task, candidate, seeds)
+        contexts, lost = draw_contexts(population, self._task, candidate, seeds)
         rows = np.zeros(stop - start, dtype=ROW)
         rows["episode_length"] = 1
         rows["terminated"] = True
@@ -64,16 +53,16 @@ class FunctionEngine:
         if self._task.noisy:
             given.append(seeds[kept])
         called = rows[kept]
-        if not (self._task.vectorised and self._all_at_once(called, given)):
+        if not (self._task.vectorised and self._call_all(called, given)):
             numbers = np.arange(start, stop)[kept].tolist()
-            faults += [(numbers[i], text) for i, text in self._one_by_one(called, given)]
+            faults += [(numbers[i], text) for i, text in self._call_each(called, given)]
         rows[kept] = called
         failed = rows["status"] != Status.OK
         bad = ~failed & ~np.isfinite(rows["episode_return"])
         rows["status"][bad] = Status.NAN
         return Chunk(start, stop, rows, contexts=contexts, faults=sorted(faults)[:MAX_FAULTS])
 
-    def _all_at_once(self, rows: Array, given: Sequence[Array]) -> bool:
+    def _call_all(self, rows: Array, given: Sequence[Array]) -> bool:
         """Call a vectorised function; whether that worked."""
         began = time.perf_counter()
         try:
@@ -83,7 +72,7 @@ class FunctionEngine:
         rows["duration_s"] = (time.perf_counter() - began) / max(len(rows), 1)
         return True
 
-    def _one_by_one(self, rows: Array, given: Sequence[Array]) -> list[tuple[int, str]]:
+    def _call_each(self, rows: Array, given: Sequence[Array]) -> list[tuple[int, str]]:
         """Call the function for each row; the tracebacks of those that fail."""
         faults: list[tuple[int, str]] = []
         for i, row in enumerate(rows):

@@ -14,18 +14,13 @@ import gymnasium as gym
 import numpy as np
 from numpy.random import Generator
 
-from distes.engines.base import (
-    MAX_FAULTS,
-    ROW,
-    Chunk,
-    PackedTrajectories,
-    drawn_contexts,
-    empty_trajectory,
-)
+from distes.engines.base import Engine, draw_contexts, empty_trajectory
+from distes.engines.wire import MAX_FAULTS, ROW, Chunk, PackedTrajectories
 from distes.errors import UsageError
 from distes.policies import products
 from distes.policies.base import Act, Policy, Sampler
-from distes.population.probes import Folding, report
+from distes.population.folding import Folding
+from distes.population.probes import report
 from distes.population.records import (
     Contextual,
     Distribution,
@@ -35,8 +30,8 @@ from distes.population.records import (
     Trajectory,
 )
 from distes.seeds import policy_generator
-from distes.tasks.base import Task
 from distes.tasks.contexts import NotFiniteError
+from distes.tasks.environment import Task
 from distes.types import Array, FloatArray, IntArray
 
 See = Callable[[Any], FloatArray]
@@ -44,21 +39,17 @@ See = Callable[[Any], FloatArray]
 _EVERYTHING = frozenset({"observations", "actions", "rewards"})
 
 
-def make(task: Task, policy: Policy) -> LoopEngine:
-    """Make the engine; the environment is made when the first episode needs it."""
-    return LoopEngine(task, policy)
-
-
-class LoopEngine:
+class LoopEngine(Engine):
     """Runs a policy in a Gymnasium environment.
 
     The checks and limits that ``gym.make`` wraps around an environment are not in the
     loop: the step limit is kept here. An instance is reused only as the task allows.
     """
 
+    preference = 0
+
     def __init__(self, task: Task, policy: Policy) -> None:
-        self._task = task
-        self._policy = policy
+        super().__init__(task, policy)
         self._limit = task.step_limit()
         self._env: gym.Env[Any, Any] | None = None
         self._encode: See | None = None
@@ -94,11 +85,11 @@ class LoopEngine:
         )
         seeds = population.seeds(key, start, stop)
         starts = population.start_seeds(key, start, stop)
-        given, lost = drawn_contexts(population, self._task, candidate, starts)
+        given, lost = draw_contexts(population, self._task, candidate, starts)
         contexts = given
         if given is None and self._task.num_contexts:
             contexts = np.full((size, self._task.num_contexts), np.nan)
-        draw = _drawer(population.distribution, candidate, contexts)
+        draw = _make_drawer(population.distribution, candidate, contexts)
         info = {name: np.full(size, np.nan) for name in self._task.log_info}
         faults: list[tuple[int, str]] = []
         records = frozenset[str]().union(*(probe.records for probe in population.probes))
@@ -133,7 +124,7 @@ class LoopEngine:
                 theta = draw(i) if parameters is None else parameters[number - first]
                 last = episode.run(self._env, theta, seed, observation, shown)
                 for name, column in info.items():
-                    column[i] = _number(name, last.get(name, np.nan))
+                    column[i] = _to_number(name, last.get(name, np.nan))
                 outcome: tuple[Any, ...] = episode.outcome
                 trajectory = episode.trajectory(theta) if records else nothing
             except Exception as error:
@@ -165,9 +156,7 @@ class LoopEngine:
             contexts=contexts,
             info=info,
             faults=faults,
-            trajectories=PackedTrajectories.of(trajectories, population.records)
-            if population.records
-            else None,
+            trajectories=PackedTrajectories.pack(trajectories, population.records),
         )
 
     def _see(self, observation: Any) -> FloatArray:
@@ -186,7 +175,7 @@ class LoopEngine:
 
 
 class _Episode:
-    """The step loop, prepared once for a population, and what the last episode gave."""
+    """Runs episodes of a population, and keeps what the last one gave."""
 
     outcome: tuple[float, int, bool, bool, Status]
 
@@ -203,7 +192,7 @@ class _Episode:
         limits = [n for n in (limit, population.max_steps) if n is not None]
         self._limit = min(limits) if limits else None
         self._encode = encode = policy.encode
-        self._normalise = normalise = _normaliser(population)
+        self._normalise = normalise = _make_normaliser(population)
         self._see = (
             encode if normalise is None else lambda observation: normalise(encode(observation))
         )
@@ -233,12 +222,14 @@ class _Episode:
         generator = policy_generator(seed) if self._policy.stochastic else None
         parameters = parameters.copy()  # a policy may write into its own
         if self._records:
-            return self._recorded(env, self._choosing(parameters), generator, observation, info)
+            return self._run_recorded(
+                env, self._bind_choosing(parameters), generator, observation, info
+            )
         act = self._policy.bind(parameters)
         see, step = self._see, env.step
         total = 0.0
         terminated = truncated = False
-        for steps in self._counter():  # noqa: B007 - the count is used after the loop
+        for steps in self._count_steps():  # noqa: B007 - the count is used after the loop
             observation, reward, terminated, truncated, info = step(
                 act(see(observation), generator)
             )
@@ -248,13 +239,13 @@ class _Episode:
         self._finish(total, steps, terminated, truncated)
         return info
 
-    def _choosing(self, parameters: FloatArray) -> tuple[Act, Callable[[Any], Any]]:
-        """What is recorded as an action, and what makes an action of it."""
+    def _bind_choosing(self, parameters: FloatArray) -> tuple[Act, Callable[[Any], Any]]:
+        """Bind what gives the choice that is recorded, and what makes an action of it."""
         if self._sampler is not None:
             return cast("Act", self._sampler.choose(parameters)), self._sampler.decode
         return self._policy.bind(parameters), lambda action: action
 
-    def _recorded(
+    def _run_recorded(
         self,
         env: gym.Env[Any, Any],
         choosing: tuple[Act, Callable[[Any], Any]],
@@ -269,7 +260,7 @@ class _Episode:
         normalise = self._normalise
         total = 0.0
         terminated = truncated = False
-        for steps in self._counter():  # noqa: B007 - the count is used after the loop
+        for steps in self._count_steps():  # noqa: B007 - the count is used after the loop
             seen = self._encode(observation)
             observations.append(seen.copy())  # it may be the environment's own array
             choice = choose(seen if normalise is None else normalise(seen), generator)
@@ -285,7 +276,7 @@ class _Episode:
         self._finish(total, steps, terminated, truncated)
         return info
 
-    def _counter(self) -> Any:
+    def _count_steps(self) -> Any:
         return count(1) if self._limit is None else range(1, self._limit + 1)
 
     def _finish(self, total: float, steps: int, terminated: bool, truncated: bool) -> None:
@@ -300,7 +291,7 @@ class _Episode:
         )
 
     def trajectory(self, parameters: FloatArray) -> Trajectory:
-        """What the last episode, which had these parameters, recorded."""
+        """Make the trajectory of the last episode, which had these parameters."""
         return Trajectory(
             parameters,
             np.array(self._observations, dtype=np.float64),
@@ -310,7 +301,7 @@ class _Episode:
         )
 
 
-def _drawer(
+def _make_drawer(
     distribution: Distribution, candidate: IntArray, contexts: FloatArray | None
 ) -> Callable[[int], FloatArray]:
     """Draw the parameters of a chunk's i-th episode, once its context is known.
@@ -323,12 +314,12 @@ def _drawer(
     if contexts is None:
         return lambda i: distribution.draw(candidate[i : i + 1])[0]
     if isinstance(distribution, Contextual) and distribution.uses_context:
-        given = distribution.given(candidate)
+        given = distribution.prepare_draw(candidate)
         return lambda i: given(i, contexts[i])
     return lambda i: distribution.draw(candidate[i : i + 1], contexts[i : i + 1])[0]
 
 
-def _normaliser(population: Population) -> See | None:
+def _make_normaliser(population: Population) -> See | None:
     mean = population.frozen.get("observation_mean")
     std = population.frozen.get("observation_std")
     if mean is None or std is None:
@@ -336,7 +327,7 @@ def _normaliser(population: Population) -> See | None:
     return lambda seen: (seen - mean) / std
 
 
-def _number(name: str, value: Any) -> float:
+def _to_number(name: str, value: Any) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from distes.engines.base import ROW, Chunk, all_rows, assemble, trajectories_of
+from distes.engines.wire import ROW, Chunk, assemble, collect_trajectories, join_rows
 from distes.population.records import Evaluated, Population, RunKey, Telemetry
 from distes.tasks.base import AnyTask
 
@@ -65,7 +65,7 @@ class PlacedChunk(NamedTuple):
     node: int = 0
 
 
-def evaluated(
+def assemble_evaluated(
     population: Population,
     key: RunKey,
     task: AnyTask,
@@ -75,7 +75,7 @@ def evaluated(
     summary: Mapping[str, float],
     events: Iterable[Mapping[str, object]] = (),
 ) -> Evaluated:
-    """Make an evaluator's answer of its chunks.
+    """Put an evaluator's answer together from its chunks.
 
     Args:
         population: what was evaluated.
@@ -90,7 +90,7 @@ def evaluated(
         PlacedChunk(Chunk(0, 0, np.empty(0, ROW)))
     ]
     chunks = [each.chunk for each in placed]
-    rows = all_rows(chunks)
+    rows = join_rows(chunks)
     lengths = [chunk.stop - chunk.start for chunk in chunks]
     own = task if population.task is None else population.task
     return Evaluated(
@@ -104,12 +104,12 @@ def evaluated(
             duration_s=rows["duration_s"].astype(np.float64),
             summary=dict(summary),
         ),
-        events=(*events, *_faults(population, chunks)),
-        trajectories=tuple(trajectories_of(population, chunks)),
+        events=(*events, *_fault_events(population, chunks)),
+        trajectories=tuple(collect_trajectories(population, chunks)),
     )
 
 
-def _faults(population: Population, chunks: Sequence[Chunk]) -> list[Mapping[str, object]]:
+def _fault_events(population: Population, chunks: Sequence[Chunk]) -> list[Mapping[str, object]]:
     faults = [fault for chunk in chunks for fault in sorted(chunk.faults)]
     events: list[Mapping[str, object]] = []
     for flat, traceback in faults[:FAULTS_KEPT]:

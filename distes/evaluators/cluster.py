@@ -16,7 +16,7 @@ from ray.experimental import internal_kv
 
 
 @dataclass(frozen=True)
-class View:
+class ClusterState:
     """A cluster at one moment.
 
     Attributes:
@@ -31,14 +31,14 @@ class View:
 
     def room(self, cpus_per_worker: float) -> int:
         """How many workers the nodes could hold if they were empty."""
-        return sum(_fit(cpus, cpus_per_worker) for cpus in self.cpus.values())
+        return sum(_count_fitting(cpus, cpus_per_worker) for cpus in self.cpus.values())
 
     def vacant(self, cpus_per_worker: float) -> int:
         """How many more workers fit now."""
-        return sum(_fit(cpus, cpus_per_worker) for cpus in self.free.values())
+        return sum(_count_fitting(cpus, cpus_per_worker) for cpus in self.free.values())
 
 
-def view() -> View:
+def read_state() -> ClusterState:
     """Look at the cluster that this process is connected to."""
     draining = frozenset(state.state.get_draining_nodes())
     cpus = {
@@ -48,26 +48,26 @@ def view() -> View:
     }
     available = state.available_resources_per_node()
     free = {node: float(available.get(node, {}).get("CPU", 0)) for node in cpus}
-    return View(cpus, free, draining)
+    return ClusterState(cpus, free, draining)
 
 
-def num_nodes() -> int:
-    """How many nodes the cluster counts on."""
+def count_nodes() -> int:
+    """Count the nodes that are alive."""
     return sum(bool(node["Alive"]) for node in ray.nodes())
 
 
-def is_alive(node_id: str) -> bool:
+def is_node_alive(node_id: str) -> bool:
     """Whether the cluster still counts on a node."""
     return any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())
 
 
-def died_at(actor_id: str) -> float | None:
-    """When an actor died, in seconds since the epoch; None where it lives or is unknown."""
+def find_death_time(actor_id: str) -> float | None:
+    """Find when an actor died, in seconds since the epoch; None where it lives or is unknown."""
     ended = (state.actors(actor_id) or {}).get("EndTime")
     return float(ended) / 1e3 if ended else None
 
 
-def grows() -> bool:
+def can_grow() -> bool:
     """Whether an autoscaler may bring further nodes.
 
     Where there is none, Ray runs one that only looks on, and names each node after itself.
@@ -81,5 +81,5 @@ def grows() -> bool:
     return any(not kind.startswith("node_") for kind in kinds)
 
 
-def _fit(cpus: float, cpus_per_worker: float) -> int:
+def _count_fitting(cpus: float, cpus_per_worker: float) -> int:
     return int(cpus / cpus_per_worker + 1e-9)

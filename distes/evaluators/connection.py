@@ -7,7 +7,6 @@ import secrets
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -16,6 +15,7 @@ from typing import Any
 import ray
 
 from distes.errors import RunFailed, UsageError
+from distes.signals import keep_answer
 
 REACH_S = 5.0
 """Seconds to wait for a cluster's port: Ray itself would try for minutes, then exit."""
@@ -50,7 +50,7 @@ def connect(address: str | None, num_cpus: int | None) -> Connection:
     if ray.is_initialized():
         _refuse_another(address)
         return Connection.FOUND
-    _quieten()
+    _quieten_ray()
     wanted = address or os.environ.get("RAY_ADDRESS") or "local"
     if wanted == "local":
         _start(num_cpus)
@@ -69,14 +69,14 @@ def _refuse_another(address: str | None) -> None:
     if address is None or address in ("auto", "local"):
         return
     connected = str(ray.get_runtime_context().gcs_address)
-    if _resolved(address) != _resolved(connected):
+    if _resolve_host(address) != _resolve_host(connected):
         raise UsageError(
             f"address '{address}': this process is connected to Ray at {connected} already; "
             "call ray.shutdown() first, or leave the address out"
         )
 
 
-def _resolved(address: str) -> str:
+def _resolve_host(address: str) -> str:
     host, _, port = address.rpartition(":")
     try:
         return f"{socket.gethostbyname(host)}:{port}"
@@ -104,7 +104,7 @@ def _join(address: str) -> None:
         except (OSError, OverflowError) as error:
             raise UsageError(f"there is no Ray cluster at '{address}': {error}") from error
     try:
-        with _own_signals():
+        with keep_answer():
             ray.init(address=address, logging_level="error", log_to_driver=False)
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
@@ -122,7 +122,7 @@ def _join(address: str) -> None:
 
 
 def _start(num_cpus: int | None) -> None:
-    with _private_environment(), _own_signals():
+    with _private_environment(), keep_answer():
         try:
             ray.init(
                 address="local",
@@ -134,19 +134,6 @@ def _start(num_cpus: int | None) -> None:
             )
         except Exception as error:
             raise RunFailed(f"Ray cannot be started on this machine: {error}") from error
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keep this process's answer to SIGTERM, which Ray replaces by leaving at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -174,7 +161,7 @@ def _private_environment() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _quieten() -> None:
+def _quieten_ray() -> None:
     """Leave it to the run to say that a worker was lost: Ray would say it in a paragraph."""
     from ray._private import worker
 

@@ -22,19 +22,23 @@ from typing import Any, Literal
 import ray
 from ray.exceptions import RayError, RaySystemError, RayTaskError
 
-from distes.engines.base import ROW, WireTuple, empty_trajectory, lost_episode
+from distes.engines.base import make_lost_chunk
+from distes.engines.choice import find_engine
+from distes.engines.wire import WireTuple
 from distes.errors import Notice, RunFailed, UsageError
 from distes.evaluators import cluster
-from distes.evaluators.base import Event, PlacedChunk, evaluated, event
+from distes.evaluators.base import Event, PlacedChunk, assemble_evaluated, event
+from distes.evaluators.chunk_size import find_largest_size
 from distes.evaluators.connection import Connection, connect, disconnect
+from distes.evaluators.headcount import Headcount
 from distes.evaluators.scheduling import CHUNK_S, Assignment, Dispatcher, EpisodeRange
 from distes.evaluators.worker import Answer, PackedPopulation, Ready, Setup
-from distes.evaluators.workers import Loss, Pool, WorkerHandle, lost_error
+from distes.evaluators.worker_pool import Loss, WorkerHandle, WorkerPool, find_lost_error
 from distes.policies.base import Policy
-from distes.population.probes import report
 from distes.population.records import Evaluated, Population, Purpose, RunKey, Status
 from distes.signals import shielded
-from distes.tasks.base import AnyTask, Task, environment_spec
+from distes.tasks.base import AnyTask
+from distes.tasks.environment import Task, environment_spec
 
 DEATHS_ALLOWED = {Status.CRASHED: 3, Status.TIMEOUT: 2}
 """Workers that one episode may cost before it is given up: a worker may also die of
@@ -49,24 +53,32 @@ IDLE_S = 0.05
 """Seconds to wait for anything to happen: usually, and where workers are idle. The first
 is also the time between two searches for workers beyond their time."""
 
-FIRST_WORK, STEP_WORK = 50_000_000, 250
-"""Products that machine code does in less time than a chunk aims at; what a step takes in
-such products beside one for each of the policy's parameters, generously."""
-
-EPISODES_PER_CHUNK = 2048
-INLINE_BYTES = 80_000
-"""Answers below 100 KB travel with the reply and outlive the node that made them."""
-
 
 @dataclass(eq=False)
 class _Evaluation:
-    """An evaluation under way."""
+    """An evaluation under way.
+
+    Attributes:
+        number: of the evaluation, from 1.
+        population: what is evaluated.
+        key: its key.
+        packed: both on their way to workers; None once the evaluation is over.
+        worker_s: the pool's `worker_seconds` when it was submitted.
+        missing: episodes without an answer.
+        placed: answers so far.
+        events: what happened, for the log.
+        busy_s: seconds that workers spent on its episodes.
+        retries: chunks that were run again.
+        duplicates: chunks that were run a second time because they were late.
+        handed_out_at: time.monotonic() when the last of it was handed out.
+        answer: once it is complete.
+        error: that ended it.
+    """
 
     number: int
     population: Population
     key: RunKey
-    parcel: PackedPopulation | None
-    began: float
+    packed: PackedPopulation | None
     worker_s: float
     missing: int
     placed: list[PlacedChunk] = field(default_factory=list)
@@ -124,7 +136,7 @@ class RayEvaluator:
                 raise UsageError(f"{name} {value} is not a finite number above 0")
         self._task = task
         self._policy = policy
-        self._engine = engine
+        self._engine = find_engine(engine)
         self._timeout_s = episode_timeout_s
         self._dispatcher = Dispatcher(chunk_s)
         self._running: dict[Any, tuple[WorkerHandle, EpisodeRange]] = {}
@@ -136,27 +148,27 @@ class RayEvaluator:
         self._overtime_at = -math.inf
         self._submitted = 0
         self._closed = False
-        self._pool: Pool | None = None
-        self._connection = connect(address, _local_cpus(workers, cpus_per_worker))
+        self._pool: WorkerPool | None = None
+        self._connection = connect(address, _count_local_cpus(workers, cpus_per_worker))
         spec = (
             environment_spec(task.env)
             if isinstance(task, Task) and isinstance(task.env, str)
             else None
         )
-        with self._closing_at_fault():
-            self._pool = Pool(
-                Setup(engine, task, policy, spec, episode_timeout_s),
-                workers=workers,
+        with self._close_at_fault():
+            headcount = Headcount(
+                workers,
                 min_workers=min_workers,
                 cpus_per_worker=cpus_per_worker,
-                connection=self._connection,
-                strict=strict,
+                private=self._connection is Connection.STARTED,
             )
+            setup = Setup(engine, task, policy, spec, episode_timeout_s)
+            self._pool = WorkerPool(setup, headcount, strict=strict)
 
     @property
     def num_nodes(self) -> int:
         """Nodes of the cluster."""
-        return cluster.num_nodes()
+        return cluster.count_nodes()
 
     def events(self) -> list[Event]:
         """Take what happened since the last answer."""
@@ -174,22 +186,22 @@ class RayEvaluator:
         if self._closed:
             raise RuntimeError("the evaluator is closed")
         self._submitted += 1
-        now = time.monotonic()
         evaluation = _Evaluation(
             self._submitted,
             population,
             key,
-            PackedPopulation.of(population, key),
-            now,
+            PackedPopulation.pack(population, key),
             self._workers.worker_seconds(),
             population.num_episodes,
-            handed_out_at=now,
+            handed_out_at=time.monotonic(),
         )
         alike = (population.task is None, population.max_steps, population.records)
         own = self._task if population.task is None else population.task
-        cap = longest_chunk(population, own, self._policy)
+        cap = find_largest_size(population, own, self._policy)
         self._evaluations[evaluation.number] = evaluation
-        first = first_chunk(population, own, self._policy) if self._engine == "compiled" else 1
+        first = 1  # a population's own task has another engine
+        if population.task is None:
+            first = self._engine.first_chunk(population, own, self._policy)
         self._dispatcher.submit(
             *(evaluation.number, evaluation.missing, (population.purpose, *alike), cap, first),
             like=(Purpose.SEARCH, *alike),
@@ -213,12 +225,12 @@ class RayEvaluator:
             disconnect()
 
     @property
-    def _workers(self) -> Pool:
+    def _workers(self) -> WorkerPool:
         assert self._pool is not None  # noqa: S101 - set by __init__
         return self._pool
 
     @contextlib.contextmanager
-    def _closing_at_fault(self) -> Iterator[None]:
+    def _close_at_fault(self) -> Iterator[None]:
         try:
             yield
         except BaseException:
@@ -256,44 +268,44 @@ class RayEvaluator:
                 # Answers first: what a lost worker still answered need not run again.
                 failed.append((reference, error))
             else:
-                self._received(reference, value)
+                self._take_answer(reference, value)
         for reference, raised in failed:
-            self._failed(reference, raised)
+            self._take_error(reference, raised)
         now = time.monotonic()
-        with self._closing_at_fault():
-            for hand in self._workers.follow(now):
-                self._retire(hand)
+        with self._close_at_fault():
+            for handle in self._workers.follow(now):
+                self._retire(handle)
         self._end_overtime(now)
-        self._tell_of_losses()
+        self._report_losses()
         self._hand_out()
 
-    def _tell_of_losses(self) -> None:
+    def _report_losses(self) -> None:
         if not self._losses:
             return
         reasons = Counter(loss.value for loss, _ in self._losses)
         lost, episodes = len(self._losses), sum(count for _, count in self._losses)
         self._losses.clear()
-        _tell(
+        _notify(
             f"lost {lost} worker{'s' * (lost != 1)} ({', '.join(reasons)}); {episodes} "
             f"episode{'s' * (episodes != 1)} to run again, with the same seeds"
         )
 
-    def _received(self, reference: Any, value: Ready | WireTuple) -> None:
+    def _take_answer(self, reference: Any, value: Ready | WireTuple) -> None:
         if isinstance(value, Ready):
-            with self._closing_at_fault():
-                hand = self._workers.joined(reference, value)
-            self._dispatcher.join(hand.number)
+            with self._close_at_fault():
+                handle = self._workers.join(reference, value)
+            self._dispatcher.join(handle.number)
             return
-        chunk, seconds = Answer.of_bare(value)
-        hand, piece = self._running.pop(reference)
-        del self._references[hand.number, piece]
-        first = self._dispatcher.done(hand.number, piece, seconds, time.monotonic())
+        chunk, seconds = Answer.from_wire(value)
+        handle, piece = self._running.pop(reference)
+        del self._references[handle.number, piece]
+        first = self._dispatcher.finish(handle.number, piece, seconds, time.monotonic())
         evaluation = self._evaluations.get(piece.work)
         if first and evaluation is not None:
             evaluation.busy_s += seconds
-            self._place(evaluation, PlacedChunk(chunk, piece.attempt, hand.number, hand.node))
-        if hand.number in self._retiring and self._dispatcher.resting(hand.number):
-            self._leave(hand)
+            self._place(evaluation, PlacedChunk(chunk, piece.attempt, handle.number, handle.node))
+        if handle.number in self._retiring and self._dispatcher.is_resting(handle.number):
+            self._leave(handle)
 
     def _place(self, evaluation: _Evaluation, placed: PlacedChunk) -> None:
         evaluation.placed.append(placed)
@@ -308,14 +320,14 @@ class RayEvaluator:
         self._workers.events.clear()
         self._drop(evaluation)
         try:
-            evaluation.answer = evaluated(
+            evaluation.answer = assemble_evaluated(
                 evaluation.population,
                 evaluation.key,
                 self._task,
                 evaluation.placed,
                 self._workers.nodes,
                 summary={
-                    "workers": len(self._workers.hands),
+                    "workers": len(self._workers.handles),
                     "chunks": len(evaluation.placed),
                     "retries": evaluation.retries,
                     "duplicates": evaluation.duplicates,
@@ -331,52 +343,52 @@ class RayEvaluator:
     def _drop(self, evaluation: _Evaluation) -> None:
         self._dispatcher.forget(evaluation.number)
         del self._evaluations[evaluation.number]
-        evaluation.parcel = None
+        evaluation.packed = None
 
-    def _failed(self, reference: Any, raised: RayError) -> None:
+    def _take_error(self, reference: Any, raised: RayError) -> None:
         """Deal with an error that came in place of an answer."""
-        lost = lost_error(raised)
+        lost = find_lost_error(raised)
         if reference in self._workers.starting:
-            with self._closing_at_fault():
+            with self._close_at_fault():
                 if lost is None:
-                    raise _of_user(raised)
-                self._workers.failed_to_start(reference, lost)
+                    raise _unwrap_error(raised)
+                self._workers.note_failed_start(reference, lost)
         elif reference in self._running:
-            hand, piece = self._running[reference]
+            handle, piece = self._running[reference]
             if lost is not None:
-                self._lose(hand, lost)
+                self._lose(handle, lost)
                 return
-            del self._running[reference], self._references[hand.number, piece]
+            del self._running[reference], self._references[handle.number, piece]
             evaluation = self._evaluations.get(piece.work)
             if evaluation is not None:
-                evaluation.error = _of_user(raised)
+                evaluation.error = _unwrap_error(raised)
                 self._drop(evaluation)
-            self._dispatcher.done(hand.number, piece, 0.0, time.monotonic())
+            self._dispatcher.finish(handle.number, piece, 0.0, time.monotonic())
 
-    def _lose(self, hand: WorkerHandle, error: RayError | None) -> None:
+    def _lose(self, handle: WorkerHandle, error: RayError | None) -> None:
         """Run a lost worker's episodes again, and replace it."""
-        for key in [key for key in self._references if key[0] == hand.number]:
+        for key in [key for key in self._references if key[0] == handle.number]:
             del self._running[self._references.pop(key)]
-        self._retiring.pop(hand.number, None)
+        self._retiring.pop(handle.number, None)
         now = time.monotonic()
-        held = self._dispatcher.running_for(hand.number, now)
+        held = self._dispatcher.running_for(handle.number, now)
         seconds = held[1] if held is not None else 0.0
-        loss = self._workers.lost(
-            hand,
+        loss = self._workers.strike_off(
+            handle,
             error,
             sent_at=time.time() - (now - held[0].sent_at) if held is not None else math.inf,
             timed_out=self._timeout_s is not None and seconds >= self._timeout_s,
         )
         status = Status.TIMEOUT if loss is Loss.TIMEOUT else Status.CRASHED
         departure = self._dispatcher.leave(
-            hand.number, deaths_allowed=DEATHS_ALLOWED[status] if loss.by_episode else None
+            handle.number, deaths_allowed=DEATHS_ALLOWED[status] if loss.by_episode else None
         )
         self._workers.events.append(
             event(
                 "worker_lost",
-                worker=hand.number,
-                node=self._workers.nodes[hand.node],
-                node_id=hand.node_id,
+                worker=handle.number,
+                node=self._workers.nodes[handle.node],
+                node_id=handle.node_id,
                 reason=loss.value,
                 error="" if error is None else type(error).__name__,
                 retried=sorted([piece.start, piece.stop] for piece in departure.again),
@@ -393,10 +405,10 @@ class RayEvaluator:
             evaluation.retries += not (inside and parts > 1)
             evaluation.handed_out_at = math.inf
         if departure.given_up is not None:
-            self._give_up(departure.given_up, hand, status, error)
+            self._give_up(departure.given_up, handle, status, error)
 
     def _give_up(
-        self, piece: EpisodeRange, hand: WorkerHandle, status: Status, error: RayError | None
+        self, piece: EpisodeRange, handle: WorkerHandle, status: Status, error: RayError | None
     ) -> None:
         """Mark an episode that killed one worker after the other, and go on without it."""
         evaluation = self._evaluations[piece.work]
@@ -407,42 +419,44 @@ class RayEvaluator:
                 candidate=int(candidate[0]),
                 episode=int(episode[0]),
                 workers_lost=piece.deaths,
-                worker=hand.number,
-                node=self._workers.nodes[hand.node],
+                worker=handle.number,
+                node=self._workers.nodes[handle.node],
                 error="" if error is None else str(error).strip().partition("\n")[0],
             )
         )
-        _tell(
+        _notify(
             f"candidate {candidate[0]}, episode {episode[0]} of generation "
             f"{evaluation.key.generation} is given up ({status.name.lower()}): "
             f"{piece.deaths} workers were lost to it"
         )
-        chunk = lost_episode(evaluation.population, self._policy, self._task, piece.start, status)
-        self._place(evaluation, PlacedChunk(chunk, piece.attempt - 1, hand.number, hand.node))
+        chunk = make_lost_chunk(
+            evaluation.population, self._policy, self._task, piece.start, status
+        )
+        self._place(evaluation, PlacedChunk(chunk, piece.attempt - 1, handle.number, handle.node))
 
-    def _retire(self, hand: WorkerHandle) -> None:
+    def _retire(self, handle: WorkerHandle) -> None:
         """Give a worker nothing more; what it runs may end."""
-        self._retiring[hand.number] = hand
-        for piece in self._dispatcher.retire(hand.number):
+        self._retiring[handle.number] = handle
+        for piece in self._dispatcher.retire(handle.number):
             # Its worker may still run it: Ray's cancellation would not prevent that.
-            del self._running[self._references.pop((hand.number, piece))]
-        if self._dispatcher.resting(hand.number):
-            self._leave(hand)
+            del self._running[self._references.pop((handle.number, piece))]
+        if self._dispatcher.is_resting(handle.number):
+            self._leave(handle)
 
-    def _leave(self, hand: WorkerHandle) -> None:
-        del self._retiring[hand.number]
-        self._dispatcher.leave(hand.number, deaths_allowed=None)
-        self._workers.left(hand)
+    def _leave(self, handle: WorkerHandle) -> None:
+        del self._retiring[handle.number]
+        self._dispatcher.leave(handle.number, deaths_allowed=None)
+        self._workers.dismiss(handle)
 
     def _end_overtime(self, now: float) -> None:
         """End workers whose own clock should have ended them."""
         if self._timeout_s is None or now - self._overtime_at < LOOK_S:
             return
         self._overtime_at = now
-        for hand in [*self._workers.hands.values(), *self._retiring.values()]:
-            held = self._dispatcher.running_for(hand.number, now)
+        for handle in [*self._workers.handles.values(), *self._retiring.values()]:
+            held = self._dispatcher.running_for(handle.number, now)
             if held is not None and held[1] > 2 * held[0].size * self._timeout_s + OVERTIME_S:
-                self._lose(hand, None)
+                self._lose(handle, None)
 
     def _hand_out(self) -> None:
         if not self._workers.enough:
@@ -452,19 +466,21 @@ class RayEvaluator:
         for assignment in self._dispatcher.assign(now):
             if assignment.taken_from is not None:
                 self._take_back(assignment)
-            piece, hand = assignment.piece, self._workers.hands[assignment.worker]
+            piece, handle = assignment.piece, self._workers.handles[assignment.worker]
             evaluation = self._evaluations[piece.work]
             evaluation.duplicates += assignment.duplicate
             new = assignment.taken_from is None and not assignment.duplicate
-            if new and self._dispatcher.exhausted(piece.work):
+            if new and self._dispatcher.is_exhausted(piece.work):
                 evaluation.handed_out_at = now
             sent = None
-            if piece.work not in hand.knows:
-                sent = evaluation.parcel
-                hand.knows = {number for number in hand.knows if number >= oldest} | {piece.work}
-            reference = hand.actor.run.remote(piece.work, piece.start, piece.stop, oldest, sent)
-            self._running[reference] = hand, piece
-            self._references[hand.number, piece] = reference
+            if piece.work not in handle.knows:
+                sent = evaluation.packed
+                handle.knows = {number for number in handle.knows if number >= oldest} | {
+                    piece.work
+                }
+            reference = handle.actor.run.remote(piece.work, piece.start, piece.stop, oldest, sent)
+            self._running[reference] = handle, piece
+            self._references[handle.number, piece] = reference
 
     def _take_back(self, assignment: Assignment) -> None:
         """Wait no longer for a chunk that another worker has now.
@@ -493,18 +509,18 @@ class RayPending:
         return self.evaluator._wait_for(self.evaluation)
 
 
-def _local_cpus(workers: int | Literal["auto"], cpus_per_worker: float) -> int | None:
+def _count_local_cpus(workers: int | Literal["auto"], cpus_per_worker: float) -> int | None:
     """CPUs of a private Ray: room for all workers, on however small a machine."""
     if workers == "auto":
         return None
     return max(os.cpu_count() or 1, math.ceil(workers * cpus_per_worker))
 
 
-def _tell(sentence: str) -> None:
+def _notify(sentence: str) -> None:
     warnings.warn(sentence, Notice, stacklevel=2)
 
 
-def _of_user(error: RayError) -> Exception:
+def _unwrap_error(error: RayError) -> Exception:
     """Unwrap what code raised in a worker, keeping its traceback in the message."""
     if isinstance(error, RayTaskError):
         if isinstance(error.cause, UsageError):
@@ -514,41 +530,3 @@ def _of_user(error: RayError) -> Exception:
         unwrapped: Exception = error.as_instanceof_cause()
         return unwrapped
     return RunFailed(f"a worker failed: {error}")
-
-
-def first_chunk(population: Population, task: AnyTask, policy: Policy) -> int:
-    """Say how many episodes to begin with on the compiled engine, their durations unknown.
-
-    Args:
-        population: what is evaluated.
-        task: on which.
-        policy: built for the task.
-    """
-    limits = [population.max_steps, task.step_limit() if isinstance(task, Task) else None]
-    steps = min((n for n in limits if n is not None), default=None)
-    if population.task is not None or steps is None:
-        return 1  # another task than the engine's runs step by step
-    return max(1, FIRST_WORK // (steps * (STEP_WORK + policy.num_parameters)))
-
-
-def longest_chunk(population: Population, task: AnyTask, policy: Policy) -> int:
-    """Say how many episodes an answer that travels inline may hold.
-
-    Args:
-        population: what is evaluated.
-        task: on which.
-        policy: built for the task.
-    """
-    room, sums = INLINE_BYTES, 0
-    info: tuple[str, ...] = ()
-    if isinstance(task, Task):
-        nothing = report(population.probes, empty_trajectory(policy), policy, population.frozen)
-        # A chunk, being aligned, ships one node of sums.
-        sums = sum(value.nbytes for value in nothing.values())
-        info = task.log_info
-    if sums < INLINE_BYTES:
-        # Larger sums never travel inline; the fewer chunks the better.
-        room -= sums
-    imposed = 0 if population.contexts is None else int(population.contexts.shape[1])
-    each = int(ROW.itemsize) + 8 * (max(imposed, task.num_contexts) + len(info))
-    return min(EPISODES_PER_CHUNK, max(1, room // each))

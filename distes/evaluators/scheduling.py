@@ -253,7 +253,7 @@ class Dispatcher:
         """Drop an evaluation, finished or given up; pieces already sent are left to end."""
         self._works.pop(work, None)
 
-    def exhausted(self, work: int) -> bool:
+    def is_exhausted(self, work: int) -> bool:
         """Whether all of an evaluation was handed out."""
         account = self._works[work]
         return not account.remaining and not account.returned
@@ -274,7 +274,7 @@ class Dispatcher:
         del self._holding[len(account.held)][worker]
         waiting = account.held[1:]
         del account.held[1:]
-        self._again(waiting)
+        self._put_back(waiting)
         return waiting
 
     def leave(self, worker: int, *, deaths_allowed: int | None) -> Departure:
@@ -292,8 +292,8 @@ class Dispatcher:
             del self._holding[len(account.held)][worker]
         running = account.held[0] if account.held else None
         waiting = account.held[1:]
-        again = self._again(waiting)
-        if running is None or not self._counts(running):
+        again = self._put_back(waiting)
+        if running is None or not self._is_awaited(running):
             return Departure(running, again, None)
         running.attempt += 1
         if deaths_allowed is None:
@@ -316,7 +316,7 @@ class Dispatcher:
         self._works[running.work].returned += parts
         return Departure(running, parts + again, None)
 
-    def done(self, worker: int, piece: EpisodeRange, seconds: float, now: float) -> bool:
+    def finish(self, worker: int, piece: EpisodeRange, seconds: float, now: float) -> bool:
         """A worker has answered.
 
         Args:
@@ -338,7 +338,7 @@ class Dispatcher:
         first, piece.answered = not piece.answered, True
         return first
 
-    def resting(self, worker: int) -> bool:
+    def is_resting(self, worker: int) -> bool:
         """Whether a worker holds nothing."""
         return not self._workers[worker].held
 
@@ -351,7 +351,7 @@ class Dispatcher:
 
     def assign(self, now: float) -> list[Assignment]:
         """Say what to hand out now; the pieces count as handed out."""
-        made: list[Assignment] = []
+        assignments: list[Assignment] = []
         under_way = self._under_way(now)
         for depth in (0, 1):
             for number in list(self._holding[depth]):
@@ -368,8 +368,8 @@ class Dispatcher:
                 piece.holders += 1
                 self._move(number, worker, +1)
                 worker.held.append(piece)
-                made.append(assignment)
-        return made
+                assignments.append(assignment)
+        return assignments
 
     def _choose(
         self, worker: int, depth: int, now: float, under_way: tuple[int, float]
@@ -424,7 +424,7 @@ class Dispatcher:
                 few = min(FLOOR_S, self._chunk_s) / known_s
                 most = max(few, min(most, self._chunk_s / known_s))
             wanted = min(max(share, few), most)
-            return self._aligned(work, min(_power_of_two(wanted), work.cap))
+            return self._align(work, min(_power_of_two(wanted), work.cap))
         spent = under_way[1] if self._works.get(under_way[0]) is work else 0.0
         seconds = work.pace.per_episode(spent)
         share = work.remaining / (SHRINK * workers)
@@ -435,10 +435,10 @@ class Dispatcher:
         # At the end it may be busy without a pause.
         floor_s = max(min(max(FLOOR_S, driver_s), chunk_s), driver_s / 2)
         wanted = min(max(share, floor_s / seconds), aim_s / seconds)
-        return self._aligned(work, min(_power_of_two(wanted), work.cap))
+        return self._align(work, min(_power_of_two(wanted), work.cap))
 
     @staticmethod
-    def _aligned(work: _Work, size: int) -> int:
+    def _align(work: _Work, size: int) -> int:
         return min(size, work.start & -work.start) if work.start else size
 
     def _take_waiting(self, worker: int, now: float, *, overdue_only: bool) -> Assignment | None:
@@ -446,7 +446,7 @@ class Dispatcher:
         best: tuple[int, _Worker] | None = None
         for number in self._holding[2]:
             owner = self._workers[number]
-            if not self._counts(owner.held[1]):
+            if not self._is_awaited(owner.held[1]):
                 continue  # of an evaluation that was given up
             if overdue_only and not self._overdue(owner, now):
                 continue
@@ -507,15 +507,15 @@ class Dispatcher:
         work = self._works.get(piece.work)
         return None if work is None or piece.answered else work.pace
 
-    def _counts(self, piece: EpisodeRange) -> bool:
+    def _is_awaited(self, piece: EpisodeRange) -> bool:
         return piece.work in self._works and not piece.answered
 
-    def _again(self, pieces: Iterable[EpisodeRange]) -> list[EpisodeRange]:
+    def _put_back(self, pieces: Iterable[EpisodeRange]) -> list[EpisodeRange]:
         """Put pieces that waited on a worker back, unless another has them."""
         again = []
         for piece in pieces:
             piece.holders -= 1
-            if self._counts(piece) and not piece.holders:
+            if self._is_awaited(piece) and not piece.holders:
                 self._works[piece.work].returned.append(piece)
                 again.append(piece)
         return again

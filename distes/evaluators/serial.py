@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from distes.engines.choice import Engines
-from distes.evaluators.base import Event, PlacedChunk, evaluated
+from distes.evaluators.base import Event, PlacedChunk, assemble_evaluated
 from distes.policies.base import Policy
 from distes.population.records import Evaluated, Population, RunKey
 from distes.tasks.base import AnyTask
@@ -61,7 +61,7 @@ class SerialPending:
         chunk = self.engines.run(self.population, self.key, 0, total)
         wall = time.perf_counter() - began
         busy = float(chunk.rows["duration_s"].sum())
-        return evaluated(
+        return assemble_evaluated(
             self.population,
             self.key,
             self.task,

@@ -19,8 +19,8 @@ from ray import cloudpickle
 from ray.exceptions import RaySystemError
 from threadpoolctl import threadpool_limits
 
-from distes.engines.base import WireTuple, joined
-from distes.engines.choice import Chunk, Engines
+from distes.engines.choice import Engines
+from distes.engines.wire import Chunk, WireTuple, join_chunks
 from distes.evaluators.fingerprint import fingerprint
 from distes.policies.base import Policy
 from distes.population.records import Population, RunKey
@@ -71,14 +71,14 @@ class Answer(NamedTuple):
     chunk: Chunk
     seconds: float
 
-    def bare(self) -> WireTuple:
-        """What travels."""
-        return self.seconds, *self.chunk.bare()
+    def to_wire(self) -> WireTuple:
+        """Write it as plain numbers and bytes; `from_wire` reads them."""
+        return self.seconds, *self.chunk.to_wire()
 
     @classmethod
-    def of_bare(cls, bare: WireTuple) -> Answer:
-        """Make of it what it was."""
-        return cls(Chunk.of_bare(bare[1:]), bare[0])
+    def from_wire(cls, sent: WireTuple) -> Answer:
+        """Read what `to_wire` wrote."""
+        return cls(Chunk.from_wire(sent[1:]), sent[0])
 
 
 class PackedPopulation(NamedTuple):
@@ -95,7 +95,7 @@ class PackedPopulation(NamedTuple):
     shared: tuple[Any, ...] = ()
 
     @classmethod
-    def of(cls, population: Population, key: RunKey) -> PackedPopulation:
+    def pack(cls, population: Population, key: RunKey) -> PackedPopulation:
         """Pack what goes to every worker; small ones go with the call, in half the time."""
         found: list[pickle.PickleBuffer] = []
         try:
@@ -107,8 +107,8 @@ class PackedPopulation(NamedTuple):
             return cls(b"", shared=(ray.put((population, key)),))
         return cls(data, tuple(bytes(each) for each in arrays))
 
-    def opened(self) -> tuple[Population, RunKey]:
-        """Take it out again.
+    def unpack(self) -> tuple[Population, RunKey]:
+        """Take population and key out again.
 
         Raises:
             RaySystemError: something in it cannot be loaded here.
@@ -152,12 +152,12 @@ class DistesWorker:
             setup: one reference to a `Setup`; nested, so that the driver's import path is
                 in place before the user's code is loaded.
         """
-        made: Setup = ray.get(setup[0])
-        spec = made.environment
+        given: Setup = ray.get(setup[0])
+        spec = given.environment
         if spec is not None and spec.id not in gym.registry:
             gym.registry[spec.id] = spec
-        self._engines = Engines(made.engine, made.task, made.policy)
-        self._timeout_s = made.episode_timeout_s
+        self._engines = Engines(given.engine, given.task, given.policy)
+        self._timeout_s = given.episode_timeout_s
         self._engines.prepare()  # a worker is ready when its simulator is
         threadpool_limits(1)
         node_id = ray.get_runtime_context().get_node_id()
@@ -166,7 +166,7 @@ class DistesWorker:
     def run(
         self, evaluation: int, start: int, stop: int, oldest: int, sent: PackedPopulation | None
     ) -> WireTuple:
-        """Run the flat episodes ``start .. stop``; the answer is that of `Answer.bare`.
+        """Run the flat episodes ``start .. stop``; the answer is that of `Answer.to_wire`.
 
         Args:
             evaluation: its number.
@@ -179,14 +179,14 @@ class DistesWorker:
         if self._engines is None:
             raise RuntimeError(f"{self!r} was not started")
         if sent is not None:
-            self._populations[evaluation] = sent.opened()
+            self._populations[evaluation] = sent.unpack()
             for over in [number for number in self._populations if number < oldest]:
                 del self._populations[over]
         population, key = self._populations[evaluation]
         began = time.perf_counter()
         run = self._engines.run if self._timeout_s is None else self._run_watched
         chunk = run(population, key, start, stop)
-        return Answer(chunk, time.perf_counter() - began).bare()
+        return Answer(chunk, time.perf_counter() - began).to_wire()
 
     def _run_watched(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
         """Run one episode at a time; one that takes too long ends this process.
@@ -205,4 +205,4 @@ class DistesWorker:
                 faulthandler.cancel_dump_traceback_later()
         finally:
             faulthandler.cancel_dump_traceback_later()
-        return joined(chunks)
+        return join_chunks(chunks)

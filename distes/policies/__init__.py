@@ -1,6 +1,6 @@
 """Policies, one file each."""
 
-from distes.policies.gaussian import Gaussian
+from distes.policies.gaussian import GaussianNoise
 from distes.policies.linear import Linear
 from distes.policies.mlp import MLP
 from distes.policies.pid import Pid
@@ -12,7 +12,7 @@ from distes.policies.threshold import Threshold
 
 __all__ = [
     "MLP",
-    "Gaussian",
+    "GaussianNoise",
     "Linear",
     "Pid",
     "Sampled",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import gymnasium as gym
+import numpy as np
 from numpy.random import Generator
 
 from distes.registry import check_fields
@@ -55,7 +56,8 @@ Choose = Callable[[FloatArray, Generator], Any]
 class Sampler(Policy, Protocol):
     """A stochastic policy that tells what it samples before that is made an action.
 
-    A trajectory holds the choices: the score of a clipped number would be that of another one.
+    A trajectory holds the choices: the log-probability of a clipped number would be that of
+    another one.
     """
 
     def choose(self, parameters: FloatArray) -> Choose:
@@ -67,6 +69,59 @@ class Sampler(Policy, Protocol):
 
     def decode(self, choice: Any) -> Any:
         """Make an action for ``env.step`` of a choice."""
+
+
+class Encoder(Protocol):
+    """Turns an environment's observations into vectors of one length."""
+
+    @property
+    def size(self) -> int:
+        """Length k of an encoded observation."""
+
+    @property
+    def encode(self) -> Callable[[Any], FloatArray]:
+        """Environment observation -> (k,) float64 array."""
+
+
+class BuiltPolicy(ABC):
+    """What policies share that see observations through an encoder.
+
+    They start at zero and are deterministic, unless a subclass says otherwise.
+
+    Attributes:
+        encoder: environment observation -> (k,).
+        stochastic: whether actions are sampled from the episode's generator.
+    """
+
+    encoder: Encoder
+    stochastic: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def num_parameters(self) -> int:
+        """Length d of a parameter vector."""
+
+    @property
+    def observation_size(self) -> int:
+        """Length k of an encoded observation."""
+        return self.encoder.size
+
+    @property
+    def encode(self) -> Callable[[Any], FloatArray]:
+        """Environment observation -> (k,) float64 array."""
+        return self.encoder.encode
+
+    def initial(self, generator: Generator) -> FloatArray:
+        """Zeros to start a search from, (d,)."""
+        return np.zeros(self.num_parameters)
+
+    @abstractmethod
+    def bind(self, parameters: FloatArray) -> Act:
+        """Make the acting function of one episode, which keeps a copy of its parameters.
+
+        Args:
+            parameters: (d,).
+        """
 
 
 @dataclass(frozen=True)

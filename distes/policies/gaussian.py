@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +9,13 @@ import gymnasium as gym
 from gymnasium.spaces import Box, Discrete
 
 from distes.errors import UsageError
-from distes.policies.spaces import action_head, describe
+from distes.policies.spaces import ActionHead, describe
 from distes.policies.stochastic import GaussianPolicy, StochasticSpec
+from distes.types import PositiveFloat
 
 
 @dataclass(frozen=True)
-class Gaussian(StochasticSpec):
+class GaussianNoise(StochasticSpec):
     """Samples o·W + b, or a network's outputs, plus normal noise; clipped to the bounds.
 
     Parameters lie layer by layer, [W (in, out) row by row; b (out)]. Without hidden layers
@@ -27,13 +27,7 @@ class Gaussian(StochasticSpec):
     """
 
     rescale_actions: bool = False
-    std: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Refuse layers without units, unknown activations, noise without a width."""
-        super().__post_init__()
-        if not 0 < self.std < math.inf:
-            raise UsageError(f"std {self.std} is not a finite number > 0")
+    std: PositiveFloat = 0.5
 
     def build(
         self, observation_space: gym.Space[Any], action_space: gym.Space[Any]
@@ -50,6 +44,6 @@ class Gaussian(StochasticSpec):
             raise UsageError(
                 f"gaussian needs a Box action space, not {describe(action_space)}: {other}"
             )
-        head = action_head(action_space, self.rescale_actions)
+        head = ActionHead(action_space, self.rescale_actions)
         network = self.network(observation_space, head.num_outputs)
-        return GaussianPolicy(network, head, float(self.std))
+        return GaussianPolicy(network, head, self.std)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from numpy.random import Generator
 
@@ -22,7 +22,7 @@ class DirectPolicy:
 
     start: FloatArray
     observation_size: int = 0
-    stochastic: bool = False
+    stochastic: ClassVar[bool] = False
 
     @property
     def num_parameters(self) -> int:

@@ -9,7 +9,7 @@ import gymnasium as gym
 
 from distes.policies.base import PolicySpec
 from distes.policies.network import NetworkPolicy
-from distes.policies.spaces import action_head, encoder
+from distes.policies.spaces import ActionHead, ObservationEncoder
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Linear(PolicySpec):
             UsageError: a space is not supported; the sentence names it.
         """
         return NetworkPolicy(
-            encoder(observation_space, self.scale_observations),
-            action_head(action_space, self.rescale_actions),
+            ObservationEncoder(observation_space, self.scale_observations),
+            ActionHead(action_space, self.rescale_actions),
             bias=self.bias,
         )

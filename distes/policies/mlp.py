@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import gymnasium as gym
 
-from distes.errors import UsageError, unknown
 from distes.policies.base import PolicySpec
-from distes.policies.network import Activation, NetworkPolicy
-from distes.policies.spaces import action_head, encoder
+from distes.policies.network import Activation, NetworkPolicy, refuse_layers
+from distes.policies.spaces import ActionHead, ObservationEncoder
 
 
 @dataclass(frozen=True)
@@ -35,15 +34,9 @@ class MLP(PolicySpec):
     rescale_actions: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse layers without units and unknown activations."""
-        sizes = self.hidden if isinstance(self.hidden, tuple | list) else ()
-        if not sizes or any(type(size) is not int or size < 1 for size in sizes):
-            raise UsageError(
-                f"hidden {self.hidden} is not one or more whole numbers of at least 1, "
-                "for example (32, 32)"
-            )
-        if self.activation not in get_args(Activation):
-            raise unknown("activation", str(self.activation), get_args(Activation))
+        """Refuse layers without units."""
+        refuse_layers(self.hidden, at_least_one=True)
+        super().__post_init__()
 
     def build(
         self, observation_space: gym.Space[Any], action_space: gym.Space[Any]
@@ -54,9 +47,9 @@ class MLP(PolicySpec):
             UsageError: a space is not supported; the sentence names it.
         """
         return NetworkPolicy(
-            encoder(observation_space, self.scale_observations),
-            action_head(action_space, self.rescale_actions),
-            hidden=tuple(self.hidden),
+            ObservationEncoder(observation_space, self.scale_observations),
+            ActionHead(action_space, self.rescale_actions),
+            hidden=self.hidden,
             activation=self.activation,
             bias=self.bias,
         )

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Discrete
 from numpy.random import Generator
 
-from distes.errors import UsageError, unknown
+from distes.errors import UsageError
 from distes.policies import products
-from distes.policies.base import Act
+from distes.policies.base import Act, BuiltPolicy
 from distes.policies.spaces import ObservationEncoder
 from distes.types import FloatArray
 
@@ -38,7 +38,7 @@ class Head(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class NetworkPolicy:
+class NetworkPolicy(BuiltPolicy):
     """Encoder, affine layers with an activation between them, head.
 
     Parameters lie layer by layer: the weights (in, out) row by row, then the bias (out,).
@@ -68,21 +68,6 @@ class NetworkPolicy:
     def num_parameters(self) -> int:
         """Length d of a parameter vector."""
         return sum((fan_in + self.bias) * fan_out for fan_in, fan_out in self._shapes)
-
-    @property
-    def observation_size(self) -> int:
-        """Length k of an encoded observation."""
-        return self.encoder.size
-
-    @property
-    def encode(self) -> Callable[[Any], FloatArray]:
-        """Environment observation -> (k,) float64 array."""
-        return self.encoder.encode
-
-    @property
-    def stochastic(self) -> bool:
-        """Never: the same observation always gives the same action."""
-        return False
 
     def initial(self, generator: Generator) -> FloatArray:
         """Parameters to start a search from, (d,).
@@ -125,10 +110,10 @@ class NetworkPolicy:
         if not self.hidden:
             weights, bias = layers[0]
             if self._argmax and bias is not None:
-                return _argmax_act(products.weights(weights), bias)
-            linear = _affine(weights, bias)
+                return _make_argmax_act(products.lay_out(weights), bias)
+            linear = _make_affine(weights, bias)
             return lambda observation, _generator: decode(linear(observation))
-        *affine, outputs = (_affine(*layer) for layer in layers)
+        *affine, outputs = (_make_affine(*layer) for layer in layers)
         activate = np.tanh if self.activation == "tanh" else _relu
 
         def act(observation: FloatArray, _generator: Generator | None) -> Any:
@@ -150,25 +135,24 @@ class NetworkPolicy:
         return list(zip(self.sizes[:-1], self.sizes[1:], strict=True))
 
 
-def refuse_layers(hidden: object, activation: str) -> None:
-    """Refuse layers without units and unknown activations.
+def refuse_layers(hidden: object, at_least_one: bool = False) -> None:
+    """Refuse layers without units.
 
     Raises:
         UsageError: one sentence with what is accepted.
     """
     sizes = hidden if isinstance(hidden, tuple | list) else (0,)
-    if any(type(size) is not int or size < 1 for size in sizes):
-        raise UsageError(
-            f"hidden {hidden} is not whole numbers of at least 1, for example (32, 32)"
-        )
-    if activation not in get_args(Activation):
-        raise unknown("activation", str(activation), get_args(Activation))
+    if any(type(size) is not int or size < 1 for size in sizes) or (at_least_one and not sizes):
+        many = "one or more whole numbers" if at_least_one else "whole numbers"
+        raise UsageError(f"hidden {hidden} is not {many} of at least 1, for example (32, 32)")
 
 
-def _affine(weights: FloatArray, bias: FloatArray | None) -> Callable[[FloatArray], FloatArray]:
-    """Make the function x -> x·W + b: `products.product` without its call at every step."""
+def _make_affine(
+    weights: FloatArray, bias: FloatArray | None
+) -> Callable[[FloatArray], FloatArray]:
+    """Make the function x -> x·W + b: `products.multiply` without its call at every step."""
     einsum = np.einsum
-    laid_out = products.weights(weights)
+    laid_out = products.lay_out(weights)
     if weights.shape[1] == 1:
         offset = 0.0 if bias is None else bias
         return lambda values: einsum("i,io->o", values, laid_out)[:1] + offset
@@ -177,7 +161,7 @@ def _affine(weights: FloatArray, bias: FloatArray | None) -> Callable[[FloatArra
     return lambda values: einsum("i,io->o", values, laid_out) + bias
 
 
-def _argmax_act(laid_out: FloatArray, bias: FloatArray) -> Act:
+def _make_argmax_act(laid_out: FloatArray, bias: FloatArray) -> Act:
     """Act as the commonest policy does, in one function: two calls are 2% of CartPole."""
     einsum = np.einsum
     return lambda observation, _generator: int(

@@ -5,13 +5,12 @@
 | setpoint | r, what observations are to be |
 | error | e = r − o |
 | proportional, integral, derivative | K_p, K_i, K_d |
-| summed | I, the integral term |
+| totals | I, the integral term |
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +20,9 @@ from gymnasium.spaces import Box
 from numpy.random import Generator
 
 from distes.errors import UsageError
-from distes.policies.base import Act, PolicySpec
-from distes.policies.spaces import ActionHead, ObservationEncoder, action_head, describe, encoder
-from distes.types import FloatArray
+from distes.policies.base import Act, BuiltPolicy, PolicySpec
+from distes.policies.spaces import ActionHead, ObservationEncoder, describe
+from distes.types import FloatArray, NonNegativeFloat, PositiveFloat
 
 
 @dataclass(frozen=True)
@@ -45,23 +44,11 @@ class Pid(PolicySpec):
     """
 
     setpoint: tuple[float, ...] = (10.0,)
-    dt: float = 0.1
+    dt: PositiveFloat = 0.1
     log_error: bool = True
-    integral_limit: float = 30.0
+    integral_limit: NonNegativeFloat = 30.0
     offset: float = 150.0
-    limit: float = 324.0
-
-    def __post_init__(self) -> None:
-        """Refuse settings outside their ranges."""
-        if not all(math.isfinite(value) for value in self.setpoint):
-            raise UsageError(f"setpoint {list(self.setpoint)} is not finite")
-        for name, least_itself in (("dt", False), ("limit", False), ("integral_limit", True)):
-            value = getattr(self, name)
-            if not math.isfinite(value) or value < 0 or (value == 0 and not least_itself):
-                sign = ">= 0" if least_itself else "> 0"
-                raise UsageError(f"{name} {value} is not a finite number {sign}")
-        if not math.isfinite(self.offset):
-            raise UsageError(f"offset {self.offset} is not a finite number")
+    limit: PositiveFloat = 324.0
 
     def build(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> PidPolicy:
         """Build the policy for an environment.
@@ -74,16 +61,16 @@ class Pid(PolicySpec):
                 raise UsageError(
                     f"{kind} space {describe(space)} is not supported by pid: accepted is Box"
                 )
-        seen = encoder(observation_space)
+        seen = ObservationEncoder(observation_space)
         if len(self.setpoint) > seen.size:
             raise UsageError(
                 f"setpoint has {len(self.setpoint)} numbers, an observation {seen.size}"
             )
-        return PidPolicy(self, seen, action_head(action_space))
+        return PidPolicy(self, seen, ActionHead(action_space))
 
 
 @dataclass(frozen=True, eq=False)
-class PidPolicy:
+class PidPolicy(BuiltPolicy):
     """A PID controller built for given spaces.
 
     Attributes:
@@ -95,26 +82,11 @@ class PidPolicy:
     settings: Pid
     encoder: ObservationEncoder
     head: ActionHead
-    stochastic: bool = False
 
     @property
     def num_parameters(self) -> int:
         """Length d of a parameter vector."""
         return 3 * self.encoder.size * self.head.num_outputs
-
-    @property
-    def observation_size(self) -> int:
-        """Length k of an encoded observation."""
-        return self.encoder.size
-
-    @property
-    def encode(self) -> Callable[[Any], FloatArray]:
-        """Environment observation -> (k,) float64 array."""
-        return self.encoder.encode
-
-    def initial(self, generator: Generator) -> FloatArray:
-        """Zeros, (d,)."""
-        return np.zeros(self.num_parameters)
 
     def bind(self, parameters: FloatArray) -> Act:
         """Make the acting function of one episode, with an integral and an error of its own.
@@ -130,7 +102,7 @@ class PidPolicy:
         dt, log_error, offset = settings.dt, settings.log_error, settings.offset
         most, limit, decode = settings.integral_limit, settings.limit, self.head.decode
         before: list[float] | None = None
-        summed = [0.0] * outputs
+        totals = [0.0] * outputs
 
         def act(observation: FloatArray, _generator: Generator | None) -> Any:
             nonlocal before
@@ -140,12 +112,12 @@ class PidPolicy:
             earlier, before = before or errors, errors
             actions = []
             for i, (proportional, integral, derivative) in enumerate(rows):
-                action, total = offset, summed[i]
+                action, total = offset, totals[i]
                 for j, error in enumerate(errors):
                     total += integral[j] * error * dt
                     rate = (error - earlier[j]) / dt
                     action += proportional[j] * error + derivative[j] * rate
-                summed[i] = total = min(max(total, -most), most)
+                totals[i] = total = min(max(total, -most), most)
                 actions.append(min(max(action + total, -limit), limit))
             return decode(np.array(actions))
 

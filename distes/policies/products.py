@@ -16,8 +16,8 @@ from threadpoolctl import ThreadpoolController
 from distes.types import FloatArray
 
 
-def weights(matrix: FloatArray) -> FloatArray:
-    """Lay out an (in, out) matrix for `product`: C-ordered, at least two columns.
+def lay_out(matrix: FloatArray) -> FloatArray:
+    """Lay out an (in, out) matrix for `multiply`: C-ordered, at least two columns.
 
     Args:
         matrix: (in, out).
@@ -32,11 +32,11 @@ def weights(matrix: FloatArray) -> FloatArray:
     return padded
 
 
-def product(rows: FloatArray, laid_out: FloatArray) -> FloatArray:
-    """Multiply (m, in) rows, or one (in,) row, by weights laid out with `weights`.
+def multiply(rows: FloatArray, laid_out: FloatArray) -> FloatArray:
+    """Multiply (m, in) rows, or one (in,) row, by weights laid out with `lay_out`.
 
     Returns:
-        (m, out) or (out,), including columns that `weights` added.
+        (m, out) or (out,), including columns that `lay_out` added.
     """
     subscripts = "i,io->o" if rows.ndim == 1 else "mi,io->mo"
     result: FloatArray = np.einsum(subscripts, rows, laid_out)

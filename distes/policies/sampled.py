@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import gymnasium as gym
 from gymnasium.spaces import Box, Discrete
 
 from distes.errors import UsageError
-from distes.policies.gaussian import Gaussian
+from distes.policies.gaussian import GaussianNoise
 from distes.policies.softmax import Softmax
 from distes.policies.spaces import describe
 from distes.policies.stochastic import CategoricalPolicy, GaussianPolicy, StochasticSpec
+from distes.types import PositiveFloat
 
 
 @dataclass(frozen=True)
@@ -28,22 +29,7 @@ class Sampled(StochasticSpec):
 
     hidden: tuple[int, ...] = (20, 20)
     rescale_actions: bool = False
-    std: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Refuse what either of the two refuses."""
-        self._gaussian()
-
-    def _gaussian(self) -> Gaussian:
-        return Gaussian(
-            self.hidden,
-            self.activation,
-            self.bias,
-            self.scale_observations,
-            self.output_gain,
-            self.rescale_actions,
-            self.std,
-        )
+    std: PositiveFloat = 0.5
 
     def build(
         self, observation_space: gym.Space[Any], action_space: gym.Space[Any]
@@ -55,13 +41,11 @@ class Sampled(StochasticSpec):
                 supported.
         """
         if isinstance(action_space, Box):
-            return self._gaussian().build(observation_space, action_space)
+            return GaussianNoise(**vars(self)).build(observation_space, action_space)
         if not isinstance(action_space, Discrete):
             raise UsageError(
                 f"sampled needs a Discrete or Box action space, not {describe(action_space)}: no "
                 "policy here samples such actions"
             )
-        spec = Softmax(
-            self.hidden, self.activation, self.bias, self.scale_observations, self.output_gain
-        )
-        return spec.build(observation_space, action_space)
+        shared = {each.name: getattr(self, each.name) for each in fields(StochasticSpec)}
+        return Softmax(**shared).build(observation_space, action_space)

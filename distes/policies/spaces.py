@@ -29,16 +29,22 @@ LARGEST_INTEGER = 2**53
 class ObservationEncoder:
     """Turns observations of one space into flat vectors.
 
+    Box is flattened, Discrete and MultiDiscrete become one-hot, MultiBinary zeros and
+    ones; Dict and Tuple are flattened part by part in Gymnasium's order.
+
     Attributes:
         space: what the observations come from.
-        scale: whether finite bounds of Box dimensions are mapped to -1 and 1.
+        scale: map [low, high] to [-1, 1] in each Box dimension with finite bounds; the
+            others stay as they are.
         size: length k of an encoded observation.
         encode: observation -> (k,) float64. The function itself, for hot loops; it may
             give back the environment's own array, so whoever keeps it copies it.
+
+    Raises:
+        UsageError: the space, or one inside it, has no flat form of fixed length.
     """
 
-    def __init__(self, space: gym.Space[Any], scale: bool) -> None:
-        """See `encoder`."""
+    def __init__(self, space: gym.Space[Any], scale: bool = False) -> None:
         self.space = space
         self.scale = scale
         self.size = sum(flatdim(leaf) for leaf in _leaves(space, space))
@@ -50,21 +56,29 @@ class ObservationEncoder:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as space and setting: the function is made anew."""
-        return encoder, (self.space, self.scale)
+        return ObservationEncoder, (self.space, self.scale)
 
 
 class ActionHead:
     """Turns output vectors into actions of one space.
 
+    Discrete takes the largest of n outputs, MultiDiscrete that of each component,
+    MultiBinary the outputs that are at least 0. Box clips to its bounds, then casts to
+    its dtype (whole numbers are rounded first): float64 where float32 is due changes
+    what an environment returns.
+
     Attributes:
         space: what the actions belong to.
-        rescale: whether outputs -1 and 1 of a Box mean its bounds.
+        rescale: for Box, outputs in [-1, 1] stand for [low, high]; beyond, they are
+            clipped. Other spaces have nothing to rescale.
         num_outputs: length of an output vector.
         decode: (num_outputs,) -> action. The function itself, for hot loops.
+
+    Raises:
+        UsageError: the space is not supported, or is to be rescaled and has no bounds.
     """
 
-    def __init__(self, space: gym.Space[Any], rescale: bool) -> None:
-        """See `action_head`."""
+    def __init__(self, space: gym.Space[Any], rescale: bool = False) -> None:
         self.space = space
         self.rescale = rescale
         self.num_outputs, self.decode = _decode(space, rescale)
@@ -75,43 +89,7 @@ class ActionHead:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as space and setting: the function is made anew."""
-        return action_head, (self.space, self.rescale)
-
-
-def encoder(space: gym.Space[Any], scale: bool = False) -> ObservationEncoder:
-    """Make the encoder of an observation space.
-
-    Box is flattened, Discrete and MultiDiscrete become one-hot, MultiBinary zeros and
-    ones; Dict and Tuple are flattened part by part in Gymnasium's order.
-
-    Args:
-        space: of the environment's observations.
-        scale: map [low, high] to [-1, 1] in each Box dimension with finite bounds; the
-            others stay as they are.
-
-    Raises:
-        UsageError: the space, or one inside it, has no flat form of fixed length.
-    """
-    return ObservationEncoder(space, scale)
-
-
-def action_head(space: gym.Space[Any], rescale: bool = False) -> ActionHead:
-    """Make the head of an action space.
-
-    Discrete takes the largest of n outputs, MultiDiscrete that of each component,
-    MultiBinary the outputs that are at least 0. Box clips to its bounds, then casts to
-    its dtype (whole numbers are rounded first): float64 where float32 is due changes
-    what an environment returns.
-
-    Args:
-        space: of the environment's actions.
-        rescale: for Box, outputs in [-1, 1] stand for [low, high]; beyond, they are
-            clipped. Other spaces have nothing to rescale.
-
-    Raises:
-        UsageError: the space is not supported, or is to be rescaled and has no bounds.
-    """
-    return ActionHead(space, rescale)
+        return ActionHead, (self.space, self.rescale)
 
 
 def describe(space: gym.Space[Any]) -> str:

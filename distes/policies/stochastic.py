@@ -1,104 +1,27 @@
 """Stochastic policies whose log-probabilities have gradients: a network, and a law of actions.
 
 An action is sampled from outputs of a network of fully connected layers. What is recorded
-and scored is the sampled *choice*, before clipping and casting make it an action: the
-score of a clipped number would be that of another one.
+is the sampled *choice*, before clipping and casting make it an action: the
+log-probability of a clipped number would be that of another one.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable
+from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from functools import cached_property
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 from numpy.random import Generator
 
-from distes.errors import UsageError
-from distes.policies.base import Act, Choose, PolicySpec, Sampler
+from distes.policies.base import Act, BuiltPolicy, Choose, PolicySpec
+from distes.policies.log_probs import LogProbGradSums
 from distes.policies.network import Activation, NetworkPolicy, refuse_layers
-from distes.policies.spaces import ActionHead, encoder
-from distes.types import Array, FloatArray
-
-
-@runtime_checkable
-class StochasticPolicy(Sampler, Protocol):
-    """A policy that samples, and can say how its choices depend on its parameters."""
-
-    def log_prob(
-        self, parameters: FloatArray, observations: FloatArray, choices: Array
-    ) -> FloatArray:
-        """Log π(c_t | x_t), (T,).
-
-        Args:
-            parameters: (d,).
-            observations: (T, k) encoded.
-            choices: (T,) or (T, a).
-        """
-
-    def log_prob_grad(
-        self,
-        parameters: FloatArray,
-        observations: FloatArray,
-        choices: Array,
-        weights: FloatArray,
-    ) -> FloatArray:
-        """Σ_t w_t ∇ log π(c_t | x_t), (d,).
-
-        Args:
-            parameters: (d,).
-            observations: (T, k) encoded.
-            choices: (T,) or (T, a).
-            weights: w, (T,).
-        """
-
-
-@dataclass(frozen=True, eq=False)
-class ScoreTotals:
-    """Sums over the steps of an episode.
-
-    Attributes:
-        scores: (w, d) Σ_t w_t ∇ log π(c_t | x_t), for each row of weights.
-        squares: (w, d) Σ_t w_t (∇ log π(c_t | x_t))², element by element; None unless asked.
-        entropy: (d,) Σ_t ∇ H(π(· | x_t)); None unless asked.
-    """
-
-    scores: FloatArray
-    squares: FloatArray | None = None
-    entropy: FloatArray | None = None
-
-
-@runtime_checkable
-class TotalledScores(StochasticPolicy, Protocol):
-    """A policy that adds up in one pass whatever a gradient needs of an episode."""
-
-    @property
-    def entropy_varies(self) -> bool:
-        """Whether the entropy of its choices depends on the parameters."""
-
-    def score_totals(
-        self,
-        parameters: FloatArray,
-        observations: FloatArray,
-        choices: Array,
-        weights: FloatArray,
-        *,
-        squares: bool = False,
-        entropy: bool = False,
-    ) -> ScoreTotals:
-        """Add up scores, weighted in several ways.
-
-        Args:
-            parameters: (d,).
-            observations: (T, k) encoded.
-            choices: (T,) or (T, a).
-            weights: (w, T), each row a weighting of the steps.
-            squares: whether to add up the scores' squares, too.
-            entropy: whether to add up the entropy's gradients, too.
-        """
+from distes.policies.spaces import ActionHead, ObservationEncoder
+from distes.types import Array, FloatArray, NonNegativeFloat
 
 
 @dataclass(frozen=True)
@@ -118,13 +41,12 @@ class StochasticSpec(PolicySpec):
     activation: Activation = "tanh"
     bias: bool = True
     scale_observations: bool = False
-    output_gain: float = 1.0
+    output_gain: NonNegativeFloat = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse layers without units, unknown activations, a gain that is none."""
-        refuse_layers(self.hidden, self.activation)
-        if not 0 <= self.output_gain < math.inf:
-            raise UsageError(f"output_gain {self.output_gain} is not a finite number >= 0")
+        """Refuse layers without units."""
+        refuse_layers(self.hidden)
+        super().__post_init__()
 
     def network(self, observation_space: gym.Space[Any], num_outputs: int) -> NetworkPolicy:
         """Build the network that gives so many outputs.
@@ -133,36 +55,35 @@ class StochasticSpec(PolicySpec):
             UsageError: observations are not supported.
         """
         return NetworkPolicy(
-            encoder(observation_space, self.scale_observations),
+            ObservationEncoder(observation_space, self.scale_observations),
             Outputs(num_outputs),
-            hidden=tuple(self.hidden),
+            hidden=self.hidden,
             activation=self.activation,
             bias=self.bias,
-            output_gain=float(self.output_gain),
+            output_gain=self.output_gain,
         )
 
 
+@dataclass(frozen=True)
 class Outputs:
-    """In place of an action head: a network's outputs as they are."""
+    """In place of an action head: a network's outputs as they are.
 
-    def __init__(self, num_outputs: int) -> None:
-        """Of a network with so many outputs."""
-        self.num_outputs = num_outputs
-        self.space = None
-        self.decode: Callable[[FloatArray], FloatArray] = _same
+    Attributes:
+        num_outputs: how many.
+        space: none, for they are no action yet.
+    """
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travel as the number."""
-        return Outputs, (self.num_outputs,)
+    num_outputs: int
+    space: ClassVar[None] = None
 
-
-def _same(outputs: FloatArray) -> FloatArray:
-    return outputs
+    def decode(self, outputs: FloatArray) -> FloatArray:
+        """Keep them."""
+        return outputs
 
 
 @dataclass(frozen=True, eq=False)
-class NetworkScores(ABC):
-    """What policies of this kind share: forward, backward, and sampling.
+class StochasticNetwork(BuiltPolicy):
+    """A network whose outputs set the law of actions; a subclass says which law.
 
     Attributes:
         network: observation -> outputs.
@@ -170,25 +91,17 @@ class NetworkScores(ABC):
 
     network: NetworkPolicy
 
+    stochastic: ClassVar[bool] = True
+
+    @cached_property
+    def encoder(self) -> ObservationEncoder:  # type: ignore[override]  # a field elsewhere
+        """The network's."""
+        return self.network.encoder
+
     @property
     def num_parameters(self) -> int:
         """Length d of a parameter vector."""
         return self.network.num_parameters
-
-    @property
-    def observation_size(self) -> int:
-        """Length k of an encoded observation."""
-        return self.network.observation_size
-
-    @property
-    def encode(self) -> Callable[[Any], FloatArray]:
-        """Environment observation -> (k,) float64 array."""
-        return self.network.encode
-
-    @property
-    def stochastic(self) -> bool:
-        """Always."""
-        return True
 
     def initial(self, generator: Generator) -> FloatArray:
         """Parameters to start from, (d,): those of the network."""
@@ -216,7 +129,7 @@ class NetworkScores(ABC):
     ) -> FloatArray:
         """Log π(c_t | x_t), (T,)."""
         outputs, _ = self.forward(parameters, observations)
-        return self.scores(outputs, choices)[0]
+        return self.log_probs(outputs, choices)[0]
 
     def log_prob_grad(
         self,
@@ -226,8 +139,8 @@ class NetworkScores(ABC):
         weights: FloatArray,
     ) -> FloatArray:
         """Σ_t w_t ∇ log π(c_t | x_t), (d,)."""
-        totals = self.score_totals(parameters, observations, choices, weights[np.newaxis])
-        gradient: FloatArray = totals.scores[0]
+        sums = self.sum_log_prob_grads(parameters, observations, choices, weights[np.newaxis])
+        gradient: FloatArray = sums.gradients[0]
         return gradient
 
     @property
@@ -235,7 +148,7 @@ class NetworkScores(ABC):
         """Unless a kind of policy says otherwise."""
         return True
 
-    def score_totals(
+    def sum_log_prob_grads(
         self,
         parameters: FloatArray,
         observations: FloatArray,
@@ -244,73 +157,74 @@ class NetworkScores(ABC):
         *,
         squares: bool = False,
         entropy: bool = False,
-    ) -> ScoreTotals:
-        """Add up scores, weighted in several ways: one pass forward, one back."""
-        outputs, inside = self.forward(parameters, observations)
-        slopes = self.backward(parameters, inside, self.scores(outputs, choices)[1])
-        totals = ScoreTotals(self._totals(inside, slopes, weights))
+    ) -> LogProbGradSums:
+        """Add up log-prob gradients, weighted in several ways: one pass forward, one back."""
+        outputs, inputs = self.forward(parameters, observations)
+        slopes = self.backward(parameters, inputs, self.log_probs(outputs, choices)[1])
+        sums = LogProbGradSums(self._sum_rows(inputs, slopes, weights))
         if squares:
             # A weight's gradient in one row is input times slope, so its square is, too.
-            entering, leaving = ([each**2 for each in layers] for layers in (inside, slopes))
-            totals = replace(totals, squares=self._totals(entering, leaving, weights))
+            entering, leaving = ([each**2 for each in layers] for layers in (inputs, slopes))
+            sums = replace(sums, squares=self._sum_rows(entering, leaving, weights))
         if entropy:
-            slopes = self.backward(parameters, inside, self.entropies(outputs)[1])
+            slopes = self.backward(parameters, inputs, self.entropies(outputs)[1])
             evenly = np.ones((1, len(outputs)))
-            totals = replace(totals, entropy=self._totals(inside, slopes, evenly)[0])
-        return totals
+            sums = replace(sums, entropy=self._sum_rows(inputs, slopes, evenly)[0])
+        return sums
 
     def forward(
         self, parameters: FloatArray, observations: FloatArray
     ) -> tuple[FloatArray, list[FloatArray]]:
-        """Outputs (T, o), and the inputs of every layer.
+        """Compute outputs (T, o), and the inputs of every layer.
 
         Args:
             parameters: (d,).
             observations: (T, k).
         """
-        inside, values = [], observations
+        inputs, values = [], observations
         layers = self.network.layers(parameters)
         for number, (weights, bias) in enumerate(layers):
-            inside.append(values)
+            inputs.append(values)
             values = values @ weights
             if bias is not None:
                 values = values + bias
             if number < len(layers) - 1:
-                values = (
-                    np.tanh(values)
-                    if self.network.activation == "tanh"
-                    else np.maximum(values, 0.0)
-                )
-        return values, inside
+                tanh = self.network.activation == "tanh"
+                values = np.tanh(values) if tanh else np.maximum(values, 0.0)
+        return values, inputs
 
     def backward(
-        self, parameters: FloatArray, inside: list[FloatArray], slopes: FloatArray
+        self, parameters: FloatArray, inputs: list[FloatArray], slopes: FloatArray
     ) -> list[FloatArray]:
         """Derivatives of each row's function by the outputs of every layer.
 
+        Backpropagation: with a_l the inputs of layer l, δ_{l-1} = (δ_l W_lᵀ) ⊙ f'(a_l), where
+        tanh' = 1 - a² and relu' = [a > 0].
+
         Args:
             parameters: (d,).
-            inside: inputs of every layer, from `forward`.
-            slopes: (T, o) derivatives by the last outputs.
+            inputs: a, of every layer, from `forward`.
+            slopes: δ of the last layer, (T, o).
         """
-        through = [slopes]
+        found = [slopes]
         layers = self.network.layers(parameters)
         for number in range(len(layers) - 1, 0, -1):
-            values = inside[number]
-            passed = 1.0 - values**2 if self.network.activation == "tanh" else values > 0
-            through.append((through[-1] @ layers[number][0].T) * passed)
-        return through[::-1]
+            values = inputs[number]
+            factor = 1.0 - values**2 if self.network.activation == "tanh" else values > 0
+            found.append((found[-1] @ layers[number][0].T) * factor)
+        return found[::-1]
 
-    def _totals(
-        self, inside: list[FloatArray], slopes: list[FloatArray], weights: FloatArray
+    def _sum_rows(
+        self, inputs: list[FloatArray], slopes: list[FloatArray], weights: FloatArray
     ) -> FloatArray:
         """Gradients by all parameters, (w, d): rows added up with each row of weights (w, T)."""
         parts = []
-        for entering, leaving in zip(inside, slopes, strict=True):
-            weighed = weights[:, :, np.newaxis] * leaving
-            parts.append((entering.T @ weighed).reshape(len(weights), -1))
+        for entering, leaving in zip(inputs, slopes, strict=True):
+            weighted = weights[:, :, np.newaxis] * leaving
+            # Σ_t w_t a_t δ_tᵀ by the weights of a layer, Σ_t w_t δ_t by its bias.
+            parts.append((entering.T @ weighted).reshape(len(weights), -1))
             if self.network.bias:
-                parts.append(weighed.sum(axis=1))
+                parts.append(weighted.sum(axis=1))
         return np.concatenate(parts, axis=1)
 
     @abstractmethod
@@ -326,7 +240,7 @@ class NetworkScores(ABC):
         """Make an action of a choice."""
 
     @abstractmethod
-    def scores(self, outputs: FloatArray, choices: Array) -> tuple[FloatArray, FloatArray]:
+    def log_probs(self, outputs: FloatArray, choices: Array) -> tuple[FloatArray, FloatArray]:
         """Log-probabilities (T,), and their derivatives by the outputs, (T, o)."""
 
     @abstractmethod
@@ -335,7 +249,7 @@ class NetworkScores(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class CategoricalPolicy(NetworkScores):
+class CategoricalPolicy(StochasticNetwork):
     """Softmax over one output for each action.
 
     Attributes:
@@ -358,14 +272,13 @@ class CategoricalPolicy(NetworkScores):
         """Count from the space's own first number."""
         return self.start + int(choice)
 
-    def scores(self, outputs: FloatArray, choices: Array) -> tuple[FloatArray, FloatArray]:
+    def log_probs(self, outputs: FloatArray, choices: Array) -> tuple[FloatArray, FloatArray]:
         """Log softmax at the choices; its derivative e_c - p."""
         logs = _log_softmax(outputs)
-        rows = np.arange(len(outputs))
-        chosen = choices.astype(np.int64)
+        at = np.arange(len(outputs)), choices.astype(np.int64)
         slopes = -np.exp(logs)
-        slopes[rows, chosen] += 1.0
-        return logs[rows, chosen], slopes
+        slopes[at] += 1.0
+        return logs[at], slopes
 
     def entropies(self, outputs: FloatArray) -> tuple[FloatArray, FloatArray]:
         """H = -Σ p log p; its derivative -p (log p + H)."""
@@ -376,7 +289,7 @@ class CategoricalPolicy(NetworkScores):
 
 
 @dataclass(frozen=True, eq=False)
-class BernoulliPolicy(NetworkScores):
+class BernoulliPolicy(StochasticNetwork):
     """Logistic law of two actions with one output, the logit of the second.
 
     Attributes:
@@ -397,7 +310,7 @@ class BernoulliPolicy(NetworkScores):
         """Count from the space's own first number."""
         return self.start + int(choice)
 
-    def scores(self, outputs: FloatArray, choices: Array) -> tuple[FloatArray, FloatArray]:
+    def log_probs(self, outputs: FloatArray, choices: Array) -> tuple[FloatArray, FloatArray]:
         """Log σ(±z); its derivative a - σ(z)."""
         logit = outputs[:, 0]
         signed = np.where(choices > 0, logit, -logit)
@@ -413,7 +326,7 @@ class BernoulliPolicy(NetworkScores):
 
 
 @dataclass(frozen=True, eq=False)
-class GaussianPolicy(NetworkScores):
+class GaussianPolicy(StochasticNetwork):
     """Normal law about the outputs, with a fixed standard deviation.
 
     Attributes:
@@ -441,7 +354,7 @@ class GaussianPolicy(NetworkScores):
         """Clip and cast."""
         return self.head.decode(choice)
 
-    def scores(self, outputs: FloatArray, choices: Array) -> tuple[FloatArray, FloatArray]:
+    def log_probs(self, outputs: FloatArray, choices: Array) -> tuple[FloatArray, FloatArray]:
         """Normal log-density; its derivative (c - μ)/σ²."""
         apart = (choices.reshape(outputs.shape) - outputs) / self.std
         scale = outputs.shape[1] * (math.log(self.std) + 0.5 * math.log(2 * math.pi))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -12,7 +11,7 @@ from gymnasium.spaces import Discrete
 from numpy.random import Generator
 
 from distes.errors import UsageError
-from distes.policies.base import Act, Choose, PolicySpec
+from distes.policies.base import Act, BuiltPolicy, Choose, PolicySpec
 from distes.policies.spaces import describe
 from distes.types import FloatArray
 
@@ -51,45 +50,47 @@ class Tabular(PolicySpec):
                 f"a table of {states} observations and {actions} actions has "
                 f"{states * actions:,} entries, more than {LARGEST:,}"
             )
-        return TabularPolicy(states, actions, int(observation_space.start), int(action_space.start))
+        rows = RowEncoder(int(observation_space.start))
+        return TabularPolicy(rows, states, actions, int(action_space.start))
+
+
+@dataclass(frozen=True)
+class RowEncoder:
+    """Encodes an observation as its row number alone.
+
+    Attributes:
+        first: number of the first observation.
+    """
+
+    first: int
+    size: ClassVar[int] = 1
+
+    def encode(self, observation: Any) -> FloatArray:
+        """Count from the space's own first number, (1,)."""
+        return np.array([float(int(observation) - self.first)])
 
 
 @dataclass(frozen=True, eq=False)
-class TabularPolicy:
+class TabularPolicy(BuiltPolicy):
     """A table of probabilities.
 
     Attributes:
+        encoder: observation -> its row number.
         num_states: rows.
         num_actions: columns.
-        first_state: number of the first observation.
         first_action: number of the first action.
     """
 
+    encoder: RowEncoder
     num_states: int
     num_actions: int
-    first_state: int
     first_action: int
+    stochastic: ClassVar[bool] = True
 
     @property
     def num_parameters(self) -> int:
         """Entries of the table, d."""
         return self.num_states * self.num_actions
-
-    @property
-    def observation_size(self) -> int:
-        """An observation is encoded as its row number alone."""
-        return 1
-
-    @property
-    def encode(self) -> Callable[[Any], FloatArray]:
-        """Observation -> (1,) its row number."""
-        first = self.first_state
-        return lambda observation: np.array([float(int(observation) - first)])
-
-    @property
-    def stochastic(self) -> bool:
-        """Always."""
-        return True
 
     def initial(self, generator: Generator) -> FloatArray:
         """All actions alike, (d,)."""
@@ -102,7 +103,7 @@ class TabularPolicy:
 
         def act(observation: FloatArray, generator: Generator | None) -> int:
             if generator is None:
-                return first + int(_positive(table[int(observation[0])]).argmax())
+                return first + int(_clip_row(table[int(observation[0])]).argmax())
             return first + int(choose(observation, generator))
 
         return act
@@ -117,7 +118,7 @@ class TabularPolicy:
 
         def sample(observation: FloatArray, generator: Generator) -> int:
             # Row by row as they come: a table may be large, and an episode see little of it.
-            ends = _positive(table[int(observation[0])]).cumsum()
+            ends = _clip_row(table[int(observation[0])]).cumsum()
             return int((generator.random() * ends[-1] >= ends[:-1]).sum())
 
         return sample
@@ -130,10 +131,10 @@ class TabularPolicy:
         return self.first_action + int(choice)
 
 
-def probabilities(table: FloatArray) -> FloatArray:
+def normalise_rows(table: FloatArray) -> FloatArray:
     """Normalise rows, as the policy does when it acts.
 
-    >>> probabilities(np.array([[30.0, 10.0], [-1.0, 5.0], [0.0, -2.0]]))
+    >>> normalise_rows(np.array([[30.0, 10.0], [-1.0, 5.0], [0.0, -2.0]]))
     array([[0.75, 0.25],
            [0.  , 1.  ],
            [0.5 , 0.5 ]])
@@ -144,7 +145,7 @@ def probabilities(table: FloatArray) -> FloatArray:
     return shares
 
 
-def _positive(row: FloatArray) -> FloatArray:
+def _clip_row(row: FloatArray) -> FloatArray:
     """What there is of each action, (a,): alike where nothing is positive."""
     positive = np.maximum(row, 0.0)
     return positive if positive.any() else np.ones_like(positive)

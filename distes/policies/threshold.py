@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -15,8 +14,8 @@ from numpy.random import Generator
 
 from distes.errors import UsageError
 from distes.policies import products
-from distes.policies.base import Act, PolicySpec
-from distes.policies.spaces import ObservationEncoder, describe, encoder
+from distes.policies.base import Act, BuiltPolicy, PolicySpec
+from distes.policies.spaces import ObservationEncoder, describe
 from distes.types import FloatArray
 
 
@@ -40,11 +39,10 @@ class Threshold(PolicySpec):
 
     def __post_init__(self) -> None:
         """Refuse thresholds that do not increase."""
-        given = self.thresholds or ()
-        if not all(math.isfinite(value) for value in given) or any(
-            low >= high for low, high in pairwise(given)
-        ):
-            raise UsageError(f"thresholds {list(given)} are not finite and increasing")
+        ends = [-math.inf, *(self.thresholds or ()), math.inf]
+        if not all(low < high for low, high in pairwise(ends)):
+            raise UsageError(f"thresholds {ends[1:-1]} are not finite and increasing")
+        super().__post_init__()
 
     def build(
         self, observation_space: gym.Space[Any], action_space: gym.Space[Any]
@@ -54,7 +52,7 @@ class Threshold(PolicySpec):
         Raises:
             UsageError: a space is not supported; the sentence names it.
         """
-        seen = encoder(observation_space, self.scale_observations)
+        seen = ObservationEncoder(observation_space, self.scale_observations)
         if not isinstance(action_space, Discrete):
             raise UsageError(
                 f"action space {describe(action_space)} is not supported by threshold: "
@@ -73,7 +71,7 @@ class Threshold(PolicySpec):
 
 
 @dataclass(frozen=True, eq=False)
-class ThresholdPolicy:
+class ThresholdPolicy(BuiltPolicy):
     """A threshold policy built for given spaces.
 
     Attributes:
@@ -87,31 +85,16 @@ class ThresholdPolicy:
     first: int
     thresholds: tuple[float, ...]
     bias: bool
-    stochastic: bool = False
 
     @property
     def num_parameters(self) -> int:
         """Length d of a parameter vector."""
         return self.encoder.size + self.bias
 
-    @property
-    def observation_size(self) -> int:
-        """Length k of an encoded observation."""
-        return self.encoder.size
-
-    @property
-    def encode(self) -> Callable[[Any], FloatArray]:
-        """Environment observation -> (k,) float64 array."""
-        return self.encoder.encode
-
-    def initial(self, generator: Generator) -> FloatArray:
-        """Zeros, (d,)."""
-        return np.zeros(self.num_parameters)
-
     def bind(self, parameters: FloatArray) -> Act:
         """Make the acting function for given parameters, (d,), of which it keeps a copy."""
         kept = np.array(parameters, np.float64)
-        weights = products.weights(kept[: self.encoder.size, None])
+        weights = products.lay_out(kept[: self.encoder.size, None])
         offset = float(kept[-1]) if self.bias else 0.0
         first, thresholds, einsum = self.first, self.thresholds, np.einsum
 

@@ -7,6 +7,7 @@ context, whatever else is drawn with it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -30,16 +31,12 @@ class Point:
     """
 
     parameters: FloatArray
+    uses_context: ClassVar[bool] = False
 
     @property
     def num_parameters(self) -> int:
         """Length d of a parameter vector."""
         return len(self.parameters)
-
-    @property
-    def uses_context(self) -> bool:
-        """Never."""
-        return False
 
     def draw(self, candidates: IntArray, contexts: Array | None = None) -> FloatArray:
         """Repeat the parameters, (m, d), without a copy; read-only."""
@@ -55,16 +52,12 @@ class Table:
     """
 
     parameters: FloatArray
+    uses_context: ClassVar[bool] = False
 
     @property
     def num_parameters(self) -> int:
         """Length d of a parameter vector."""
         return int(self.parameters.shape[1])
-
-    @property
-    def uses_context(self) -> bool:
-        """Never."""
-        return False
 
     def draw(self, candidates: IntArray, contexts: Array | None = None) -> FloatArray:
         """Pick the candidates' rows, (m, d)."""
@@ -79,7 +72,7 @@ class Gaussian:
     Attributes:
         mean: (d,).
         scale: (d,) standard deviations, or (d, d) a factor A with covariance A Aᵀ.
-        key: from `randomness.noise_key`.
+        key: from `seeds.noise_key`.
         mirrored: candidates 2j and 2j + 1 use the same noise with opposite signs.
     """
 
@@ -87,16 +80,12 @@ class Gaussian:
     scale: FloatArray
     key: NoiseKey
     mirrored: bool = False
+    uses_context: ClassVar[bool] = False
 
     @property
     def num_parameters(self) -> int:
         """Length d of a parameter vector."""
         return len(self.mean)
-
-    @property
-    def uses_context(self) -> bool:
-        """Never."""
-        return False
 
     def noise(self, candidates: IntArray) -> FloatArray:
         """Standard normals behind the candidates, sign of mirroring included, (m, d)."""
@@ -111,8 +100,8 @@ class Gaussian:
             return self.mean + self.scale * self.noise(candidates)
         if self.num_parameters > EINSUM_LIMIT:
             return self.mean + self._blocked_product(candidates)
-        laid_out = products.weights(self.scale.T)
-        moved = products.product(self.noise(candidates), laid_out)
+        laid_out = products.lay_out(self.scale.T)
+        moved = products.multiply(self.noise(candidates), laid_out)
         return self.mean + moved[:, : self.num_parameters]
 
     def _blocked_product(self, candidates: IntArray) -> FloatArray:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations_with_replacement
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -22,7 +22,7 @@ FeatureFunction = Callable[[FloatArray], Any]
 """Contexts (m, k) -> features (m, p)."""
 
 FeatureChoice = str | FeatureFunction
-"""A name of `make`, or a function of the user's."""
+"""A name of `build_features`, or a function of the user's."""
 
 DEGREES = {"constant": 0, "linear": 1, "affine": 1, "quadratic": 2, "cubic": 3}
 NAMES = (*DEGREES, "rbf:COUNT")
@@ -30,7 +30,7 @@ NAMES = (*DEGREES, "rbf:COUNT")
 SAME = 1e-3
 """Share of the contexts' spread below which two count as one, for bumps around them."""
 
-TRIED = (1.0, 0.0, 0.5, 2.0)
+TRIAL_CONTEXTS = (1.0, 0.0, 0.5, 2.0)
 """Contexts, one after the other, that a user's function is asked for the shape of features."""
 
 
@@ -53,7 +53,7 @@ class Features(Protocol):
     def __call__(self, contexts: FloatArray) -> FloatArray:
         """Features of contexts, (m, k) -> (m, p)."""
 
-    def fitted(self, contexts: FloatArray) -> Features:
+    def adapt_to(self, contexts: FloatArray) -> Features:
         """Adapt to contexts that were seen, (m, k); features there were keep their places."""
 
 
@@ -106,7 +106,7 @@ class Polynomial:
                 out[:, column] *= contexts[:, component]
         return out
 
-    def fitted(self, contexts: FloatArray) -> Polynomial:
+    def adapt_to(self, contexts: FloatArray) -> Polynomial:
         """Nothing is to be adapted."""
         return self
 
@@ -134,6 +134,7 @@ class RadialBasis:
     num_contexts: int
     centers: FloatArray
     widths: FloatArray
+    constant: ClassVar[int | None] = 0
 
     @property
     def num_features(self) -> int:
@@ -144,11 +145,6 @@ class RadialBasis:
     def uses_context(self) -> bool:
         """Once there are bumps."""
         return len(self.centers) > 0
-
-    @property
-    def constant(self) -> int | None:
-        """The first."""
-        return 0
 
     def __call__(self, contexts: FloatArray) -> FloatArray:
         """Evaluate the bumps, (m, k) -> (m, p)."""
@@ -162,14 +158,14 @@ class RadialBasis:
         out[:, 1:] = np.exp(-0.5 * distance)
         return out
 
-    def fitted(self, contexts: FloatArray) -> RadialBasis:
+    def adapt_to(self, contexts: FloatArray) -> RadialBasis:
         """Add bumps where contexts are far from those there are."""
         before = len(self.centers)
         if before >= self.count or not contexts.size:
             return self
-        center, spread = coverage.standard(np.concatenate([self.centers, contexts]))
+        center, spread = coverage.mean_and_spread(np.concatenate([self.centers, contexts]))
         known, rows = (self.centers - center) / spread, (contexts - center) / spread
-        found = coverage.farthest(rows, self.count - before + 1, known, SAME)
+        found = coverage.choose_farthest(rows, self.count - before + 1, known, SAME)
         # The last is left out: a bump for each context would add up to the constant.
         added = found[:-1]
         if not added:
@@ -205,20 +201,17 @@ class Custom:
     name: str
     num_contexts: int
     num_features: int
-
-    @property
-    def uses_context(self) -> bool:
-        """As far as anybody knows."""
-        return True
-
-    @property
-    def constant(self) -> int | None:
-        """Unknown."""
-        return None
+    uses_context: ClassVar[bool] = True
+    constant: ClassVar[int | None] = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to a worker together with the function."""
-        return _arrived, (_FUNCTIONS[self.name], self.name, self.num_contexts, self.num_features)
+        return _rebuild_custom, (
+            _FUNCTIONS[self.name],
+            self.name,
+            self.num_contexts,
+            self.num_features,
+        )
 
     def __call__(self, contexts: FloatArray) -> FloatArray:
         """Call the function, (m, k) -> (m, p); NaN for contexts that hold NaN.
@@ -231,19 +224,21 @@ class Custom:
             raise UsageError(f"features {self.name} are of a function that is not loaded here")
         out = np.full((len(contexts), self.num_features), np.nan)
         for row in np.flatnonzero(np.isfinite(contexts).all(axis=1)):
-            out[row] = _called(function, self.name, contexts[row : row + 1], self.num_features)
+            out[row] = _call_function(
+                function, self.name, contexts[row : row + 1], self.num_features
+            )
             if not np.isfinite(out[row]).all():
                 raise UsageError(
                     f"features {self.name} are not finite for context {contexts[row].tolist()}"
                 )
         return out
 
-    def fitted(self, contexts: FloatArray) -> Custom:
+    def adapt_to(self, contexts: FloatArray) -> Custom:
         """Nothing is to be adapted."""
         return self
 
 
-def make(choice: FeatureChoice, num_contexts: int, label: str = "features") -> Features:
+def build_features(choice: FeatureChoice, num_contexts: int, label: str = "features") -> Features:
     """Make features by name: constant, linear, affine, quadratic, cubic, rbf:COUNT.
 
     Args:
@@ -255,7 +250,7 @@ def make(choice: FeatureChoice, num_contexts: int, label: str = "features") -> F
         UsageError: there is none of that name, or the function does not give features.
     """
     if callable(choice):
-        return _custom(choice, num_contexts, label)
+        return _build_custom(choice, num_contexts, label)
     name, _, number = choice.partition(":")
     if name == "rbf":
         if not number.isdigit() or int(number) < 1:
@@ -269,64 +264,64 @@ def make(choice: FeatureChoice, num_contexts: int, label: str = "features") -> F
     return Polynomial(num_contexts, DEGREES[choice], bias=choice != "linear")
 
 
-def remember(settings: Iterable[object]) -> None:
+def remember_functions(settings: Iterable[object]) -> None:
     """Know users' functions again, for records that name them.
 
     Args:
         settings: of a strategy; those that are no functions are passed over.
     """
     for each in settings:
-        if callable(each) and _by_name(each) is each:
-            _FUNCTIONS[_name(each)] = each
+        if callable(each) and _find_by_name(each) is each:
+            _FUNCTIONS[_name_of(each)] = each
 
 
-def _name(function: object) -> str:
+def _name_of(function: object) -> str:
     module = getattr(function, "__module__", None)
     return f"{module}:{getattr(function, '__qualname__', '<unnamed>')}"
 
 
-def _by_name(function: object) -> object:
+def _find_by_name(function: object) -> object:
     """What the function's module holds under its name: a record of it is read so."""
-    module, _, path = _name(function).partition(":")
+    module, _, path = _name_of(function).partition(":")
     found: object = sys.modules.get(module)
     for part in path.split("."):
         found = getattr(found, part, None)
     return found
 
 
-def _custom(function: FeatureFunction, num_contexts: int, label: str) -> Custom:
-    name = _name(function)
+def _build_custom(function: FeatureFunction, num_contexts: int, label: str) -> Custom:
+    name = _name_of(function)
     path = name.partition(":")[2]
     if "<" in name:
         raise UsageError(f"{label} {path} has no name of its own: use a function of a module")
-    if _by_name(function) is not function:
+    if _find_by_name(function) is not function:
         raise UsageError(
             f"{label} {path} is not what its module has under that name, a method of one object, "
             "say: use a function of a module"
         )
     _FUNCTIONS[name] = function
-    return Custom(name, num_contexts, _width(function, name, num_contexts))
+    return Custom(name, num_contexts, _count_features(function, name, num_contexts))
 
 
-def _width(function: FeatureFunction, name: str, num_contexts: int) -> int:
+def _count_features(function: FeatureFunction, name: str, num_contexts: int) -> int:
     """How many features a function gives; what they are, its own contexts will show."""
     faults: list[Exception] = []
-    for value in TRIED:
+    for value in TRIAL_CONTEXTS:
         context = np.full((1, num_contexts), value)
         try:
             with np.errstate(all="ignore"):
-                return len(_called(function, name, context, None))
+                return len(_call_function(function, name, context, None))
         except UsageError:
             raise
         except Exception as error:  # noqa: BLE001 - the user's function may raise anything
             faults.append(error)
     said = " ".join(str(faults[0]).split())
     raise UsageError(
-        f"features {name} of {TRIED[0]:g} fail: {type(faults[0]).__name__}: {said}"
+        f"features {name} of {TRIAL_CONTEXTS[0]:g} fail: {type(faults[0]).__name__}: {said}"
     ) from faults[0]
 
 
-def _called(
+def _call_function(
     function: FeatureFunction, name: str, context: FloatArray, expected: int | None
 ) -> FloatArray:
     """Features of one context, (1, k) -> (p,)."""
@@ -342,7 +337,9 @@ def _called(
     return row
 
 
-def _arrived(function: FeatureFunction, name: str, num_contexts: int, num_features: int) -> Custom:
+def _rebuild_custom(
+    function: FeatureFunction, name: str, num_contexts: int, num_features: int
+) -> Custom:
     """Make features on the process that they travelled to."""
     _FUNCTIONS[name] = function
     return Custom(name, num_contexts, num_features)

@@ -73,7 +73,7 @@ class Distribution(Protocol):
 class Contextual(Distribution, Protocol):
     """A distribution that can draw for contexts one by one, as resets show them."""
 
-    def given(self, candidates: IntArray) -> Callable[[int, FloatArray], FloatArray]:
+    def prepare_draw(self, candidates: IntArray) -> Callable[[int, FloatArray], FloatArray]:
         """Do ahead what needs no context.
 
         Args:
@@ -129,7 +129,7 @@ class Probe(Protocol):
         """
 
 
-def normalised(observations: FloatArray, frozen: Mapping[str, FloatArray]) -> FloatArray:
+def normalise(observations: FloatArray, frozen: Mapping[str, FloatArray]) -> FloatArray:
     """Observations (..., k) as the policy sees them: less the mean, over the deviation."""
     mean, std = frozen.get("observation_mean"), frozen.get("observation_std")
     return observations if mean is None or std is None else (observations - mean) / std

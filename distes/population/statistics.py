@@ -64,6 +64,7 @@ def score(returns: FloatArray, confidence: float = 0.95) -> Score:
         return Score(only, std, low, low, len(valid), failed)
     mean, std = float(valid.mean()), float(valid.std(ddof=1))
     skewness = float(np.mean(((valid - mean) / valid.std()) ** 3))
+    # κ(1 + 2t²) of the formula above, no larger than t.
     quantile = student_quantile(0.5 + confidence / 2, len(valid) - 1)
     shift = skewness / (6 * math.sqrt(len(valid))) * (1 + 2 * quantile**2)
     shift = min(max(shift, -quantile), quantile)
@@ -146,9 +147,11 @@ def _spread(
     if len(valid) == 0:
         figures = dict.fromkeys(["mean", "std", "min", *names, "max"], math.nan)
     else:
+        with np.errstate(over="ignore"):  # returns too large to square have no finite spread
+            mean, std = float(valid.mean()), float(valid.std())
         figures = {
-            "mean": float(valid.mean()),
-            "std": float(valid.std()),
+            "mean": mean,
+            "std": std,
             "min": float(valid.min()),
             **dict(zip(names, np.quantile(valid, quantiles).tolist(), strict=True)),
             "max": float(valid.max()),

@@ -28,7 +28,7 @@ class LinearGaussian:
         weights: W, (p, d).
         scale: (d,) standard deviations, or (d, d) a factor A; zero for what is frozen.
         features: ψ.
-        key: from `randomness.noise_key`.
+        key: from `seeds.noise_key`.
     """
 
     weights: FloatArray
@@ -48,20 +48,20 @@ class LinearGaussian:
 
     def draw(self, candidates: IntArray, contexts: Array | None = None) -> FloatArray:
         """Draw the candidates' parameters for their contexts, (m, d)."""
-        mean = linear(self.features, self.weights, contexts, len(candidates))
+        mean = multiply_features(self.features, self.weights, contexts, len(candidates))
         if not self.scale.any():
             return mean
-        return mean + _moved(self.scale, self.key, candidates)
+        return mean + _draw_deviations(self.scale, self.key, candidates)
 
-    def given(self, candidates: IntArray) -> Callable[[int, FloatArray], FloatArray]:
+    def prepare_draw(self, candidates: IntArray) -> Callable[[int, FloatArray], FloatArray]:
         """Draw the noise ahead; a context then costs one product."""
         features, size = self.features, self.num_parameters
-        laid_out = products.weights(self.weights)
+        laid_out = products.lay_out(self.weights)
         if not self.scale.any():
-            return lambda _, context: products.product(features(context[None]), laid_out)[0, :size]
-        moved = _moved(self.scale, self.key, candidates)
+            return lambda _, context: products.multiply(features(context[None]), laid_out)[0, :size]
+        moved = _draw_deviations(self.scale, self.key, candidates)
         return lambda index, context: (
-            products.product(features(context[None]), laid_out)[0, :size] + moved[index]
+            products.multiply(features(context[None]), laid_out)[0, :size] + moved[index]
         )
 
 
@@ -78,7 +78,7 @@ class Mixture:
         scales: (O, d) standard deviations, or (O, d, d) factors A_o.
         gating_features: φ.
         features: ψ.
-        key: of the parameters, from `randomness.noise_key`.
+        key: of the parameters, from `seeds.noise_key`.
         option_key: of the choice of options.
         greedy: the likeliest option instead of a drawn one.
     """
@@ -104,20 +104,22 @@ class Mixture:
 
     def probabilities(self, contexts: Array | None, count: int) -> FloatArray:
         """π(o | s) of contexts, (m, O)."""
-        logits = linear(self.gating_features, self.gating, contexts, count)
+        logits = multiply_features(self.gating_features, self.gating, contexts, count)
         shares = np.exp(logits - logits.max(axis=1, keepdims=True))
         # In order of the options, as one row alone would be added up.
         total = np.add.reduce(np.ascontiguousarray(shares.T), axis=0)
         probabilities: FloatArray = shares / total[:, None]
         return probabilities
 
-    def options(self, candidates: IntArray, contexts: Array | None = None) -> IntArray:
+    def choose_options(self, candidates: IntArray, contexts: Array | None = None) -> IntArray:
         """Which option each candidate draws, (m,)."""
-        return self._chosen(self.probabilities(contexts, len(candidates)), self._levels(candidates))
+        return self._options_at(
+            self.probabilities(contexts, len(candidates)), self._levels(candidates)
+        )
 
     def draw(self, candidates: IntArray, contexts: Array | None = None) -> FloatArray:
         """Draw options, then parameters, (m, d)."""
-        chosen = self.options(candidates, contexts)
+        chosen = self.choose_options(candidates, contexts)
         out = np.empty((len(candidates), self.num_parameters))
         for option in np.unique(chosen):
             rows = chosen == option
@@ -125,24 +127,26 @@ class Mixture:
             out[rows] = self._part(option).draw(candidates[rows], seen)
         return out
 
-    def given(self, candidates: IntArray) -> Callable[[int, FloatArray], FloatArray]:
+    def prepare_draw(self, candidates: IntArray) -> Callable[[int, FloatArray], FloatArray]:
         """Draw ahead what chooses an option, and each option's noise once it is needed."""
         levels = self._levels(candidates)
-        part = cache(lambda option: self._part(option).given(candidates))
+        part = cache(lambda option: self._part(option).prepare_draw(candidates))
 
-        def drawn(index: int, context: FloatArray) -> FloatArray:
+        def draw_one(index: int, context: FloatArray) -> FloatArray:
             probabilities = self.probabilities(context[None], 1)
-            option = self._chosen(probabilities, levels[index : index + 1])[0]
+            option = self._options_at(probabilities, levels[index : index + 1])[0]
             parameters: FloatArray = part(int(option))(index, context)
             return parameters
 
-        return drawn
+        return draw_one
 
     def _levels(self, candidates: IntArray) -> FloatArray:
         """Where in [0, 1) each candidate's choice falls, (m,); of no use to a greedy one."""
-        return np.zeros(len(candidates)) if self.greedy else uniform(self.option_key, candidates)
+        return (
+            np.zeros(len(candidates)) if self.greedy else draw_uniform(self.option_key, candidates)
+        )
 
-    def _chosen(self, probabilities: FloatArray, levels: FloatArray) -> IntArray:
+    def _options_at(self, probabilities: FloatArray, levels: FloatArray) -> IntArray:
         """Options from π(o | s) (m, O) and levels (m,)."""
         if self.greedy:
             return np.asarray(probabilities.argmax(axis=1))
@@ -155,7 +159,7 @@ class Mixture:
         return LinearGaussian(self.weights[option], self.scales[option], self.features, self.key)
 
 
-def linear(
+def multiply_features(
     features: Features, weights: FloatArray, contexts: Array | None, count: int
 ) -> FloatArray:
     """Evaluate ψ(s) W, (m, out), row by row the same in any batch.
@@ -175,15 +179,15 @@ def linear(
         raise ValueError("parameters depend on the context, and none is given")
     else:
         rows = features(contexts)
-    return products.product(rows, products.weights(weights))[:, : weights.shape[1]]
+    return products.multiply(rows, products.lay_out(weights))[:, : weights.shape[1]]
 
 
-def uniform(key: NoiseKey, candidates: IntArray) -> FloatArray:
+def draw_uniform(key: NoiseKey, candidates: IntArray) -> FloatArray:
     """One number in (0, 1) for each candidate, (m,): the normal distribution of its noise."""
     normals = noise(key, candidates, 1)[:, 0]
     return np.array([0.5 * math.erfc(-value / math.sqrt(2.0)) for value in normals.tolist()])
 
 
-def _moved(scale: FloatArray, key: NoiseKey, candidates: IntArray) -> FloatArray:
+def _draw_deviations(scale: FloatArray, key: NoiseKey, candidates: IntArray) -> FloatArray:
     zero = np.zeros(len(scale))
     return Gaussian(zero, scale, key).draw(candidates)

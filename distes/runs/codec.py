@@ -1,21 +1,24 @@
 """Plain records to files and back, exactly, without pickle.
 
 A value becomes a JSON tree and named arrays, together one ``.npz``. Dataclasses are
-recorded by name. Reading looks the name up among modules that are already imported and
-fills in the fields without calling anything, so that a file can neither import nor run
-code.
+recorded by name: a class of distes by its own, wherever it is defined, so that it may move;
+any other as ``module:Class``. Reading looks names up and fills in the fields without calling
+anything. It imports modules of distes only, so that a file can make nothing else run.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import importlib
 import io
 import json
 import math
+import pkgutil
 import re
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType, ModuleType
@@ -29,6 +32,9 @@ from distes.types import Array
 
 TREE = "tree"
 """Name of the array that holds the JSON tree, as UTF-8 bytes."""
+
+ROOMS = ("distes.seeds", "distes.population", "distes.strategies", "distes.runs")
+"""Where the records of distes that are saved are defined: a name means one class in all four."""
 
 Json = Any
 
@@ -107,30 +113,30 @@ class Encoder:
         if kind is float:
             return value if math.isfinite(value) else {"float": repr(value)}
         if kind is np.ndarray:
-            return {"array": self._keep(value, path, "biufcSUMmV")}
+            return {"array": self._keep_array(value, path, "biufcSUMmV")}
         if isinstance(value, np.generic):
-            return {"scalar": self._keep(np.asarray(value), path, "biufcMm")}
+            return {"scalar": self._keep_array(np.asarray(value), path, "biufcMm")}
         if isinstance(value, Enum):
             if value.name not in kind.__members__:
                 raise UsageError(f"{path} is {value!r}: combined flags cannot be saved")
-            return {"enum": [_name(kind, path), value.name]}
+            return {"enum": [_name_class(kind, path), value.name]}
         if dataclasses.is_dataclass(kind):
             if isinstance(value, Population):
                 # A task may be a user's function: whoever reads has a task of their own.
                 value = dataclasses.replace(value, task=None)
             return {
-                "class": _name(kind, path),
+                "class": _name_class(kind, path),
                 "fields": {
                     f.name: self.encode(getattr(value, f.name), f"{path}.{f.name}")
                     for f in dataclasses.fields(value)
                 },
             }
         if kind is list:
-            return self._items(value, path)
+            return self._encode_items(value, path)
         if kind is tuple:
-            return {"tuple": self._items(value, path)}
+            return {"tuple": self._encode_items(value, path)}
         if isinstance(value, tuple) and hasattr(kind, "_fields"):
-            return {"namedtuple": _name(kind, path), "items": self._items(value, path)}
+            return {"namedtuple": _name_class(kind, path), "items": self._encode_items(value, path)}
         if kind in (dict, MappingProxyType):
             for key in value:
                 if type(key) is not str:
@@ -142,10 +148,10 @@ class Encoder:
             "tuples, lists and dicts can be saved"
         )
 
-    def _items(self, values: Any, path: str) -> list[Json]:
+    def _encode_items(self, values: Any, path: str) -> list[Json]:
         return [self.encode(value, f"{path}.{index}") for index, value in enumerate(values)]
 
-    def _keep(self, array: Array, path: str, kinds: str) -> str:
+    def _keep_array(self, array: Array, path: str, kinds: str) -> str:
         if array.dtype.kind not in kinds or array.dtype.hasobject:
             raise UsageError(f"{path} has dtype {array.dtype}: such arrays cannot be saved")
         plain = re.sub(r"[^A-Za-z0-9_.-]", "_", path)[:200]
@@ -197,12 +203,12 @@ def _decode(tree: Json, arrays: Mapping[str, Array]) -> Any:
         case "dict":
             return {key: _decode(item, arrays) for key, item in content.items()}
         case "enum":
-            return _find(content[0], "an enum").__members__[content[1]]
+            return _find_class(content[0], "an enum").__members__[content[1]]
         case "namedtuple":
-            cls = _find(content, "a named tuple")
+            cls = _find_class(content, "a named tuple")
             return tuple.__new__(cls, [_decode(item, arrays) for item in tree["items"]])
         case "class":
-            return _restore(_find(content, "a dataclass"), tree["fields"], arrays)
+            return _restore(_find_class(content, "a dataclass"), tree["fields"], arrays)
     raise UsageError(f"not a record that distes wrote: it holds an unknown tag '{tag}'")
 
 
@@ -227,21 +233,24 @@ _KINDS = {
 }
 
 
-def _find(name: str, kind: str) -> Any:
-    """Look a class up in the modules that are imported, without importing any."""
-    module_name, _, qualname = name.partition(":")
-    found = _look_up(module_name, qualname)
+def _find_class(name: str, kind: str) -> Any:
+    """Look a saved class up, without importing any module but those of distes."""
+    module_name, colon, qualname = name.rpartition(":")
+    found = _look_up_member(module_name, qualname) if colon else _find_own(qualname)
     if found is None:
-        raise UsageError(
-            f"the file holds a {name}, which is not among the imported modules: "
-            f"import {module_name} first"
+        missing = (
+            f"is not among the imported modules: import {module_name} first"
+            if colon
+            else "this distes does not have: another version wrote it"
         )
+        raise UsageError(f"the file holds a {name}, which {missing}")
     if not (isinstance(found, type) and _KINDS[kind](found)):
         raise UsageError(f"the file asks for {name} as {kind}, which it is not")
     return found
 
 
-def _look_up(module_name: str, qualname: str) -> Any:
+def _look_up_member(module_name: str, qualname: str) -> Any:
+    """Find what a module holds under a name; None where it holds nothing."""
     module = sys.modules.get(module_name)
     if not isinstance(module, ModuleType):
         return None
@@ -252,10 +261,44 @@ def _look_up(module_name: str, qualname: str) -> Any:
     return found
 
 
-def _name(cls: type, path: str) -> str:
+@functools.cache
+def _find_own(qualname: str) -> type | None:
+    """Find the class that one of `ROOMS` defines under a name; None where none does."""
+    # Most are imported when they are asked for, and importing all takes a moment.
+    return _find_definition(qualname, list(sys.modules)) or _find_definition(
+        qualname, _import_rooms()
+    )
+
+
+def _find_definition(qualname: str, module_names: Iterable[str]) -> type | None:
+    for module_name in filter(_is_own, module_names):
+        found = _look_up_member(module_name, qualname)
+        # Where it is defined, not where it is imported.
+        if isinstance(found, type) and found.__module__ == module_name:
+            return found
+    return None
+
+
+def _import_rooms() -> Iterator[str]:
+    """Import all modules of `ROOMS`, one after the other, and name them."""
+    for room in map(importlib.import_module, ROOMS):
+        yield room.__name__
+        for each in pkgutil.walk_packages(getattr(room, "__path__", ()), f"{room.__name__}."):
+            yield importlib.import_module(each.name).__name__
+
+
+def _is_own(module_name: str) -> bool:
+    return f"{module_name}.".startswith(tuple(f"{room}." for room in ROOMS))
+
+
+def _name_class(cls: type, path: str) -> str:
     """Record a class by its name, by which it must be found again."""
-    name = f"{cls.__module__}:{cls.__qualname__}"
-    if _look_up(cls.__module__, cls.__qualname__) is not cls:
+    if _is_own(cls.__module__):
+        name, found = cls.__qualname__, _find_own(cls.__qualname__)
+    else:
+        name = f"{cls.__module__}:{cls.__qualname__}"
+        found = _look_up_member(cls.__module__, cls.__qualname__)
+    if found is not cls:
         raise UsageError(
             f"{path} is a {name}, which cannot be found by that name: "
             "define the class at the top level of a module"

@@ -20,7 +20,7 @@ from distes.runs.schema import (
     ParquetFile,
     Record,
     episodes_table,
-    parquet,
+    write_parquet,
 )
 
 LARGE_POPULATION = 1_000_000
@@ -65,22 +65,22 @@ class CommitFiles:
                     self._episodes[name] = ParquetFile(table.schema)
                 self._episodes[name].add(table)
         for record in generations:
-            self._bundle(record.key, record.population)
+            self._add_population(record.key, record.population)
 
-    def files(self, figures: GenerationRows) -> Iterator[tuple[str, bytes | memoryview]]:
-        """Give the folders that have something new, and the bytes of the files.
+    def finish(self, figures: GenerationRows) -> Iterator[tuple[str, bytes | memoryview]]:
+        """Make the files: the folders that get one, and the bytes of it.
 
         Args:
             figures: makes the table of the generations.
         """
         if self._rows:
-            yield GENERATIONS, parquet(figures.table(self._rows))
+            yield GENERATIONS, write_parquet(figures.table(self._rows))
         for name, file in self._episodes.items():
-            yield name, file.data()
+            yield name, file.finish()
         if self._populations:
             yield POPULATIONS, codec.pack({"dict": self._populations}, self._arrays)
 
-    def _bundle(self, key: RunKey, population: Population) -> None:
+    def _add_population(self, key: RunKey, population: Population) -> None:
         """Keep a generation's population, a large one now and then."""
         encoder = codec.Encoder()
         name = f"{key.generation:06d}"

@@ -64,50 +64,51 @@ class Tail:
         """
         try:
             # Events first: those of a generation are written before its commit.
-            events = list(self._events())
+            events = list(self._read_events())
             found = checkpoint.newest(self._folder)
             newest = -1 if found is None else found
             if self._commit is not None and newest < self._commit:
-                raise self._gone()
+                raise self._explain_loss()
             if self._commit is None:
-                news = self._before(newest)
-                news.events = _since(news.rows, events)
+                news = self._read_last(newest)
+                news.events = _drop_earlier(news.rows, events)
             else:
                 numbers = range(self._commit + 1, newest + 1)
-                rows = [row for n in numbers for row in self._rows(n)]
-                held = {g: s for n in numbers for g, s in self._heldout(n).items()}
+                rows = [row for n in numbers for row in self._read_rows(n)]
+                held = {g: s for n in numbers for g, s in self._read_heldout(n).items()}
                 news = News(rows, held, events)
             self._commit = newest
         except FileNotFoundError:
-            raise self._gone() from None
+            raise self._explain_loss() from None
         return news
 
-    def _before(self, newest: int) -> News:
+    def _read_last(self, newest: int) -> News:
         """Read the last generations of a run, and the held-out score before them."""
         news = News()
-        for number in self._backwards(GENERATIONS, newest):
-            news.rows = (self._rows(number) + news.rows)[-self._last :]
+        for number in self._number_backwards(GENERATIONS, newest):
+            news.rows = (self._read_rows(number) + news.rows)[-self._last :]
             if len(news.rows) == self._last:
                 break
         if not news.rows:
             return news
-        for number in self._backwards(EVALUATIONS, newest):
-            news.heldout = self._heldout(number) | news.heldout
+        for number in self._number_backwards(EVALUATIONS, newest):
+            news.heldout = self._read_heldout(number) | news.heldout
             if min(news.heldout, default=news.rows[0]["generation"]) < news.rows[0]["generation"]:
                 break
         return news
 
-    def _backwards(self, folder: str, newest: int) -> Iterator[int]:
+    def _number_backwards(self, folder: str, newest: int) -> Iterator[int]:
         numbers = [part_number(name) for name in self._folder.names(folder)]
         return iter(sorted((n for n in numbers if n is not None and n <= newest), reverse=True))
 
-    def _rows(self, number: int) -> list[dict[str, Any]]:
-        table = self._part(GENERATIONS, number)
+    def _read_rows(self, number: int) -> list[dict[str, Any]]:
+        table = self._read_part(GENERATIONS, number)
         rows: list[dict[str, Any]] = [] if table is None else table.to_pylist()
         return rows
 
-    def _heldout(self, number: int) -> dict[int, Score]:
-        table = self._part(EVALUATIONS, number, ["generation", "purpose", "call", "episode_return"])
+    def _read_heldout(self, number: int) -> dict[int, Score]:
+        columns = ["generation", "purpose", "call", "episode_return"]
+        table = self._read_part(EVALUATIONS, number, columns)
         if table is None:
             return {}
         rows = table.to_pandas()
@@ -115,24 +116,26 @@ class Tail:
         batches = rows.groupby(["generation", "call"])["episode_return"]
         return {generation: score(found.to_numpy()) for (generation, _), found in batches}
 
-    def _part(self, folder: str, number: int, columns: list[str] | None = None) -> pa.Table | None:
+    def _read_part(
+        self, folder: str, number: int, columns: list[str] | None = None
+    ) -> pa.Table | None:
         name = part_name(folder, number)
         if not self._folder.exists(name):
             return None  # a commit writes only what it has
         return pq.read_table(pa.BufferReader(self._folder.read(name)), columns=columns)
 
-    def _events(self) -> Iterator[Event]:
+    def _read_events(self) -> Iterator[Event]:
         for line in self._folder.lines(EVENTS, self._seen):
             try:
                 yield json.loads(line)
             except ValueError:  # cut short by a crash
                 continue
 
-    def _gone(self) -> UsageError:
+    def _explain_loss(self) -> UsageError:
         return UsageError(f"'{self._path}' was removed or replaced while it was followed")
 
 
-def _since(rows: list[dict[str, Any]], events: list[Event]) -> list[Event]:
+def _drop_earlier(rows: list[dict[str, Any]], events: list[Event]) -> list[Event]:
     """Leave out the events before the first of some generations."""
     first = rows[0]["generation"] if rows else 0
     before = [n for n, event in enumerate(events) if event.get("generation", first) < first]

@@ -6,7 +6,7 @@ import json
 import time
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +17,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-# Looked up by name when populations and snapshots are read.
-import distes.population.distributions
-import distes.population.probes
-import distes.runs.snapshot  # noqa: F401
-from distes import inline, registry
 from distes.errors import UsageError, unknown
 from distes.population.records import Population
 from distes.runs import checkpoint, codec
@@ -39,7 +34,6 @@ from distes.runs.schema import (
 from distes.runs.storage.folder import Folder, open_folder
 from distes.runs.storage.location import Location, locate
 from distes.runs.storage.store_errors import StoreRefusedError
-from distes.strategies.base import Strategy
 from distes.types import FloatArray, IntArray
 
 QUIET_S = 600.0
@@ -53,7 +47,7 @@ def load(path: str | Path) -> Run:
         path: as `Search` was given, or printed; or the URI of one.
 
     Raises:
-        UsageError: there is none, it is no run directory, or a newer version wrote it.
+        UsageError: there is none, it is no run directory, or another version wrote it.
     """
     return Run(path)
 
@@ -75,24 +69,23 @@ class Run:
         """Name the directory."""
         return f"Run({str(self.path)!r})"
 
-    def _repr_html_(self) -> str:
-        """Show a notebook what is known of the run."""
-        return inline.html(self)
-
     @cached_property
     def generations(self) -> pd.DataFrame:
         """One row a generation."""
-        return self._frame(GENERATIONS)
+        frame: pd.DataFrame = self._read_table(GENERATIONS).to_pandas()
+        return frame
 
     @cached_property
     def episodes(self) -> pd.DataFrame:
         """One row an episode of the search."""
-        return self._frame(EPISODES)
+        frame: pd.DataFrame = self._read_table(EPISODES).to_pandas()
+        return frame
 
     @cached_property
     def evaluations(self) -> pd.DataFrame:
         """One row an episode of a held-out, test or further evaluation."""
-        return self._frame(EVALUATIONS)
+        frame: pd.DataFrame = self._read_table(EVALUATIONS).to_pandas()
+        return frame
 
     @cached_property
     def events(self) -> list[dict[str, Any]]:
@@ -112,13 +105,13 @@ class Run:
             UsageError: the generation is not there, or its population was too large to
                 be kept.
         """
-        parts = _parts(self._folder, POPULATIONS)
+        parts = _list_parts(self._folder, POPULATIONS)
 
         def first(name: str) -> int:
-            return min(self._bundle(name)[0])
+            return min(self._open_populations(name)[0])
 
         place = bisect_right(parts, generation, key=first) - 1
-        trees, arrays = self._bundle(parts[place]) if place >= 0 else ({}, {})
+        trees, arrays = self._open_populations(parts[place]) if place >= 0 else ({}, {})
         if generation not in trees:
             near = f"; the last one before it is of generation {max(trees)}" if trees else ""
             raise UsageError(
@@ -139,18 +132,11 @@ class Run:
         number = checkpoint.newest(self._folder)
         if number is None:
             return None
-        registry.names("strategies", Strategy)  # imports ours, so that their states are known
         return checkpoint.read(self._folder, number)
 
     def episodes_of(self, generation: int) -> pd.DataFrame:
         """Read the rows of one generation's episodes, without the rest of them."""
-        parts = [
-            pq.read_table(
-                pa.BufferReader(self._folder.read(name)), filters=[("generation", "==", generation)]
-            )
-            for name in _parts(self._folder, EPISODES)
-        ]
-        table = pa.concat_tables(parts) if parts else empty_table(EPISODES)
+        table = self._read_table(EPISODES, filters=[("generation", "==", generation)])
         frame: pd.DataFrame = table.to_pandas()
         return frame
 
@@ -161,22 +147,16 @@ class Run:
             (m,) generations and (m,) returns; NaN = failed.
         """
         columns = ["generation", "episode_return"]
-        parts = [
-            pq.read_table(pa.BufferReader(self._folder.read(name)), columns=columns)
-            for name in _parts(self._folder, EPISODES)
-        ]
-        table = pa.concat_tables(parts) if parts else empty_table(EPISODES)
+        table = self._read_table(EPISODES, columns=columns)
         generation, episode_return = (table.column(name).to_numpy() for name in columns)
         return generation, episode_return
 
     def statuses(self) -> dict[str, int]:
         """Count the search's episodes by status, without reading the rest of them."""
         counts: Counter[str] = Counter()
-        for name in _parts(self._folder, EPISODES):
-            column = pq.read_table(
-                pa.BufferReader(self._folder.read(name)), columns=["status"]
-            ).column("status")
-            counts.update({e["values"]: e["counts"] for e in column.value_counts().to_pylist()})
+        for part in self._read_parts(EPISODES, columns=["status"]):
+            found = part.column("status").value_counts().to_pylist()
+            counts.update({each["values"]: each["counts"] for each in found})
         return dict(counts)
 
     def contexts(self) -> FloatArray | None:
@@ -186,9 +166,8 @@ class Run:
             Those that are known; None for a run without contexts.
         """
         found = []
-        for name in _parts(self._folder, EPISODES):
-            table = pq.read_table(pa.BufferReader(self._folder.read(name)), columns=["context"])
-            column = table.column("context").combine_chunks().drop_null()
+        for part in self._read_parts(EPISODES, columns=["context"]):
+            column = part.column("context").combine_chunks().drop_null()
             if len(column):
                 found.append(column.flatten().to_numpy().reshape(len(column), -1))
         if not found:
@@ -203,22 +182,24 @@ class Run:
         Where there are no locks (object stores, some network file systems) one that has
         committed nothing for `QUIET_S` counts as gone.
         """
-        locked = self._folder.locked(CONFIG)
+        locked = self._folder.is_locked(CONFIG)
         if locked is not None:
             return locked
         newest = checkpoint.newest(self._folder)
         name = CONFIG if newest is None else checkpoint.marker(newest)
-        modified = self._folder.modified(name)
-        return modified is not None and time.time() - modified < QUIET_S
+        written = self._folder.last_write(name)
+        return written is not None and time.time() - written < QUIET_S
 
-    def _frame(self, folder: str) -> pd.DataFrame:
-        parts = self._folder.read_all(_parts(self._folder, folder))
-        tables = [pq.read_table(pa.BufferReader(part)) for part in parts]
-        table = pa.concat_tables(tables) if tables else empty_table(folder)
-        frame: pd.DataFrame = table.to_pandas()
-        return frame
+    def _read_table(self, folder: str, **options: Any) -> pa.Table:
+        """Read a table, or what `pyarrow.parquet.read_table` is to read of it."""
+        parts = list(self._read_parts(folder, **options))
+        return pa.concat_tables(parts) if parts else empty_table(folder)
 
-    def _bundle(self, name: str) -> tuple[dict[int, codec.Json], Mapping[str, Any]]:
+    def _read_parts(self, folder: str, **options: Any) -> Iterator[pa.Table]:
+        for part in self._folder.read_all(_list_parts(self._folder, folder)):
+            yield pq.read_table(pa.BufferReader(part), **options)
+
+    def _open_populations(self, name: str) -> tuple[dict[int, codec.Json], Mapping[str, Any]]:
         tree, arrays = codec.unpack(self._folder.read(name))
         try:
             return {int(generation): one for generation, one in tree["dict"].items()}, arrays
@@ -230,7 +211,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
     """Read a run's configuration, and refuse what is not a run that can be read.
 
     Raises:
-        UsageError: there is no such directory, it is no run, or a newer version wrote it.
+        UsageError: there is no such directory, it is no run, or one of another
+            schema version.
         StorageError: it can't be read.
     """
     folder = open_folder(path)
@@ -239,7 +221,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     except StoreRefusedError as error:
         raise UsageError(str(error)) from error
     if text is None and not (isinstance(folder.root, Path) and folder.root.is_dir()):
-        raise _no_run(folder.root)
+        raise _explain_missing(folder.root)
     try:
         config = json.loads(text or b"")
         version = config["schema_version"]
@@ -247,15 +229,17 @@ def read_config(path: str | Path) -> dict[str, Any]:
         raise UsageError(
             f"'{path}' is not a run directory: it has no {CONFIG} with a schema_version"
         ) from None
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
+    if version != SCHEMA_VERSION:
+        older = isinstance(version, int) and version < SCHEMA_VERSION
         raise UsageError(
             f"'{path}' was written with schema version {version}, and this distes reads "
-            f"versions up to {SCHEMA_VERSION}: use a newer one"
+            f"version {SCHEMA_VERSION}: "
+            + ("go on with the distes that wrote it, or begin anew" if older else "use a newer one")
         )
     return dict(config)
 
 
-def _no_run(root: Location) -> UsageError:
+def _explain_missing(root: Location) -> UsageError:
     """Say that there is no run, and which one beside it may be meant."""
     if isinstance(root, Path):
         beside = [each.parent.name for each in root.absolute().parent.glob(f"*/{CONFIG}")]
@@ -282,11 +266,11 @@ def exists_run(out: str | Path) -> bool:
 
 def generations_schema(folder: Folder) -> pa.Schema | None:
     """Read the columns of the generations so far; None if there are none."""
-    parts = _parts(folder, GENERATIONS)
+    parts = _list_parts(folder, GENERATIONS)
     return pq.read_schema(pa.BufferReader(folder.read(parts[0]))) if parts else None
 
 
-def _parts(folder: Folder, name: str) -> list[str]:
+def _list_parts(folder: Folder, name: str) -> list[str]:
     """List a folder's parts in the order of their commits."""
     numbered = {part_number(part): f"{name}/{part}" for part in folder.names(name)}
     return [numbered[number] for number in sorted(n for n in numbered if n is not None)]

@@ -18,7 +18,7 @@ from distes.errors import UsageError
 from distes.population.records import Evaluated, Population, Purpose, RunKey, Status
 from distes.types import Array, FloatArray
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 CONFIG = "config.json"
 EVENTS = "events.jsonl"
@@ -93,13 +93,10 @@ def episodes_table(
     telemetry = [record.evaluated.telemetry for record in records]
     counts = np.array([len(each.candidate) for each in episodes])
 
-    def joined(name: str) -> Array:
-        return np.concatenate([getattr(each, name) for each in episodes])
+    def concatenate(parts: Sequence[Any], name: str) -> Array:
+        return np.concatenate([getattr(part, name) for part in parts])
 
-    def placed(name: str) -> Array:
-        return np.concatenate([getattr(each, name) for each in telemetry])
-
-    def repeated(values: list[int]) -> Array:
+    def repeat_by_episode(values: list[int]) -> Array:
         return np.repeat(np.array(values, dtype=np.int64), counts)
 
     nodes = sorted({node for each in telemetry for node in each.nodes})
@@ -107,33 +104,35 @@ def episodes_table(
     node = np.concatenate(
         [np.array([numbers[name] for name in t.nodes], dtype=np.int32)[t.node] for t in telemetry]
     )
-    started_at = placed("started_at") * 1e6
+    started_at = concatenate(telemetry, "started_at") * 1e6
     unknown = ~np.isfinite(started_at)
     started_at = np.where(unknown, 0.0, started_at).round().astype(np.int64)
     contexts = [each.contexts for each in episodes]
-    parameters = [_parameters(record) for record in records]
+    parameters = [_draw_parameters(record) for record in records]
     columns: dict[str, Any] = {
-        "generation": repeated([record.key.generation for record in records]),
-        "candidate": joined("candidate"),
-        "episode": joined("episode"),
-        "seed": joined("seed"),
-        "episode_return": joined("episode_return"),
-        "episode_length": joined("episode_length"),
-        "terminated": joined("terminated"),
-        "truncated": joined("truncated"),
-        "status": _names(joined("status"), [each.name.lower() for each in Status]),
-        "context": _lists(contexts, counts),
-        "parameters": _lists(parameters, counts),
-        "attempt": placed("attempt"),
-        "worker": placed("worker"),
-        "node": _names(node, nodes),
+        "generation": repeat_by_episode([record.key.generation for record in records]),
+        "candidate": concatenate(episodes, "candidate"),
+        "episode": concatenate(episodes, "episode"),
+        "seed": concatenate(episodes, "seed"),
+        "episode_return": concatenate(episodes, "episode_return"),
+        "episode_length": concatenate(episodes, "episode_length"),
+        "terminated": concatenate(episodes, "terminated"),
+        "truncated": concatenate(episodes, "truncated"),
+        "status": _make_text_column(
+            concatenate(episodes, "status"), [each.name.lower() for each in Status]
+        ),
+        "context": _make_list_column(contexts, counts),
+        "parameters": _make_list_column(parameters, counts),
+        "attempt": concatenate(telemetry, "attempt"),
+        "worker": concatenate(telemetry, "worker"),
+        "node": _make_text_column(node, nodes),
         "started_at": pa.array(started_at, mask=unknown).cast(pa.timestamp("us", tz="UTC")),
-        "duration_s": placed("duration_s"),
+        "duration_s": concatenate(telemetry, "duration_s"),
     }
     if evaluations:
-        purpose = repeated([record.population.purpose for record in records])
-        columns["purpose"] = _names(purpose, [each.name.lower() for each in Purpose])
-        columns["call"] = repeated([record.key.call for record in records])
+        purpose = repeat_by_episode([record.population.purpose for record in records])
+        columns["purpose"] = _make_text_column(purpose, [each.name.lower() for each in Purpose])
+        columns["call"] = repeat_by_episode([record.key.call for record in records])
     fields = _EVALUATIONS if evaluations else _EPISODES
     for name in info:
         columns[f"info_{name}"] = pa.concat_arrays(
@@ -190,17 +189,17 @@ class ParquetFile:
         """Add rows."""
         self._writer.write_table(table)
 
-    def data(self) -> memoryview:
-        """End the file; nothing can be added any more."""
+    def finish(self) -> memoryview:
+        """Give the bytes of the whole file; nothing can be added any more."""
         self._writer.close()
         return memoryview(self._sink.getvalue())
 
 
-def parquet(table: pa.Table) -> memoryview:
+def write_parquet(table: pa.Table) -> memoryview:
     """Write a table as the bytes of one Parquet file."""
     file = ParquetFile(table.schema)
     file.add(table)
-    return file.data()
+    return file.finish()
 
 
 class GenerationRows:
@@ -214,7 +213,7 @@ class GenerationRows:
         self._schema: pa.Schema | None = None
         self._accepted: dict[str, tuple[type, ...]] = {}
         if schema is not None:
-            self._settle(schema)
+            self._set_schema(schema)
 
     def check(self, row: Mapping[str, float | int | str]) -> None:
         """Refuse a row that does not fit.
@@ -223,7 +222,9 @@ class GenerationRows:
             UsageError: other names than the first row's, or a value of another type.
         """
         if self._schema is None:
-            self._settle(pa.schema([(name, _type(name, value)) for name, value in row.items()]))
+            self._set_schema(
+                pa.schema([(name, _choose_type(name, value)) for name, value in row.items()])
+            )
         if row.keys() != self._accepted.keys():
             missing = sorted(self._accepted.keys() - row.keys())
             added = sorted(row.keys() - self._accepted.keys())
@@ -247,7 +248,7 @@ class GenerationRows:
             schema=self._schema,
         )
 
-    def _settle(self, schema: pa.Schema) -> None:
+    def _set_schema(self, schema: pa.Schema) -> None:
         self._schema = schema
         self._accepted = {each.name: _ACCEPTED[each.type] for each in schema}
 
@@ -264,14 +265,14 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, float) and value.is_integer()
 
 
-def _type(name: str, value: object) -> pa.DataType:
+def _choose_type(name: str, value: object) -> pa.DataType:
     for kind, accepted in _ACCEPTED.items():
         if isinstance(value, accepted):
             return kind
     raise UsageError(f"the figure {name} is {value!r}: figures are numbers or text")
 
 
-def _parameters(record: Record) -> FloatArray | None:
+def _draw_parameters(record: Record) -> FloatArray | None:
     """Draw the parameters of every episode, (m, d); None where they are not logged."""
     distribution, episodes = record.population.distribution, record.evaluated.episodes
     if distribution.num_parameters > MAX_LOGGED_PARAMETERS:
@@ -283,7 +284,7 @@ def _parameters(record: Record) -> FloatArray | None:
     return rows
 
 
-def _lists(rows: Sequence[FloatArray | None], counts: Array) -> pa.Array:
+def _make_list_column(rows: Sequence[FloatArray | None], counts: Array) -> pa.Array:
     """Make one list column of (m, k) arrays; null where there is none."""
     widths = np.array([0 if each is None else each.shape[1] for each in rows])
     ends = np.cumsum(np.repeat(widths, counts))
@@ -295,7 +296,7 @@ def _lists(rows: Sequence[FloatArray | None], counts: Array) -> pa.Array:
     )
 
 
-def _names(codes: Array, names: Sequence[str]) -> pa.Array:
+def _make_text_column(codes: Array, names: Sequence[str]) -> pa.Array:
     """Make a text column of numbers into a list of names."""
     column = pa.DictionaryArray.from_arrays(
         pa.array(codes.astype(np.int32)), pa.array(names, type=pa.string())

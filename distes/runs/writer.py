@@ -30,10 +30,10 @@ from distes.runs.schema import (
     GenerationRows,
     Record,
     empty_table,
-    parquet,
     part_name,
+    write_parquet,
 )
-from distes.runs.storage.folder import Folder, open_folder, silent
+from distes.runs.storage.folder import Folder, open_folder, say_nothing
 from distes.runs.storage.locks import Lock
 from distes.signals import shielded
 
@@ -93,7 +93,7 @@ class RunLog:
         self._queued = _Batch()  # not yet covered by a commit point
         self._ready = _Batch()  # covered by the newest commit point
         self._info = info
-        self._part = CommitFiles(info)  # likewise, as files: the thread's own
+        self._files = CommitFiles(info)  # likewise, as files: the thread's own
         self._waiting = 0  # episodes in both
         self._events: list[str] = []
         self._snapshot: Any = None
@@ -102,7 +102,7 @@ class RunLog:
         self._urgent = False
         self._closing = False
         self._fault: Exception | None = None
-        self._fault_told = False
+        self._fault_raised = False
         self._last_commit = time.monotonic()
         self._last_events = -math.inf
         self._thread = threading.Thread(target=self._work, name="distes-log", daemon=True)
@@ -149,7 +149,7 @@ class RunLog:
         *,
         interval_s: float | None = None,
         info: Sequence[str] = (),
-        say: Callable[[str], None] = silent,
+        say: Callable[[str], None] = say_nothing,
     ) -> tuple[RunLog, Any | None]:
         """Go on with a run from its last commit; what was written after it is dropped.
 
@@ -195,26 +195,26 @@ class RunLog:
             population: what was evaluated.
             evaluated: the answer.
         """
-        self._check()
+        self._check_usable()
         row = {"generation": key.generation, **row}
         self._rows.check(row)
         self._queued.rows.append(row)
         self._queued.generations.append(Record(key, population, evaluated))
-        self._note(key, population, evaluated)
+        self._queue_events(key, population, evaluated)
 
     @shielded
     def evaluation(self, key: RunKey, population: Population, evaluated: Evaluated) -> None:
         """Queue the episodes and events of any further evaluation."""
-        self._check()
+        self._check_usable()
         self._queued.evaluations.append(Record(key, population, evaluated))
-        self._note(key, population, evaluated)
+        self._queue_events(key, population, evaluated)
 
     @shielded
     def event(self, kind: str, **fields: object) -> None:
         """Write an event soon, with the time; it does not wait for a commit."""
-        self._check()
+        self._check_usable()
         with self._changed:
-            self._events.append(_line({"kind": kind, **fields}))
+            self._events.append(_format_event({"kind": kind, **fields}))
             self._changed.notify_all()
 
     @shielded
@@ -228,7 +228,7 @@ class RunLog:
             snapshot: what `resume` is to return; see `codec.dumps` for what it may hold.
             now: wait until it is on disk.
         """
-        self._check()
+        self._check_usable()
         with self._changed:
             self._waiting += self._queued.num_episodes
             self._ready.extend(self._queued)
@@ -254,32 +254,32 @@ class RunLog:
         self._folder.hurry()
         self._thread.join()
         self._lock.close()
-        if not self._fault_told:
+        if not self._fault_raised:
             self._raise_fault()
 
-    def _note(self, key: RunKey, population: Population, evaluated: Evaluated) -> None:
+    def _queue_events(self, key: RunKey, population: Population, evaluated: Evaluated) -> None:
         self._queued.num_episodes += len(evaluated.episodes.candidate)
         if evaluated.events:
             place = {"generation": key.generation, "purpose": population.purpose.name.lower()}
             with self._changed:
-                self._events += [_line({**place, **event}) for event in evaluated.events]
+                self._events += [_format_event({**place, **event}) for event in evaluated.events]
                 self._changed.notify_all()
 
-    def _check(self) -> None:
+    def _check_usable(self) -> None:
         self._raise_fault()
         if self._closing:
             raise RuntimeError("the log is closed")
 
     def _raise_fault(self) -> None:
         if self._fault is not None:
-            self._fault_told = True
+            self._fault_raised = True
             if isinstance(self._fault, OSError):
                 raise _storage_error(self._folder, self._fault) from self._fault
             raise self._fault
 
     def _work(self) -> None:
         try:
-            parquet(empty_table(EPISODES))  # the first takes longer: now nobody waits for it
+            write_parquet(empty_table(EPISODES))  # the first takes longer: now nobody waits for it
             while self._step():
                 pass
         except Exception as error:  # noqa: BLE001 - raised by the caller's next call
@@ -307,16 +307,16 @@ class RunLog:
         if events:
             self._folder.append(EVENTS, "".join(events).encode())
             self._last_events = time.monotonic()
-        self._part.add(batch.rows, batch.generations, batch.evaluations)
+        self._files.add(batch.rows, batch.generations, batch.evaluations)
         if point is not None:
             self._write(snapshot)
             with self._changed:
                 self._last_commit = time.monotonic()
                 self._durable = point
                 self._changed.notify_all()
-        overcome = [_line({"kind": "storage_fault", **each}) for each in self._folder.overcome()]
+        overcome = self._folder.take_overcome_faults()
         with self._changed:
-            self._events += overcome
+            self._events += [_format_event({"kind": "storage_fault", **each}) for each in overcome]
         return not closing
 
     def _due_s(self) -> float:
@@ -340,8 +340,8 @@ class RunLog:
     def _write(self, snapshot: Any) -> None:
         number = self._number
         state = codec.dumps(snapshot)
-        part, self._part = self._part, CommitFiles(self._info)
-        for name, data in part.files(self._rows):
+        files, self._files = self._files, CommitFiles(self._info)
+        for name, data in files.finish(self._rows):
             self._folder.write(part_name(name, number), data)
         checkpoint.write(self._folder, number, state)
         self._number += 1
@@ -361,17 +361,17 @@ def refuse_taken(path: str | Path) -> None:
         )
 
 
-def _line(event: Mapping[str, object]) -> str:
+def _format_event(event: Mapping[str, object]) -> str:
     stamped = {"time": datetime.now(UTC).isoformat(), **event}
-    return json.dumps(_plain(stamped), default=str) + "\n"
+    return json.dumps(_replace_non_json(stamped), default=str) + "\n"
 
 
-def _plain(value: object) -> object:
+def _replace_non_json(value: object) -> object:
     """Replace numbers that JSON does not have."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _replace_non_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_replace_non_json(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value

@@ -24,10 +24,12 @@ import tomli_w
 
 from distes.errors import UsageError, unknown
 from distes.policies.base import PolicySpec
-from distes.registry import NONE, Setting, checked, find, name_of, plain, settings_of
+from distes.registry import NONE, Setting, find, name_of, parse_setting, settings_of, to_plain
 from distes.search.settings import Settings
 from distes.strategies.base import Strategy
-from distes.tasks.base import AnyTask, FunctionTask, Task
+from distes.tasks.base import AnyTask
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 
 Config = dict[str, Any]
 S = TypeVar("S", bound=Settings)
@@ -41,9 +43,9 @@ SECTIONS: Mapping[str, tuple[str, type]] = {
 _NOT_PLAIN = {"task", *SECTIONS}
 
 
-def search_settings() -> dict[str, Setting]:
+def search_settings(cls: type[Settings] = Settings) -> dict[str, Setting]:
     """List the settings of the search itself, without task, strategy and policy."""
-    return {k: v for k, v in settings_of(Settings).items() if k not in _NOT_PLAIN}
+    return {k: v for k, v in settings_of(cls).items() if k not in _NOT_PLAIN}
 
 
 def choose(table: str, name: str) -> type:
@@ -92,7 +94,7 @@ def from_config(config: Mapping[str, Any], cls: type[S]) -> S:
         table: build_from_table(table, given.pop(table)) for table in SECTIONS if table in given
     }
     task_class: type[AnyTask] = FunctionTask if "function" in given else Task
-    task_settings, own_settings = settings_of(task_class), search_settings()
+    task_settings, own_settings = settings_of(task_class), search_settings(cls)
     for key in given:
         if key not in task_settings and key not in own_settings:
             raise unknown("key", key, [*task_settings, *own_settings, *SECTIONS])
@@ -112,7 +114,7 @@ def environment(given: str) -> Any:
     """
     if given.rpartition(":")[2] in gym.registry:
         return given
-    found = checked(settings_of(Task)["env"], given, "env")
+    found = parse_setting(settings_of(Task)["env"], given, "env")
     return given if given.rpartition(":")[2] in gym.registry else found
 
 
@@ -241,7 +243,7 @@ def _read_fields(
             values[key] = (
                 build_from_table(table, given[key])
                 if table is not None
-                else checked(setting, given[key], prefix + key)
+                else parse_setting(setting, given[key], prefix + key)
             )
     return values
 
@@ -251,7 +253,7 @@ def _write_fields(owner: Any, settings: Mapping[str, Setting]) -> Config:
     for name, setting in settings.items():
         held = getattr(owner, name)
         table = nested_table(setting)
-        value = plain(held) if table is None else _write_table(table, held)
+        value = to_plain(held) if table is None else _write_table(table, held)
         if value is not None:
             config[name] = value
         elif setting.default is not None:

@@ -10,7 +10,7 @@ from distes.engines.kernels import lookup
 from distes.evaluators.base import Evaluator
 from distes.evaluators.serial import SerialEvaluator
 from distes.search.settings import Settings, notify
-from distes.tasks.base import Task
+from distes.tasks.environment import Task
 
 
 def compile_ahead(settings: Settings) -> float | None:

@@ -25,7 +25,8 @@ from distes.population.records import (
     Status,
     Trajectory,
 )
-from distes.tasks.base import AnyTask, FunctionTask
+from distes.tasks.base import AnyTask
+from distes.tasks.function import FunctionTask
 from distes.types import Array, FloatArray, IntArray
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from distes import inline
 from distes.errors import UsageError
 from distes.population.records import Population
 from distes.population.statistics import Score
@@ -62,10 +61,6 @@ class Result:
             f"Result(score={self.score.mean:.6g}, stopped={self.stopped!r}, "
             f"path={str(self.path)!r})"
         )
-
-    def _repr_html_(self) -> str:
-        """Show a notebook what came out."""
-        return inline.html(self)
 
     @property
     def _expected(self) -> tuple[int, str]:

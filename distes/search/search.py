@@ -33,8 +33,9 @@ from distes.search.session import Session
 from distes.search.settings import Settings, notify
 from distes.search.solution import read_solution
 from distes.seeds import strategy_generator
-from distes.signals import keyboard_interrupts
-from distes.tasks.base import FunctionTask, Task
+from distes.signals import defer_keyboard_interrupts
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 from distes.types import FloatArray
 
 _MAY_CHANGE = {"workers", "min_workers", "cpus_per_worker", "address", "strict"} | {
@@ -167,7 +168,7 @@ class Search(Settings):
         except BaseException:
             evaluator.close()
             raise
-        with threadpool_limits(1), keyboard_interrupts():
+        with threadpool_limits(1), defer_keyboard_interrupts():
             return Session(self, problem, evaluator, log, observers).go(None)
 
     @classmethod
@@ -250,7 +251,7 @@ class Search(Settings):
         except BaseException:
             log.close()
             raise
-        with threadpool_limits(1), keyboard_interrupts():
+        with threadpool_limits(1), defer_keyboard_interrupts():
             return Session(self, problem, evaluator, log, observers).go(snapshot)
 
     def _finished(self) -> Result | None:
@@ -266,12 +267,12 @@ class Search(Settings):
 
     def _audience(self) -> ObserverGroup:
         """Gather who is told: whoever the user names, and what this process is made for."""
-        named: list[Observer | str] = list(self.observers)
-        if not named and in_notebook():
-            named.append("notebook")
+        found = list(find_observers(self.observers))
+        own = ["notebook"] if not found and in_notebook() else []
         if self.workers != 0:  # Ray exports figures; there is no exporter without it
-            named.append("prometheus")
-        return ObserverGroup(find_observers(named))
+            own.append("prometheus")
+        added = [each for each in find_observers(own) if type(each) not in map(type, found)]
+        return ObserverGroup([*found, *added])
 
     def _evaluator(self, observers: ObserverGroup) -> Evaluator:
         observers.tell("starting", self)

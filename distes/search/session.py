@@ -29,7 +29,7 @@ from distes.search.observer import ObserverGroup
 from distes.search.problem import SearchProblem
 from distes.search.result import Reevaluation, Result
 from distes.search.settings import Settings
-from distes.strategies.numerics.ranking import elites
+from distes.strategies.numerics.ranking import pick_elites
 from distes.types import FloatArray
 
 Awaited = Callable[[], Episodes]
@@ -253,7 +253,7 @@ class Session:
         distribution = population.distribution
         if isinstance(distribution, Point) or distribution.uses_context:
             return None
-        top = elites(episodes.fitness, self._search.reevaluate)
+        top = pick_elites(episodes.fitness, self._search.reevaluate)
         values = self._values(episodes)
         returns = np.array([values[episodes.candidate == i].mean() for i in top])
         return Selected(distribution.draw(top), returns, population.frozen)

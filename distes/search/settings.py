@@ -15,12 +15,13 @@ from distes.engines import choice
 from distes.errors import Notice, UsageError, require_at_least
 from distes.policies.base import Policy, PolicySpec
 from distes.population import features
-from distes.registry import check_fields, find, name_of
+from distes.registry import check_fields, find, name_of, settings_of
 from distes.runs.reader import Run
 from distes.strategies.base import Strategy
-from distes.strategies.cem import CEM
 from distes.strategies.normalized import Normalized
-from distes.tasks.base import AnyTask, FunctionTask, Task
+from distes.tasks.base import AnyTask
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 from distes.types import NonNegativeInt, PositiveFloat, PositiveInt, Share
 
 
@@ -30,8 +31,9 @@ class Settings:
 
     Attributes:
         task: a task, a Gymnasium id, or a function that makes an environment.
-        policy: None is the strategy's own choice for an environment, mostly linear.
-        strategy: None is `strategies.CEM`.
+        policy: a specification, or its name; None is the strategy's own choice for an
+            environment, mostly linear.
+        strategy: a strategy, or its name; None is `strategies.CEM`.
         population: candidates per generation; None is the strategy's own number.
         episodes: per candidate.
         common_seeds: all candidates of a generation meet the same episode seeds.
@@ -62,8 +64,8 @@ class Settings:
     """
 
     task: AnyTask | str | Callable[..., gym.Env[Any, Any]]
-    policy: PolicySpec | None = None
-    strategy: Strategy[Any] | None = None
+    policy: PolicySpec | str | None = None
+    strategy: Strategy[Any] | str | None = None
     population: PositiveInt | None = None
     episodes: PositiveInt = 1
     common_seeds: bool = False
@@ -95,11 +97,12 @@ class Settings:
         """Fill in what follows from the rest, and refuse what cannot be."""
         if not isinstance(self.task, AnyTask):
             self.task = Task(env=self.task)
-        if self.strategy is None:
-            self.strategy = CEM()
-        if self.policy is None and not isinstance(self.task, FunctionTask):
-            chosen: Any = find("policies", self.strategy.default_policy, PolicySpec)
-            self.policy = chosen()
+        strategy: Strategy[Any] = _make("strategies", self.strategy or "cem", Strategy)
+        self.strategy = strategy
+        if self.policy is not None:
+            self.policy = _make("policies", self.policy, PolicySpec)
+        elif not isinstance(self.task, FunctionTask):
+            self.policy = _make("policies", strategy.default_policy, PolicySpec)
         if isinstance(self.workers, str) and self.workers != "auto":
             raise UsageError(f"workers '{self.workers}' is not a whole number or auto")
         if not isinstance(self.workers, str):
@@ -110,7 +113,7 @@ class Settings:
         if self.seed >= 2**63:
             raise UsageError(f"seed {self.seed} is not below 2**63")
         choice.accept(self.engine, self.resolved_task)
-        features.remember(vars(self.strategy).values())
+        features.remember_functions(vars(strategy).values())
 
     @property
     def resolved_task(self) -> AnyTask:
@@ -121,8 +124,9 @@ class Settings:
     @property
     def resolved_strategy(self) -> Strategy[Any]:
         """The strategy, within observation normalisation where that is asked for."""
-        assert self.strategy is not None  # noqa: S101 - set in __post_init__
-        return Normalized(self.strategy) if self.normalize_observations else self.strategy
+        strategy = self.strategy
+        assert isinstance(strategy, Strategy)  # noqa: S101 - set in __post_init__
+        return Normalized(strategy) if self.normalize_observations else strategy
 
     @property
     def name(self) -> str:
@@ -133,6 +137,7 @@ class Settings:
     def built_policy(self) -> Policy:
         """Build the policy for the task's spaces (once)."""
         if self._policy is None:
+            assert not isinstance(self.policy, str)  # noqa: S101 - set in __post_init__
             self._policy = self.resolved_task.build_policy(self.policy)
         return self._policy
 
@@ -143,11 +148,9 @@ class Settings:
             UsageError: the engine cannot run this task with this policy.
         """
         if self._engine is None:
-            # A time limit is for each episode alone, which takes a kernel's advantage away.
-            limited = self.engine == "auto" and self.episode_timeout_s is not None
-            natural = "loop" if isinstance(self.resolved_task, Task) else "auto"
-            asked = natural if limited else self.engine
-            self._engine = choice.resolve(asked, self.resolved_task, self.built_policy())
+            timed = self.episode_timeout_s is not None
+            task, policy = self.resolved_task, self.built_policy()
+            self._engine = choice.resolve(self.engine, task, policy, timed=timed)
         return self._engine
 
     def keep_engine(self, run: Run) -> None:
@@ -158,6 +161,24 @@ class Settings:
         except UsageError as error:
             notify(f"{error}; the loop engine runs instead, equal up to rounding")
             self._engine = "loop"
+
+
+def _make(folder: str, given: Any, base: type[Any]) -> Any:
+    """Take a strategy or a policy as it is given, or make the one that is named.
+
+    Raises:
+        UsageError: there is none of that name, it needs settings, or it is something else.
+    """
+    if isinstance(given, base):
+        return given
+    cls = find(folder, given, base) if isinstance(given, str) else given
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise UsageError(f"{given!r} is not a {base.__name__}, nor the name of one")
+    missing = [name for name, setting in settings_of(cls).items() if setting.required]
+    if missing:
+        name = given if isinstance(given, str) else cls.__name__
+        raise UsageError(f"{name} needs {', '.join(missing)}: make it with {cls.__name__}(...)")
+    return cls()
 
 
 def path_name(text: str) -> str:

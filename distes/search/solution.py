@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ from distes.search.evaluator import make_evaluator
 from distes.search.settings import Settings
 from distes.seeds import policy_generator
 from distes.tasks.base import AnyTask
-from distes.tasks.contexts import given
+from distes.tasks.contexts import parse_contexts
 from distes.types import FloatArray
 
 MAX_CONTEXTS = 10_000
@@ -34,117 +34,102 @@ SEEN = (0.025, 0.975)
 says what it is."""
 
 
-@overload
 def evaluate(
     path: str | Path,
     *,
-    episodes: int | None = None,
+    episodes: int = 100,
     seed: int = 0,
     workers: int | Literal["auto"] = 0,
-    context: None = None,
-    grid: None = None,
-) -> Score: ...
-
-
-@overload
-def evaluate(
-    path: str | Path,
-    *,
-    episodes: int | None = None,
-    seed: int = 0,
-    workers: int | Literal["auto"] = 0,
-    context: Any,
-    grid: None = None,
-) -> pd.DataFrame: ...
-
-
-@overload
-def evaluate(
-    path: str | Path,
-    *,
-    episodes: int | None = None,
-    seed: int = 0,
-    workers: int | Literal["auto"] = 0,
-    context: None = None,
-    grid: int,
-) -> pd.DataFrame: ...
-
-
-@overload
-def evaluate(
-    path: str | Path,
-    *,
-    episodes: int | None = None,
-    seed: int = 0,
-    workers: int | Literal["auto"] = 0,
-    context: Any = None,
-    grid: int | None = None,
-) -> Score | pd.DataFrame: ...
-
-
-def evaluate(
-    path: str | Path,
-    *,
-    episodes: int | None = None,
-    seed: int = 0,
-    workers: int | Literal["auto"] = 0,
-    context: Any = None,
-    grid: int | None = None,
-) -> Score | pd.DataFrame:
+) -> Score:
     """Score a run's solution on fresh seeds; a run in progress gives its newest.
 
-    The solution of a contextual run meets fresh contexts, or chosen ones, which the
-    environment must take up: ``reset(options={"context": ...})``.
+    The solution of a contextual run meets fresh contexts.
 
     Args:
         path: run directory.
-        episodes: how many; None is 100, or 20 for each of several contexts.
+        episodes: how many.
         seed: another seed gives other episodes; none was ever searched on.
         workers: as in `Search`.
-        context: (k,) or (m, k) contexts to impose, all on the same episode seeds.
-        grid: the same at so many points along each component of the context space: from
+
+    Raises:
+        UsageError: there is no such run, or nothing to evaluate yet.
+    """
+    run, settings = _load_with_settings(path)
+    return score(_run_test(settings, read_solution(run), episodes, seed, workers))
+
+
+def evaluate_contexts(
+    path: str | Path,
+    contexts: Any = None,
+    *,
+    grid: int | None = None,
+    episodes: int | None = None,
+    seed: int = 0,
+    workers: int | Literal["auto"] = 0,
+) -> pd.DataFrame:
+    """Score a run's solution in chosen contexts, all on the same episode seeds.
+
+    The environment must take them up: ``reset(options={"context": ...})``.
+
+    Args:
+        path: run directory.
+        contexts: (k,) or (m, k).
+        grid: instead, so many points along each component of the context space: from
             ``context_low`` to ``context_high``, or over the middle 95% of the contexts that
             the search saw.
+        episodes: in each context; None is 100 for a single one, else 20.
+        seed: as in `evaluate`.
+        workers: as in `Search`.
 
     Returns:
-        A score; with ``context`` or ``grid`` a table of one for each context, whose columns
-        are ``context_0`` ... and the score's.
+        One row for each context: ``context_0`` ... and the score's columns.
 
     Raises:
         UsageError: there is no such run, nothing to evaluate yet, the contexts do not fit
             the task, or the environment does not take them up.
     """
-    if episodes is not None:
-        require_at_least("episodes", episodes, 1)
-    require_at_least("seed", seed, 0)
-    if context is not None and grid is not None:
+    if contexts is None and grid is None:
+        raise UsageError("contexts or grid: say where to evaluate")
+    if contexts is not None and grid is not None:
         raise UsageError("context and grid both say where to evaluate: give one")
+    run, settings = _load_with_settings(path)
+    task = settings.resolved_task
+    if grid is None:
+        chosen = parse_contexts(contexts, task.num_contexts, task.name)
+    else:
+        chosen = _lay_grid(run, task, grid)
+    count = episodes or (100 if len(chosen) == 1 else 20)
+    returns = _run_test(settings, impose_contexts(read_solution(run), chosen), count, seed, workers)
+    columns = {f"context_{number}": column for number, column in enumerate(chosen.T)}
+    scores = [vars(score(each)) for each in returns.reshape(len(chosen), count)]
+    return pd.concat([pd.DataFrame(columns), pd.DataFrame(scores)], axis=1)
+
+
+def _load_with_settings(path: str | Path) -> tuple[Run, Settings]:
     run = load(path)
     settings = from_config(run.config["search"], Settings)
     settings.keep_engine(run)
-    task = settings.resolved_task
-    solution = read_solution(run)
-    contexts = None
-    if context is not None:
-        contexts = given(context, task.num_contexts, task.name)
-    if grid is not None:
-        contexts = _lay_grid(run, task, grid)
-    if contexts is not None:
-        solution = impose_contexts(solution, contexts)
-    count = episodes or (100 if contexts is None or len(contexts) == 1 else 20)
-    solution = replace(solution, episodes=count, purpose=Purpose.TEST)
+    return run, settings
+
+
+def _run_test(
+    settings: Settings,
+    solution: Population,
+    episodes: int,
+    seed: int,
+    workers: int | Literal["auto"],
+) -> FloatArray:
+    """Run a solution on test seeds, and give the returns, by candidate and episode."""
+    require_at_least("episodes", episodes, 1)
+    require_at_least("seed", seed, 0)
+    solution = replace(solution, episodes=episodes, purpose=Purpose.TEST)
     evaluator = make_evaluator(settings, workers)
     try:
         with threadpool_limits(1):
             answer = evaluator.submit(solution, RunKey(seed, 0)).result()
     finally:
         evaluator.close()
-    returns = answer.episodes.episode_return
-    if contexts is None:
-        return score(returns)
-    columns = {f"context_{number}": column for number, column in enumerate(contexts.T)}
-    scores = [vars(score(each)) for each in returns.reshape(len(contexts), count)]
-    return pd.concat([pd.DataFrame(columns), pd.DataFrame(scores)], axis=1)
+    return answer.episodes.episode_return
 
 
 def load_policy(
@@ -204,7 +189,7 @@ def load_parameters(path: str | Path, *, context: Any = None) -> FloatArray:
     run = load(path)
     config = run.config["search"]
     # Features of the user's are functions, which records name alone; the task is not needed.
-    features.remember(vars(build_from_table("strategy", config["strategy"])).values())
+    features.remember_functions(vars(build_from_table("strategy", config["strategy"])).values())
     name = str(config.get("env", config.get("function")))
     return draw_parameters_at(
         read_solution(run), (run.config.get("num_contexts", 0), name), context
@@ -251,7 +236,7 @@ def draw_parameters_at(
             )
         one: FloatArray = distribution.draw(np.array([candidate]))[0].copy()
         return one
-    contexts = given(context, size, name)
+    contexts = parse_contexts(context, size, name)
     drawn = distribution.draw(np.full(len(contexts), candidate), contexts)
     return drawn if np.ndim(context) == 2 else drawn[0]
 

@@ -49,7 +49,7 @@ class Problem(Protocol):
 
     @property
     def seed(self) -> int:
-        """The run's seed, for `randomness.noise_key` and `randomness.strategy_generator`."""
+        """The run's seed, for `seeds.noise_key` and `seeds.strategy_generator`."""
 
     @property
     def population_size(self) -> int | None:

@@ -26,19 +26,21 @@ from distes.strategies.parts.elite_gaussian import EliteGaussian, GaussianState
 class CEM(EliteGaussian[GaussianState]):
     """Cross-entropy method (de Boer et al. 2005), with extra variance in sampling.
 
-    Settings: see `strategies.gaussian.EliteGaussian`.
+    Settings and formulas: see `EliteGaussian`.
     """
 
     def init(self, problem: Problem) -> GaussianState:
         """Start from the initial mean and standard deviation."""
-        return self._initial(problem)
+        return self.initial_state(problem)
 
     def ask(self, problem: Problem, state: GaussianState) -> Population:
         """Sample the Gaussian, widened by the extra variance."""
-        return problem.population(self._gaussian(problem, state), self.population_size(problem))
+        return problem.population(
+            self.build_gaussian(problem, state), self.population_size(problem)
+        )
 
     def tell(
         self, problem: Problem, state: GaussianState, population: Population, episodes: Episodes
     ) -> GaussianState:
         """Refit the Gaussian to the elites."""
-        return self._learn(problem, state, population, episodes, episodes.fitness)
+        return self.refit(problem, state, population, episodes, episodes.fitness)

@@ -192,7 +192,7 @@ class CMAES(Strategy[CMAESState]):
     ) -> CMAESState:
         """Move the mean, lengthen or shorten the step, turn and stretch the covariance."""
         fitness = episodes.fitness
-        order = ranking.elites(fitness, len(fitness))
+        order = ranking.pick_elites(fitness, len(fitness))
         told = replace(state, generation=state.generation + 1)
         told = replace(told, elites=EliteFigures.of(episodes, fitness, order[: len(order) // 2]))
         if len(order) < 2 or fitness[order[0]] == fitness[order[-1]]:

@@ -1,4 +1,14 @@
-"""Contextual relative entropy policy search (Kupcsik et al. 2013)."""
+"""Contextual relative entropy policy search (Kupcsik et al. 2013).
+
+| name | Deisenroth, Neumann & Peters 2013, "A survey on policy search for robotics", 2.4.3 |
+|---|---|
+| epsilon | ε, bound on the KL divergence of the reweighted samples |
+| dual_features | φ(s), of the value function V(s) = φ(s)ᵀθ |
+| policy_features | ψ(s), of the policy π(θ | s) = N(θ | ψ(s) W, Σ) |
+
+Samples count by w_i ∝ exp((R_i − V(s_i))/η), and the policy is refitted to them: see
+`strategies.parts.relative_entropy`, which REPS shares.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +18,27 @@ from dataclasses import dataclass
 import numpy as np
 
 from distes.errors import Notice, UsageError
-from distes.population.features import FeatureChoice, Features, make
+from distes.population.features import FeatureChoice
 from distes.strategies.base import Problem
 from distes.strategies.numerics.regression import Fit
 from distes.strategies.parts.relative_entropy import RelativeEntropy
 from distes.types import FloatArray
+
+PYCREPS = {
+    "update": "ml",
+    "dual_features": "linear",
+    "policy_features": "affine",
+    "covariance": "full",
+    "normaliser": "standard",
+}
+"""Settings with which the update is that of PyCREPS."""
 
 
 @dataclass(frozen=True)
 class CREPS(RelativeEntropy):
     """Contextual REPS (Kupcsik et al. 2013; Deisenroth et al. 2013, section 2.4.3).
 
-    Settings besides those of `strategies.relative_entropy.RelativeEntropy`:
+    Settings besides those of `strategies.parts.relative_entropy.RelativeEntropy`:
 
     Attributes:
         dual_features: of the value function, which tells a good sample from a lucky
@@ -38,14 +57,8 @@ class CREPS(RelativeEntropy):
     def __post_init__(self) -> None:
         """Refuse settings that cannot be together."""
         super().__post_init__()
-        given = {
-            "update": (self.update, "ml"),
-            "dual_features": (self.dual_features, "linear"),
-            "policy_features": (self.policy_features, "affine"),
-            "covariance": (self.covariance, "full"),
-            "normaliser": (self.normaliser, "standard"),
-        }
-        for name, (value, due) in given.items():
+        for name, due in PYCREPS.items():
+            value = getattr(self, name)
             if self.pycreps_compat and value != due:
                 raise UsageError(f"pycreps_compat needs {name} '{due}', not '{value}'")
 
@@ -60,22 +73,8 @@ class CREPS(RelativeEntropy):
                 stacklevel=2,
             )
 
-    def contextual(self, problem: Problem) -> bool:
-        """Where the task has contexts."""
-        return problem.num_contexts > 0
-
-    def policy_basis(self, problem: Problem) -> Features:
-        """As chosen."""
-        return make(self.policy_features, problem.num_contexts, "policy_features")
-
-    def dual_basis(self, problem: Problem) -> Features:
-        """As chosen; there is no value function of no context."""
-        if not problem.num_contexts:
-            return make("constant", 0)
-        return make(self.dual_features, problem.num_contexts, "dual_features")
-
     def scatter(self, fit: Fit, targets: FloatArray, weights: FloatArray) -> FloatArray:
-        """About the mean; with pycreps_compat about the intercept, without a normaliser."""
+        """About the mean; with pycreps_compat Σ w (θ − a)(θ − a)ᵀ, about the intercept a."""
         if not self.pycreps_compat:
             return fit.covariance
         apart = targets - fit.coefficients[0]

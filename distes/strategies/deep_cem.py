@@ -1,14 +1,15 @@
-"""Deep CEM (after de Boer et al. 2005): imitate the best of a generation's sessions.
+"""Deep CEM (after de Boer et al. 2005): imitate the best of a generation's episodes.
 
 | name | the method's usual listing |
 |---|---|
-| population | sessions per iteration |
-| percentile | percentile of the returns from which sessions are elite |
+| population | sessions per iteration: here, episodes |
+| percentile | percentile of the returns from which they are elite |
 | epochs, learning_rate, batch_size, l2 | of the fit to the elites' (observation, action) pairs |
 
-The cross-entropy method over policies instead of parameter vectors: minimising the cross
-entropy to the elites' actions is the same as climbing their log-likelihood. With a
-`gaussian` policy that is regression, and the policy's own noise explores.
+The cross-entropy method over policies instead of parameter vectors. The cross entropy from
+the elites' actions to the policy's is -1/T Σ_t log π_θ(a_t | x_t), so that minimising it is
+climbing their log-likelihood. With a `gaussian` policy that is regression, and the policy's
+own noise explores.
 """
 
 from __future__ import annotations
@@ -21,16 +22,27 @@ from typing import ClassVar
 
 import numpy as np
 
-from distes.errors import Notice, UsageError, require_whole
+from distes.errors import Notice
 from distes.population.distributions import Point
-from distes.population.records import Episodes, Population, Trajectory, normalised
+from distes.population.records import Episodes, Population, Trajectory, normalise
 from distes.seeds import strategy_generator
 from distes.strategies.base import Problem
 from distes.strategies.numerics.optimisers import AdamState
 from distes.strategies.parts import policy_checks
-from distes.strategies.parts.elite_episodes import Sessions, chosen_rows, elite_episodes_of
+from distes.strategies.parts.elite_episodes import (
+    EliteEpisodes,
+    pick_by_percentile,
+    rows_of_candidates,
+)
 from distes.strategies.parts.elite_figures import EliteFigures
-from distes.types import Array, FloatArray
+from distes.types import (
+    Array,
+    FloatArray,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
 _SHUFFLE = 3
 """Word that keys the order of the pairs within an epoch."""
@@ -75,8 +87,8 @@ class DeepCEMState:
 
 
 @dataclass(frozen=True)
-class DeepCEM(Sessions[DeepCEMState]):
-    """Fits a stochastic policy to the actions of the best sessions, again and again.
+class DeepCEM(EliteEpisodes[DeepCEMState]):
+    """Fits a stochastic policy to the actions of the best episodes, again and again.
 
     Attributes:
         epochs: passes over the elites' pairs in each generation.
@@ -89,21 +101,11 @@ class DeepCEM(Sessions[DeepCEMState]):
 
     default_policy: ClassVar[str] = "sampled"
 
-    epochs: int = 1
-    learning_rate: float = 1e-3
-    batch_size: int = 200
-    l2: float = 1e-4
-    reuse: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse settings outside their ranges."""
-        super().__post_init__()
-        for name, least in (("epochs", 1), ("batch_size", 1), ("reuse", 0)):
-            require_whole(name, getattr(self, name), least)
-        if not 0 < self.learning_rate < math.inf:
-            raise UsageError(f"learning_rate {self.learning_rate} is not a finite number > 0")
-        if not 0 <= self.l2 < math.inf:
-            raise UsageError(f"l2 {self.l2} is not a finite number >= 0")
+    epochs: PositiveInt = 1
+    learning_rate: PositiveFloat = 1e-3
+    batch_size: PositiveInt = 200
+    l2: NonNegativeFloat = 1e-4
+    reuse: NonNegativeInt = 0
 
     def check(self, problem: Problem) -> None:
         """Refuse policies that do not sample, or do not know how they depend on parameters."""
@@ -116,14 +118,14 @@ class DeepCEM(Sessions[DeepCEMState]):
         return DeepCEMState(0, np.array(problem.start, np.float64), AdamState.begin(size))
 
     def ask(self, problem: Problem, state: DeepCEMState) -> Population:
-        """One policy, many sessions."""
-        return self.sessions(problem, Point(state.parameters))
+        """One policy, many episodes."""
+        return self.sample_episodes(problem, Point(state.parameters))
 
     def tell(
         self, problem: Problem, state: DeepCEMState, population: Population, episodes: Episodes
     ) -> DeepCEMState:
         """Fit the policy to what the elites did."""
-        chosen = elite_episodes_of(episodes.fitness, self.percentile, self.elites_are)
+        chosen = pick_by_percentile(episodes.fitness, self.percentile, self.elites_are)
         state = replace(
             state,
             generation=state.generation + 1,
@@ -133,14 +135,14 @@ class DeepCEM(Sessions[DeepCEMState]):
         )
         if len(chosen) == 0:
             return state
-        rows = chosen_rows(episodes, chosen)
+        rows = rows_of_candidates(episodes, chosen)
         trajectories = problem.trajectories(population, episodes, rows, ("observations", "actions"))
-        new = _pairs(trajectories)
+        new = _collect_pairs(trajectories)
         if new is None:
             return state
         used = (new, *state.memory)
-        fitted = self._fit(problem, state, used, population.frozen)
-        if fitted is None:
+        learnt = self._fit(problem, state, used, population.frozen)
+        if learnt is None:
             warnings.warn(
                 "the fit to the elites ended in numbers that are not finite: nothing is learnt "
                 "of them (use normalize_observations where observations are large)",
@@ -148,7 +150,7 @@ class DeepCEM(Sessions[DeepCEMState]):
                 stacklevel=2,
             )
             return state
-        return replace(fitted, memory=used[: self.reuse])
+        return replace(learnt, memory=used[: self.reuse])
 
     def _fit(
         self,
@@ -159,7 +161,7 @@ class DeepCEM(Sessions[DeepCEMState]):
     ) -> DeepCEMState | None:
         """Climb the log-likelihood of pairs; None where that leads to infinity."""
         policy = policy_checks.policy_of(problem, "deep_cem")
-        observations = normalised(np.concatenate([each.observations for each in used]), frozen)
+        observations = normalise(np.concatenate([each.observations for each in used]), frozen)
         choices = np.concatenate([each.choices for each in used])
         count = len(observations)
         parameters, adam = state.parameters, state.adam
@@ -174,7 +176,8 @@ class DeepCEM(Sessions[DeepCEMState]):
                 gradient = policy.log_prob_grad(
                     parameters, observations[batch], choices[batch], share
                 )
-                # As the usual fit has it, the penalty is divided by the batch, too.
+                # Of 1/B [Σ_b log π_θ(a_b | x_b) - l2/2 ‖θ‖²]: the penalty is divided by the
+                # batch B, too, as scikit-learn's networks have it.
                 gradient -= self.l2 * parameters / len(batch)
                 change, adam = adam.step(gradient, self.learning_rate)
                 parameters = parameters + change
@@ -191,10 +194,10 @@ class DeepCEM(Sessions[DeepCEMState]):
         return {**state.elites.metrics(), "loss": state.loss, "pairs": state.pairs}
 
 
-def _pairs(trajectories: Sequence[Trajectory]) -> Pairs | None:
+def _collect_pairs(trajectories: Sequence[Trajectory]) -> Pairs | None:
     """Put together what can be learnt from; None where there is nothing."""
     found = [trajectory for trajectory in trajectories if len(trajectory.observations)]
-    finite = [trajectory for trajectory in found if _finite(trajectory)]
+    finite = [trajectory for trajectory in found if _is_finite(trajectory)]
     if len(finite) < len(found):
         warnings.warn(
             f"{len(found) - len(finite)} of {len(found)} elite episodes saw or chose numbers "
@@ -210,7 +213,7 @@ def _pairs(trajectories: Sequence[Trajectory]) -> Pairs | None:
     )
 
 
-def _finite(trajectory: Trajectory) -> bool:
+def _is_finite(trajectory: Trajectory) -> bool:
     return bool(
         np.isfinite(trajectory.observations).all() and np.isfinite(trajectory.actions).all()
     )

@@ -9,7 +9,6 @@ generations so far, without any episode.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 import random
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ import numpy as np
 from distes.errors import UsageError
 from distes.population.distributions import Point, Table
 from distes.population.records import Episodes, Population
+from distes.registry import load
 from distes.seeds import strategy_generator
 from distes.strategies.base import Problem, Strategy
 from distes.strategies.numerics import ranking
@@ -35,7 +35,7 @@ Factory = Callable[..., Any]
 _SEED = 3
 """Word that keys the generator of the object's seed."""
 
-_REPLAYED = 3
+_REHEARSED = 3
 """Generations for which two replays are compared before a run."""
 
 
@@ -45,15 +45,15 @@ class ExternalState:
 
     Attributes:
         generation: generations told, the index of the next one.
-        told: fitness as told but for the sign (maximised, finite), of all candidates of
-            all generations in order, cut into blocks (see `_extended`).
+        history: fitness as told but for the sign (maximised, finite), of all candidates of
+            all generations in order, cut into blocks (see `_append_block`).
         digest: identifies what was told, generation by generation.
         recommended: (d,) what to deploy.
         elites: figures of the better half of the last generation.
     """
 
     generation: int
-    told: tuple[FloatArray, ...]
+    history: tuple[FloatArray, ...]
     digest: str
     recommended: FloatArray
     elites: EliteFigures
@@ -89,6 +89,7 @@ class External(Strategy[ExternalState]):
 
     def __post_init__(self) -> None:
         """Refuse a factory that is none."""
+        super().__post_init__()
         _load(self.factory)
         object.__setattr__(self, "_cached", _Cache())
 
@@ -99,7 +100,7 @@ class External(Strategy[ExternalState]):
             UsageError: one sentence with what was found and what is needed.
         """
         size = problem.population_size
-        for first, second in zip(self._rehearsal(problem), self._rehearsal(problem), strict=True):
+        for first, second in zip(self._rehearse(problem), self._rehearse(problem), strict=True):
             if size is not None and len(first) != size:
                 raise UsageError(
                     f"{self._name} asks for {len(first)} candidates, the population is {size}: "
@@ -115,7 +116,7 @@ class External(Strategy[ExternalState]):
         """Start with an empty history."""
         return ExternalState(
             generation=0,
-            told=(),
+            history=(),
             digest="",
             recommended=np.array(problem.start, dtype=np.float64),
             elites=EliteFigures(),
@@ -123,30 +124,30 @@ class External(Strategy[ExternalState]):
 
     def ask(self, problem: Problem, state: ExternalState) -> Population:
         """Take the object's candidates."""
-        solutions = self._live(problem, state).ask()
+        solutions = self._find_live(problem, state).ask()
         return problem.population(Table(solutions), len(solutions))
 
     def tell(
         self, problem: Problem, state: ExternalState, population: Population, episodes: Episodes
     ) -> ExternalState:
         """Tell the object; NaN becomes the worst finite fitness so far."""
-        live = self._live(problem, state)
+        live = self._find_live(problem, state)
         solutions = live.ask()
         told = episodes.fitness.copy()
         failed = np.isnan(told)
         if failed.any():
-            known = state.told if failed.all() else (told[~failed],)
+            known = state.history if failed.all() else (told[~failed],)
             told[failed] = min((block.min() for block in known), default=0.0)
-        digest = _chained(state.digest, told)
+        digest = _chain_digest(state.digest, told)
         self._cache.drop()  # an interrupted tell must leave no half-told object behind
         live.tell(told)
-        self._cache.hold(_key(problem, digest), live)
-        half = ranking.elites(episodes.fitness, max(1, len(told) // 2))
+        self._cache.hold(_key_of(problem, digest), live)
+        half = ranking.pick_elites(episodes.fitness, max(1, len(told) // 2))
         return ExternalState(
             generation=state.generation + 1,
-            told=_extended(state.told, told),
+            history=_append_block(state.history, told),
             digest=digest,
-            recommended=self._recommended(problem, state, live, solutions[half]),
+            recommended=self._read_recommendation(problem, state, live, solutions[half]),
             elites=EliteFigures.of(episodes, episodes.fitness, half),
         )
 
@@ -170,7 +171,7 @@ class External(Strategy[ExternalState]):
             return f"factory '{self.factory}'"
         return f"factory {getattr(self.factory, '__qualname__', repr(self.factory))}"
 
-    def _recommended(
+    def _read_recommendation(
         self, problem: Problem, state: ExternalState, live: _Live, better: FloatArray
     ) -> FloatArray:
         if self.recommendation is None:
@@ -182,20 +183,20 @@ class External(Strategy[ExternalState]):
             return state.recommended
         return parameters
 
-    def _live(self, problem: Problem, state: ExternalState) -> _Live:
+    def _find_live(self, problem: Problem, state: ExternalState) -> _Live:
         """Find the object that was told the state's history, or replay it."""
-        key = _key(problem, state.digest)
+        key = _key_of(problem, state.digest)
         live = self._cache.find(key)
         if live is None:
             live = _Live(self, problem)
-            rest = np.concatenate([np.empty(0), *state.told])
+            rest = np.concatenate([np.empty(0), *state.history])
             digest = ""
             for _ in range(state.generation):
                 size = len(live.ask())
                 if size > len(rest):
                     break
                 told, rest = np.split(rest, [size])
-                digest = _chained(digest, told)
+                digest = _chain_digest(digest, told)
                 live.tell(told)
             if digest != state.digest:
                 raise UsageError(
@@ -205,10 +206,10 @@ class External(Strategy[ExternalState]):
             self._cache.hold(key, live)
         return live
 
-    def _rehearsal(self, problem: Problem) -> Iterator[FloatArray]:
+    def _rehearse(self, problem: Problem) -> Iterator[FloatArray]:
         """Run the first generations on a made-up fitness."""
         live = _Live(self, problem)
-        for _ in range(_REPLAYED):
+        for _ in range(_REHEARSED):
             solutions = live.ask()
             yield solutions
             live.tell(-np.sum((solutions - problem.start - 1) ** 2, axis=1))
@@ -232,7 +233,7 @@ class _Live:
         extra = {}
         if problem.population_size is not None and _takes_population_size(factory):
             extra["population_size"] = problem.population_size
-        with self._isolated():
+        with self._swap_random_states():
             self._object = factory(np.array(problem.start, dtype=np.float64), seed, **extra)
         for method in ("ask", "tell"):
             if not callable(getattr(self._object, method, None)):
@@ -244,7 +245,7 @@ class _Live:
     def ask(self) -> FloatArray:
         """Candidates of the generation, (n, d); the same until `tell`."""
         if self._pending is None:
-            with self._isolated():
+            with self._swap_random_states():
                 self._pending = self._object.ask()
         solutions = np.array(self._pending, dtype=np.float64)
         if solutions.ndim != 2 or solutions.shape[1] != self._num_parameters or not len(solutions):
@@ -256,7 +257,7 @@ class _Live:
 
     def tell(self, fitness: FloatArray) -> None:
         values = -fitness if self._settings.minimises else fitness.copy()
-        with self._isolated():
+        with self._swap_random_states():
             if self._settings.passes_solutions:
                 self._object.tell(self._pending, values)
             else:
@@ -265,14 +266,14 @@ class _Live:
 
     def read(self, path: str) -> Any:
         try:
-            with self._isolated():
+            with self._swap_random_states():
                 found = attrgetter(path)(self._object)
                 return found() if callable(found) else found
         except AttributeError as error:
             raise UsageError(f"recommendation '{path}': {error}") from error
 
     @contextmanager
-    def _isolated(self) -> Iterator[None]:
+    def _swap_random_states(self) -> Iterator[None]:
         """Swap the object's global random states in, and out again."""
         outside = (np.random.get_state(), random.getstate())  # noqa: NPY002
         np.random.set_state(self._states[0])  # noqa: NPY002
@@ -305,18 +306,18 @@ class _Cache:
         return _Cache, ()
 
 
-def _key(problem: Problem, digest: str) -> tuple[Any, ...]:
+def _key_of(problem: Problem, digest: str) -> tuple[Any, ...]:
     """Identify what an object was made from and has been told."""
     start = np.asarray(problem.start, dtype=np.float64).tobytes()
     return problem.seed, problem.population_size, start, digest
 
 
-def _chained(digest: str, told: FloatArray) -> str:
+def _chain_digest(digest: str, told: FloatArray) -> str:
     """Digest of a history with one more generation, from that of the history alone."""
     return hashlib.sha256(digest.encode() + told.tobytes()).hexdigest()
 
 
-def _extended(blocks: tuple[FloatArray, ...], newest: FloatArray) -> tuple[FloatArray, ...]:
+def _append_block(blocks: tuple[FloatArray, ...], newest: FloatArray) -> tuple[FloatArray, ...]:
     """Append to a history in blocks, each at most half as long as the one before.
 
     So there are few blocks to save, and a value is copied only when its block grows: a
@@ -339,22 +340,8 @@ def _takes_population_size(factory: Factory) -> bool:
 
 
 def _load(factory: Factory | str) -> Factory:
-    if not isinstance(factory, str):
-        if not callable(factory):
-            raise UsageError(
-                f"factory {factory!r} is neither a function nor 'package.module:function'"
-            )
-        return factory
-    module_name, _, name = factory.partition(":")
-    if not (module_name and name):
-        raise UsageError(f"factory '{factory}' is not of the form package.module:function")
-    try:
-        found = getattr(importlib.import_module(module_name), name, None)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (module_name + ".").startswith(error.name + "."):
-            raise
-        raise UsageError(f"factory '{factory}': there is no module '{error.name}'") from None
+    found: Any = load("factory", factory) if isinstance(factory, str) else factory
     if not callable(found):
-        raise UsageError(f"factory '{factory}': {module_name} has no function '{name}'")
+        raise UsageError(f"factory {factory!r} is neither a function nor package.module:function")
     loaded: Factory = found
     return loaded

@@ -16,24 +16,27 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge
 
-from distes.errors import UsageError, require_at_least
+from distes.errors import UsageError
 from distes.population.features import FeatureChoice
 from distes.population.records import Episodes, Population, Purpose, Status
 from distes.seeds import noise_key, strategy_generator
-from distes.strategies.base import Problem, Strategy
+from distes.strategies.base import Problem
 from distes.strategies.creps import CREPS
 from distes.strategies.numerics import gaussian_process
 from distes.strategies.numerics.gaussian_process import GaussianProcess
 from distes.strategies.numerics.moments import symmetric_root
 from distes.strategies.parts import model_rollouts, upper_level
+from distes.strategies.parts.gaussian_refit import Refitting
 from distes.strategies.parts.model_rollouts import Imagination, RewardModel, StartModel
-from distes.strategies.parts.relative_entropy import UpperState
-from distes.strategies.parts.transitions import Transitions, transitions_of
-from distes.types import FloatArray
+from distes.strategies.parts.relative_entropy import RelativeEntropyState
+from distes.strategies.parts.transitions import Transitions, collect_transitions
+from distes.strategies.parts.upper_level import Samples
+from distes.types import FloatArray, PositiveInt
 
 _CONTEXTS = 4
 """Word that keys the generator of artificial contexts."""
@@ -43,7 +46,7 @@ _IMAGINED_NOISE = 1
 
 
 @dataclass(frozen=True)
-class ModelFigures:
+class ModelMetrics:
     """Diagnostics of the model and of what was imagined last; NaN before the first.
 
     Attributes:
@@ -63,29 +66,30 @@ class ModelBasedState:
 
     Attributes:
         generation: generations told, the index of the next one.
-        upper: the policy's own state; its generation counts updates.
+        upper: CREPS's state; its generation counts updates.
         contexts: (N, k) seen in real episodes.
         steps: real steps that the model knows.
         model: of a step; None before the first.
-        figures: of the last generation.
+        metrics: of the last generation.
     """
 
     generation: int
-    upper: UpperState
+    upper: RelativeEntropyState
     contexts: FloatArray
     steps: Transitions | None = None
     model: GaussianProcess | None = None
-    figures: ModelFigures = field(default_factory=ModelFigures)
+    metrics: ModelMetrics = field(default_factory=ModelMetrics)
 
 
 @dataclass(frozen=True)
-class GPREPS(Strategy[ModelBasedState]):
+class GPREPS(Refitting[ModelBasedState]):
     """Contextual REPS in a model that Gaussian processes learn from few real episodes.
 
     A generation's ``population`` is its real episodes: one, unless asked otherwise. The
     observation has to be the environment's state. Artificial contexts come from the task's
     own range (context_low, context_high) or, without one, from a Gaussian fitted to those
-    seen, which few episodes know poorly. Needs ``pip install 'distes[gp]'``.
+    seen, which few episodes know poorly. Needs ``pip install 'distes[gp]'``. Settings besides
+    those of `strategies.parts.gaussian_refit.Refitting`:
 
     Attributes:
         reward: module:function of the reward, (observations (m, o), actions (m, ...), next
@@ -99,44 +103,19 @@ class GPREPS(Strategy[ModelBasedState]):
         updates: of the policy in each generation, each on a new imagined population.
         max_steps: real steps that the model learns from at most; of more, those far from
             each other are kept. Time grows with its square.
-        epsilon: bound on the KL divergence of an update, in nats, > 0.
-        update: constrained keeps the fitted Gaussian itself within the bound; ml is plain
-            weighted maximum likelihood.
-        entropy_loss: with constrained, most entropy that an update takes, in nats, >= 0;
-            none for no limit.
-        covariance: full or diagonal.
-        initial_mean: where to start, one number for each parameter; none is where the
-            policy starts.
-        initial_std: at the start, one number or one for each parameter; a parameter with 0
-            is frozen where it starts.
-        min_std: least standard deviation of what is not frozen, >= 0.
         dual_features: of the value function, as of CREPS.
         policy_features: of the policy's mean, as of CREPS.
     """
 
     reward: RewardModel = field(kw_only=True)
     first_observation: StartModel | None = None
-    horizon: int = 200
-    samples: int = 300
-    trajectories: int = 1
-    updates: int = 3
-    max_steps: int = 100
-    epsilon: float = 0.5
-    update: Literal["constrained", "ml"] = "constrained"
-    entropy_loss: float | None = None
-    covariance: Literal["full", "diagonal"] = "full"
-    initial_mean: tuple[float, ...] | None = None
-    initial_std: float | tuple[float, ...] = 1.0
-    min_std: float = 0.0
+    horizon: PositiveInt = 200
+    samples: PositiveInt = 300
+    trajectories: PositiveInt = 1
+    updates: PositiveInt = 3
+    max_steps: Annotated[int, Ge(2)] = 100
     dual_features: FeatureChoice = "quadratic"
     policy_features: FeatureChoice = "affine"
-
-    def __post_init__(self) -> None:
-        """Refuse settings outside their ranges."""
-        for name in ("horizon", "samples", "trajectories", "updates"):
-            require_at_least(name, getattr(self, name), 1)
-        require_at_least("max_steps", self.max_steps, 2)
-        _ = self._creps
 
     @cached_property
     def _creps(self) -> CREPS:
@@ -172,9 +151,12 @@ class GPREPS(Strategy[ModelBasedState]):
                 "gpreps fits its model with scikit-learn, which is not installed: "
                 "pip install 'distes[gp]'"
             )
-        imagining = self._imagining(problem)
-        self._creps.check_start(imagining)
-        self._creps.refuse_few(imagining, self.samples, "samples", "policy_features")
+        super().check(problem)
+        self.refuse_few(problem, self.samples, what="samples")
+
+    def default_population(self, problem: Problem) -> int:
+        """One real episode."""
+        return 1
 
     def init(self, problem: Problem) -> ModelBasedState:
         """Start with CREPS's policy, and no model."""
@@ -186,11 +168,9 @@ class GPREPS(Strategy[ModelBasedState]):
 
     def ask(self, problem: Problem, state: ModelBasedState) -> Population:
         """Try the upper policy in the environment, a few times."""
-        own = state.upper
         # Keyed by the generation, not by updates: a failed try is not repeated as it was.
-        at = state.generation
-        drawn = upper_level.gaussian(problem, own.weights, own.covariance, own.features, at)
-        return problem.population(drawn, problem.population_size or 1)
+        policy = upper_level.build_policy(problem, state.upper, state.generation)
+        return problem.population(policy, self.population_size(problem))
 
     def tell(
         self,
@@ -203,7 +183,7 @@ class GPREPS(Strategy[ModelBasedState]):
         state = replace(state, generation=state.generation + 1)
         rows = np.flatnonzero(episodes.status == Status.OK)
         trajectories = problem.trajectories(population, episodes, rows)
-        fresh = transitions_of(trajectories)
+        fresh = collect_transitions(trajectories)
         if fresh is None or episodes.contexts is None:
             return state
         model_rollouts.check_reward(self.reward, fresh)
@@ -211,26 +191,40 @@ class GPREPS(Strategy[ModelBasedState]):
         contexts = episodes.contexts[rows[whole]]
         firsts = np.stack([trajectories[i].observations[0] for i in whole])
         model_rollouts.refuse_other_starts(self.first_observation, contexts, firsts)
+        steps = fresh if state.steps is None else state.steps.append(fresh)
+        steps = steps.thin(self.max_steps)
         state = replace(
             state,
             contexts=np.concatenate([state.contexts, contexts]),
-            figures=_predicted(state.model, fresh),
+            steps=steps,
+            metrics=_assess_model(state.model, fresh),
+            # One step alone shows nothing that varies.
+            model=gaussian_process.fit_processes(steps.inputs, steps.changes)
+            if len(steps) > 1
+            else None,
         )
-        steps = fresh if state.steps is None else state.steps.joined(fresh)
-        state = replace(state, steps=steps.thinned(self.max_steps))
-        state = replace(state, model=_fitted(state.steps))
         for _ in range(self.updates):
-            state = self._updated(problem, state, population)
+            state = self._update_policy(problem, state, population)
         return state
 
-    def _updated(
+    def learn(self, state: ModelBasedState, samples: Samples) -> ModelBasedState:
+        """Update the upper policy, as CREPS does."""
+        return replace(state, upper=self._creps.learn(state.upper, samples))
+
+    def _update_policy(
         self, problem: Problem, state: ModelBasedState, told: Population
     ) -> ModelBasedState:
-        """Update the upper policy on an imagined population."""
+        """Update the upper policy on an imagined population.
+
+        Args:
+            problem: whose evaluator runs imagined episodes.
+            state: with the model.
+            told: the real population, whose observation statistics the imagined one shares.
+        """
         if state.model is None:
             return state
-        own, at = state.upper, state.upper.generation
-        contexts = self._contexts(problem, state)
+        at = state.upper.generation
+        contexts = self._draw_contexts(problem, state)
         size = problem.policy.observation_size
         imagination = Imagination(
             model=state.model,
@@ -242,23 +236,21 @@ class GPREPS(Strategy[ModelBasedState]):
             observation_mean=told.frozen.get("observation_mean", np.zeros(size)),
             observation_std=told.frozen.get("observation_std", np.ones(size)),
         )
-        drawn = upper_level.gaussian(problem, own.weights, own.covariance, own.features, at)
+        policy = upper_level.build_policy(problem, state.upper, at)
         population = Population(
-            replace(drawn, key=noise_key(problem.seed, at, _IMAGINED_NOISE)),
+            replace(policy, key=noise_key(problem.seed, at, _IMAGINED_NOISE)),
             self.samples,
             contexts=contexts,
-            task=model_rollouts.imagined_task(imagination, contexts),
+            task=model_rollouts.build_imagined_task(imagination, contexts),
             purpose=Purpose.MODEL,
         )
-        samples = upper_level.samples_of(population, problem.run(population), contextual=True)
+        episodes = problem.run(population)
+        samples = upper_level.collect_samples(population, episodes, contextual=True)
         mean = float(samples.returns.mean()) if len(samples) else math.nan
-        return replace(
-            state,
-            upper=self._creps.learn(own, samples),
-            figures=replace(state.figures, imagined_return=mean),
-        )
+        state = self.learn(state, samples)
+        return replace(state, metrics=replace(state.metrics, imagined_return=mean))
 
-    def _contexts(self, problem: Problem, state: ModelBasedState) -> FloatArray:
+    def _draw_contexts(self, problem: Problem, state: ModelBasedState) -> FloatArray:
         """Draw artificial contexts, (M, k): from the task's range, else as those seen."""
         generator = strategy_generator(problem.seed, _CONTEXTS, state.upper.generation)
         known = problem.context_range
@@ -273,8 +265,8 @@ class GPREPS(Strategy[ModelBasedState]):
         share = count / (count + width + 1)
         covariance = share * scatter + (1 - share) * np.diag(np.diag(scatter))
         normals = generator.standard_normal((self.samples, width))
-        drawn: FloatArray = seen.mean(axis=0) + normals @ symmetric_root(covariance)
-        return drawn
+        contexts: FloatArray = seen.mean(axis=0) + normals @ symmetric_root(covariance)
+        return contexts
 
     def solution(self, problem: Problem, state: ModelBasedState) -> Population:
         """Deploy the mean: a function of the context."""
@@ -284,45 +276,24 @@ class GPREPS(Strategy[ModelBasedState]):
         """CREPS's diagnostics, those of the model, and what the policy is imagined to get."""
         return {
             **self._creps.metrics(state.upper),
-            "model_log_likelihood": state.figures.log_likelihood,
-            "model_rmse": state.figures.rmse,
+            "model_log_likelihood": state.metrics.log_likelihood,
+            "model_rmse": state.metrics.rmse,
             "model_steps": 0 if state.steps is None else len(state.steps),
-            "imagined_return_mean": state.figures.imagined_return,
+            "imagined_return_mean": state.metrics.imagined_return,
         }
 
     def stop(self, state: ModelBasedState) -> str | None:
-        """As CREPS."""
+        """Stop where CREPS would."""
         return self._creps.stop(state.upper)
 
-    def _imagining(self, problem: Problem) -> Problem:
-        return cast("Problem", _Imagining(problem, self.samples))
 
-
-class _Imagining:
-    """A problem whose populations are as large as imagined ones."""
-
-    def __init__(self, problem: Problem, samples: int) -> None:
-        self._problem = problem
-        self.population_size = samples
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._problem, name)
-
-
-def _fitted(steps: Transitions | None) -> GaussianProcess | None:
-    """A model of the steps; one step alone shows nothing that varies."""
-    if steps is None or len(steps) < 2:
-        return None
-    return gaussian_process.fit(steps.inputs, steps.changes)
-
-
-def _predicted(model: GaussianProcess | None, steps: Transitions) -> ModelFigures:
-    """How well the model foresaw steps that it has not learnt."""
+def _assess_model(model: GaussianProcess | None, steps: Transitions) -> ModelMetrics:
+    """Tell how well the model foresaw steps that it has not learnt."""
     if model is None:
-        return ModelFigures()
+        return ModelMetrics()
     mean, variance = model.predict(steps.inputs)
     apart = (mean - steps.changes) / model.target_spread
-    return ModelFigures(
+    return ModelMetrics(
         log_likelihood=gaussian_process.log_likelihood(mean, variance, steps.changes),
         rmse=float(np.sqrt((apart**2).mean())),
     )

@@ -3,9 +3,9 @@
 Pinneri et al. (2020) search action sequences anew at every step of an episode; here one
 search for parameters runs over many generations. What carries over:
 
-| name | Pinneri et al. 2020 |
+| name | Pinneri et al. 2020, algorithm 1 |
 |---|---|
-| population_decay | γ: N_i = max(2K, N/γ^i) |
+| population_decay | γ: N_i = max(2K, N γ^-i) |
 | number of elites | K, of the first generation's population |
 | keep_fraction | ξ, the share of elites retained |
 | mean_smoothing, std_smoothing | α, momentum |
@@ -29,7 +29,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge
 
 from distes.errors import UsageError
 from distes.population.distributions import Concat, Point, Table
@@ -38,6 +40,7 @@ from distes.strategies.base import Problem
 from distes.strategies.numerics import ranking
 from distes.strategies.parts.elite_gaussian import EliteGaussian, GaussianState
 from distes.strategies.parts.incumbents import Incumbents
+from distes.types import Momentum, PositiveFloat, Share
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +58,7 @@ class ICEMState(GaussianState):
 class ICEM(EliteGaussian[ICEMState]):
     """Sample-efficient CEM (Pinneri et al. 2020), for parameters.
 
-    Further settings: see `strategies.gaussian.EliteGaussian`; momentum is
+    Further settings: see `EliteGaussian`; momentum is
     ``mean_smoothing`` and ``std_smoothing``.
 
     Attributes:
@@ -68,21 +71,13 @@ class ICEM(EliteGaussian[ICEMState]):
     """
 
     extra_decay: Literal["constant", "linear", "exponential"] = "exponential"
-    extra_generations: float = 4.0
-    mean_smoothing: float = 0.1
-    std_smoothing: float = 0.1
-    population_decay: float = 1.25
-    keep_fraction: float = 0.3
+    extra_generations: PositiveFloat = 4.0
+    mean_smoothing: Momentum = 0.1
+    std_smoothing: Momentum = 0.1
+    population_decay: Annotated[float, Ge(1)] = 1.25
+    keep_fraction: Share = 0.3
     average_retained: bool = True
     inject_mean: bool = True
-
-    def __post_init__(self) -> None:
-        """Refuse settings outside their ranges."""
-        super().__post_init__()
-        if not 1 <= self.population_decay < math.inf:
-            raise UsageError(f"population_decay {self.population_decay} is not at least 1")
-        if not 0 <= self.keep_fraction <= 1:
-            raise UsageError(f"keep_fraction {self.keep_fraction} is not in [0, 1]")
 
     def check(self, problem: Problem) -> None:
         """Refuse what CEM refuses, and a generation without fresh candidates."""
@@ -97,13 +92,13 @@ class ICEM(EliteGaussian[ICEMState]):
 
     def init(self, problem: Problem) -> ICEMState:
         """Start from the initial mean and standard deviation, with nobody retained."""
-        start = self._initial(problem)
-        return ICEMState(**vars(start), retained=Incumbents.none(problem.num_parameters))
+        start = self.initial_state(problem)
+        return ICEMState(**vars(start), retained=Incumbents.empty(problem.num_parameters))
 
     def ask(self, problem: Problem, state: ICEMState) -> Population:
         """Fresh samples, then the retained elites, then the mean."""
         size = self._size(problem, state.generation)
-        gaussian = self._gaussian(problem, state)
+        gaussian = self.build_gaussian(problem, state)
         others: list[tuple[Distribution, int]] = []
         if state.retained.count:
             others.append((Table(state.retained.parameters), state.retained.count))
@@ -122,14 +117,12 @@ class ICEM(EliteGaussian[ICEMState]):
         """Refit the Gaussian to the elites and retain the best of them."""
         injected = self.inject_mean and state.generation > 0
         first = population.size - injected - state.retained.count
-        fitness, evaluations = state.retained.pooled(episodes.fitness, first)
+        fitness, evaluations = state.retained.pool_fitness(episodes.fitness, first)
         if not self.average_retained:
             fitness = episodes.fitness
-        retained = ranking.elites(fitness, self._num_kept(problem))
-        learnt = self._learn(problem, state, population, episodes, fitness)
-        return replace(
-            learnt, retained=Incumbents.chosen(population, retained, fitness, evaluations)
-        )
+        retained = ranking.pick_elites(fitness, self._num_kept(problem))
+        refit = self.refit(problem, state, population, episodes, fitness)
+        return replace(refit, retained=Incumbents.pick(population, retained, fitness, evaluations))
 
     def metrics(self, state: ICEMState) -> dict[str, float]:
         """CEM's, and how often retained elites have been evaluated."""
@@ -142,7 +135,7 @@ class ICEM(EliteGaussian[ICEMState]):
 
     def _size(self, problem: Problem, generation: int) -> int:
         full = self.population_size(problem)
-        # In logarithms: the power overflows in long runs.
+        # N γ^-i (Pinneri et al. 2020, algorithm 1), in logarithms: γ^i overflows in long runs.
         decayed = round(full * math.exp(-generation * math.log(self.population_decay)))
         return min(full, max(2 * self.num_elites(problem), decayed))
 

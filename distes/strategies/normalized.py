@@ -55,19 +55,25 @@ class NormalizedState:
             "observation_count": np.array([self.count]),
         }
 
-    def merged(self, count: float, total: FloatArray, squares: FloatArray) -> NormalizedState:
-        """Add observations, given as sums about the present mean (Chan et al. 1979).
+    def add_observations(
+        self, count: float, total: FloatArray, squares: FloatArray
+    ) -> NormalizedState:
+        """Add observations, given as sums about the present mean μ.
+
+        With T = Σ (x - μ) and Q = Σ (x - μ)² of the new ones, and n in all, μ' = μ + T/n and
+        S' = S + Q - T²/n: the pairwise update of Chan et al. (1979), "Updating formulae and
+        a pairwise algorithm for computing sample variances", about a mean known before.
 
         Args:
             count: how many.
             total: (k,) their sum.
             squares: (k,) sum of their squares.
         """
-        everything = self.count + count
         finite = np.isfinite(total).all() and np.isfinite(squares).all()
         if count == 0 or not finite:
             # A non-finite observation would spoil the statistics for good.
             return self
+        everything = self.count + count
         return replace(
             self,
             count=everything,
@@ -108,7 +114,7 @@ class Normalized(Strategy[NormalizedState]):
 
     def ask(self, problem: Problem, state: NormalizedState) -> Population:
         """Ask the inner strategy; its candidates report and use observation statistics."""
-        population = self.inner.ask(_applied(problem, state), state.inner)
+        population = self.inner.ask(_with_statistics(problem, state), state.inner)
         return replace(
             population,
             probes=(*population.probes, ObservationMoments(state.mean)),
@@ -119,9 +125,9 @@ class Normalized(Strategy[NormalizedState]):
         self, problem: Problem, state: NormalizedState, population: Population, episodes: Episodes
     ) -> NormalizedState:
         """Tell the inner strategy, then add the generation's observations."""
-        inner = self.inner.tell(_applied(problem, state), state.inner, population, episodes)
+        inner = self.inner.tell(_with_statistics(problem, state), state.inner, population, episodes)
         sums = episodes.sums
-        return replace(state, inner=inner).merged(
+        return replace(state, inner=inner).add_observations(
             float(sums["observation_count"][0]),
             sums["observation_sum"],
             sums["observation_square_sum"],
@@ -129,7 +135,7 @@ class Normalized(Strategy[NormalizedState]):
 
     def solution(self, problem: Problem, state: NormalizedState) -> Population:
         """Deploy the inner strategy's solution with the newest statistics."""
-        solution = self.inner.solution(_applied(problem, state), state.inner)
+        solution = self.inner.solution(_with_statistics(problem, state), state.inner)
         return replace(solution, frozen={**solution.frozen, **state.frozen})
 
     def metrics(self, state: NormalizedState) -> dict[str, float]:
@@ -141,7 +147,7 @@ class Normalized(Strategy[NormalizedState]):
         return self.inner.stop(state.inner)
 
 
-class _Applied:
+class _NormalizedProblem:
     """A problem whose further populations use the statistics, too."""
 
     def __init__(self, problem: Problem, frozen: dict[str, FloatArray]) -> None:
@@ -156,5 +162,5 @@ class _Applied:
         return self._problem.run(replace(population, frozen=frozen))
 
 
-def _applied(problem: Problem, state: NormalizedState) -> Problem:
-    return cast("Problem", _Applied(problem, state.frozen))
+def _with_statistics(problem: Problem, state: NormalizedState) -> Problem:
+    return cast("Problem", _NormalizedProblem(problem, state.frozen))

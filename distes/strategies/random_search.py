@@ -15,6 +15,7 @@ from distes.strategies.base import Problem, Strategy
 from distes.strategies.numerics import ranking
 from distes.strategies.parts.elite_figures import EliteFigures
 from distes.strategies.parts.incumbents import Incumbents
+from distes.types import PositiveFloat, PositiveInt
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,15 +45,8 @@ class RandomSearch(Strategy[RandomSearchState]):
         keep: how many of the best are kept and tried again, >= 1.
     """
 
-    std: float = 1.0
-    keep: int = 4
-
-    def __post_init__(self) -> None:
-        """Refuse settings outside their ranges."""
-        if not 0 < self.std < math.inf:
-            raise UsageError(f"std {self.std} is not a finite number > 0")
-        if self.keep < 1:
-            raise UsageError(f"keep {self.keep} is not at least 1")
+    std: PositiveFloat = 1.0
+    keep: PositiveInt = 4
 
     def check(self, problem: Problem) -> None:
         """Refuse a population that has no room for fresh candidates."""
@@ -65,7 +59,7 @@ class RandomSearch(Strategy[RandomSearchState]):
 
     def init(self, problem: Problem) -> RandomSearchState:
         """Start with nobody."""
-        return RandomSearchState(0, Incumbents.none(problem.num_parameters), EliteFigures())
+        return RandomSearchState(0, Incumbents.empty(problem.num_parameters), EliteFigures())
 
     def ask(self, problem: Problem, state: RandomSearchState) -> Population:
         """Fresh samples, then the best so far."""
@@ -86,11 +80,11 @@ class RandomSearch(Strategy[RandomSearchState]):
     ) -> RandomSearchState:
         """Keep the best by the mean of their evaluations; those that failed now are dropped."""
         first = population.size - state.best.count
-        fitness, evaluations = state.best.pooled(episodes.fitness, first)
-        chosen = ranking.elites(fitness, self.keep)
+        fitness, evaluations = state.best.pool_fitness(episodes.fitness, first)
+        chosen = ranking.pick_elites(fitness, self.keep)
         return RandomSearchState(
             generation=state.generation + 1,
-            best=Incumbents.chosen(population, chosen, fitness, evaluations),
+            best=Incumbents.pick(population, chosen, fitness, evaluations),
             elites=EliteFigures.of(episodes, fitness, chosen),
         )
 

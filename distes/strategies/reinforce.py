@@ -5,15 +5,17 @@
 | learning_rate | α |
 | discount | γ |
 | baseline | b |
-| score | ∇ log π(a_t | x_t) |
+| log-prob gradient | s_t = ∇ log π(a_t | x_t) |
 
-Δ = α/n Σ_i Σ_t ∇ log π(a_t | x_t) (G_t - b), over n episodes of one policy. The sums are
-folded where the episodes run.
+Δ = α/n Σ_i Σ_t s_t (G_t - b), over n episodes of one policy (Williams 1992, section 4: Δw =
+α (r - b) ∂ log g/∂w), with the return from each step on in place of the whole: what came
+before an action does not depend on it. The sums are folded where the episodes run.
 
 The baseline ``variance_optimal`` is b_j = Σ s_j² G / Σ s_j² over all steps of the generation,
-where s_j is the score of parameter j: it makes the second moment of s_j (G - b_j) at one
-step least. Scores at different steps of an episode go together through the returns, which
-it leaves aside; so it is not the least variance of an episode's whole sum.
+one for each parameter j. It makes the second moment of s_j (G - b_j) at one step least: the
+derivative of E[s_j² (G - b_j)²] by b_j is 0 there. Gradients at different steps of an episode
+go together through the returns, which it leaves aside; so it is not the least variance of an
+episode's whole sum.
 """
 
 from __future__ import annotations
@@ -26,18 +28,16 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from distes.errors import Notice, UsageError, unknown
-from distes.policies.stochastic import TotalledScores
+from distes.errors import Notice, UsageError
+from distes.policies.log_probs import LogProbGradSummer
 from distes.population.distributions import Point
+from distes.population.policy_gradient_sums import PolicyGradientSums
 from distes.population.records import Episodes, Population
-from distes.population.score_sums import ScoreSums
 from distes.strategies.base import Problem, Strategy
 from distes.strategies.numerics.optimisers import AdamState
 from distes.strategies.parts import policy_checks
-from distes.tasks.base import Task
-from distes.types import FloatArray
+from distes.types import FloatArray, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 
-BASELINES = ("none", "batch_mean", "per_time_step", "variance_optimal", "value")
 RIDGE = 1e-5
 ROUNDING, CANCELLED = 1e-12, 1e-7
 """A spread below the first share of the returns, or below the second share of what their sums
@@ -92,43 +92,28 @@ class Reinforce(Strategy[ReinforceState]):
 
     default_policy: ClassVar[str] = "softmax"
 
-    learning_rate: float = 0.05
+    learning_rate: PositiveFloat = 0.05
     optimiser: Literal["adam", "sgd"] = "adam"
-    discount: float = 0.99
+    discount: Fraction = 0.99
     baseline: Literal["none", "batch_mean", "per_time_step", "variance_optimal", "value"] = (
         "per_time_step"
     )
     standardize: bool = True
-    entropy_bonus: float = 0.0
-    horizon: int = 1000
-
-    def __post_init__(self) -> None:
-        """Refuse settings outside their ranges."""
-        if self.optimiser not in ("adam", "sgd"):
-            raise unknown("optimiser", self.optimiser, ("adam", "sgd"))
-        if self.baseline not in BASELINES:
-            raise unknown("baseline", self.baseline, BASELINES)
-        if not 0 < self.learning_rate < math.inf:
-            raise UsageError(f"learning_rate {self.learning_rate} is not a finite number > 0")
-        if not 0 < self.discount <= 1:
-            raise UsageError(f"discount {self.discount} is not in (0, 1]")
-        if not 0 <= self.entropy_bonus < math.inf:
-            raise UsageError(f"entropy_bonus {self.entropy_bonus} is not a finite number >= 0")
-        if not isinstance(self.horizon, int | np.integer) or self.horizon < 1:
-            raise UsageError(f"horizon {self.horizon} is not a whole number >= 1")
+    entropy_bonus: NonNegativeFloat = 0.0
+    horizon: PositiveInt = 1000
 
     def check(self, problem: Problem) -> None:
-        """Refuse policies without scores, and settings that would do nothing."""
+        """Refuse policies without log-prob gradients, and settings that would do nothing."""
         policy = policy_checks.policy_of(problem, "reinforce")
         policy_checks.refuse_common_seeds(problem, "reinforce")
         name, task = type(policy).__name__, problem.task
-        totalled = policy if isinstance(policy, TotalledScores) else None
-        if self.baseline == "variance_optimal" and totalled is None:
+        summer = policy if isinstance(policy, LogProbGradSummer) else None
+        if self.baseline == "variance_optimal" and summer is None:
             raise UsageError(
-                f"baseline 'variance_optimal' needs the squares of a policy's scores, which "
-                f"{name} does not give: use another baseline"
+                "baseline 'variance_optimal' needs the squares of a policy's log-prob gradients, "
+                f"which {name} does not give: use another baseline"
             )
-        if self.entropy_bonus and (totalled is None or not totalled.entropy_varies):
+        if self.entropy_bonus and (summer is None or not summer.entropy_varies):
             raise UsageError(
                 f"entropy_bonus {self.entropy_bonus:g} needs a policy whose entropy depends on "
                 f"its parameters, and that of {name} does not: leave it out"
@@ -156,12 +141,12 @@ class Reinforce(Strategy[ReinforceState]):
         )
 
     def _horizon(self, problem: Problem) -> int:
-        limit = problem.task.step_limit() if isinstance(problem.task, Task) else None
-        return int(self.horizon) if limit is None else min(int(self.horizon), limit)
+        limit = problem.task.step_limit()
+        return self.horizon if limit is None else min(self.horizon, limit)
 
     def ask(self, problem: Problem, state: ReinforceState) -> Population:
-        """One policy, many episodes that report sums of scores."""
-        probe = ScoreSums(
+        """One policy, many episodes that report sums of log-prob gradients."""
+        probe = PolicyGradientSums(
             discount=self.discount,
             by_time=state.by_time if self.baseline == "per_time_step" else None,
             horizon=state.horizon if self.baseline == "per_time_step" else 0,
@@ -169,7 +154,7 @@ class Reinforce(Strategy[ReinforceState]):
             value=self.baseline == "value",
             squares=self.baseline == "variance_optimal",
             entropy=self.entropy_bonus > 0,
-            center=_center(state),
+            center=_expected_return(state),
         )
         population = problem.population(Point(state.parameters), problem.population_size or 50)
         return replace(population, probes=(probe,))
@@ -178,7 +163,7 @@ class Reinforce(Strategy[ReinforceState]):
         self, problem: Problem, state: ReinforceState, population: Population, episodes: Episodes
     ) -> ReinforceState:
         """Step along the gradient; fit the next generation's baseline."""
-        center = _center(state)
+        center = _expected_return(state)
         state = replace(
             state,
             generation=state.generation + 1,
@@ -188,7 +173,7 @@ class Reinforce(Strategy[ReinforceState]):
         )
         sums = episodes.sums
         valid = int(sums["episode_count"][0])
-        _tell_of_left_out(episodes, valid)
+        _warn_of_left_out(episodes, valid)
         if not valid:
             return state
         returns = Returns.of(sums, center)
@@ -209,35 +194,40 @@ class Reinforce(Strategy[ReinforceState]):
             state,
             parameters=state.parameters + change,
             adam=adam,
-            by_time=_by_time(sums) if self.baseline == "per_time_step" else state.by_time,
-            by_value=_by_value(sums) if self.baseline == "value" else state.by_value,
+            by_time=_mean_by_time(sums) if self.baseline == "per_time_step" else state.by_time,
+            by_value=_fit_value(sums) if self.baseline == "value" else state.by_value,
             gradient_norm=norm,
             return_mean=returns.mean,
             return_std=returns.std,
         )
 
     def _gradient(self, sums: Mapping[str, FloatArray], returns: Returns) -> FloatArray:
-        """Sum over the generation of scores times returns less the baseline, (d,)."""
-        score, score_return = sums["score"], sums["score_return"]
+        """Σ_i Σ_t s_t (G_t - b), of the sums Σ s_t and Σ s_t A_t about a centre c, (d,).
+
+        With A_t = G_t - b_t - c, where b_t is a baseline of the generation before or 0,
+        Σ s_t (G_t - b_t - b) = Σ s_t A_t - (b - c) Σ s_t for any further baseline b.
+        """
+        grad, grad_return = sums["grad"], sums["grad_return"]
         centered = self.baseline in ("batch_mean", "variance_optimal") or (
             self.standardize and self.baseline != "none"
         )
         gradient: FloatArray
         if returns.spread(centered) <= returns.rounding:
             # Without this Adam would walk as far on rounding errors as on anything else.
-            gradient = np.zeros_like(score)
+            gradient = np.zeros_like(grad)
         elif self.baseline == "variance_optimal":
-            square = sums["score_square"]
-            best = sums["score_square_return"] / np.where(square > 0, square, 1.0)
-            gradient = score_return - best * score
-        elif centered:
-            gradient = score_return - (returns.mean - returns.center) * score
-        else:
-            gradient = score_return + returns.center * score
+            square = sums["grad_square"]
+            # b_j - c = Σ s_j² A/Σ s_j²
+            best = sums["grad_square_return"] / np.where(square > 0, square, 1.0)
+            gradient = grad_return - best * grad
+        elif centered:  # b the mean
+            gradient = grad_return - (returns.mean - returns.center) * grad
+        else:  # b = 0
+            gradient = grad_return + returns.center * grad
         if self.standardize and returns.std > returns.rounding:
             gradient = gradient / returns.std
         if self.entropy_bonus:
-            gradient = gradient + self.entropy_bonus * sums["entropy_gradient"]
+            gradient = gradient + self.entropy_bonus * sums["entropy_grad"]
         return gradient
 
     def solution(self, problem: Problem, state: ReinforceState) -> Population:
@@ -275,6 +265,7 @@ class Returns:
         steps = sums["return_count"][0]
         with np.errstate(over="ignore", invalid="ignore"):
             shift = sums["return_sum"][0] / steps
+            # E[(A - E A)²] = E[A²] - (E A)², exact enough about a centre near the mean.
             variance = sums["return_square_sum"][0] / steps - np.square(shift)
             std = np.sqrt(np.maximum(variance, 0.0))
             size = sums["return_size"][0] / steps
@@ -290,14 +281,14 @@ class Returns:
         return self.std if centered else math.hypot(self.std, self.mean)
 
 
-def _center(state: ReinforceState) -> float:
+def _expected_return(state: ReinforceState) -> float:
     """Where the next returns less their baseline are expected."""
     if len(state.by_time) or len(state.by_value) or not math.isfinite(state.return_mean):
         return 0.0
     return state.return_mean
 
 
-def _tell_of_left_out(episodes: Episodes, valid: int) -> None:
+def _warn_of_left_out(episodes: Episodes, valid: int) -> None:
     left_out = int(np.count_nonzero(~np.isnan(episodes.episode_return))) - valid
     if left_out:
         warnings.warn(
@@ -308,16 +299,17 @@ def _tell_of_left_out(episodes: Episodes, valid: int) -> None:
         )
 
 
-def _by_time(sums: Mapping[str, FloatArray]) -> FloatArray:
+def _mean_by_time(sums: Mapping[str, FloatArray]) -> FloatArray:
     """Mean return-to-go of every time step that was reached."""
     reached = sums["time_count"] > 0
     return sums["time_sum"][reached] / sums["time_count"][reached]
 
 
-def _by_value(sums: Mapping[str, FloatArray]) -> FloatArray:
-    """Ridge regression of returns-to-go on the value features, each scaled to mean square 1.
+def _fit_value(sums: Mapping[str, FloatArray]) -> FloatArray:
+    """Ridge regression of returns-to-go on the value features, each scaled to length 1.
 
-    Unscaled, the cube of the time would leave nothing of the others beside the ridge.
+    (D⁻¹ΦᵀΦD⁻¹ + λI) D w = D⁻¹ΦᵀG, where D holds the lengths of the columns of Φ. Unscaled,
+    the cube of the time would leave nothing of the others beside the ridge.
     """
     gram = sums["value_gram"]
     lengths = np.sqrt(np.diag(gram))

@@ -86,7 +86,7 @@ class SNES(Strategy[SNESState]):
     ) -> SNESState:
         """Follow the natural gradient in the distribution's own coordinates."""
         fitness = episodes.fitness
-        order = ranking.elites(fitness, len(fitness))
+        order = ranking.pick_elites(fitness, len(fitness))
         elites = EliteFigures.of(episodes, fitness, order[: len(order) // 2])
         utilities = shaping.nes_utilities(fitness)[order]
         normals = (population.distribution.draw(order) - state.mean) / state.std  # s

@@ -5,7 +5,8 @@
 | percentile | 100 (1 - ρ) |
 | learning_rate | α, of the smoothed update |
 
-A row becomes the frequencies of the elites' actions there, smoothed with what it was.
+A row becomes the frequencies of the elites' actions there, smoothed with what it was:
+p(a | x) ← α N(x, a)/Σ_b N(x, b) + (1 - α) p(a | x), where N counts steps of elites.
 """
 
 from __future__ import annotations
@@ -16,14 +17,18 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from distes.errors import UsageError, unknown
-from distes.policies.tabular import TabularPolicy, probabilities
+from distes.errors import UsageError
+from distes.policies.tabular import TabularPolicy, normalise_rows
 from distes.population.distributions import Point
 from distes.population.records import Episodes, Population
 from distes.strategies.base import Problem
-from distes.strategies.parts.elite_episodes import Sessions, chosen_rows, elite_episodes_of
+from distes.strategies.parts.elite_episodes import (
+    EliteEpisodes,
+    pick_by_percentile,
+    rows_of_candidates,
+)
 from distes.strategies.parts.elite_figures import EliteFigures
-from distes.types import FloatArray
+from distes.types import FloatArray, Fraction, NonNegativeFloat, Percentile
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +49,8 @@ class TabularCEMState:
 
 
 @dataclass(frozen=True)
-class TabularCEM(Sessions[TabularCEMState]):
-    """Refits a table of action probabilities to the best sessions.
+class TabularCEM(EliteEpisodes[TabularCEMState]):
+    """Refits a table of action probabilities to the best episodes.
 
     Attributes:
         learning_rate: share of the new frequencies in the table, in (0, 1].
@@ -56,20 +61,10 @@ class TabularCEM(Sessions[TabularCEMState]):
 
     default_policy: ClassVar[str] = "tabular"
 
-    percentile: float = 50.0
-    learning_rate: float = 0.5
-    pseudo_count: float = 0.0
+    percentile: Percentile = 50.0
+    learning_rate: Fraction = 0.5
+    pseudo_count: NonNegativeFloat = 0.0
     unvisited: Literal["uniform", "kept"] = "uniform"
-
-    def __post_init__(self) -> None:
-        """Refuse settings outside their ranges."""
-        super().__post_init__()
-        if not 0 < self.learning_rate <= 1:
-            raise UsageError(f"learning_rate {self.learning_rate} is not in (0, 1]")
-        if not 0 <= self.pseudo_count < math.inf:
-            raise UsageError(f"pseudo_count {self.pseudo_count} is not a finite number >= 0")
-        if self.unvisited not in ("uniform", "kept"):
-            raise unknown("unvisited", self.unvisited, ("uniform", "kept"))
 
     def check(self, problem: Problem) -> None:
         """Refuse policies that are no table."""
@@ -89,11 +84,11 @@ class TabularCEM(Sessions[TabularCEMState]):
         """Start from the policy's own table, uniform, or from a given one, normalised."""
         policy = self._policy(problem)
         table = np.array(problem.start, np.float64).reshape(policy.num_states, policy.num_actions)
-        return TabularCEMState(0, probabilities(table))
+        return TabularCEMState(0, normalise_rows(table))
 
     def ask(self, problem: Problem, state: TabularCEMState) -> Population:
-        """One policy, many sessions."""
-        return self.sessions(problem, Point(state.table.ravel()))
+        """One policy, many episodes."""
+        return self.sample_episodes(problem, Point(state.table.ravel()))
 
     def tell(
         self,
@@ -103,7 +98,7 @@ class TabularCEM(Sessions[TabularCEMState]):
         episodes: Episodes,
     ) -> TabularCEMState:
         """Count what the elites did; rows they were not in become uniform, smoothed, or stay."""
-        chosen = elite_episodes_of(episodes.fitness, self.percentile, self.elites_are)
+        chosen = pick_by_percentile(episodes.fitness, self.percentile, self.elites_are)
         state = replace(
             state,
             generation=state.generation + 1,
@@ -112,19 +107,15 @@ class TabularCEM(Sessions[TabularCEMState]):
         )
         if len(chosen) == 0:
             return state
-        rows = chosen_rows(episodes, chosen)
+        rows = rows_of_candidates(episodes, chosen)
         found = problem.trajectories(population, episodes, rows, ("observations", "actions"))
         trajectories = [trajectory for trajectory in found if len(trajectory.observations)]
         if not trajectories:
             return state
-        states = np.concatenate(
-            [trajectory.observations[:, 0] for trajectory in trajectories]
-        ).astype(np.int64)
-        actions = np.concatenate([trajectory.actions for trajectory in trajectories]).astype(
-            np.int64
-        )
+        states = np.concatenate([each.observations[:, 0] for each in trajectories])
+        actions = np.concatenate([each.actions for each in trajectories])
         counts = np.zeros_like(state.table)
-        np.add.at(counts, (states, actions), 1.0)
+        np.add.at(counts, (states.astype(np.int64), actions.astype(np.int64)), 1.0)
         seen = counts.sum(axis=1) > 0
         counts[seen] += self.pseudo_count
         counts[~seen] = 1.0 if self.unvisited == "uniform" else state.table[~seen]

@@ -85,7 +85,7 @@ class XNES(Strategy[XNESState]):
     ) -> XNESState:
         """Follow the natural gradient in the distribution's own coordinates."""
         fitness = episodes.fitness
-        order = ranking.elites(fitness, len(fitness))
+        order = ranking.pick_elites(fitness, len(fitness))
         elites = EliteFigures.of(episodes, fitness, order[: len(order) // 2])
         utilities = shaping.nes_utilities(fitness)[order]
         steps = population.distribution.draw(order) - state.mean

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.random import Generator
 
 from distes.errors import UsageError, unknown
-from distes.policies.spaces import encoder
+from distes.policies.spaces import ObservationEncoder
 from distes.seeds import context_generator, context_uniform
 from distes.types import Array, FloatArray, IntArray
 
@@ -97,12 +97,14 @@ class ContextSource:
             UsageError: the sampler's contexts are not finite vectors of one length.
             Exception: what the sampler raises.
         """
-        drawn, lost = self.tried(seeds, None)
+        drawn, lost = self.try_sampling(seeds, None)
         for error in lost.values():
             raise error
         return drawn
 
-    def tried(self, seeds: IntArray, size: int | None) -> tuple[FloatArray, dict[int, Exception]]:
+    def try_sampling(
+        self, seeds: IntArray, size: int | None
+    ) -> tuple[FloatArray, dict[int, Exception]]:
         """Draw the contexts of episodes, some of which may be lost to a sampler's fault.
 
         Args:
@@ -124,7 +126,7 @@ class ContextSource:
         lost: dict[int, Exception] = {}
         for i, seed in enumerate(seeds.tolist()):
             try:
-                rows[i] = checked(self.choice(context_generator(seed)), size)
+                rows[i] = check_context(self.choice(context_generator(seed)), size)
             except Exception as error:
                 if isinstance(error, UsageError) and not isinstance(error, NotFiniteError):
                     raise
@@ -143,7 +145,7 @@ class ContextSource:
         Raises:
             UsageError: it always fails.
         """
-        drawn, lost = self.tried(np.arange(EXAMPLES), None)
+        drawn, lost = self.try_sampling(np.arange(EXAMPLES), None)
         if len(lost) < len(drawn):
             found: FloatArray = drawn[min(set(range(len(drawn))) - set(lost))]
             return found
@@ -172,16 +174,16 @@ class ContextSource:
                     "context 'info' needs info['context'] of reset, and the environment gives "
                     f"{', '.join(map(repr, info)) or 'an empty info'}"
                 )
-            return checked(info["context"], size)
+            return check_context(info["context"], size)
         indices = self._indices()
         if indices is None:
-            return checked(observation, size)
+            return check_context(observation, size)
         if max(indices) >= len(observation):
             raise UsageError(
                 f"context '{self.choice}' asks for component {max(indices)} of an observation "
                 f"with {len(observation)} components, counted from 0"
             )
-        return checked(observation[list(indices)], size)
+        return check_context(observation[list(indices)], size)
 
     def settle(
         self,
@@ -208,7 +210,7 @@ class ContextSource:
         if self.choice is None or self.sampled:
             assert asked is not None  # noqa: S101 - drawn or imposed, or there is none to note
             if "context" in info:
-                self._refuse_deaf(name, checked(info["context"], len(asked)), asked)
+                self._refuse_deaf(name, check_context(info["context"], len(asked)), asked)
             return asked
         shown = self.read(see(observation), info, size)
         if asked is not None:
@@ -287,10 +289,10 @@ class ContextSource:
 
     def encoder(self, space: Any) -> Callable[[Any], FloatArray]:
         """How observations of a space are made flat before a context is read from them."""
-        return encoder(space, False).encode
+        return ObservationEncoder(space, False).encode
 
 
-def checked(context: Any, size: int | None) -> FloatArray:
+def check_context(context: Any, size: int | None) -> FloatArray:
     """Take a context as a finite vector.
 
     Raises:
@@ -309,7 +311,7 @@ def checked(context: Any, size: int | None) -> FloatArray:
     return row
 
 
-def given(contexts: Any, size: int, name: str) -> FloatArray:
+def parse_contexts(contexts: Any, size: int, name: str) -> FloatArray:
     """Take contexts that a user imposes, (k,) or (m, k) -> (m, k).
 
     Args:

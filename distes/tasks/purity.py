@@ -23,7 +23,8 @@ import numpy as np
 from distes.errors import UsageError
 from distes.policies.base import PolicySpec
 from distes.seeds import policy_generator
-from distes.tasks.base import AnyTask, Task
+from distes.tasks.base import AnyTask
+from distes.tasks.environment import Task
 from distes.types import FloatArray
 
 MAX_STEPS = 1000
@@ -102,7 +103,7 @@ class PurityReport:
             over = f" over {self.histories} histories" if finding is self.reuse else ""
             lines += [f"  {line}" for line in _describe(finding, over)]
         if self.other_context is not None:
-            lines.append(f"  {_heard(self.other_context)}")
+            lines.append(f"  {_describe_context(self.other_context)}")
         return "\n".join([*lines, self._consequences()])
 
     def _consequences(self) -> str:
@@ -172,7 +173,7 @@ def check(
     generator = np.random.default_rng(np.random.SeedSequence(seed))
     seeds = [int(value) for value in generator.integers(2**62, size=episodes)]
 
-    reference = dict(zip(seeds, _in_new_instances(task, policy, seeds), strict=True))
+    reference = dict(zip(seeds, _run_in_new_instances(task, policy, seeds), strict=True))
     errors = [record.error for record in reference.values()]
     if all(errors):
         raise UsageError(f"every episode of {task.name} raises, the first {errors[0]}")
@@ -183,21 +184,23 @@ def check(
         probes = [
             seeds[(PROBES_PER_HISTORY * history + j) % episodes] for j in range(PROBES_PER_HISTORY)
         ]
-        for past, steps in _history(history, probes[0], generator):
+        for past, steps in _choose_history(history, probes[0], generator):
             runner.episode(past, steps)
         reused += [(probe, runner.episode(probe)) for probe in probes]
     runner.close()
 
     # In another order, so that what instances share (a class attribute) shows.
-    again = list(zip(seeds[::-1], _in_new_instances(task, policy, seeds[::-1]), strict=True))
+    again = list(zip(seeds[::-1], _run_in_new_instances(task, policy, seeds[::-1]), strict=True))
     return PurityReport(
         name=task.name,
         histories=histories,
         reuse=_compare("reuse", reference, reused),
         new_instance=_compare("new instance", reference, again),
-        other_process=_other_process(task, policy, reference) if processes else None,
+        other_process=_run_in_other_process(task, policy, reference) if processes else None,
         reuses_env=task.reuses_env,
-        other_context=_other_context(task, policy, reference) if task.contexts.sampled else None,
+        other_context=_run_with_other_context(task, policy, reference)
+        if task.contexts.sampled
+        else None,
     )
 
 
@@ -271,7 +274,7 @@ class _Runner:
         steps: list[bytes] = []
         total = 0.0
         try:
-            context = self._sampled(seed if context_of is None else context_of)
+            context = self._sample_context(seed if context_of is None else context_of)
             for digest, reward in self._play(self._env, seed, context, limit):
                 steps.append(digest)
                 total += reward
@@ -283,7 +286,7 @@ class _Runner:
             return _Record((*steps, type(error).__name__.encode()), np.nan, said)
         return _Record(tuple(steps), total)
 
-    def _sampled(self, seed: int) -> FloatArray | None:
+    def _sample_context(self, seed: int) -> FloatArray | None:
         """The context that the engines would ask for."""
         contexts = self._task.contexts
         return contexts.sample(np.array([seed]))[0] if contexts.sampled else None
@@ -326,7 +329,9 @@ class _Runner:
         return digest.digest()
 
 
-def _in_new_instances(task: Task, policy: PolicySpec | None, seeds: Sequence[int]) -> list[_Record]:
+def _run_in_new_instances(
+    task: Task, policy: PolicySpec | None, seeds: Sequence[int]
+) -> list[_Record]:
     """Run each episode in an instance of its own."""
     runner = _Runner(task, policy)
     records = []
@@ -336,7 +341,9 @@ def _in_new_instances(task: Task, policy: PolicySpec | None, seeds: Sequence[int
     return records
 
 
-def _other_context(task: Task, policy: PolicySpec | None, reference: dict[int, _Record]) -> Finding:
+def _run_with_other_context(
+    task: Task, policy: PolicySpec | None, reference: dict[int, _Record]
+) -> Finding:
     """Run each episode with the context of another seed."""
     runner = _Runner(task, policy)
     found = []
@@ -346,7 +353,7 @@ def _other_context(task: Task, policy: PolicySpec | None, reference: dict[int, _
     return _compare("other context", reference, found)
 
 
-def _heard(finding: Finding) -> str:
+def _describe_context(finding: Finding) -> str:
     """Say whether the environment takes up contexts."""
     if finding.count:
         return (
@@ -358,7 +365,7 @@ def _heard(finding: Finding) -> str:
     )
 
 
-def _history(
+def _choose_history(
     number: int, probe: int, generator: np.random.Generator
 ) -> list[tuple[int, int | None]]:
     """Choose one to three episodes, as (seed, steps), to run before a probe episode.
@@ -407,7 +414,9 @@ def _compare(
     return Finding(way, len(found), tuple(sorted(set(differing))), len(differing), largest, first)
 
 
-def _other_process(task: Task, policy: PolicySpec | None, reference: dict[int, _Record]) -> Finding:
+def _run_in_other_process(
+    task: Task, policy: PolicySpec | None, reference: dict[int, _Record]
+) -> Finding:
     seeds = list(reference)
     way = "other process"
     try:
@@ -417,7 +426,7 @@ def _other_process(task: Task, policy: PolicySpec | None, reference: dict[int, _
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as executor:
         try:
-            records = executor.submit(_in_new_instances, task, policy, seeds).result()
+            records = executor.submit(_run_in_new_instances, task, policy, seeds).result()
         except Exception as error:  # noqa: BLE001 - the other process may fail in any way
             said = f"{type(error).__name__}: {error}"
             return Finding(way, 0, note=f"the environment could not be made there ({said})")

@@ -1,4 +1,4 @@
-"""Does a kernel do what its environment does?
+"""Whether a kernel does what its environment does.
 
 `assert_kernel_matches` runs the same episodes through the loop engine, which steps the
 environment, and through the compiled engine, and compares all that was seen, done and paid.
@@ -14,17 +14,17 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from distes.engines.base import Chunk
 from distes.engines.compiled import CompiledEngine
 from distes.engines.kernels import lookup
-from distes.engines.kernels.kernel import Actor, Kernel
+from distes.engines.kernels.kernel import KERNEL_FUNCTIONS, Actor, Kernel
 from distes.engines.kernels.random import ENVIRONMENT_WORDS, POLICY_WORDS, seed_environment
 from distes.engines.loop import LoopEngine
+from distes.engines.wire import Chunk
 from distes.errors import UsageError, require_at_least
 from distes.policies.base import Policy, PolicySpec
 from distes.population.distributions import Table
 from distes.population.records import RECORDS, Population, RunKey, Status, Trajectory
-from distes.tasks.base import Task
+from distes.tasks.environment import Task
 from distes.types import Array, FloatArray
 
 MAX_STEPS = 1000
@@ -38,8 +38,6 @@ BATCH = 50
 
 SPREADS = (0.1, 10.0)
 """Least and greatest deviation of candidates from the policy's initial parameters."""
-
-STATIC = ("reset", "observe", "step", "show", "inform")
 
 
 @dataclass(frozen=True)
@@ -103,9 +101,9 @@ def assert_kernel_matches(
         AssertionError: they differ; the message locates the first difference.
         UsageError: an argument can't be used, or the kernel does not honour ``env_kwargs``.
     """
-    _refuse(kernel, policy, episodes, tolerance, seed)
+    _refuse_arguments(kernel, policy, episodes, tolerance, seed)
     plain = Task(env, env_kwargs={} if env_kwargs is None else env_kwargs)
-    instance: Kernel = lookup.made(kernel, plain)
+    instance: Kernel = lookup.make_kernel(kernel, plain)
     task = Task(
         env,
         env_kwargs=plain.env_kwargs,
@@ -119,7 +117,7 @@ def assert_kernel_matches(
         raise UsageError(
             f"policy {type(policy).__name__} has no kernel for the spaces of {task.name}"
         )
-    pair = _Pair(instance, task, built, tolerance)
+    pair = _EnginePair(instance, task, built, tolerance)
     _compare_contexts(instance, task)
     _try_in_python(instance, actor, built, task.step_limit() or MAX_STEPS)
     try:
@@ -129,13 +127,13 @@ def assert_kernel_matches(
     return KernelReport(kernel.__qualname__, task.name, episodes, steps, tolerance)
 
 
-def _refuse(kernel: Any, policy: Any, episodes: int, tolerance: float, seed: int) -> None:
-    """Refuse arguments that are none."""
+def _refuse_arguments(kernel: Any, policy: Any, episodes: int, tolerance: float, seed: int) -> None:
+    """Refuse arguments that cannot be used."""
     if not (isinstance(kernel, type) and issubclass(kernel, Kernel)):
         raise UsageError(
             f"kernel {kernel!r} is not a subclass of distes.engines.kernels.kernel.Kernel"
         )
-    for name in STATIC:
+    for name in KERNEL_FUNCTIONS:
         if not isinstance(inspect.getattr_static(kernel, name), staticmethod):
             raise UsageError(f"{kernel.__qualname__}.{name} is not a staticmethod")
     if inspect.isabstract(kernel):
@@ -189,7 +187,7 @@ def _try_in_python(kernel: Kernel, actor: Actor, policy: Policy, limit: int) -> 
                 f"{name}.{function} raises {type(error).__name__} in plain Python: {error}."
             ) from error
 
-    choose = actor.choosing(actor.sizes)
+    choose = actor.make_choose(actor.sizes)
     for seed in range(TRIED_EPISODES):
         seed_environment(generator, seed)
         state[:] = 0.0
@@ -244,7 +242,7 @@ class _Difference:
         )
 
 
-class _Pair:
+class _EnginePair:
     """Both engines, and what counts as equal."""
 
     def __init__(self, kernel: Kernel, task: Task, policy: Policy, tolerance: float) -> None:
@@ -259,7 +257,7 @@ class _Pair:
         self._loop.close()
 
     def compare(self, episodes: int, seed: int) -> int:
-        """Compare episodes; their steps.
+        """Compare episodes; returns how many steps they had.
 
         Raises:
             AssertionError: some differ.
@@ -289,7 +287,7 @@ class _Pair:
                     f"{self._name} refuses what {self._task.name} takes: {error}."
                 ) from error
             seeds = population.start_seeds(key, 0, size)
-            self._settle(first, episodes, seeds.tolist(), ours, theirs)
+            self._raise_first_difference(first, episodes, seeds.tolist(), ours, theirs)
             steps += int(theirs.rows["episode_length"].sum())
             # Contexts that the environment drew itself are such as it takes.
             imposed = (
@@ -305,10 +303,10 @@ class _Pair:
         noise = generator.standard_normal((size, self._policy.num_parameters))
         return np.array(rows) + spreads * noise
 
-    def _settle(
+    def _raise_first_difference(
         self, first: int, episodes: int, seeds: list[int], ours: Chunk, theirs: Chunk
     ) -> None:
-        """Say where a batch differs, if it does."""
+        """Raise an `AssertionError` that says where a batch differs, if it does."""
         if theirs.faults:
             row, fault = theirs.faults[0]
             raise AssertionError(
@@ -324,12 +322,13 @@ class _Pair:
         parameters = np.zeros((len(seeds), 0))
         assert ours.trajectories is not None and theirs.trajectories is not None  # noqa: S101, PT018 - asked for
         pairs = zip(
-            ours.trajectories.unpacked(parameters),
-            theirs.trajectories.unpacked(parameters),
+            ours.trajectories.unpack(parameters),
+            theirs.trajectories.unpack(parameters),
             strict=True,
         )
         found = [
-            self._difference(i, ours, theirs, *trajectories) for i, trajectories in enumerate(pairs)
+            self._find_difference(i, ours, theirs, *trajectories)
+            for i, trajectories in enumerate(pairs)
         ]
         differing = [i for i, difference in enumerate(found) if difference is not None]
         if differing:
@@ -341,7 +340,7 @@ class _Pair:
                 f"differ{'s' if len(differing) == 1 else ''}."
             )
 
-    def _difference(
+    def _find_difference(
         self,
         i: int,
         ours: Chunk,
@@ -349,15 +348,15 @@ class _Pair:
         our_trajectory: Trajectory,
         their_trajectory: Trajectory,
     ) -> _Difference | None:
-        """The first difference of an episode."""
+        """Find the first difference of an episode; None if there is none."""
         if ours.contexts is not None and theirs.contexts is not None:
-            at = self._unequal(ours.contexts[i], theirs.contexts[i])
+            at = self._find_unequal(ours.contexts[i], theirs.contexts[i])
             if at is not None:
                 shown = (float(ours.contexts[i, at]), float(theirs.contexts[i, at]))
                 return _Difference("at the reset", f"context[{at}]", *shown)
         our_row, their_row = ours.rows[i], theirs.rows[i]
         if our_row["status"] == their_row["status"] == Status.OK:
-            found = self._on_the_way(our_trajectory, their_trajectory, our_row, their_row)
+            found = self._find_step_difference(our_trajectory, their_trajectory, our_row, their_row)
             if found is not None:
                 return found
         for name in ("episode_length", "terminated", "truncated"):
@@ -365,30 +364,30 @@ class _Pair:
                 values = our_row[name].item(), their_row[name].item()
                 return _Difference("at the end", name.replace("_", " "), *values)
         returns = np.array([our_row["episode_return"]]), np.array([their_row["episode_return"]])
-        if self._unequal(*returns, scale=float(their_row["episode_length"])) is not None:
+        if self._find_unequal(*returns, scale=float(their_row["episode_length"])) is not None:
             return _Difference("at the end", "return", float(returns[0][0]), float(returns[1][0]))
         for name in self._kernel.info_names:
             our_info, their_info = ours.info[name][i : i + 1], theirs.info[name][i : i + 1]
-            if self._unequal(our_info, their_info) is not None:
+            if self._find_unequal(our_info, their_info) is not None:
                 values = float(our_info[0]), float(their_info[0])
                 return _Difference("at the end", f"info['{name}']", *values)
         return None
 
-    def _on_the_way(
+    def _find_step_difference(
         self, ours: Trajectory, theirs: Trajectory, our_row: Array, their_row: Array
     ) -> _Difference | None:
-        """The first difference in what was seen, done and paid."""
+        """Find the first difference in what was seen, done and paid."""
         length = min(len(ours.rewards), len(theirs.rewards))
         # Sorted by step; within it what is seen goes before what is paid for it.
         found: list[tuple[int, int, _Difference]] = []
         compared = [
-            ("action", _flat(ours.actions), _flat(theirs.actions), 1),
-            ("observation", _seen(ours), _seen(theirs), 0),
-            ("reward", _flat(ours.rewards), _flat(theirs.rewards), 1),
+            ("action", _flatten(ours.actions), _flatten(theirs.actions), 1),
+            ("observation", _stack_observations(ours), _stack_observations(theirs), 0),
+            ("reward", _flatten(ours.rewards), _flatten(theirs.rewards), 1),
         ]
         for order, (what, left, right, late) in enumerate(compared):
             count = length + 1 - late
-            at = self._unequal(left[:count].ravel(), right[:count].ravel())
+            at = self._find_unequal(left[:count].ravel(), right[:count].ravel())
             if at is not None:
                 row, column = divmod(at, left.shape[1])
                 step = row + late
@@ -400,13 +399,13 @@ class _Pair:
             len(ours.rewards) != len(theirs.rewards)
             or our_row["terminated"] != their_row["terminated"]
         ):
-            ends = [_end(row, length) for row in (our_row, their_row)]
+            ends = [_describe_end(row, length) for row in (our_row, their_row)]
             difference = _Difference(f"at step {length}", "episode", *ends)
             found.append((length, len(compared), difference))
         return min(found, key=lambda each: each[:2])[2] if found else None
 
-    def _unequal(self, ours: Array, theirs: Array, scale: float = 1.0) -> int | None:
-        """Place of the first numbers that differ, among (m,)."""
+    def _find_unequal(self, ours: Array, theirs: Array, scale: float = 1.0) -> int | None:
+        """Find the place of the first numbers that differ, among (m,)."""
         allowed = self._tolerance * scale
         with np.errstate(invalid="ignore"):
             near = np.abs(ours - theirs) <= allowed * np.maximum(np.abs(theirs), 1.0)
@@ -414,19 +413,19 @@ class _Pair:
         return None if equal.all() else int(np.argmin(equal))
 
 
-def _flat(values: Array) -> FloatArray:
-    """What was noted of each step, a row each."""
+def _flatten(values: Array) -> FloatArray:
+    """Make what was noted of each step a row."""
     return np.asarray(values, np.float64).reshape(len(values), -1)
 
 
-def _seen(trajectory: Trajectory) -> FloatArray:
-    """Observations of the reset and of each step, (T + 1, k)."""
+def _stack_observations(trajectory: Trajectory) -> FloatArray:
+    """Stack the observations of the reset and of each step, (T + 1, k)."""
     assert trajectory.last_observation is not None  # noqa: S101 - of an episode that ended well
     return np.vstack([trajectory.observations, trajectory.last_observation])
 
 
-def _end(row: Array, step: int) -> str:
-    """Whether an episode is over after a step, and how."""
+def _describe_end(row: Array, step: int) -> str:
+    """Say whether an episode is over after a step, and how."""
     if row["episode_length"] > step:
         return "going on"
     return "terminated" if row["terminated"] else "truncated"

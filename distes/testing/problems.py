@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
 
 from distes.errors import UsageError
 from distes.policies.identity import DirectPolicy
-from distes.population.probes import fold, fold_chunk, report
+from distes.population.folding import fold, fold_chunk
+from distes.population.probes import report
 from distes.population.records import (
     RECORDS,
     Distribution,
@@ -22,7 +23,7 @@ from distes.population.records import (
 )
 from distes.seeds import context_uniform
 from distes.strategies.base import Strategy
-from distes.tasks.base import FunctionTask
+from distes.tasks.function import FunctionTask
 from distes.types import FloatArray, IntArray
 
 S = TypeVar("S")
@@ -66,6 +67,7 @@ class FunctionProblem:
     moved: FloatArray | None = None
     generation: int = field(default=0, init=False)
     _calls: int = field(default=0, init=False)
+    has_trajectories: ClassVar[bool] = False
 
     @property
     def policy(self) -> DirectPolicy:
@@ -92,11 +94,6 @@ class FunctionProblem:
     def task(self) -> FunctionTask:
         """The objective as a task."""
         return FunctionTask(self.objective, len(self.start), noisy=True, vectorised=True)
-
-    @property
-    def has_trajectories(self) -> bool:
-        """Never."""
-        return False
 
     def trajectories(
         self,
@@ -189,7 +186,9 @@ class TwoSolutions(FunctionProblem):
         values: FloatArray = np.exp(-squared) * counts
         return values
 
-    def kept(self, options: Sequence[FloatArray], contexts: FloatArray) -> tuple[int, int]:
+    def count_solutions(
+        self, options: Sequence[FloatArray], contexts: FloatArray
+    ) -> tuple[int, int]:
         """Count solutions that some option is near, and options near a solution.
 
         Near is a value above 0.8 on average over the contexts where the solution counts.
@@ -295,7 +294,7 @@ def search(
     return done
 
 
-def deployed(problem: FunctionProblem, solution: Population) -> FloatArray:
+def draw_solution(problem: FunctionProblem, solution: Population) -> FloatArray:
     """A solution's parameters for the context in the middle, (1, d)."""
     contexts = np.zeros((1, problem.num_contexts)) if problem.num_contexts else None
     return solution.distribution.draw(np.zeros(1, dtype=np.int64), contexts)
@@ -303,5 +302,5 @@ def deployed(problem: FunctionProblem, solution: Population) -> FloatArray:
 
 def solution_value(strategy: Strategy[S], problem: FunctionProblem, state: S) -> float:
     """Value of the objective at the strategy's solution, for context 0 and under seed 0."""
-    drawn = deployed(problem, strategy.solution(problem, state))
+    drawn = draw_solution(problem, strategy.solution(problem, state))
     return float(problem.objective(drawn, np.zeros(1, dtype=np.int64))[0])

@@ -23,7 +23,7 @@ from distes.testing.problems import (
     FunctionProblem,
     Generation,
     Objective,
-    deployed,
+    draw_solution,
     search,
     solution_value,
     sphere,
@@ -125,7 +125,7 @@ class StrategyConformance:
         done = search(strategy, problem, 20)
         self._all_finite(strategy, problem, done)
         begun, ended = (
-            deployed(problem, strategy.solution(problem, state))
+            draw_solution(problem, strategy.solution(problem, state))
             for state in (done[0].before, done[-1].after)
         )
         ones = np.ones(1, dtype=np.int64)
@@ -212,6 +212,6 @@ class StrategyConformance:
     def _one_finite_candidate(problem: FunctionProblem, solution: Population) -> None:
         assert solution.size == 1
         assert solution.num_episodes == 1
-        drawn = deployed(problem, solution)
+        drawn = draw_solution(problem, solution)
         assert drawn.shape == (1, problem.num_parameters)
         assert np.isfinite(drawn).all(), "the solution is not finite"

@@ -14,9 +14,8 @@ from distes.errors import RunFailed
 from distes.population.statistics import Score
 from distes.runs.follow import Event, News, Tail
 from distes.runs.reader import load
-from distes.search.config_file import SECTIONS
 from distes.views import report, scores
-from distes.views.observers.terminal import generation_line
+from distes.views.text import format_generation
 
 LAST = 10
 """Generations of which is told that were there before, as ``tail`` does with lines."""
@@ -52,49 +51,44 @@ def follow(
         UsageError: it is not a run directory that can be read, or no longer.
         RunFailed: nobody writes the run, and it is not finished.
     """
-    say(f"following {path}: {_title(load(path).config)}")
-    tail, teller = Tail(path, LAST), _Teller(say)
+    say(f"following {path}: {scores.name_run(load(path).config, ', ')}")
+    tail, narrator = Tail(path, LAST), _Narrator(say)
     left_at: float | None = None
     seen = False
     while True:
         # Asked before reading: what a search wrote before it left is then read, too.
         written = load(path).is_written()
-        teller.tell(tail.news())
-        if teller.finished and report.is_finished(path):
+        narrator.tell(tail.news())
+        if narrator.finished and report.is_finished(path):
+            narrator.tell(tail.news())  # what the last commit brought, after its event
             break
         if written:
             seen, left_at = True, None
-        elif not seen or teller.failed:
-            _refuse(path, teller, say)
+        elif not seen or narrator.failed:
+            _refuse(path, narrator, say)
         elif left_at is None:
             left_at = time.monotonic()
             say(f"nobody writes it now: waiting {patience_s:.0f} s for a resume")
         elif time.monotonic() - left_at > patience_s:
-            _refuse(path, teller, say)
+            _refuse(path, narrator, say)
         time.sleep(poll_s)
-    _sum_up(path, teller, say)
+    _sum_up(path, narrator, say)
 
 
-def _title(config: Mapping[str, Any]) -> str:
-    settings = config["search"]
-    names = [str(settings[table]["name"]) for table in SECTIONS if table in settings]
-    return ", ".join([scores.task_name(dict(config)), *names, f"seed {settings.get('seed', 0)}"])
-
-
-def _sum_up(path: str | Path, teller: _Teller, say: Callable[[str], None]) -> None:
-    teller.end()
+def _sum_up(path: str | Path, narrator: _Narrator, say: Callable[[str], None]) -> None:
+    narrator.end()
     say("")
-    say(report.info(path))
+    say(report.describe_run(path))
 
 
-def _refuse(path: str | Path, teller: _Teller, say: Callable[[str], None]) -> NoReturn:
-    _sum_up(path, teller, say)
+def _refuse(path: str | Path, narrator: _Narrator, say: Callable[[str], None]) -> NoReturn:
+    _sum_up(path, narrator, say)
     run = load(path)
-    how = "; go on with: distes resume " + shlex.quote(str(path)) if report.by_command(run) else ""
-    raise RunFailed(f"'{path}' is not in progress: {report.state(run)}{how}")
+    how = f"; go on with: distes resume {shlex.quote(str(path))}" if report.can_resume(run) else ""
+    raise RunFailed(f"'{path}' is not in progress: {report.describe_state(run)}{how}")
 
 
-class _Teller:
+class _Narrator:
     """Puts a run's news into lines, in the order in which they happened.
 
     Attributes:
@@ -112,14 +106,14 @@ class _Teller:
     def tell(self, news: News) -> None:
         """Tell what there is; events wait until the generations before them are told."""
         self._heldout |= news.heldout
-        self._waiting += _event_lines(news.events)
+        self._waiting += _write_event_lines(news.events)
         if self._next is None and news.rows:
             self._next = news.rows[0]["generation"]
-        self._due_events()
+        self._tell_due_events()
         for row in news.rows:
-            self._row(row)
+            self._tell_generation(row)
             self._next = row["generation"] + 1
-            self._due_events()
+            self._tell_due_events()
         for event in news.events:
             kind = event.get("kind")
             if kind in _OUTCOMES or kind == "resumed":
@@ -131,18 +125,18 @@ class _Teller:
             self._say(line)
         self._waiting.clear()
 
-    def _due_events(self) -> None:
+    def _tell_due_events(self) -> None:
         while self._waiting and (self._waiting[0][1] or 0) <= (self._next or 0):
             self._say(self._waiting.popleft()[0])
 
-    def _row(self, row: Mapping[str, Any]) -> None:
+    def _tell_generation(self, row: Mapping[str, Any]) -> None:
         # A score is there when the generation after the scored one is told of.
         known = [g for g in self._heldout if g < row["generation"]]
         self._heldout = {g: s for g, s in self._heldout.items() if g >= max(known, default=g)}
-        self._say(generation_line(row, self._heldout[max(known)] if known else None))
+        self._say(format_generation(row, self._heldout[max(known)] if known else None))
 
 
-def _event_lines(events: Iterable[Event]) -> Iterator[tuple[str, int | None]]:
+def _write_event_lines(events: Iterable[Event]) -> Iterator[tuple[str, int | None]]:
     """Say each event in a line, workers that join together in one, with its generation."""
     for kind, group in groupby(events, key=lambda event: event.get("kind")):
         alike = list(group)
@@ -154,15 +148,15 @@ def _event_lines(events: Iterable[Event]) -> Iterator[tuple[str, int | None]]:
             yield f"{len(alike)} workers joined on {on}", alike[0].get("generation")
             continue
         for event in alike:
-            yield event_line(event), event.get("generation")
+            yield write_event_line(event), event.get("generation")
 
 
-def event_line(event: Event) -> str:
+def write_event_line(event: Event) -> str:
     """Say an event in one line.
 
-    >>> event_line({"kind": "worker_lost", "worker": 3, "node": "a", "error": "ActorDiedError"})
-    'worker 3 on a lost: ActorDiedError'
-    >>> event_line({"kind": "drained", "node": "b", "reason": "spot"})
+    >>> write_event_line({"kind": "worker_lost", "worker": 3, "node": "a", "error": "OSError"})
+    'worker 3 on a lost: OSError'
+    >>> write_event_line({"kind": "drained", "node": "b", "reason": "spot"})
     'drained: node b, reason spot'
     """
     kind = event.get("kind")
@@ -178,13 +172,13 @@ def event_line(event: Event) -> str:
     if kind == "episode_error":
         last = (str(event.get("traceback", "")).strip().splitlines() or ["unknown"])[-1]
         candidate, episode = event.get("candidate"), event.get("episode")
-        return _short(f"{at}, candidate {candidate}, episode {episode} failed: {last}", 160)
+        return _shorten(f"{at}, candidate {candidate}, episode {episode} failed: {last}", 160)
     if kind == "resumed":
         return f"resumed at {at}"
-    said = [f"{k} {_short(str(v))}" for k, v in event.items() if k not in _PLACE]
+    said = [f"{k} {_shorten(str(v))}" for k, v in event.items() if k not in _PLACE]
     return f"{kind}: {', '.join(said)}" if said else str(kind)
 
 
-def _short(text: str, width: int = FIELD_WIDTH) -> str:
+def _shorten(text: str, width: int = FIELD_WIDTH) -> str:
     line = " ".join(text.split())
     return line if len(line) <= width else line[: width - 3] + "..."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,15 +14,17 @@ from typing import Any
 from distes.errors import UsageError
 from distes.population.records import Purpose
 from distes.runs.reader import Run, load
+from distes.search.config_file import from_config
 from distes.search.result import Result
 from distes.search.settings import Settings
 from distes.search.solution import read_solution
 from distes.types import Array
-from distes.views.figures.learning_curves import draw
-from distes.views.replay.recording import Camera, rendering
-from distes.views.replay.replay import watched
-from distes.views.replay.video import Limits, Video, video
-from distes.views.report import info
+from distes.views.figures.learning_curves import LearningCurves
+from distes.views.figures.style import render_png
+from distes.views.replay.recording import Camera, find_rendering
+from distes.views.replay.replay import watch_episodes
+from distes.views.replay.video import Limits, Video, locate_video
+from distes.views.report import describe_run
 
 LIMITS = Limits(fps=30, frames=600, side=480)
 """Of a video within a notebook: 20 s, mostly less than 100 kB."""
@@ -34,7 +35,7 @@ MAX_SECONDS = 20.0
 """For an episode; a slower environment is not waited for."""
 
 
-def html(shown: Run | Result) -> str:
+def render_html(shown: Run | Result) -> str:
     """Show a run or a result; what can't be shown says why, and nothing is raised.
 
     Args:
@@ -42,14 +43,14 @@ def html(shown: Run | Result) -> str:
     """
     path = shown.path
     parts = [
-        _part("curve", lambda: _curve(path)),
-        _part("facts", lambda: f"<pre>{escape(info(path))}</pre>"),
-        _part("video", lambda: _video(shown)),
+        _render_part("curve", lambda: _render_curve(path)),
+        _render_part("facts", lambda: f"<pre>{escape(describe_run(path))}</pre>"),
+        _render_part("video", lambda: _render_video(shown)),
     ]
     return f"<div>{''.join(parts)}</div>"
 
 
-def _part(name: str, make: Callable[[], str]) -> str:
+def _render_part(name: str, make: Callable[[], str]) -> str:
     try:
         return make()
     except Exception as error:  # noqa: BLE001 - to look at a run must never fail
@@ -57,42 +58,38 @@ def _part(name: str, make: Callable[[], str]) -> str:
         return f"<p><small>no {name}: {escape(' '.join(reason.split())[:300])}</small></p>"
 
 
-def _curve(path: Any) -> str:
-    figure = draw([path])
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=75)
-    return f'<img alt="learning curve" src="data:image/png;base64,{_text(image.getvalue())}"/>'
+def _render_curve(path: Any) -> str:
+    image = _encode(render_png(LearningCurves().draw([load(path)])))
+    return f'<img alt="learning curve" src="data:image/png;base64,{image}"/>'
 
 
-def _video(shown: Run | Result) -> str:
-    from distes.search.config_file import from_config
-
+def _render_video(shown: Run | Result) -> str:
     if isinstance(shown, Result):
         search, solution = shown.search, shown.solution
     else:
         # Read anew: a run that is looked at may be in progress.
         run = load(shown.path)
         search, solution = from_config(run.config["search"], Settings), read_solution(run)
-    how = rendering(search.resolved_task, "rgb_array")
+    how = find_rendering(search.resolved_task, "rgb_array")
     steps = min(filter(None, [MAX_STEPS, solution.max_steps]))
     solution = replace(solution, episodes=1, purpose=Purpose.TEST, max_steps=steps)
-    every = how.every(LIMITS.fps)
+    every = how.count_steps_per_frame(LIMITS.fps)
     fps = how.fps / every
     with tempfile.TemporaryDirectory(prefix="distes-") as folder:
-        place = video(Path(folder) / "episode.mp4")
+        place = locate_video(Path(folder) / "episode.mp4")
         with Video(place, fps, LIMITS) as film:
-            camera = Camera(_Hurried(film), fps, every, 1)
-            watched(search.resolved_task, how, search.built_policy(), solution, camera)
+            camera = Camera(_TimedFilm(film), fps, every, 1)
+            watch_episodes(search.resolved_task, how, search.built_policy(), solution, camera)
         data = place.read_bytes() if film.frames else b""
     if not data:
         raise UsageError("the episode fails before its first frame")
     if len(data) > MAX_VIDEO_BYTES:
         raise UsageError(f"it takes {len(data):,} bytes: distes replay writes it into a file")
-    source = f"data:video/mp4;base64,{_text(data)}"
+    source = f"data:video/mp4;base64,{_encode(data)}"
     return f'<video controls loop muted width="480" src="{source}"></video>'
 
 
-class _Hurried:
+class _TimedFilm:
     """A film that gives up if the episode takes too long."""
 
     def __init__(self, film: Video) -> None:
@@ -110,5 +107,5 @@ class _Hurried:
         return self._film.add(frame, caption, times)
 
 
-def _text(data: bytes) -> str:
+def _encode(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")

@@ -10,38 +10,34 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from distes.errors import UsageError
 from distes.population.statistics import Score
-from distes.registry import NONE, plain, settings_of
+from distes.registry import NONE, settings_of, to_plain
 from distes.runs.reader import Run, load
 from distes.search.config_file import SECTIONS, choose, search_settings
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 from distes.views import scores
-from distes.views.observers.terminal import interval
+from distes.views.text import format_duration, format_number, format_score
 
 WIDTH = 100
 _WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 
-_SAID = {"env", "function", "seed", "target", "threshold", "engine", "out"} | {
-    "context",
-    "context_low",
-    "context_high",
-}
+_SHOWN_ELSEWHERE = {"env", "function", "seed", "target", "threshold", "engine", "out"}
+_SHOWN_ELSEWHERE |= {"context", "context_low", "context_high"}
 """Settings that have a line of their own, or none."""
 
 _MILESTONES = {"finished", "failed", "resumed"}
-_SAID_ELSEWHERE = _MILESTONES | {"worker_joined"}
+_NOT_COUNTED = _MILESTONES | {"worker_joined"}
 
-_AGAIN = {
+_REPEATED = {
     "retries": "ran again, with equal results",
     "duplicates": "ran twice so as not to wait for a slow worker, with equal results",
 }
 """Figures of the generations about work done more than once."""
 
 
-def info(path: str | Path) -> str:
+def describe_run(path: str | Path) -> str:
     """Sum up a run, finished or not.
 
     Args:
@@ -55,8 +51,14 @@ def info(path: str | Path) -> str:
         UsageError: it is not a run directory that can be read.
     """
     run = load(path)
-    parts = [*_identity(run), ("", ""), *_progress(run), *_results(run), ("", "")]
-    commands = list(_next(run))
+    parts = [
+        *_describe_identity(run),
+        ("", ""),
+        *_describe_progress(run),
+        *_describe_results(run),
+        ("", ""),
+    ]
+    commands = list(_suggest_commands(run))
     width = max(len(name) for name, _ in [*parts, *commands]) + 2
     lines = []
     for name, text in parts:
@@ -66,22 +68,22 @@ def info(path: str | Path) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _identity(run: Run) -> Iterator[tuple[str, str]]:
+def _describe_identity(run: Run) -> Iterator[tuple[str, str]]:
     config = run.config
     settings = config["search"]
     yield "run", str(run.path)
     task_class = FunctionTask if "function" in settings else Task
-    goal = scores.target(config)
-    target = "" if goal is None else f", target {_number(goal)}"
-    yield "task", scores.task_name(config) + target
+    goal = scores.find_target(config)
+    target = "" if goal is None else f", target {format_number(goal)}"
+    yield "task", scores.name_task(config) + target
     for table in SECTIONS:
         if table in settings:
-            yield table, _chosen(table, settings[table])
+            yield table, _describe_choice(table, settings[table])
     if "num_parameters" in config:
         yield "parameters", str(config["num_parameters"])
     if scores.has_contexts(config):
-        yield "context", _context(config)
-    changed = _changed(settings, {**settings_of(task_class), **search_settings()})
+        yield "context", _describe_context(config)
+    changed = _list_changes(settings, {**settings_of(task_class), **search_settings()})
     if changed:
         yield "settings", changed
     yield "seed", str(settings.get("seed", 0))
@@ -97,14 +99,14 @@ def _identity(run: Run) -> Iterator[tuple[str, str]]:
         yield "revision", config["git_revision"]
 
 
-def _context(config: Mapping[str, Any]) -> str:
+def _describe_context(config: Mapping[str, Any]) -> str:
     """Say where contexts come from, how long they are, and which features are learnt from."""
     settings = config["search"]
     size = config.get("num_contexts", 0)
     said = [f"{size} number{'s' if size > 1 else ''}", f"from {settings['context']}"]
     ends = [settings.get("context_low"), settings.get("context_high")]
     if all(isinstance(end, list) for end in ends):
-        said.append(" to ".join(",".join(map(_number, end)) for end in ends))
+        said.append(" to ".join(",".join(map(format_number, end)) for end in ends))
     said += [
         f"{name.replace('_', ' ')} {value}"
         for name, value in settings.get("strategy", {}).items()
@@ -113,33 +115,33 @@ def _context(config: Mapping[str, Any]) -> str:
     return ", ".join(said)
 
 
-def _chosen(table: str, settings: Mapping[str, Any]) -> str:
+def _describe_choice(table: str, settings: Mapping[str, Any]) -> str:
     """Name a strategy or policy, with the settings that are not its defaults."""
     name, values = settings["name"], {k: v for k, v in settings.items() if k != "name"}
     try:
         # A user's own class is not imported for this: all its settings are shown.
-        changed = _changed(values, {} if ":" in name else settings_of(choose(table, name)))
+        changed = _list_changes(values, {} if ":" in name else settings_of(choose(table, name)))
     except UsageError:
-        changed = _changed(values, {})
+        changed = _list_changes(values, {})
     return f"{name}, {changed}" if changed else str(name)
 
 
-def _changed(values: Mapping[str, Any], accepted: Mapping[str, Any]) -> str:
+def _list_changes(values: Mapping[str, Any], accepted: Mapping[str, Any]) -> str:
     """List settings other than their defaults."""
     said = []
     for key, value in values.items():
-        if key in _SAID or key in SECTIONS:
+        if key in _SHOWN_ELSEWHERE or key in SECTIONS:
             continue
         if key in accepted:
-            default = plain(accepted[key].default)
+            default = to_plain(accepted[key].default)
             if value == (NONE if default is None else default):
                 continue
-        said.append(f"{key} {_number(value) if isinstance(value, float) else value}")
+        said.append(f"{key} {format_number(value) if isinstance(value, float) else value}")
     return ", ".join(said)
 
 
-def _progress(run: Run) -> Iterator[tuple[str, str]]:
-    yield "state", state(run)
+def _describe_progress(run: Run) -> Iterator[tuple[str, str]]:
+    yield "state", describe_state(run)
     rows = run.generations
     if rows.empty:
         return
@@ -147,21 +149,21 @@ def _progress(run: Run) -> Iterator[tuple[str, str]]:
     last = rows.iloc[-1]
     steps, seconds = int(rows["env_steps"].sum()), float(rows["run_s"].sum())
     yield "generations", f"{len(rows):,}"
-    yield "episodes", f"{int(rows['episodes'].sum()):,}{_failures(run)}"
+    yield "episodes", f"{int(rows['episodes'].sum()):,}{_describe_failures(run)}"
     rate = f", {steps / seconds:,.0f} a second" if seconds > 0 else ""
     yield "env steps", f"{steps:,}{rate}"
-    yield "elapsed", _duration(float(last["elapsed_s"]))
-    yield "last generation", _population(last.to_dict())
+    yield "elapsed", format_duration(float(last["elapsed_s"]))
+    yield "last generation", _describe_generation(last.to_dict())
     workers = int(last.get("workers", 0))
     if workers:
         share = (
             float((rows["utilisation"] * rows["run_s"]).sum()) / seconds if seconds else math.nan
         )
         busy = f", {share:.0%} of their time in episodes" if math.isfinite(share) else ""
-        yield "workers", f"{workers:,} in the last generation{busy}{_coming_and_going(run)}"
+        yield "workers", f"{workers:,} in the last generation{busy}{_describe_arrivals(run)}"
 
 
-def _failures(run: Run) -> str:
+def _describe_failures(run: Run) -> str:
     failed = int(run.generations["failed"].sum())
     if not failed:
         return ""
@@ -169,7 +171,7 @@ def _failures(run: Run) -> str:
     return f", {failed:,} failed ({', '.join(f'{n:,} {status}' for status, n in counts.items())})"
 
 
-def _coming_and_going(run: Run) -> str:
+def _describe_arrivals(run: Run) -> str:
     kinds = Counter(str(event.get("kind")) for event in run.events)
     said = [
         f"{kinds[kind]:,} {what}"
@@ -179,9 +181,9 @@ def _coming_and_going(run: Run) -> str:
     return f"; {', '.join(said)}" if said else ""
 
 
-def state(run: Run) -> str:
+def describe_state(run: Run) -> str:
     """Say how far a run is, or why it ended."""
-    finished = _finished(run)
+    finished = _find_finish(run)
     if finished is not None:
         return f"finished: {finished.get('reason', 'no reason was logged')}"
     rows = run.generations
@@ -198,57 +200,54 @@ def state(run: Run) -> str:
 
 def is_finished(path: str | Path) -> bool:
     """Whether a run is complete, its final score included."""
-    return _finished(load(path)) is not None
+    return _find_finish(load(path)) is not None
 
 
-def by_command(run: Run) -> bool:
-    """Whether the command line can go on with a run.
-
-    A task that was an object of a script is known to that script, and to nobody else.
-    """
+def can_resume(run: Run) -> bool:
+    """Whether the command line can go on with a run: a script's own task it does not know."""
     settings = run.config.get("search", {})
     return not any(str(settings.get(key, "")).startswith("<") for key in ("env", "function"))
 
 
-def _finished(run: Run) -> Mapping[str, Any] | None:
+def _find_finish(run: Run) -> Mapping[str, Any] | None:
     # The event is written a moment before the final scores are: a kill may come between.
     found = [event for event in run.events if event.get("kind") == "finished"]
-    return found[-1] if found and scores.final(run) is not None else None
+    return found[-1] if found and scores.score_test(run) is not None else None
 
 
-def _population(row: Mapping[Any, Any]) -> str:
+def _describe_generation(row: Mapping[Any, Any]) -> str:
     figures = [("mean", "episode_return_mean"), ("elite mean", "elite_return_mean")]
     figures += [("best", "episode_return_max")]
-    said = [f"{name} {_number(row[key])}" for name, key in figures if key in row]
+    said = [f"{name} {format_number(row[key])}" for name, key in figures if key in row]
     return "returns: " + ", ".join(said)
 
 
-def _results(run: Run) -> Iterator[tuple[str, str]]:
-    held = scores.heldout(run)
+def _describe_results(run: Run) -> Iterator[tuple[str, str]]:
+    held = scores.score_heldout(run)
     valid = {number: each for number, each in held.items() if math.isfinite(each.mean)}
     if valid:
         best = max(valid, key=lambda number: valid[number].mean)
-        yield "best held-out", f"{_score(valid[best])}, after generation {best + 1}"
+        yield "best held-out", f"{_format_range(valid[best])}, after generation {best + 1}"
         newest = max(valid)
         if newest != best:
-            yield "last held-out", f"{_score(valid[newest])}, after generation {newest + 1}"
-    final = scores.final(run)
-    finished = _finished(run)
+            yield "last held-out", f"{_format_range(valid[newest])}, after generation {newest + 1}"
+    final = scores.score_test(run)
+    finished = _find_finish(run)
     if final is not None:
-        yield "final score", interval(final)
+        yield "final score", format_score(final)
     if finished is not None and isinstance(finished.get("gap"), int | float):
         yield (
             "selection",
-            f"the last top candidates had {_number(finished['search_score'])} when they were "
-            f"selected, {_number(finished['fresh_score'])} on fresh seeds: a gap of "
-            f"{_number(finished['gap'])}",
+            f"the last top candidates had {format_number(finished['search_score'])} when they were "
+            f"selected, {format_number(finished['fresh_score'])} on fresh seeds: a gap of "
+            f"{format_number(finished['gap'])}",
         )
-    yield from _trouble(run)
+    yield from _describe_trouble(run)
 
 
-def _trouble(run: Run) -> Iterator[tuple[str, str]]:
+def _describe_trouble(run: Run) -> Iterator[tuple[str, str]]:
     rows = run.generations
-    for column, why in _AGAIN.items():
+    for column, why in _REPEATED.items():
         count = int(rows[column].sum()) if column in rows else 0
         if count:
             yield column, f"{count:,} chunk{'s' if count > 1 else ''} {why}"
@@ -256,7 +255,7 @@ def _trouble(run: Run) -> Iterator[tuple[str, str]]:
     resumed = events["resumed"]
     if resumed:
         yield "resumed", f"{resumed} time{'s' if resumed > 1 else ''}"
-    others = [f"{count:,} {kind}" for kind, count in events.items() if kind not in _SAID_ELSEWHERE]
+    others = [f"{count:,} {kind}" for kind, count in events.items() if kind not in _NOT_COUNTED]
     if others:
         yield "events", ", ".join(others)
     tracebacks = [str(e["traceback"]) for e in run.events if e.get("traceback")]
@@ -264,15 +263,15 @@ def _trouble(run: Run) -> Iterator[tuple[str, str]]:
         yield "first error", tracebacks[0].strip().splitlines()[-1]
 
 
-def _next(run: Run) -> Iterator[tuple[str, str]]:
+def _suggest_commands(run: Run) -> Iterator[tuple[str, str]]:
     path = shlex.quote(str(run.path))
     rows = run.generations
     name = "next"
-    if not by_command(run):
-        if _finished(run) is None and not run.is_written():
+    if not can_resume(run):
+        if _find_finish(run) is None and not run.is_written():
             yield name, f"Search(..., out={str(run.path)!r}).proceed() in the script that made it"
         return
-    if _finished(run) is None and not run.is_written():
+    if _find_finish(run) is None and not run.is_written():
         yield name, f"distes resume {path}"
         name = ""
     if not rows.empty:
@@ -288,29 +287,6 @@ def _next(run: Run) -> Iterator[tuple[str, str]]:
         yield name, f"distes info {path}, once a generation is written"
 
 
-def _score(score: Score) -> str:
-    return f"{_number(score.mean)} ({_number(score.low)} to {_number(score.high)})"
-
-
-def _number(value: float) -> str:
-    """Write a return.
-
-    >>> [_number(v) for v in (475.0, -1234.567, 0.0123456, 1e7, float("nan"))]
-    ['475', '-1234.6', '0.012346', '10000000', 'nan']
-    """
-    if not math.isfinite(value):
-        return str(float(value))
-    return f"{value:.0f}" if abs(value) >= 1e5 else f"{np.round(value, 10):.5g}"
-
-
-def _duration(seconds: float) -> str:
-    """Write a duration.
-
-    >>> _duration(4.21), _duration(83.4), _duration(3723)
-    ('4.2 s', '1 min 23 s', '1 h 2 min')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+def _format_range(score: Score) -> str:
+    mean, low, high = map(format_number, (score.mean, score.low, score.high))
+    return f"{mean} ({low} to {high})"

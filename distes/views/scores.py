@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -9,9 +10,10 @@ import gymnasium as gym
 from distes.population.statistics import Score, score
 from distes.registry import NONE
 from distes.runs.reader import Run
+from distes.search.config_file import SECTIONS
 
 
-def heldout(run: Run) -> dict[int, Score]:
+def score_heldout(run: Run) -> dict[int, Score]:
     """Score the solutions after some generations, on seeds that search never uses.
 
     Where a score at the target was tried again, the second batch counts: the first is
@@ -34,7 +36,7 @@ def heldout(run: Run) -> dict[int, Score]:
     return found
 
 
-def final(run: Run) -> Score | None:
+def score_test(run: Run) -> Score | None:
     """Score the solution over the last test's unseen episodes; None before the end."""
     rows = run.evaluations
     rows = rows[rows["purpose"] == "test"] if "purpose" in rows else rows.iloc[:0]
@@ -43,7 +45,7 @@ def final(run: Run) -> Score | None:
     return score(rows["episode_return"].to_numpy())
 
 
-def target(config: dict[str, Any]) -> float | None:
+def find_target(config: Mapping[str, Any]) -> float | None:
     """Find the return at which a run was to stop: its own, or its environment's.
 
     Args:
@@ -60,7 +62,7 @@ def target(config: dict[str, Any]) -> float | None:
     return None if spec is None else spec.reward_threshold
 
 
-def has_contexts(config: dict[str, Any]) -> bool:
+def has_contexts(config: Mapping[str, Any]) -> bool:
     """Whether a run's episodes have contexts.
 
     Args:
@@ -69,7 +71,23 @@ def has_contexts(config: dict[str, Any]) -> bool:
     return bool(config["search"].get("context", NONE) != NONE)
 
 
-def task_name(config: dict[str, Any]) -> str:
-    """Name what a run was to solve."""
+def name_task(config: Mapping[str, Any]) -> str:
+    """Name what a run was to solve.
+
+    Args:
+        config: the run's.
+    """
     settings = config["search"]
     return str(settings.get("env", settings.get("function")))
+
+
+def name_run(config: Mapping[str, Any], separator: str) -> str:
+    """Name a run by its task, strategy, policy and seed.
+
+    Args:
+        config: the run's.
+        separator: between them.
+    """
+    settings = config["search"]
+    names = [str(settings[table]["name"]) for table in SECTIONS if table in settings]
+    return separator.join([name_task(config), *names, f"seed {settings.get('seed', 0)}"])

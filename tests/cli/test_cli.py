@@ -19,7 +19,7 @@ from distes.engines import choice
 from distes.engines.kernels import lookup
 from distes.policies import Linear
 from distes.search.search import Search
-from distes.tasks.base import Task
+from distes.tasks.environment import Task
 from distes.views.observers.terminal import Display
 
 Said = tuple[int, str, str]
@@ -30,6 +30,7 @@ Command = Callable[..., Said]
 ENVIRONMENTS = '''
 import gymnasium as gym
 import numpy as np
+from distes.search.observer import Observer
 from distes.strategies.cem import CEM
 
 
@@ -59,6 +60,13 @@ class Leaking(Base):
 
     def step(self, action):
         return np.zeros(2, np.float32), np.random.random(), True, False, {}
+
+
+class Counting(Observer):
+    """Counts generations."""
+
+    def generation(self, row):
+        print("counted", row["generation"])
 
 
 def worst(table):
@@ -112,6 +120,9 @@ BAD = [
     ("run CartPole-v1 --strategy cme", "strategy 'cme': did you mean 'cem'?"),
     ("run CartPole-v1 --strategy cli_things:worst", "'worst' in cli_things is not a subclass"),
     ("run CartPole-v1 --strategy deepcem", "reinforce, reps, tabular_cem."),
+    ("run CartPole-v1 --observer promtheus", "observer 'promtheus': did you mean 'prometheus'?"),
+    ("run CartPole-v1 --observer cli_things:worst", "'worst' in cli_things is not a subclass"),
+    ("resume nowhere --observer prometheus", "nowhere"),
     ("run cli_things:worst", "is searched from Python, as a distes.FunctionTask"),
     ("run CartPole-v1 --policy liner", "policy 'liner': did you mean 'linear'?"),
     ("run CartPole-v1 --engine lop", "did you mean 'loop'? Accepted: auto, compiled, loop"),
@@ -142,7 +153,7 @@ BAD = [
     ("run CartPole-v1 --start-from nothing", "there is no run directory 'nothing'"),
     ("run CartPole-v1 --start-from nothing.npy", "nothing.npy does not exist"),
     ("run CartPole-v1 --episode-timeout 5", "episode_timeout_s 5 needs workers"),
-    ("run CartPole-v1 --episode-timeout 0", "episode_timeout_s 0.0 is not a positive"),
+    ("run CartPole-v1 --episode-timeout 0", "episode_timeout_s 0.0 is not a finite number > 0"),
     ("run CartPole-v1 --episode-timout 5", "did you mean '--episode-timeout'?"),
     ("run CartPole-v1 --min-workers 3", "min_workers 3 is more than workers 0"),
     ("run CartPole-v1 --min-workers 0", "min_workers 0 is not at least 1"),
@@ -513,3 +524,25 @@ def test_check_warns_of_spaces_that_no_policy_fits(
     monkeypatch.syspath_prepend(str(tmp_path))
     main(["check", "wordy:Env", "--episodes", "2", "--histories", "2"])
     assert "but no policy fits it: observation space Text" in capfd.readouterr().out
+
+
+def test_observers_are_named_on_the_command_line_and_in_files(command: Command) -> None:
+    """If wrong: a user's own observer is told only of searches that are started from Python."""
+    short = "--population 10 --generations 2 --workers 0 --final-episodes 2 --heldout-episodes 2"
+    code, out, err = command(f"run cli_things:Base {short} --observer cli_things:Counting --out a")
+    assert code == 0, err
+    assert out.count("counted") == 2
+    assert "generation    2" in out, "the display is told, too"
+    assert "observers" not in json.loads(Path("a/config.json").read_text())["search"]
+    Path("b.toml").write_text('env = "cli_things:Base"\nobservers = ["cli_things:Counting"]\n')
+    code, out, err = command(f"run b.toml {short} --out b")
+    assert code == 0, err
+    assert out.count("counted") == 2
+    code, out, _ = command(f"run b.toml {short} --dry-run")
+    assert 'observers = ["cli_things:Counting"]\n' in out
+    code, out, _ = command("run --help")
+    assert "notebook, prometheus, terminal or module:Class" in re.sub(r"\s+", " ", out)
+    for where in ("a", "b"):
+        code, _, err = command(f"resume {where} --observer cli_things:Counted")
+        assert code == 2
+        assert "cli_things has no 'Counted'" in err

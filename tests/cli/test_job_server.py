@@ -102,7 +102,7 @@ def call(line: str, where: Path, **environment: str | None) -> subprocess.Comple
     )
 
 
-def submitted(line: str, where: Path) -> subprocess.Popen[str]:
+def start_submit(line: str, where: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "distes", *shlex.split(line)],
         cwd=where,
@@ -114,20 +114,20 @@ def submitted(line: str, where: Path) -> subprocess.Popen[str]:
     )
 
 
-def until(appears: Path, child: subprocess.Popen[str] | None = None) -> None:
+def wait_for_file(appears: Path, child: subprocess.Popen[str] | None = None) -> None:
     """Wait for a file, for as long as pytest lets a test run."""
     while not appears.exists():
         assert child is None or child.poll() is None, child.communicate()[0]
         PAUSE.wait(0.1)
 
 
-def ended(server: JobServer, job_id: str) -> Any:
+def wait_for_end(server: JobServer, job_id: str) -> Any:
     while not (info := server._client.get_job_info(job_id)).status.is_terminal():
         PAUSE.wait(0.2)
     return info
 
 
-def undisturbed(project: Path) -> Path:
+def run_undisturbed(project: Path) -> Path:
     done = call("distes run walk.toml --workers 0 --out ../whole", project)
     assert done.returncode == 0, done.stderr
     return project.parent / "whole"
@@ -182,7 +182,7 @@ def test_a_mistake_in_a_job_is_one_sentence_and_exit_code_2(
         entrypoint=f"distes run CartPole-v1 --generations 1 --workers 0 {flags}",
         runtime_env={"working_dir": str(tmp_path)},
     )
-    info = ended(server, job_id)
+    info = wait_for_end(server, job_id)
     assert info.driver_exit_code == 2
     log = server._client.get_job_logs(job_id)
     assert said in log
@@ -193,16 +193,16 @@ def test_a_stopped_job_is_gone_on_with_by_another(
     cluster: Head, project: Path, tmp_path: Path
 ) -> None:
     """If wrong: `ray job stop` loses what was computed, or the next job computes otherwise."""
-    whole = undisturbed(project)
+    whole = run_undisturbed(project)
     (tmp_path / "episodes_hang").touch()
     line = f"submit walk.toml --address {cluster.address} --storage {tmp_path}/store"
     started = call(f"distes {line} --name r --job-id first --no-wait", project)
     assert started.returncode == 0, started.stderr
-    until(tmp_path / "one_hangs")
+    wait_for_file(tmp_path / "one_hangs")
     stopped = call(f"ray job stop first --address {cluster.address}", project)
     assert stopped.returncode == 0, stopped.stdout + stopped.stderr
     server = JobServer(cluster.address)
-    assert ended(server, "first").status == "STOPPED"
+    assert wait_for_end(server, "first").status == "STOPPED"
     log = server._client.get_job_logs("first")
     assert "distes: stopped by SIGTERM" in log
     assert "Traceback" not in log
@@ -224,12 +224,12 @@ def test_ctrl_c_stops_the_job_and_the_same_command_goes_on(
     cluster: Head, project: Path, tmp_path: Path, number: int
 ) -> None:
     """If wrong: a job that nobody watches burns on, or Ctrl-C throws its work away."""
-    whole = undisturbed(project)
+    whole = run_undisturbed(project)
     (tmp_path / "episodes_hang").touch()
     line = f"submit walk.toml --address {cluster.address} --storage {tmp_path}"
-    child = submitted(line, project)
+    child = start_submit(line, project)
     try:
-        until(tmp_path / "one_hangs", child)
+        wait_for_file(tmp_path / "one_hangs", child)
         child.send_signal(number)
         out, _ = child.communicate(timeout=300)
     finally:
@@ -249,7 +249,7 @@ def test_ctrl_c_stops_the_job_and_the_same_command_goes_on(
 def test_with_a_token_and_without_distes(project: Path, tmp_path: Path) -> None:
     """If wrong: shipped cluster files (token mode) are of no use, or a bare image explains
     nothing; and a run that was sent with its distes computes something else."""
-    whole = undisturbed(project)
+    whole = run_undisturbed(project)
     home, programs = tmp_path / "home", tmp_path / "bin"
     home.mkdir()
     programs.mkdir()

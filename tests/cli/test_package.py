@@ -26,7 +26,7 @@ def put(root: Path, *names: str, text: str = "x") -> None:
         (root / name).write_text(text)
 
 
-def packed(made: Project) -> set[str]:
+def list_packed(made: Project) -> set[str]:
     return set(made.files())
 
 
@@ -38,7 +38,7 @@ def test_runs_environments_and_caches_stay_behind(root: Path) -> None:
     for name in ("config.json", "generations/0.parquet", "checkpoints/0/done"):
         put(root, f"elsewhere/cartpole/{name}")
     expected = {"env.py", "pkg/__init__.py", "pkg/runs/__init__.py", "data/x.csv", ".hidden"}
-    assert packed(Project(root)) == expected
+    assert list_packed(Project(root)) == expected
 
 
 def test_ignore_files_count_where_they_are(root: Path) -> None:
@@ -46,7 +46,7 @@ def test_ignore_files_count_where_they_are(root: Path) -> None:
     put(root, "a.log", "keep.log", "sub/b.log", "sub/c.dat", "sub/deep/c.dat", "build/x", "m.py")
     put(root, ".gitignore", text="*.log\n!keep.log\nbuild/\n")
     put(root, "sub/.rayignore", text="/c.dat\n!b.log\n")
-    assert packed(Project(root)) == {
+    assert list_packed(Project(root)) == {
         *(".gitignore", "keep.log", "m.py"),
         *("sub/.rayignore", "sub/b.log", "sub/deep/c.dat"),
     }
@@ -60,7 +60,7 @@ def test_gitignore_can_be_left_out_of_account_as_for_ray(
     put(root, ".gitignore", text="*.log")
     put(root, ".rayignore", text="*.dat")
     monkeypatch.setenv("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "1")
-    assert packed(Project(root)) == {"a.log", ".gitignore", ".rayignore"}
+    assert list_packed(Project(root)) == {"a.log", ".gitignore", ".rayignore"}
 
 
 def test_what_the_run_reads_is_packed_though_ignored(root: Path) -> None:
@@ -68,7 +68,7 @@ def test_what_the_run_reads_is_packed_though_ignored(root: Path) -> None:
     put(root, "a.toml", "b.toml", "runs/old/config.json", "runs/old/checkpoints/1/state.npz")
     put(root, ".gitignore", text="*.toml\nruns/\n")
     made = Project(root, needed=(root / "a.toml", root / "runs" / "old"))
-    assert packed(made) == {
+    assert list_packed(made) == {
         ".gitignore",
         "a.toml",
         "runs/old/config.json",
@@ -82,7 +82,7 @@ def test_an_added_package_yields_to_the_projects_own(root: Path, tmp_path: Path)
     """If wrong: a job mixes two versions of one package."""
     put(tmp_path / "lib", "thing/__init__.py", "thing/new.py", "thing/__pycache__/x.pyc")
     made = Project(root, added=(tmp_path / "lib" / "thing",))
-    assert packed(made) == {"thing/__init__.py", "thing/new.py"}
+    assert list_packed(made) == {"thing/__init__.py", "thing/new.py"}
     put(root, "thing/__init__.py", text="own")
     assert made.files()["thing/__init__.py"] == root / "thing" / "__init__.py"
 
@@ -93,7 +93,7 @@ def test_links_that_lead_back_end_the_walk(root: Path) -> None:
     (root / "a" / "back").symlink_to(root)
     (root / "linked").symlink_to(root / "a")
     (root / "broken").symlink_to(root / "nowhere")
-    assert packed(Project(root)) == {"a/x.py", "linked/x.py"}
+    assert list_packed(Project(root)) == {"a/x.py", "linked/x.py"}
 
 
 def test_equal_files_make_equal_packages(root: Path, tmp_path: Path) -> None:

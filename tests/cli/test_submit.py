@@ -134,7 +134,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def follow(server: Server) -> tuple[str, job_server.Outcome]:
     told: list[str] = []
-    outcome = JobServer(server.address).follow("j", told.append, threading.Event(), lambda: None)
+    wake, bell = socket.socketpair()
+    with wake, bell:
+        outcome = JobServer(server.address).follow("j", told.append, wake, lambda: None)
     return "".join(told), outcome
 
 
@@ -180,7 +182,7 @@ def test_what_is_submitted(command: Command, server: Server) -> None:
     server.script = [("SUCCEEDED", "log\n", 0)]
     line = (
         "submit walk.toml --seed 3 --env-kwargs '{\"sutton_barto_reward\": true}' --common-seeds "
-        "--strategy.min-std -0 --storage 's3://b/runs/?region=x' --no-wait "
+        "--strategy.min-std -0 --observer prometheus --storage 's3://b/runs/?region=x' --no-wait "
         f"--address {server.address}"
     )
     code, out, err = command(line)
@@ -191,6 +193,7 @@ def test_what_is_submitted(command: Command, server: Server) -> None:
     assert sorted(words[3:-2]) == [
         "--common-seeds",
         '--env-kwargs={"sutton_barto_reward": true}',
+        "--observer=prometheus",
         "--seed=3",
         "--strategy.min-std=-0",
     ]

@@ -24,6 +24,8 @@ from cluster_checks import (
     secrets,
 )
 
+pytestmark = pytest.mark.slow
+
 LAUNCHERS = ["aws", "gcp", "azure", "on-premise"]
 CLOUDS = ["aws", "gcp", "azure"]
 KUBERAY = ["kuberay-job", "kuberay-cluster"]
@@ -249,7 +251,7 @@ def test_manifest_checks_see_mistakes(name, path, value, fault):
 def parsed(words, monkeypatch, tmp_path):
     """Have the CLI read a command line, the configuration included, and run nothing."""
     from distes.cli.commands import distes
-    from distes.cli.run_flags import configured
+    from distes.cli.run_flags import build_config
     from distes.search import config_file
     from distes.search.settings import Settings
 
@@ -258,7 +260,7 @@ def parsed(words, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     context = distes.commands[name].make_context(name, arguments, parent=distes_context())
     if name == "run":
-        config_file.from_config(configured(context, context.params["target"]), Settings)
+        config_file.from_config(build_config(context, context.params["target"]), Settings)
     return context.params
 
 
@@ -340,9 +342,9 @@ def test_entrypoint_of_the_job_parses(monkeypatch, tmp_path):
 
 
 def linter(name):
-    """A program that the `test` extra installs beside this Python."""
+    """A program that the `dev` extra installs beside this Python."""
     program = shutil.which(name, path=Path(sys.executable).parent) or shutil.which(name)
-    assert program, f"{name} is missing: pip install '.[test]'"
+    assert program, f"{name} is missing: pip install '.[dev]'"
     return program
 
 

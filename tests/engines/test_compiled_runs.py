@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from marks import slow
 from searches import StopAt, assert_same_run, tables
 
 pytest.importorskip("numba")
@@ -21,8 +22,8 @@ from distes.policies import MLP, Linear, Softmax
 from distes.population.records import Rerun
 from distes.search.solution import find_logged_candidate
 from distes.strategies import CEM, CREPS, DeepCEM, Reinforce
-from distes.views.replay.recording import rendering
-from distes.views.replay.replay import watched
+from distes.views.replay.recording import find_rendering
+from distes.views.replay.replay import watch_episodes
 
 CASES: dict[str, dict[str, Any]] = {
     "linear": {"task": Task("CartPole-v1", max_episode_steps=100)},
@@ -70,7 +71,7 @@ def test_a_compiled_run_is_the_loop_engines(tmp_path: Path, name: str) -> None:
     assert engine_of(tmp_path / "auto") == engine_of(tmp_path / "compiled") == "compiled"
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name if name == "normalised" else slow(name) for name in CASES])
 def test_the_same_run_at_any_number_of_workers(tmp_path: Path, ray_local: Any, name: str) -> None:
     """Chunks of other sizes, contexts, sessions and scores: the same bits."""
     search(tmp_path / "serial", name, engine="compiled").run()
@@ -122,7 +123,6 @@ def test_a_run_keeps_the_engine_it_began_with(
 
 def test_a_killed_worker_does_not_change_a_run(tmp_path: Path, ray_local: Any) -> None:
     """What it had under way runs again elsewhere."""
-    sys.path.append(str(Path(__file__).with_name("kernels")))
     from kernel_environments import DeadlyCartPole
 
     def run(name: str, once: Path, workers: int) -> None:
@@ -156,7 +156,9 @@ def test_logged_candidates_are_rebuilt_to_their_returns(
     rows = rows[rows["candidate"] == number].sort_values("episode")
     columns = (rows[c].to_numpy(np.int64) for c in ("candidate", "episode", "seed", "seed"))
     population = replace(population, rerun=Rerun(*columns))
-    shown = watched(task, rendering(task, "rgb_array"), task.build_policy(policy), population, None)
+    shown = watch_episodes(
+        task, find_rendering(task, "rgb_array"), task.build_policy(policy), population, None
+    )
     found = shown.episodes.episode_return
     if exact:
         np.testing.assert_array_equal(found, rows["episode_return"])

@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 
 from distes.engines import choice
+from distes.engines.wire import assemble
 from distes.errors import UsageError
 from distes.policies.linear import Linear
 from distes.population.distributions import Gaussian, Point, Table
-from distes.population.probes import ObservationMoments, fold
+from distes.population.folding import fold
+from distes.population.probes import ObservationMoments
 from distes.population.records import RECORDS, Population, RunKey, Status
 from distes.seeds import noise_key
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 
 KEY = RunKey(seed=3, generation=2)
 
@@ -138,7 +141,7 @@ def test_nan_returns_are_marked() -> None:
     chunk = engine.run(population, KEY, 0, 40)
     bad = chunk.rows["status"] == Status.NAN
     assert 0 < bad.sum() < 40
-    episodes = choice.assemble(population, KEY, task, [chunk])
+    episodes = assemble(population, KEY, task, [chunk])
     np.testing.assert_array_equal(np.isnan(episodes.fitness), bad)
 
 
@@ -149,7 +152,7 @@ def test_failed_episodes_add_nothing_to_probes() -> None:
     probe = ObservationMoments(np.zeros(2))
     population = random_population(40, policy.num_parameters, probes=(probe,))
     chunks = [engine.run(population, KEY, i, i + 1) for i in range(40)]
-    episodes = choice.assemble(population, KEY, task, chunks)
+    episodes = assemble(population, KEY, task, chunks)
     ok = episodes.status == Status.OK
     assert not ok.all()
     assert episodes.sums["observation_count"] == episodes.episode_length[ok].sum()

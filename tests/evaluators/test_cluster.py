@@ -23,7 +23,9 @@ from distes.evaluators import cluster as view_of
 from distes.evaluators.ray import RayEvaluator
 from distes.population.distributions import Gaussian, Point, Table
 from distes.population.records import Population, RunKey, Status
-from distes.tasks.base import FunctionTask
+from distes.tasks.function import FunctionTask
+
+pytestmark = pytest.mark.slow
 
 RAY = str(Path(sys.executable).with_name("ray"))
 
@@ -32,7 +34,7 @@ PATIENCE_S = 120
 
 
 @pytest.fixture
-def cluster():
+def cluster(no_ray):
     """A head without CPUs that this process is connected to; add nodes to taste."""
     directory = tempfile.mkdtemp(prefix="r", dir="/tmp")
     made = Cluster(
@@ -124,7 +126,7 @@ def step_until(evaluator, condition):
 
 
 def ready(evaluator):
-    return len(evaluator._pool.hands)
+    return len(evaluator._pool.handles)
 
 
 def kinds(answer):
@@ -204,7 +206,7 @@ def drain(node):
     command += ["--reason-message", "spot", "--deadline-remaining-seconds", "600"]
     subprocess.run(command, check=True, timeout=PATIENCE_S, capture_output=True)
     deadline = time.monotonic() + PATIENCE_S
-    while node.node_id not in view_of.view().draining:
+    while node.node_id not in view_of.read_state().draining:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -215,12 +217,12 @@ def test_a_draining_node_gets_no_new_chunk(nodes, on_cluster, workers):
     first, _ = nodes(2)
     (expected,) = serially(settle(FunctionTask(sphere, 2)), POPULATION)
     evaluator = all_there(on_cluster(PARTS, workers=workers), 4, 2)
-    going = {h.number for h in evaluator._pool.hands.values() if h.node_id == first.node_id}
+    going = {h.number for h in evaluator._pool.handles.values() if h.node_id == first.node_id}
     marks = []
 
     def announce():
         drain(first)
-        evaluator._pool._looked_at = -np.inf  # look now
+        evaluator._pool._headcount._looked_at = -np.inf  # look now
         evaluator._step()
         marks.append(time.time())
 
@@ -249,22 +251,22 @@ def test_nothing_to_run_on_is_refused_at_once(cluster, on_cluster):
 def test_a_cluster_may_lose_all_its_nodes(cluster, nodes, on_cluster, monkeypatch):
     """A reboot of the only machine must not end a run that had workers; but an unattended
     run must not wait on an empty cluster for ever."""
-    from distes.evaluators import workers as pool
+    from distes.evaluators import headcount
 
     (only,) = nodes(1)
     (expected,) = serially(settle(FunctionTask(sphere, 2)), POPULATION)
     evaluator = all_there(on_cluster(PARTS), 2, 2)
     # On a busy machine the start itself may have been late enough to be spoken of.
-    step_until(evaluator, lambda: not evaluator._pool._told)
-    monkeypatch.setattr(pool, "PLACED_WITHIN_S", 0.5)
+    step_until(evaluator, lambda: not evaluator._pool._headcount._told)
+    monkeypatch.setattr(headcount, "PLACED_WITHIN_S", 0.5)
     pending = evaluator.submit(POPULATION, KEY)
     step_until(evaluator, lambda: pending.evaluation.missing <= 200)
     cluster.remove_node(only, allow_graceful=True)
     with pytest.warns(Notice, match="room for 0 such workers"):
-        step_until(evaluator, lambda: evaluator._pool._told)
+        step_until(evaluator, lambda: evaluator._pool._headcount._told)
     (second,) = nodes(1)
     assert_equal(pending.result().episodes, expected.episodes)
-    monkeypatch.setattr(pool, "DESERTED_S", 1.0)
+    monkeypatch.setattr(headcount, "DESERTED_S", 1.0)
     cluster.remove_node(second, allow_graceful=True)
     with pytest.raises(RunFailed, match=r"all nodes are gone.*can be resumed"):
         evaluator.submit(POPULATION, KEY).result()
@@ -287,7 +289,7 @@ class Greedy:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_candidate_that_takes_all_memory_is_given_up():
+def test_a_candidate_that_takes_all_memory_is_given_up(no_ray):
     """Ray ends the process before the machine runs out; that is the candidate's doing."""
     import psutil
 
@@ -328,7 +330,7 @@ def test_a_killed_worker_process_is_replaced(nodes, on_cluster):
     evaluator = all_there(on_cluster(PARTS, workers=4), 4, 2)
     pids = [
         ray.get(hand.actor.__ray_call__.remote(lambda _: os.getpid()))
-        for hand in evaluator._pool.hands.values()
+        for hand in evaluator._pool.handles.values()
     ]
     murder = [(share, lambda: os.kill(pids.pop(), signal.SIGKILL)) for share in (0.1, 0.3, 0.5)]
     answer = drive(evaluator, *murder)
@@ -380,7 +382,7 @@ def cloud(address):
 
 
 @pytest.fixture(params=["v1", "v2"])
-def autoscaling(request):
+def autoscaling(request, no_ray):
     """A head without CPUs whose autoscaler starts raylets here; connected to."""
     directory = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
     host = "127.0.0.2"
@@ -431,10 +433,10 @@ def test_the_autoscaler_is_asked_for_workers_and_released(autoscaling):
         answer = evaluator.submit(POPULATION, KEY).result()  # no refusal: nodes will come
         assert_equal(answer.episodes, expected.episodes)
         until(evaluator, lambda: ready(evaluator) == 3, "scaling up")
-        assert len([cpus for cpus in view_of.view().cpus.values() if cpus]) >= 2
+        assert len([cpus for cpus in view_of.read_state().cpus.values() if cpus]) >= 2
     finally:
         evaluator.close()
     deadline = time.monotonic() + PATIENCE_S
-    while any(view_of.view().cpus.values()):
+    while any(view_of.read_state().cpus.values()):
         assert time.monotonic() < deadline, "nodes stay although nobody needs them"
         time.sleep(0.5)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from evaluations import KEY, all_there, assert_equal, gaussian, serially, settle, sphere
+from marks import slow
 
 from distes.errors import RunFailed, UsageError
 from distes.evaluators.fingerprint import differences, fingerprint
@@ -18,11 +19,12 @@ from distes.policies import Linear
 from distes.population.distributions import Point, Table
 from distes.population.probes import ObservationMoments
 from distes.population.records import Population, Purpose, RunKey, Status
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 
 
 @pytest.mark.parametrize(
-    ("workers", "chunk_s"), [(1, 0.075), (2, 0.075), (2, 0.001), (5, 0.01), (5, 0.5)]
+    ("workers", "chunk_s"), [slow(1, 0.075), (2, 0.001), slow(5, 0.01), slow(5, 0.5)]
 )
 def test_equal_at_any_number_of_workers_and_size_of_chunks(on_ray, workers, chunk_s):
     """Sums that depended on the cut, or seeds on the worker, would differ here."""
@@ -340,10 +342,10 @@ def test_ray_in_use_stays(on_ray, ray_local):
 
 def test_more_workers_than_fit_is_said(on_ray, monkeypatch):
     """What cannot be placed is told with numbers; what can be placed works meanwhile."""
-    from distes.evaluators import workers as module
+    from distes.evaluators import headcount
 
-    monkeypatch.setattr(module, "PLACED_WITHIN_S", 0.0)
-    monkeypatch.setattr(module, "LOOK_S", 0.0)
+    monkeypatch.setattr(headcount, "PLACED_WITHIN_S", 0.0)
+    monkeypatch.setattr(headcount, "LOOK_S", 0.0)
     parts = settle(FunctionTask(slow_sphere, 2))
     evaluator = on_ray(parts, workers=2, cpus_per_worker=3)
     with pytest.warns(RuntimeWarning, match="of 2 workers of 3 CPUs are ready: .* has 5 CPUs"):
@@ -354,9 +356,9 @@ def test_more_workers_than_fit_is_said(on_ray, monkeypatch):
 
 def test_no_room_for_any_worker_is_refused(on_ray, monkeypatch):
     """Otherwise the run would wait for ever for CPUs that no node has."""
-    from distes.evaluators import workers as module
+    from distes.evaluators import headcount
 
-    monkeypatch.setattr(module, "PLACED_WITHIN_S", 0.5)
+    monkeypatch.setattr(headcount, "PLACED_WITHIN_S", 0.5)
     parts = settle(FunctionTask(sphere, 2))
     with pytest.raises(UsageError, match="5 CPUs, room for 0"):
         on_ray(parts, cpus_per_worker=6)
@@ -366,9 +368,9 @@ def test_no_room_for_any_worker_is_refused(on_ray, monkeypatch):
 
 def test_a_worker_that_differs_is_told_of(on_ray, monkeypatch):
     """Other libraries may change the last bits: never silently, and with strict not at all."""
-    from distes.evaluators import workers as module
+    from distes.evaluators import worker_pool
 
-    monkeypatch.setattr(module, "fingerprint", lambda: fingerprint() | {"numpy": "0.1"})
+    monkeypatch.setattr(worker_pool, "fingerprint", lambda: fingerprint() | {"numpy": "0.1"})
     parts = settle(FunctionTask(sphere, 2))
     answer = on_ray(parts, workers=1).submit(gaussian(2, 5), KEY).result()
     (event,) = [event for event in answer.events if event["kind"] == "fingerprint"]
@@ -411,7 +413,7 @@ from distes.population.distributions import Point
 from distes.errors import UsageError
 from distes.evaluators.ray import RayEvaluator
 from distes.population import Population, RunKey
-from distes.tasks.base import FunctionTask
+from distes.tasks.function import FunctionTask
 task = FunctionTask(lambda parameters: float(parameters.sum()), 2)
 try:
     evaluator = RayEvaluator(task, task.build_policy(None), "function", workers=2)

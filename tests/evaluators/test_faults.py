@@ -18,7 +18,8 @@ from distes.policies import Linear
 from distes.population.distributions import Table
 from distes.population.probes import ObservationMoments
 from distes.population.records import Population, Status
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 
 
 def leave(code=3):
@@ -74,6 +75,7 @@ def kinds(answer):
     return [event["kind"] for event in answer.events]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", [leave, segfault], ids=["exit", "segfault"])
 def test_poison_costs_its_own_row_only(on_ray, tmp_path, harm):
     """Two poisonous candidates of one chunk, beside others: both found, nobody else hurt."""
@@ -174,6 +176,7 @@ class Pole:
         return Fragile(gym.make("CartPole-v1").unwrapped)
 
 
+@pytest.mark.slow
 def test_sums_do_without_a_lost_episode(on_ray):
     """An episode that is given up still has its place in the tree of sums, as zeros."""
     task = Task(Pole(0.049), max_episode_steps=20)
@@ -208,26 +211,28 @@ def load_or_die(pid):
     return Fatal(pid)
 
 
+@pytest.mark.slow
 def test_workers_that_die_while_they_start_stop_the_run(on_ray, monkeypatch):
     """With pauses in between, not at once, and not for ever."""
-    from distes.evaluators import workers as pool
+    from distes.evaluators import worker_pool
 
-    monkeypatch.setattr(pool, "PAUSE_S", 0.05)
+    monkeypatch.setattr(worker_pool, "PAUSE_S", 0.05)
     evaluator = on_ray(settle(FunctionTask(Fatal(os.getpid()), 2)), workers=2)
     with pytest.raises(RunFailed, match=r"died while they started, 5 times .*can be resumed"):
         evaluator.submit(gaussian(2, 5), KEY).result()
 
 
+@pytest.mark.slow
 def test_deaths_while_idle_are_nobodys_fault(on_ray):
     """Workers that died between two evaluations never ran what they are sent next: the
     episode must not be given up for them."""
     evaluator = all_there(on_ray(settle(FunctionTask(sphere, 2)), workers=4), 4, 2)
-    hands = list(evaluator._pool.hands.values())
+    hands = list(evaluator._pool.handles.values())
     pids = ray.get([hand.actor.__ray_call__.remote(lambda _: os.getpid()) for hand in hands])
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 60
-    while not all(cluster.died_at(hand.actor._actor_id.hex()) for hand in hands):
+    while not all(cluster.find_death_time(hand.actor._actor_id.hex()) for hand in hands):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     answer = evaluator.submit(gaussian(2, 1), KEY).result()
@@ -246,6 +251,7 @@ class SlowToMake:
         return gym.make("CartPole-v1")
 
 
+@pytest.mark.slow
 def test_the_limit_does_not_count_loading(on_ray):
     """A simulator that takes longer to load than an episode may take must not time out."""
     task = Task(SlowToMake(), max_episode_steps=5, reuse_env=True)
@@ -268,12 +274,13 @@ def load_slowly(seconds):
     return FunctionTask(sphere, 2)
 
 
+@pytest.mark.slow
 def test_slow_starts_are_waited_for(on_ray, monkeypatch):
     """Workers that take their time to import must not be withdrawn and started for ever."""
-    from distes.evaluators import workers as pool
+    from distes.evaluators import headcount
 
-    monkeypatch.setattr(pool, "PLACED_WITHIN_S", 0.5)
-    monkeypatch.setattr(pool, "LOOK_S", 0.1)
+    monkeypatch.setattr(headcount, "PLACED_WITHIN_S", 0.5)
+    monkeypatch.setattr(headcount, "LOOK_S", 0.1)
     evaluator = on_ray(settle(SlowToLoad(sphere, 2)), workers="auto")
     all_there(evaluator, 5, 2)
     assert evaluator._pool._count <= 6  # started once each, as far as there was room

@@ -2,19 +2,13 @@
 
 import heapq
 from collections import deque
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import distes
-from distes.evaluators.ray import first_chunk
 from distes.evaluators.scheduling import Dispatcher
-from distes.policies import MLP, Linear
-from distes.population.distributions import Point
-from distes.population.records import Population
 
 DRIVER_S = 0.0005  # the driver's own time for each message, in or out
 LATENCY_S = 0.0005  # on the way, each direction
@@ -104,7 +98,7 @@ class Simulation:
                 self.now = max(self.now, time) + DRIVER_S
                 if piece not in self.dispatcher._workers[worker].held:
                     continue  # it was taken back
-                if self.dispatcher.done(worker, piece, seconds, self.now):
+                if self.dispatcher.finish(worker, piece, seconds, self.now):
                     self.ran[piece.work][piece.start : piece.stop] += 1
                     self.missing[piece.work] -= piece.size
                     if self.missing[piece.work] == 0:
@@ -150,7 +144,7 @@ def cuts(episodes, per_episode_s, cap):
         if not (held := dispatcher._workers[0].held):
             return pieces
         now += per_episode_s * held[0].size
-        dispatcher.done(0, held[0], per_episode_s * held[0].size, now)
+        dispatcher.finish(0, held[0], per_episode_s * held[0].size, now)
 
 
 @pytest.mark.parametrize("episodes", [20 * WORKERS, 100 * WORKERS])
@@ -240,7 +234,7 @@ def test_only_the_running_chunk_counts_an_attempt():
     dispatcher.join(0)
     dispatcher.submit(0, 100, "search", 2048)
     first = dispatcher.assign(0.0)[0].piece
-    dispatcher.done(0, first, 0.05, 0.05)
+    dispatcher.finish(0, first, 0.05, 0.05)
     running, waiting = (each.piece for each in dispatcher.assign(0.05))
     departure = dispatcher.leave(0, deaths_allowed=None)
     assert (departure.running, departure.given_up) == (running, None)
@@ -259,7 +253,7 @@ def learnt(episodes, per_episode_s, workers=1):
         dispatcher.join(number)
     dispatcher.submit(0, 1, "search", 2048)
     (first,) = dispatcher.assign(0.0)
-    dispatcher.done(first.worker, first.piece, per_episode_s, per_episode_s)
+    dispatcher.finish(first.worker, first.piece, per_episode_s, per_episode_s)
     dispatcher.forget(0)
     dispatcher.submit(1, episodes, "search", 2048)
     return dispatcher
@@ -294,7 +288,7 @@ def test_a_poisonous_episode_is_found(episodes, poison, data):
             deaths += 1
             given_up = departure.given_up
         else:
-            dispatcher.done(worker, piece, 0.0, now)
+            dispatcher.finish(worker, piece, 0.0, now)
             ran[piece.start : piece.stop] += 1
     assert (given_up.start, given_up.size) == (poison, 1)
     assert ran[poison] == 0
@@ -309,7 +303,7 @@ def test_an_innocent_episode_outlives_a_coincidence():
         dispatcher.assign(1.0 + number)
         assert kill(dispatcher, number).given_up is None
     (last,) = dispatcher.assign(4.0)
-    assert dispatcher.done(2, last.piece, 0.05, 4.1)
+    assert dispatcher.finish(2, last.piece, 0.05, 4.1)
     assert last.piece.attempt == 3
 
 
@@ -365,13 +359,13 @@ def test_a_retired_worker_gets_nothing_and_loses_nothing():
     held = [each.piece for each in given if each.worker == 0]
     assert len(held) == 2
     assert dispatcher.retire(0) == [held[1]]
-    assert not dispatcher.resting(0)
-    dispatcher.done(1, dispatcher._workers[1].held[0], 0.08, 1.1)
+    assert not dispatcher.is_resting(0)
+    dispatcher.finish(1, dispatcher._workers[1].held[0], 0.08, 1.1)
     after = dispatcher.assign(1.1)
     assert {each.worker for each in after} == {1}
     assert after[0].piece is held[1]
-    assert dispatcher.done(0, held[0], 0.08, 1.2)
-    assert dispatcher.resting(0)
+    assert dispatcher.finish(0, held[0], 0.08, 1.2)
+    assert dispatcher.is_resting(0)
     assert not [each for each in dispatcher.assign(1.2) if each.worker == 0]
     assert dispatcher.leave(0, deaths_allowed=None) == (None, [], None)
 
@@ -407,11 +401,11 @@ def test_a_chunk_behind_a_long_one_moves():
     dispatcher.join(1)
     dispatcher.submit(0, 100, "search", 1)
     for each in dispatcher.assign(0.0):
-        dispatcher.done(each.worker, each.piece, 0.1, 0.1)  # episodes take 0.1 s
+        dispatcher.finish(each.worker, each.piece, 0.1, 0.1)  # episodes take 0.1 s
     given = dispatcher.assign(0.1)
     behind = next(each.piece for each in given[2:] if each.worker == 0)
     for now in (0.2, 0.3, 0.4):  # worker 0 is stuck, worker 1 goes on
-        dispatcher.done(1, dispatcher._workers[1].held[0], 0.1, now)
+        dispatcher.finish(1, dispatcher._workers[1].held[0], 0.1, now)
         moved = [each for each in dispatcher.assign(now) if each.piece is behind]
         if moved:
             break
@@ -441,21 +435,7 @@ def test_what_is_known_of_others_says_how_few_are_not_worth_cutting(per_episode_
     dispatcher.submit(1, 64, "search", 2048)
     given = {each.worker: each.piece for each in dispatcher.assign(0.0)}
     for worker, piece in given.items():
-        dispatcher.done(worker, piece, per_episode_s * piece.size, 1.0)
+        dispatcher.finish(worker, piece, per_episode_s * piece.size, 1.0)
     dispatcher.forget(1)
     dispatcher.submit(2, 100, "test", 2048, 1000, like="search")
     assert [each.piece.size for each in dispatcher.assign(2.0)] == expected
-
-
-def test_the_first_chunk_of_machine_code_is_short():
-    """A wide network or a long episode makes it smaller; models run step by step."""
-    task = distes.Task("CartPole-v1")
-    small, wide = (task.build_policy(policy) for policy in (Linear(), MLP(hidden=(256, 256, 256))))
-    population = Population(Point(np.zeros(small.num_parameters)), 1, episodes=4096)
-    assert 100 <= first_chunk(population, task, small) <= 400
-    assert first_chunk(population, task, wide) == 1
-    shorter = replace(population, max_steps=50)
-    assert first_chunk(shorter, task, small) > 5 * first_chunk(population, task, small)
-    assert first_chunk(replace(population, task=task), task, small) == 1
-    free = distes.FunctionTask(len, 3)
-    assert first_chunk(population, free, free.build_policy(None)) == 1

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from distes.errors import UsageError
 from distes.policies import Pid
-from distes.tasks.base import Task
+from distes.tasks.environment import Task
 
 ROBOT = (
     Box(np.array([0.0, -2.0]), np.array([np.inf, 2.0]), dtype=np.float64),

@@ -1,4 +1,4 @@
-"""Policies that sample: their laws, their scores, their gradients."""
+"""Policies that sample: their laws, and the gradients of log-probabilities."""
 
 import itertools
 
@@ -8,11 +8,11 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from numpy.random import default_rng
 
 from distes.errors import UsageError
-from distes.policies.gaussian import Gaussian
+from distes.policies.gaussian import GaussianNoise
+from distes.policies.log_probs import StochasticPolicy
 from distes.policies.sampled import Sampled
 from distes.policies.sigmoid import Sigmoid
 from distes.policies.softmax import Softmax
-from distes.policies.stochastic import StochasticPolicy
 from distes.policies.tabular import Tabular
 from distes.seeds import policy_generator
 
@@ -32,21 +32,21 @@ def sigmoid():
 
 
 def test_golden_softmax():
-    """Numbers from independent code: probabilities, and the score's row of the bias."""
+    """Numbers from independent code: probabilities, and the gradient's row of the bias."""
     policy, one = softmax(), np.ones(1)
     logs = [policy.log_prob(W.ravel(), X, np.array([a]))[0] for a in (0, 1)]
     assert np.exp(logs) == pytest.approx(SHARES, abs=1e-9)
-    score = policy.log_prob_grad(W.ravel(), X, np.array([1]), one).reshape(5, 2)
-    assert score[4] == pytest.approx([-0.6082590307, 0.6082590307], abs=1e-9)
-    assert score[:4] == pytest.approx(np.outer(X[0], score[4]), abs=1e-12)
+    gradient = policy.log_prob_grad(W.ravel(), X, np.array([1]), one).reshape(5, 2)
+    assert gradient[4] == pytest.approx([-0.6082590307, 0.6082590307], abs=1e-9)
+    assert gradient[:4] == pytest.approx(np.outer(X[0], gradient[4]), abs=1e-12)
 
 
 def test_golden_sigmoid():
     policy = sigmoid()
     logit = W[:, 1] - W[:, 0]
-    score = policy.log_prob_grad(logit, X, np.array([0]), np.ones(1))
+    gradient = policy.log_prob_grad(logit, X, np.array([0]), np.ones(1))
     expected = [-0.0391740969, 0.0783481939, -0.1175222908, -0.1566963877, -0.3917409693]
-    assert score == pytest.approx(expected, abs=1e-9)
+    assert gradient == pytest.approx(expected, abs=1e-9)
 
 
 def test_softmax_and_sigmoid_agree():
@@ -72,8 +72,8 @@ POLICIES = {
     ),
     "sigmoid": Sigmoid().build(FOUR, Discrete(2)),
     "sigmoid, layers": Sigmoid(hidden=(5,)).build(FOUR, Discrete(2)),
-    "gaussian": Gaussian(std=0.7).build(FOUR, Box(-1, 1, (2,))),
-    "gaussian, layers": Gaussian(hidden=(5,), std=0.3).build(FOUR, Box(-1, 1, (2,))),
+    "gaussian": GaussianNoise(std=0.7).build(FOUR, Box(-1, 1, (2,))),
+    "gaussian, layers": GaussianNoise(hidden=(5,), std=0.3).build(FOUR, Box(-1, 1, (2,))),
 }
 
 
@@ -93,12 +93,12 @@ def test_gradients_against_finite_differences(name):
         entropies = policy.entropies(policy.forward(at, observations)[0])[0]
         return weights @ policy.log_prob(at, observations, choices) + entropies.sum()
 
-    totals = policy.score_totals(
+    totals = policy.sum_log_prob_grads(
         parameters, observations, choices, np.stack([np.ones(20), weights]), entropy=True
     )
-    found = totals.scores[1] + totals.entropy
+    found = totals.gradients[1] + totals.entropy
     assert np.array_equal(
-        totals.scores[1], policy.log_prob_grad(parameters, observations, choices, weights)
+        totals.gradients[1], policy.log_prob_grad(parameters, observations, choices, weights)
     )
     for j in range(policy.num_parameters):
         step = np.zeros(policy.num_parameters)
@@ -108,7 +108,7 @@ def test_gradients_against_finite_differences(name):
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_squares_are_those_of_each_steps_score(name):
+def test_squares_are_those_of_each_steps_gradient(name):
     """And the other sums do not change with what else is asked for."""
     policy, generator = POLICIES[name], default_rng(1)
     parameters = generator.normal(size=policy.num_parameters)
@@ -116,7 +116,7 @@ def test_squares_are_those_of_each_steps_score(name):
     choose = policy.choose(parameters)
     choices = np.array([choose(each, generator) for each in observations])
     weights = generator.normal(size=(3, 20))
-    totals = policy.score_totals(
+    totals = policy.sum_log_prob_grads(
         parameters, observations, choices, weights, squares=True, entropy=True
     )
     each = np.array(
@@ -127,10 +127,10 @@ def test_squares_are_those_of_each_steps_score(name):
             for t in range(20)
         ]
     )
-    assert totals.scores == pytest.approx(weights @ each, abs=1e-9)
+    assert totals.gradients == pytest.approx(weights @ each, abs=1e-9)
     assert totals.squares == pytest.approx(weights @ each**2, abs=1e-9)
-    plain = policy.score_totals(parameters, observations, choices, weights)
-    assert np.array_equal(plain.scores, totals.scores)
+    plain = policy.sum_log_prob_grads(parameters, observations, choices, weights)
+    assert np.array_equal(plain.gradients, totals.gradients)
     assert plain.squares is None
     assert plain.entropy is None
 
@@ -141,7 +141,7 @@ def test_the_entropy_varies_where_its_gradient_does():
         parameters = generator.normal(size=policy.num_parameters)
         choose, seen = policy.choose(parameters), generator.normal(size=(5, 4))
         choices = np.array([choose(each, generator) for each in seen])
-        totals = policy.score_totals(parameters, seen, choices, np.ones((1, 5)), entropy=True)
+        totals = policy.sum_log_prob_grads(parameters, seen, choices, np.ones((1, 5)), entropy=True)
         assert totals.entropy.any() == policy.entropy_varies
 
 
@@ -159,15 +159,15 @@ def test_choices_come_as_often_as_they_should(name):
 
 
 def test_normal_noise_has_its_width():
-    policy = Gaussian(std=0.7).build(FOUR, Box(-10, 10, (2,)))
+    policy = GaussianNoise(std=0.7).build(FOUR, Box(-10, 10, (2,)))
     choose, generator = policy.choose(np.zeros(policy.num_parameters)), policy_generator(5)
     drawn = np.array([choose(X[0], generator) for _ in range(5000)])
     assert np.abs(drawn.std(axis=0) - 0.7).max() < 0.03
     assert np.abs(drawn.mean(axis=0)).max() < 0.05
 
 
-def test_what_is_clipped_is_scored_as_it_was_chosen():
-    policy = Gaussian(std=5.0).build(FOUR, Box(-1, 1, (1,)))
+def test_what_is_clipped_counts_as_it_was_chosen():
+    policy = GaussianNoise(std=5.0).build(FOUR, Box(-1, 1, (1,)))
     choice = policy.choose(np.zeros(5))(X[0], policy_generator(1))
     assert abs(choice[0]) > 1
     assert np.abs(policy.decode(choice)) == pytest.approx(1)
@@ -227,10 +227,10 @@ def test_a_table_samples_its_rows():
     [
         (Softmax(), (FOUR, Box(-1, 1, (1,))), "gaussian takes Box$"),
         (Softmax(), (FOUR, MultiDiscrete([2, 2])), "no policy here samples other actions"),
-        (Gaussian(), (FOUR, MultiDiscrete([2, 2])), "no policy here samples other actions"),
+        (GaussianNoise(), (FOUR, MultiDiscrete([2, 2])), "no policy here samples other actions"),
         (Sampled(), (FOUR, MultiDiscrete([2, 2])), "^sampled needs a Discrete or Box .*MultiDisc"),
         (Sigmoid(), (FOUR, Discrete(3)), "Discrete action space of 2"),
-        (Gaussian(), (FOUR, Discrete(3)), "softmax takes Discrete$"),
+        (GaussianNoise(), (FOUR, Discrete(3)), "softmax takes Discrete$"),
         (Tabular(), (FOUR, Discrete(3)), "Discrete observation space"),
         (Tabular(), (Discrete(10**6), Discrete(100)), "100,000,000 entries"),
     ],
@@ -243,4 +243,4 @@ def test_what_is_refused(spec, spaces, sentence):
 @pytest.mark.parametrize("std", [0.0, -1.0, float("nan")])
 def test_noise_has_a_width(std):
     with pytest.raises(UsageError, match="std"):
-        Gaussian(std=std)
+        GaussianNoise(std=std)

@@ -8,7 +8,7 @@ from gymnasium.spaces import Box, Discrete
 
 from distes.errors import UsageError
 from distes.policies import Threshold
-from distes.tasks.base import Task
+from distes.tasks.environment import Task
 
 SEEN = Box(-10.0, 10.0, (1,), np.float64)
 

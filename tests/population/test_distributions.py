@@ -122,8 +122,8 @@ def test_product_of_a_row_is_that_row_of_a_batch(rows, size, out, seed):
     """Otherwise a policy acting alone and in a batch takes different actions."""
     generator = default_rng(seed)
     left, matrix = generator.normal(size=(rows, size)), generator.normal(size=(size, out))
-    batch = products.product(left, products.weights(matrix))
-    single = [products.product(row, products.weights(matrix)) for row in left]
+    batch = products.multiply(left, products.lay_out(matrix))
+    single = [products.multiply(row, products.lay_out(matrix)) for row in left]
     assert np.array_equal(batch, single)
     assert batch[:, :out] == pytest.approx(left @ matrix, rel=1e-10, abs=1e-12)
     assert not batch[:, out:].any()

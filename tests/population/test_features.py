@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distes.errors import UsageError
-from distes.population.features import make, remember
+from distes.population.features import build_features, remember_functions
 
 CONTEXTS = np.array([[2.0, 3.0], [-1.0, 0.5]])
 
@@ -70,11 +70,11 @@ first, replaced = replaced, doubled
     ],
 )
 def test_polynomials(name, expected):
-    assert np.array_equal(make(name, 2)(CONTEXTS), expected)
+    assert np.array_equal(build_features(name, 2)(CONTEXTS), expected)
 
 
 def test_cubic_has_all_monomials():
-    features = make("cubic", 2)
+    features = build_features("cubic", 2)
     assert features.num_features == 10
     x, y = 2.0, 3.0
     assert features(CONTEXTS[:1])[0] == pytest.approx(
@@ -84,21 +84,21 @@ def test_cubic_has_all_monomials():
 
 def test_without_contexts_there_is_the_constant():
     for name in ("constant", "affine", "quadratic"):
-        features = make(name, 0)
+        features = build_features(name, 0)
         assert features.num_features == 1
         assert not features.uses_context
 
 
 def test_bumps_cover_the_first_contexts_and_stay():
     contexts = np.random.default_rng(0).uniform([0, 0], [1, 100], (200, 2))
-    empty = make("rbf:9", 2)
+    empty = build_features("rbf:9", 2)
     assert not empty.uses_context
-    features = empty.fitted(contexts)
+    features = empty.adapt_to(contexts)
     assert features.num_features == 10
     values = features(contexts)
     assert (values[:, 0] == 1).all()
     assert values[:, 1:].max(axis=1).min() > 0.3, "a context is far from all bumps"
-    assert features.fitted(contexts + 5) is features
+    assert features.adapt_to(contexts + 5) is features
     own = features(features.centers)
     assert np.diag(own[:, 1:]) == pytest.approx(1)
 
@@ -109,24 +109,24 @@ def test_fewer_contexts_than_bumps(distinct):
     generator = np.random.default_rng(0)
     apart = generator.normal(size=(distinct, 2))
     contexts = apart[generator.integers(distinct, size=60)]
-    features = make("rbf:6", 2).fitted(contexts)
+    features = build_features("rbf:6", 2).adapt_to(contexts)
     assert features.num_features == distinct
     assert np.linalg.matrix_rank(features(contexts), tol=1e-3) == distinct
-    assert features.fitted(contexts) is features
-    assert features.fitted(contexts[::-1]).num_features == distinct
+    assert features.adapt_to(contexts) is features
+    assert features.adapt_to(contexts[::-1]).num_features == distinct
 
 
 def test_bumps_are_added_by_later_contexts():
     """A first generation of few valid episodes must not decide what the run can learn."""
     generator = np.random.default_rng(0)
     contexts = generator.uniform(-1, 1, (200, 2))
-    first = make("rbf:9", 2).fitted(contexts[:3])
+    first = build_features("rbf:9", 2).adapt_to(contexts[:3])
     assert first.num_features == 3
-    second = first.fitted(contexts[3:6])
+    second = first.adapt_to(contexts[3:6])
     assert 3 < second.num_features < 10
-    last = second.fitted(contexts)
+    last = second.adapt_to(contexts)
     assert last.num_features == 10
-    assert last.fitted(contexts + 1) is last
+    assert last.adapt_to(contexts + 1) is last
     for earlier in (first, second):
         width = earlier.num_features
         assert np.array_equal(last(contexts)[:, :width], earlier(contexts))
@@ -142,13 +142,13 @@ def test_bumps_are_added_by_later_contexts():
 )
 def test_bumps_are_independent_however_they_were_added(sizes, count, width, seed):
     generator = np.random.default_rng(seed)
-    features = make(f"rbf:{count}", width)
+    features = build_features(f"rbf:{count}", width)
     seen = []
     for size in sizes:
         # Now from here, now from there, on a narrow or a wide range.
         place, range_ = generator.normal(size=width), np.exp(generator.normal())
         seen.append(place + range_ * generator.normal(size=(size, width)))
-        features = features.fitted(seen[-1])
+        features = features.adapt_to(seen[-1])
     contexts = np.concatenate(seen)
     assert features.num_features == min(count, sizes[0] - 1) + 1 or len(sizes) > 1
     assert (features.widths > 0).all()
@@ -160,7 +160,7 @@ def test_a_component_that_does_not_vary_sets_no_width():
     """The spread of seventy times 0.3 is 6e-17: as a width, it makes all others unreachable."""
     contexts = np.column_stack([np.linspace(0, 1, 70), np.full(70, 0.3)])
     assert contexts[:, 1].std() > 0
-    features = make("rbf:3", 2).fitted(contexts)
+    features = build_features("rbf:3", 2).adapt_to(contexts)
     moved = contexts + np.array([0.0, 1e-9])
     assert features(moved) == pytest.approx(features(contexts), abs=1e-6)
 
@@ -168,7 +168,7 @@ def test_a_component_that_does_not_vary_sets_no_width():
 def test_contexts_that_differ_by_rounding_are_one():
     generator = np.random.default_rng(0)
     contexts = np.repeat([[0.0], [1.0], [5.0]], 20, axis=0) + 1e-9 * generator.normal(size=(60, 1))
-    assert make("rbf:6", 1).fitted(contexts).num_features == 3
+    assert build_features("rbf:6", 1).adapt_to(contexts).num_features == 3
 
 
 @settings(max_examples=40, deadline=None)
@@ -180,7 +180,7 @@ def test_contexts_that_differ_by_rounding_are_one():
 def test_a_row_is_the_same_in_any_batch(name, size, seed):
     generator = np.random.default_rng(seed)
     contexts = generator.normal(size=(67, size))
-    features = make(name, size).fitted(generator.normal(size=(30, size)))
+    features = build_features(name, size).adapt_to(generator.normal(size=(30, size)))
     whole = features(contexts)
     for start, stop in ((0, 1), (3, 4), (5, 12), (13, 67)):
         assert np.array_equal(features(contexts[start:stop]), whole[start:stop])
@@ -189,7 +189,7 @@ def test_a_row_is_the_same_in_any_batch(name, size, seed):
 
 def test_bumps_are_gaussian():
     generator = np.random.default_rng(0)
-    features = make("rbf:5", 3).fitted(generator.normal(size=(40, 3)) * [1, 10, 0.1])
+    features = build_features("rbf:5", 3).adapt_to(generator.normal(size=(40, 3)) * [1, 10, 0.1])
     contexts = generator.normal(size=(7, 3))
     for i, context in enumerate(contexts):
         for j, (center, width) in enumerate(zip(features.centers, features.widths, strict=True)):
@@ -200,7 +200,7 @@ def test_bumps_are_gaussian():
 def test_a_function_may_compute_in_place():
     """It is given a view of what the log will say the episode's context was."""
     contexts = CONTEXTS.copy()
-    features = make(in_place, 2)
+    features = build_features(in_place, 2)
     assert np.array_equal(features(contexts), 2 * CONTEXTS)
     assert np.array_equal(features(contexts[:1]), 2 * CONTEXTS[:1])
     assert np.array_equal(contexts, CONTEXTS)
@@ -208,25 +208,25 @@ def test_a_function_may_compute_in_place():
 
 def test_a_function_is_not_refused_for_contexts_that_it_never_has():
     """Nobody knows a task's contexts where features are made."""
-    assert make(above_one, 2)(CONTEXTS[:1] + 1) == pytest.approx(np.log(CONTEXTS[:1]))
-    assert make(never_one, 2)(CONTEXTS[:1]) == pytest.approx(1 / (CONTEXTS[:1] - 1))
+    assert build_features(above_one, 2)(CONTEXTS[:1] + 1) == pytest.approx(np.log(CONTEXTS[:1]))
+    assert build_features(never_one, 2)(CONTEXTS[:1]) == pytest.approx(1 / (CONTEXTS[:1] - 1))
     says = r"above_one are not finite for context \[1.0, 0.5\]"
     with pytest.raises(UsageError, match=says), np.errstate(all="ignore"):
-        make(above_one, 2)(np.array([[1.0, 0.5]]))
+        build_features(above_one, 2)(np.array([[1.0, 0.5]]))
 
 
 def test_functions_of_one_name_do_not_take_each_others_place():
     """Records hold a name alone: two methods of that name would be one function."""
-    make(Basis.named, 2)
+    build_features(Basis.named, 2)
     for function in (Basis(2.0).features, first):
-        remember([function])
+        remember_functions([function])
         with pytest.raises(UsageError, match="use a function of a module") as refusal:
-            make(function, 2)
+            build_features(function, 2)
         assert "\n" not in str(refusal.value)
 
 
 def test_a_function_of_ones_own():
-    features = make(doubled, 2)
+    features = build_features(doubled, 2)
     assert features.num_features == 3
     assert features(CONTEXTS) == pytest.approx(np.array([[1, 4, 6], [1, -2, 1]]))
     again = pickle.loads(pickle.dumps(features))  # noqa: S301 - as it travels to a worker
@@ -251,4 +251,4 @@ def test_a_function_of_ones_own():
 )
 def test_what_is_refused(choice, size, sentence):
     with pytest.raises(UsageError, match=sentence), np.errstate(all="ignore"):
-        make(choice, size, "policy_features")
+        build_features(choice, size, "policy_features")

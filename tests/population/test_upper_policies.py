@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distes.population.distributions import Gaussian
-from distes.population.features import make
+from distes.population.features import build_features
 from distes.population.records import Contextual
-from distes.population.upper_policies import LinearGaussian, Mixture, uniform
+from distes.population.upper_policies import LinearGaussian, Mixture, draw_uniform
 from distes.seeds import noise_key
 
 KEY, OTHER = noise_key(3, 0), noise_key(3, 0, 1)
@@ -18,7 +18,7 @@ KEY, OTHER = noise_key(3, 0), noise_key(3, 0, 1)
 
 def upper(size=4, width=2, *, full=True, seed=0, features="quadratic"):
     generator = np.random.default_rng(seed)
-    basis = make(features, width)
+    basis = build_features(features, width)
     scale = generator.normal(size=(size, size)) if full else generator.random(size)
     weights = generator.normal(size=(basis.num_features, size))
     return LinearGaussian(weights, scale, basis, KEY)
@@ -26,7 +26,7 @@ def upper(size=4, width=2, *, full=True, seed=0, features="quadratic"):
 
 def mixture(size=3, width=2, options=3, seed=0, *, greedy=False):
     generator = np.random.default_rng(seed)
-    basis, gate = make("affine", width), make("quadratic", width)
+    basis, gate = build_features("affine", width), build_features("quadratic", width)
     return Mixture(
         gating=generator.normal(size=(gate.num_features, options)),
         weights=generator.normal(size=(options, basis.num_features, size)),
@@ -51,7 +51,7 @@ def test_a_candidate_is_the_same_in_any_batch(seed, full, mixed, size):
     assert np.array_equal(drawn_from.draw(chosen, contexts[chosen]), whole[chosen])
     one = chosen[:1]
     assert np.array_equal(drawn_from.draw(one, contexts[one]), whole[one])
-    given = drawn_from.given(chosen)
+    given = drawn_from.prepare_draw(chosen)
     assert np.array_equal([given(i, contexts[n]) for i, n in enumerate(chosen)], whole[chosen])
 
 
@@ -88,7 +88,7 @@ def test_a_missing_context_is_a_fault():
 def test_options_are_drawn_as_often_as_they_should():
     drawn_from = mixture()
     contexts = np.tile([[0.3, -0.2]], (20_000, 1))
-    chosen = drawn_from.options(np.arange(20_000), contexts)
+    chosen = drawn_from.choose_options(np.arange(20_000), contexts)
     expected = drawn_from.probabilities(contexts[:1], 1)[0]
     assert expected.sum() == pytest.approx(1.0)
     observed = np.bincount(chosen, minlength=3) / 20_000
@@ -109,27 +109,27 @@ def test_greedy_takes_the_likeliest():
     drawn_from = mixture(greedy=True)
     contexts = np.random.default_rng(1).normal(size=(30, 2))
     likeliest = drawn_from.probabilities(contexts, 30).argmax(axis=1)
-    assert np.array_equal(drawn_from.options(np.arange(30), contexts), likeliest)
+    assert np.array_equal(drawn_from.choose_options(np.arange(30), contexts), likeliest)
 
 
 @pytest.mark.parametrize("greedy", [False, True])
 @pytest.mark.parametrize("features", ["affine", "constant"])
 def test_options_can_be_drawn_one_by_one(greedy, features):
     """Engines draw ahead what needs no context; it must be what the log draws again."""
-    drawn_from = replace(mixture(greedy=greedy), features=make(features, 2))
+    drawn_from = replace(mixture(greedy=greedy), features=build_features(features, 2))
     drawn_from = replace(
         drawn_from, weights=drawn_from.weights[:, : drawn_from.features.num_features]
     )
     assert isinstance(drawn_from, Contextual)
     contexts = np.random.default_rng(1).normal(size=(30, 2))
     candidates = np.arange(30)
-    assert len(np.unique(drawn_from.options(candidates, contexts))) > 1
-    given = drawn_from.given(candidates)
+    assert len(np.unique(drawn_from.choose_options(candidates, contexts))) > 1
+    given = drawn_from.prepare_draw(candidates)
     one_by_one = [given(i, contexts[i]) for i in range(30)]
     assert np.array_equal(one_by_one, drawn_from.draw(candidates, contexts))
 
 
 def test_uniform_numbers_are_uniform():
-    values = np.sort(uniform(KEY, np.arange(20_000)))
+    values = np.sort(draw_uniform(KEY, np.arange(20_000)))
     distance = np.abs(values - (np.arange(20_000) + 0.5) / 20_000).max()
     assert distance < 1.63 / np.sqrt(20_000)  # Kolmogorov-Smirnov at 1%

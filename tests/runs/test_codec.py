@@ -24,7 +24,7 @@ from distes.population.distributions import Concat, Gaussian, Point
 from distes.population.records import Population, Purpose
 from distes.runs import codec
 from distes.seeds import RunKey, noise_key
-from distes.tasks.base import FunctionTask
+from distes.tasks.function import FunctionTask
 
 
 class Color(Enum):

@@ -30,6 +30,7 @@ from run_logs import (
     snapshot,
 )
 
+from distes.cli import main
 from distes.errors import StorageError, UsageError
 from distes.population.distributions import Point, Table
 from distes.population.records import (
@@ -79,7 +80,7 @@ def test_rows_say_what_happened(tmp_path):
     held = pd.read_parquet(path / "evaluations")
     assert held["purpose"].tolist() == ["heldout"] * 4
     assert held["call"].tolist() == [1] * 4
-    assert json.loads((path / "config.json").read_text()) == {"schema_version": 1, "seed": 3}
+    assert json.loads((path / "config.json").read_text()) == {"schema_version": 2, "seed": 3}
 
 
 def test_context_info_and_their_absence(tmp_path):
@@ -556,9 +557,29 @@ def test_what_is_no_run_is_refused(tmp_path, use):
             (tmp_path / name / "config.json").write_text(content)
         with pytest.raises(UsageError, match="is not a run directory"):
             use(tmp_path / name)
-    (tmp_path / "a" / "config.json").write_text('{"schema_version": 2}')
-    with pytest.raises(UsageError, match=r"schema version 2, .* up to 1"):
-        use(tmp_path / "a")
+
+
+@pytest.mark.parametrize("use", [load, RunLog.resume])
+@pytest.mark.parametrize(
+    ("version", "advice"), [("3", "use a newer one"), ("1", "the distes that wrote it")]
+)
+def test_a_run_of_another_schema_is_refused_in_a_sentence(tmp_path, use, version, advice):
+    """Its records have other names: half of it would be read, and then fail in the middle."""
+    (tmp_path / "config.json").write_text(f'{{"schema_version": {version}}}')
+    with pytest.raises(UsageError, match=rf"{version}, .* reads version 2: .*{advice}") as e:
+        use(tmp_path)
+    assert "\n" not in str(e.value)
+
+
+def test_commands_refuse_a_run_of_another_schema(tmp_path, capsys):
+    """What the sentence says must reach who typed the command, and nothing else."""
+    (tmp_path / "config.json").write_text('{"schema_version": 1}')
+    for command in ("info", "resume", "evaluate"):
+        assert main([command, str(tmp_path)]) == 2
+        said = capsys.readouterr().err
+        assert "schema version 1, and this distes reads version 2" in said
+        assert said.count("\n") == 1
+    assert files(tmp_path) == ["config.json"]
 
 
 def test_every_column_is_documented(tmp_path):

@@ -16,14 +16,15 @@ from distes import registry
 from distes.errors import UsageError
 from distes.policies.linear import Linear
 from distes.policies.mlp import MLP
-from distes.registry import checked, plain, settings_of
+from distes.registry import parse_setting, settings_of, to_plain
 from distes.search import config_file
 from distes.search.config_file import from_config, merge, to_config, to_toml
 from distes.search.search import Search
 from distes.strategies.cem import CEM
 from distes.strategies.icem import ICEM
 from distes.strategies.normalized import Normalized
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 
 
 def short_cart_pole(limit: int = 20) -> gym.Env[Any, Any]:
@@ -90,7 +91,7 @@ KNOWN = settings_of(Example)
     ],
 )
 def test_text_becomes_the_fields_type(name: str, text: str, value: Any) -> None:
-    read = checked(KNOWN[name], text, name)
+    read = parse_setting(KNOWN[name], text, name)
     assert read == value
     assert type(read) is type(value)
 
@@ -114,7 +115,7 @@ def test_text_becomes_the_fields_type(name: str, text: str, value: Any) -> None:
 )
 def test_wrong_values_are_one_sentence(name: str, given_value: Any, said: str) -> None:
     with pytest.raises(UsageError) as caught:
-        checked(KNOWN[name], given_value, f"--{name}")
+        parse_setting(KNOWN[name], given_value, f"--{name}")
     assert said in str(caught.value)
     assert f"--{name}" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -133,14 +134,14 @@ def test_no_bit_of_a_number_is_lost_in_toml_or_flags(number: float) -> None:
     for value in (read["reward_shift"], read["strategy"]["a"][0]):
         assert math.copysign(1, value) == math.copysign(1, number)
         assert value == number
-    assert checked(KNOWN["share"], repr(number), "share") == number
+    assert parse_setting(KNOWN["share"], repr(number), "share") == number
 
 
 @given(st.dictionaries(st.text(), st.none() | st.booleans() | st.integers(-9, 9) | st.text()))
 def test_any_table_of_plain_values_survives_toml(table: dict[str, Any]) -> None:
     written = to_toml({"env_kwargs": table, "strategy": {"name": "cem"}})
     read = tomllib.loads(written)["env_kwargs"]
-    assert checked(settings_of(Task)["env_kwargs"], read, "env_kwargs") == table
+    assert parse_setting(settings_of(Task)["env_kwargs"], read, "env_kwargs") == table
 
 
 SEARCHES = {
@@ -208,8 +209,8 @@ def test_a_name_that_means_another_function_by_now_is_not_recorded() -> None:
         return None
 
     shadowed.__qualname__ = "short_cart_pole"
-    assert plain(shadowed).startswith("<")
-    assert plain(short_cart_pole) == f"{__name__}:short_cart_pole"
+    assert to_plain(shadowed).startswith("<")
+    assert to_plain(short_cart_pole) == f"{__name__}:short_cart_pole"
 
 
 def test_an_id_that_a_module_registers_comes_before_its_attributes(
@@ -270,8 +271,9 @@ def test_an_import_error_inside_a_users_module_is_theirs_to_see(
     (tmp_path / "needs_more.py").write_text("import not_there_at_all\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="not_there_at_all"):
-        registry.lookup("needs_more:make")
-    assert registry.lookup("nowhere_at_all:make") is None
+        registry.load("factory", "needs_more:make")
+    with pytest.raises(UsageError, match="factory 'nowhere:make': there is no module 'nowhere'"):
+        registry.load("factory", "nowhere:make")
 
 
 def test_default_strategy_and_policy_are_those_of_the_search() -> None:

@@ -13,22 +13,22 @@ from typing import Any
 import environments
 import numpy as np
 import pytest
+from marks import slow
 from searches import StopAt, assert_same_run
 
 from distes import Search, Task
-from distes.engines.base import ROW, Chunk, PackedTrajectories
 from distes.engines.choice import Engines
+from distes.engines.wire import ROW, Chunk, PackedTrajectories
 from distes.errors import Notice
-from distes.evaluators.ray import EPISODES_PER_CHUNK, INLINE_BYTES, longest_chunk
+from distes.evaluators.chunk_size import EPISODES_PER_CHUNK, INLINE_BYTES, find_largest_size
 from distes.evaluators.serial import SerialEvaluator
 from distes.evaluators.worker import Answer
-from distes.policies import Gaussian, Linear
+from distes.policies import GaussianNoise, Linear
 from distes.policies.softmax import Softmax
-from distes.population.distributions import Gaussian as Distributed
-from distes.population.distributions import Point
+from distes.population.distributions import Gaussian, Point
+from distes.population.policy_gradient_sums import PolicyGradientSums
 from distes.population.probes import ObservationMoments
 from distes.population.records import RECORDS, Population, RunKey, Trajectory
-from distes.population.score_sums import ScoreSums
 from distes.runs.reader import load
 from distes.seeds import noise_key
 from distes.strategies import DeepCEM, Reinforce, TabularCEM
@@ -52,7 +52,7 @@ def search(out: Path, name: str, **changes: Any) -> Search:
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-@pytest.mark.parametrize("workers", [1, 2, 5])
+@pytest.mark.parametrize("workers", [slow(1), 2, slow(5)])
 def test_the_same_run_at_any_number_of_workers(
     tmp_path: Path, ray_local: Any, workers: int, name: str
 ) -> None:
@@ -91,7 +91,7 @@ class Deadly(environments.gym.Wrapper[Any, Any, Any, Any]):
         return super().step(action)
 
 
-@pytest.mark.parametrize("at", [100, 700])
+@pytest.mark.parametrize("at", [slow(100), 700])
 def test_a_killed_worker_does_not_change_what_is_learnt(
     tmp_path: Path, ray_local: Any, at: int
 ) -> None:
@@ -142,7 +142,7 @@ def test_what_travels() -> None:
     strategy = Reinforce(baseline="batch_mean")
     for steps in (20, 60):
         task = Task("Pendulum-v1", max_episode_steps=steps)
-        problem = Search(task, strategy=strategy, policy=Gaussian(), workers=0).check()
+        problem = Search(task, strategy=strategy, policy=GaussianNoise(), workers=0).check()
         population = strategy.ask(problem, strategy.init(problem))
         chunk = Engines("loop", problem.task, problem.policy).run(
             population, RunKey(0, 0), 0, population.num_episodes
@@ -157,11 +157,11 @@ def test_chunks_leave_room_for_sums() -> None:
     """So that an answer travels inline with them; sums that never do shorten nothing."""
     task, policy = Task("CartPole-v0"), Task("CartPole-v0").build_policy(Softmax())
     plain = Population(Point(np.zeros(policy.num_parameters)), 5000)
-    assert longest_chunk(plain, task, policy) == EPISODES_PER_CHUNK
+    assert find_largest_size(plain, task, policy) == EPISODES_PER_CHUNK
     lengths = {}
     for horizon in (1000, 4000, 100_000):
-        probed = replace(plain, probes=(ScoreSums(horizon=horizon),))
-        lengths[horizon] = longest_chunk(probed, task, policy)
+        probed = replace(plain, probes=(PolicyGradientSums(horizon=horizon),))
+        lengths[horizon] = find_largest_size(probed, task, policy)
         sums = Engines("loop", task, policy).run(probed, RunKey(0, 0), 0, 1).nodes[0][2]
         size = sum(value.nbytes for value in sums.values())
         assert lengths[horizon] * ROW.itemsize + size <= INLINE_BYTES or size > INLINE_BYTES
@@ -174,13 +174,13 @@ def test_traces_travel_as_their_numbers_alone() -> None:
         for t in (3, 200, 17)
     ]
     for records in (RECORDS, ("observations", "actions")):
-        packed = PackedTrajectories.of(trajectories, records)
-        sent = pickle.dumps(packed.bare(), 5)
+        packed = PackedTrajectories.pack(trajectories, records)
+        sent = pickle.dumps(packed.to_wire(), 5)
         each = 8 * (4 + 1 + 1) if records is RECORDS else 8 * (4 + 1)
         last = 32 if records is RECORDS else 0
         assert len(sent) <= 220 * each + 3 * (last + 8) + 120
-        arrived = PackedTrajectories.of_bare(pickle.loads(sent))  # noqa: S301 - made just now
-        again = arrived.unpacked(np.zeros((3, 600)))
+        arrived = PackedTrajectories.from_wire(pickle.loads(sent))  # noqa: S301 - made just now
+        again = arrived.unpack(np.zeros((3, 600)))
         for one, other in zip(trajectories, again, strict=True):
             assert np.array_equal(one.observations, other.observations)
             assert np.array_equal(one.actions, other.actions)
@@ -205,7 +205,7 @@ def test_chunks_arrive_as_they_were() -> None:
     )
     policy = task.build_policy(Linear())
     population = Population(
-        Distributed(np.zeros(3), np.ones(3), noise_key(1, 0)),
+        Gaussian(np.zeros(3), np.ones(3), noise_key(1, 0)),
         11,
         probes=(ObservationMoments(np.zeros(2)),),
         records=RECORDS,
@@ -213,8 +213,8 @@ def test_chunks_arrive_as_they_were() -> None:
     engine = Engines("loop", task, policy)
     for start, stop in ((0, 11), (3, 4)):
         chunk = engine.run(population, RunKey(0, 0), start, stop)
-        sent = pickle.dumps(chunk.bare(), 5)
-        again = Chunk.of_bare(pickle.loads(sent))  # noqa: S301 - made just now
+        sent = pickle.dumps(chunk.to_wire(), 5)
+        again = Chunk.from_wire(pickle.loads(sent))  # noqa: S301 - made just now
         assert again.rows.dtype == chunk.rows.dtype
         assert again.rows.tobytes() == chunk.rows.tobytes()
         assert (again.start, again.stop, again.faults) == (start, stop, chunk.faults)
@@ -244,7 +244,7 @@ def test_deep_cem_sends_its_elites_and_64_bytes_an_episode(episodes_a_chunk: int
         total = population.num_episodes
         for start in range(0, total, episodes_a_chunk):
             chunk = engines.run(population, key, start, min(start + episodes_a_chunk, total))
-            sent += len(pickle.dumps(Answer(chunk, 0.25).bare(), 5))
+            sent += len(pickle.dumps(Answer(chunk, 0.25).to_wire(), 5))
             if chunk.trajectories is not None:
                 shares += 40 * int(chunk.rows["episode_length"].sum())
         return submit(population, key)

@@ -15,21 +15,24 @@ from typing import Any
 import environments
 import numpy as np
 import pytest
+from marks import slow
 from paths import SUPPORT
 from searches import StopAt, assert_same_run, cartpole, long_search
 
 import distes
 from distes.errors import RunFailed, UsageError
 from distes.evaluators.serial import SerialEvaluator, SerialPending
+from distes.policies import MLP
 from distes.search.observer import Observer
 from distes.search.search import Search
 from distes.search.session import clearly_better
 from distes.strategies import CEM, ICEM, RandomSearch
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 
 
-@pytest.mark.parametrize("normalize", [False, True])
-@pytest.mark.parametrize("workers", [1, 2, 5])
+@pytest.mark.parametrize("normalize", [slow(False), True])
+@pytest.mark.parametrize("workers", [slow(1), 2, slow(5)])
 def test_same_run_at_any_number_of_workers(
     tmp_path: Path, ray_local: Any, workers: int, normalize: bool
 ) -> None:
@@ -39,7 +42,7 @@ def test_same_run_at_any_number_of_workers(
     assert_same_run(tmp_path / "ray", tmp_path / "serial")
 
 
-@pytest.mark.parametrize("strategy", [ICEM(), RandomSearch(), CEM(covariance="full")])
+@pytest.mark.parametrize("strategy", [ICEM(), slow(RandomSearch()), slow(CEM(covariance="full"))])
 def test_same_run_for_every_strategy(tmp_path: Path, ray_local: Any, strategy: Any) -> None:
     """Unions, retained candidates and full covariances are drawn alike everywhere."""
     cartpole(tmp_path / "serial", strategy=strategy, common_seeds=True).run()
@@ -556,3 +559,18 @@ def test_nothing_to_evaluate_is_said(tmp_path: Path) -> None:
         Search(environments.broken, workers=0, out=tmp_path / "run").run()
     with pytest.raises(UsageError, match="has no generation yet"):
         distes.evaluate(tmp_path / "run")
+
+
+def test_strategies_and_policies_by_name(tmp_path: Path) -> None:
+    """What the command line takes, Python takes: a name, a class, or an instance."""
+    named = Search("CartPole-v1", strategy="icem", policy="mlp")
+    assert (named.strategy, named.policy) == (ICEM(), MLP())
+    assert Search("CartPole-v1", strategy=ICEM).strategy == ICEM()  # type: ignore[arg-type]
+    for given, said in (
+        ({"strategy": "cme"}, "unknown strategy 'cme': did you mean 'cem'"),
+        ({"policy": "liner"}, "unknown policy 'liner': did you mean 'linear'"),
+        ({"policy": 3}, "3 is not a PolicySpec, nor the name of one"),
+        ({"strategy": "external"}, r"external needs factory: make it with External\("),
+    ):
+        with pytest.raises(UsageError, match=said):
+            Search("CartPole-v1", **given)  # type: ignore[arg-type]

@@ -22,8 +22,9 @@ from distes.errors import UsageError
 from distes.policies import Softmax
 from distes.search.search import Search
 from distes.strategies import CEM, CREPS, Reinforce
-from distes.tasks.base import FunctionTask, Task
-from distes.views.report import info
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
+from distes.views.report import describe_run
 
 BOUNDS: Any = {"context_low": (-1.0, 0.0), "context_high": (1.0, 2.0)}
 
@@ -81,14 +82,14 @@ def test_parameters_are_those_of_the_upper_policy(runs: dict[str, Any]) -> None:
 def test_returns_at_contexts_are_those_of_their_parameters(runs: dict[str, Any]) -> None:
     """The value at a context must be that of what the upper policy chooses there."""
     result = runs["bowl"]
-    table = distes.evaluate(result.path, context=CONTEXTS, episodes=2)
+    table = distes.evaluate_contexts(result.path, CONTEXTS, episodes=2)
     assert list(table[["context_0", "context_1"]].itertuples(index=False, name=None)) == [
         tuple(each) for each in CONTEXTS.tolist()
     ]
     expected = [environments.bowl(result.parameters_for(context), context) for context in CONTEXTS]
     np.testing.assert_array_equal(table["mean"], expected)
     assert (table["episodes"] == 2).all()
-    alone = distes.evaluate(result.path, context=CONTEXTS[2])
+    alone = distes.evaluate_contexts(result.path, CONTEXTS[2])
     assert alone["mean"].tolist() == expected[2:]
     assert alone["episodes"].tolist() == [100]
 
@@ -96,7 +97,7 @@ def test_returns_at_contexts_are_those_of_their_parameters(runs: dict[str, Any])
 def test_contexts_of_an_environment_are_imposed_at_its_reset(runs: dict[str, Any]) -> None:
     """The episode must be the one that a user gets with the same seed and options."""
     result = runs["windy"]
-    table = distes.evaluate(result.path, context=CONTEXTS, episodes=1, seed=3)
+    table = distes.evaluate_contexts(result.path, CONTEXTS, episodes=1, seed=3)
     seed = distes.Population(
         result.solution.distribution, 1, purpose=distes.population.records.Purpose.TEST
     ).seeds(distes.population.records.RunKey(3, 0), 0, 1)[0]
@@ -116,30 +117,30 @@ def test_all_contexts_meet_the_same_seeds(runs: dict[str, Any]) -> None:
     """Luck that differs between contexts would look like an effect of the context."""
     path = runs["noisy"].path
     task = FunctionTask(environments.noisy_bowl, 3, noisy=True, context=environments.near_zero)
-    table = distes.evaluate(path, context=CONTEXTS, episodes=30)
+    table = distes.evaluate_contexts(path, CONTEXTS, episodes=30)
     values = [
         environments.bowl(runs["noisy"].parameters_for(context), context) for context in CONTEXTS
     ]
     assert task.num_contexts == 2
     np.testing.assert_allclose(np.ptp(table["mean"] - values), 0, atol=1e-12)
-    again = distes.evaluate(path, context=CONTEXTS, episodes=30, seed=1)
+    again = distes.evaluate_contexts(path, CONTEXTS, episodes=30, seed=1)
     assert not np.allclose(table["mean"], again["mean"])
 
 
 def test_a_grid_covers_the_context_space(runs: dict[str, Any]) -> None:
     """Bounds where they are known; elsewhere what the search saw, without its outliers."""
-    table = distes.evaluate(runs["bowl"].path, grid=3)
+    table = distes.evaluate_contexts(runs["bowl"].path, grid=3)
     assert len(table) == 9
     assert sorted(set(table["context_0"])) == [-1.0, 0.0, 1.0]
     assert sorted(set(table["context_1"])) == [0.0, 1.0, 2.0]
     assert (table["episodes"] == 20).all()
     seen = np.stack(runs["noisy"].run.episodes["context"].to_list())
-    table = distes.evaluate(runs["noisy"].path, grid=4, episodes=1)
+    table = distes.evaluate_contexts(runs["noisy"].path, grid=4, episodes=1)
     for component in range(2):
         axis = np.unique(table[f"context_{component}"])
         np.testing.assert_allclose(axis[[0, 3]], np.quantile(seen[:, component], [0.025, 0.975]))
         np.testing.assert_allclose(np.diff(axis), (axis[3] - axis[0]) / 3)
-    middle = distes.evaluate(runs["bowl"].path, grid=1, episodes=1)
+    middle = distes.evaluate_contexts(runs["bowl"].path, grid=1, episodes=1)
     assert middle[["context_0", "context_1"]].to_numpy().tolist() == [[0.0, 1.0]]
 
 
@@ -149,11 +150,11 @@ def test_components_that_do_not_vary_have_one_point(tmp_path: Path) -> None:
         environments.bowl, 3, context="uniform", context_low=(0.5, 0.0), context_high=(0.5, 1.0)
     )
     search(tmp_path / "run", task, strategy=CEM())
-    assert len(distes.evaluate(tmp_path / "run", grid=10, episodes=1)) == 10
+    assert len(distes.evaluate_contexts(tmp_path / "run", grid=10, episodes=1)) == 10
 
 
 def test_failed_episodes_are_counted_where_they_failed(runs: dict[str, Any]) -> None:
-    table = distes.evaluate(runs["fragile"].path, context=[[0.0, 0.0], [0.9, 0.0]], episodes=4)
+    table = distes.evaluate_contexts(runs["fragile"].path, [[0.0, 0.0], [0.9, 0.0]], episodes=4)
     assert table["failed"].tolist() == [0, 4]
     assert table["mean"].isna().tolist() == [False, True]
 
@@ -161,7 +162,7 @@ def test_failed_episodes_are_counted_where_they_failed(runs: dict[str, Any]) -> 
 def test_one_vector_can_be_evaluated_at_contexts(runs: dict[str, Any]) -> None:
     """To compare an upper policy with the best single vector, both are put on one grid."""
     result = runs["cem"]
-    table = distes.evaluate(result.path, context=CONTEXTS, episodes=1)
+    table = distes.evaluate_contexts(result.path, CONTEXTS, episodes=1)
     expected = [environments.bowl(result.parameters, context) for context in CONTEXTS]
     np.testing.assert_array_equal(table["mean"], expected)
 
@@ -183,21 +184,22 @@ def test_a_logged_candidate_comes_back_with_its_context(runs: dict[str, Any]) ->
 
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
-    ("bowl", {"context": [0.1]}, r"shape \(1,\) is given, and a context of bowl has 2 numbers"),
-    ("bowl", {"context": 0.1}, r"shape \(1,\) is given"),
-    ("bowl", {"context": np.zeros((2, 3))}, r"shape \(2, 3\) is given"),
-    ("bowl", {"context": np.zeros((1, 1, 2))}, r"shape \(1, 1, 2\) is given"),
-    ("bowl", {"context": []}, r"shape \(0,\) is given"),
-    ("bowl", {"context": [0.1, np.nan]}, r"the context \[0.1, nan\] is not finite"),
-    ("bowl", {"context": [[0.1, 0.0], [np.inf, 0]]}, r"the context \[inf, 0.0\] is not finite"),
-    ("bowl", {"context": "north"}, "the context 'north' is not a vector of numbers"),
-    ("bowl", {"context": [[1, 2], [3]]}, "is not a vector of numbers"),
-    ("bowl", {"context": [0.0, 0.0], "grid": 3}, "context and grid both say where"),
+    ("bowl", {"contexts": [0.1]}, r"shape \(1,\) is given, and a context of bowl has 2 numbers"),
+    ("bowl", {"contexts": 0.1}, r"shape \(1,\) is given"),
+    ("bowl", {"contexts": np.zeros((2, 3))}, r"shape \(2, 3\) is given"),
+    ("bowl", {"contexts": np.zeros((1, 1, 2))}, r"shape \(1, 1, 2\) is given"),
+    ("bowl", {"contexts": []}, r"shape \(0,\) is given"),
+    ("bowl", {"contexts": [0.1, np.nan]}, r"the context \[0.1, nan\] is not finite"),
+    ("bowl", {"contexts": [[0.1, 0.0], [np.inf, 0]]}, r"the context \[inf, 0.0\] is not finite"),
+    ("bowl", {"contexts": "north"}, "the context 'north' is not a vector of numbers"),
+    ("bowl", {"contexts": [[1, 2], [3]]}, "is not a vector of numbers"),
+    ("bowl", {"contexts": [0.0, 0.0], "grid": 3}, "context and grid both say where"),
+    ("bowl", {}, "contexts or grid: say where to evaluate"),
     ("bowl", {"grid": 0}, "grid 0 is not at least 1"),
     ("bowl", {"grid": 101}, "grid 101 is 10,201 contexts of 2 components, more than 10,000"),
-    ("plain", {"context": [0.1]}, "sphere has no contexts: leave out the context"),
+    ("plain", {"contexts": [0.1]}, "sphere has no contexts: leave out the context"),
     ("plain", {"grid": 3}, "sphere has no contexts: there is no grid"),
-    ("deaf", {"context": [0.1, 0.2]}, "deaf was asked for the context .* does not take up reset"),
+    ("deaf", {"contexts": [0.1, 0.2]}, "deaf was asked for the context .* does not take up reset"),
     ("deaf", {"grid": 2}, "does not take up reset"),
 ]
 
@@ -207,7 +209,7 @@ def test_contexts_that_do_not_fit_are_refused(
     runs: dict[str, Any], name: str, arguments: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(UsageError, match=says) as refusal:
-        distes.evaluate(runs[name].path, **arguments)
+        distes.evaluate_contexts(runs[name].path, **arguments)
     assert "\n" not in str(refusal.value)
 
 
@@ -322,14 +324,14 @@ def test_another_process_finds_the_users_features(runs: dict[str, Any]) -> None:
 
 
 def test_info_says_that_a_run_is_contextual(runs: dict[str, Any]) -> None:
-    text = " ".join(info(runs["bowl"].path).split())
+    text = " ".join(describe_run(runs["bowl"].path).split())
     assert (
         "context 2 numbers, from uniform, -1,0 to 1,2, dual features quadratic, policy features "
         "environments:bumps"
     ) in text
     assert f"distes plot {runs['bowl'].path} --over context" in text
     assert "context_low" not in text
-    text = info(runs["plain"].path)
+    text = describe_run(runs["plain"].path)
     assert "\ncontext" not in text
     assert "--over" not in text
 
@@ -350,11 +352,11 @@ def test_workers_give_the_same_table_and_the_same_refusal(
 ) -> None:
     """Where episodes run must not show, in what they earn and in what is said."""
     path = runs["windy"].path
-    here = distes.evaluate(path, context=CONTEXTS, episodes=4)
-    there = distes.evaluate(path, context=CONTEXTS, episodes=4, workers=1)
+    here = distes.evaluate_contexts(path, CONTEXTS, episodes=4)
+    there = distes.evaluate_contexts(path, CONTEXTS, episodes=4, workers=1)
     assert here.equals(there)
     with pytest.raises(UsageError, match="deaf was asked for the context"):
-        distes.evaluate(runs["deaf"].path, context=[0.1, 0.2], workers=1)
+        distes.evaluate_contexts(runs["deaf"].path, [0.1, 0.2], workers=1)
 
 
 def test_a_stochastic_policy_acts_as_in_its_episode(tmp_path):

@@ -16,12 +16,13 @@ from distes.evaluators.serial import SerialEvaluator
 from distes.policies import MLP, Linear
 from distes.policies.softmax import Softmax
 from distes.population.distributions import Gaussian, Point
-from distes.population.features import make
+from distes.population.features import build_features
 from distes.population.records import Population, Purpose, RunKey
 from distes.population.upper_policies import LinearGaussian
 from distes.search.problem import SearchProblem
 from distes.seeds import noise_key
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 from distes.testing.problems import FunctionProblem, sphere
 from distes.types import FloatArray
 
@@ -78,7 +79,7 @@ def test_frozen_statistics_contexts_and_further_populations() -> None:
     """What changes an episode changes its trajectory: statistics, contexts, purpose, limit."""
     task = Task("CartPole-v1", context="observation:2,3")
     problem = problem_for(task, Linear())
-    features = make("affine", 2)
+    features = build_features("affine", 2)
     weights = np.random.default_rng(0).normal(size=(features.num_features, 10))
     upper = LinearGaussian(weights, np.full(10, 0.5), features, noise_key(1, 0))
     statistics = {"observation_mean": np.full(4, 0.1), "observation_std": np.full(4, 0.4)}

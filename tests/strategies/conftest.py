@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from distes.population.distributions import Table
 from distes.population.records import Population
@@ -18,3 +19,10 @@ def tell():
         return strategy.tell(problem, state, population, episodes_of(np.asarray(fitness, float)))
 
     return tell
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_blas_thread():
+    """As in a run: threads that wait for each other make small products slow."""
+    with threadpool_limits(1):
+        yield

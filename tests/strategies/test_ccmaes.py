@@ -30,7 +30,7 @@ def problem(d=4, k=2, n=40, **changes):
 
 def test_golden_constants():
     """n = 20, λ = 12, from the tutorial's formulas."""
-    constants = Constants.of(12, 20, 0)
+    constants = Constants.compute(12, 20, 0)
     assert constants.recombination[0] == pytest.approx(0.4024029428, abs=1e-9)
     assert constants.effective == pytest.approx(3.7294589343, abs=1e-9)
     assert constants.rank_one == pytest.approx(0.00437235, abs=1e-8)
@@ -44,7 +44,7 @@ def test_contextual_constants():
     """By hand: λ = 4 has weights of log(2.5) and log(1.25); n_t = 5 and ln 3 more damping."""
     first, second = np.log(2.5), np.log(1.25)
     effective = (first + second) ** 2 / (first**2 + second**2)
-    constants = Constants.of(4, 3, 2)
+    constants = Constants.compute(4, 3, 2)
     assert constants.recombination == pytest.approx(np.array([first, second]) / (first + second))
     assert constants.effective == pytest.approx(effective)
     assert constants.step_rate == pytest.approx((effective + 2) / (10 + effective))
@@ -58,11 +58,11 @@ def test_contextual_constants():
 
 def test_rates_leave_something():
     """In one dimension a large population would replace more than everything."""
-    constants = Constants.of(400, 1, 0)
+    constants = Constants.compute(400, 1, 0)
     assert constants.rank_one + constants.rank_mu <= 1
 
 
-class Told:
+class PackageCMA:
     """The package `cma` with our constants, fed our samples."""
 
     def __init__(self, start, std, size, constants):
@@ -89,7 +89,7 @@ def test_without_contexts_it_is_the_package(tell):
     where = problem(d, 0, n)
     strategy = CCMAES(initial_std=0.7)
     state = strategy.init(where)
-    other = Told(where.start, 0.7, n, Constants.of(n, d, 0))
+    other = PackageCMA(where.start, 0.7, n, Constants.compute(n, d, 0))
     # It starts from a covariance a little off I, so that its eigenvalues are distinct.
     state = replace(state, covariance=other.es.sm.C.copy())
     scales = 10.0 ** np.linspace(0, 1, d)
@@ -113,7 +113,7 @@ def test_a_long_path_stalls_the_rank_one_update(tell):
     state = replace(state, path_cov=np.full(5, 0.1))
     drawn = strategy.ask(where, state).distribution.draw(np.arange(12))
     told = tell(strategy, where, state, drawn, drawn[:, 0])
-    constants = Constants.of(12, 5, 0)
+    constants = Constants.compute(12, 5, 0)
     turn = constants.path_rate
     assert told.path_cov == pytest.approx((1 - turn) * state.path_cov)
     order = np.argsort(-drawn[:, 0])[:6]
@@ -154,7 +154,7 @@ def example(k=2, d=4, n=40):
     return strategy, where, state, drawn, contexts, returns
 
 
-def told(strategy, where, state, drawn, contexts, returns):
+def tell_returns(strategy, where, state, drawn, contexts, returns):
     episodes = replace(episodes_of(returns), contexts=contexts if contexts.shape[1] else None)
     return strategy.tell(where, state, Population(Table(drawn), len(drawn)), episodes)
 
@@ -163,12 +163,12 @@ def told(strategy, where, state, drawn, contexts, returns):
 def test_translation_and_scale(k):
     """Candidates 5x + shift: the policy moves along, its shape stays."""
     strategy, where, state, drawn, contexts, returns = example(k)
-    plain = told(strategy, where, state, drawn, contexts, returns)
+    plain = tell_returns(strategy, where, state, drawn, contexts, returns)
     shift = np.array([1.0, -2.0, 300.0, 0.5])
     weights = 5 * state.weights
     weights[0] += shift
     scaled = replace(state, weights=weights, step_size=5 * state.step_size)
-    after = told(strategy, where, scaled, 5 * drawn + shift, contexts, returns)
+    after = tell_returns(strategy, where, scaled, 5 * drawn + shift, contexts, returns)
     expected = 5 * plain.weights
     expected[0] += shift
     assert after.weights == pytest.approx(expected, abs=1e-9)
@@ -181,7 +181,7 @@ def test_translation_and_scale(k):
 def test_rotation(k):
     """Candidates turned by Q: the policy and both paths turn along."""
     strategy, where, state, drawn, contexts, returns = example(k)
-    plain = told(strategy, where, state, drawn, contexts, returns)
+    plain = tell_returns(strategy, where, state, drawn, contexts, returns)
     turn, _ = np.linalg.qr(np.random.default_rng(4).normal(size=(4, 4)))
     turned = replace(
         state,
@@ -190,7 +190,7 @@ def test_rotation(k):
         path_step=turn @ state.path_step,
         path_cov=turn @ state.path_cov,
     )
-    after = told(strategy, where, turned, drawn @ turn.T, contexts, returns)
+    after = tell_returns(strategy, where, turned, drawn @ turn.T, contexts, returns)
     assert after.weights == pytest.approx(plain.weights @ turn.T)
     assert after.covariance == pytest.approx(turn @ plain.covariance @ turn.T)
     assert after.path_step == pytest.approx(turn @ plain.path_step)
@@ -205,9 +205,9 @@ def same(one, other):
 def test_monotone_transforms_without_contexts():
     """Only ranks count, bit for bit."""
     strategy, where, state, drawn, contexts, returns = example(0)
-    plain = told(strategy, where, state, drawn, contexts, returns)
+    plain = tell_returns(strategy, where, state, drawn, contexts, returns)
     for changed in (np.exp(returns), returns**3, 1e6 + 1e-3 * returns):
-        after = told(strategy, where, state, drawn, contexts, changed)
+        after = tell_returns(strategy, where, state, drawn, contexts, changed)
         assert np.array_equal(after.weights, plain.weights)
         assert np.array_equal(after.covariance, plain.covariance)
         assert after.step_size == plain.step_size
@@ -217,23 +217,25 @@ def test_what_the_context_explains_does_not_count():
     """Scale and shift of the return, and a large function of the context, which is fitted
     with next to no penalty."""
     strategy, where, state, drawn, contexts, returns = example()
-    plain = told(strategy, where, state, drawn, contexts, returns)
-    same(told(strategy, where, state, drawn, contexts, 40 * returns - 1e4), plain)
+    plain = tell_returns(strategy, where, state, drawn, contexts, returns)
+    same(tell_returns(strategy, where, state, drawn, contexts, 40 * returns - 1e4), plain)
     value = 1e4 * (contexts[:, 0] - contexts[:, 1] ** 2 + contexts[:, 0] * contexts[:, 1])
     other = 3e4 * (contexts[:, 1] + contexts[:, 0] ** 2)
-    one, two = (told(strategy, where, state, drawn, contexts, returns + v) for v in (value, other))
+    one, two = (
+        tell_returns(strategy, where, state, drawn, contexts, returns + v) for v in (value, other)
+    )
     same(one, two)
 
 
 def test_units_of_the_context_do_not_matter():
     """Contexts in other units: another A for the same policy, and the same update."""
     strategy, where, state, drawn, contexts, returns = example()
-    plain = told(strategy, where, state, drawn, contexts, returns)
+    plain = tell_returns(strategy, where, state, drawn, contexts, returns)
     units, shift = np.array([[200.0, 30.0], [-1.0, 0.04]]), np.array([7.0, -0.1])
     # θ = a + s B and s' = s U + c, so that B' = U⁻¹B and a' = a − c B'.
     slopes = np.linalg.solve(units, state.weights[1:])
     other = replace(state, weights=np.vstack([state.weights[:1] - shift @ slopes, slopes]))
-    after = told(strategy, where, other, drawn, contexts @ units + shift, returns)
+    after = tell_returns(strategy, where, other, drawn, contexts @ units + shift, returns)
     slopes = np.linalg.solve(units, plain.weights[1:])
     assert after.weights[1:] == pytest.approx(slopes, rel=1e-6)
     assert after.weights[0] == pytest.approx(plain.weights[0] - shift @ slopes, rel=1e-6)
@@ -249,8 +251,8 @@ def test_features_without_context_in_them_are_a_plain_mean():
     _, where, state, drawn, contexts, returns = example()
     plain = CCMAES(policy_features="constant", baseline_features="constant")
     begun = replace(plain.init(where), step_size=state.step_size, covariance=state.covariance)
-    after = told(plain, where, begun, drawn, contexts, returns)
-    constants = Constants.of(40, 4, 2)
+    after = tell_returns(plain, where, begun, drawn, contexts, returns)
+    constants = Constants.compute(40, 4, 2)
     best = drawn[np.argsort(-returns)[:20]]
     assert after.weights[0] == pytest.approx(constants.recombination @ best)
 
@@ -259,15 +261,17 @@ def test_failed_candidates_count_as_never_drawn():
     strategy, where, state, drawn, contexts, returns = example()
     failed = np.arange(40) % 4 == 1
     with_failures = np.where(failed, np.nan, returns)
-    after = told(strategy, where, state, drawn, contexts, with_failures)
-    fewer = told(strategy, where, state, drawn[~failed], contexts[~failed], returns[~failed])
+    after = tell_returns(strategy, where, state, drawn, contexts, with_failures)
+    fewer = tell_returns(
+        strategy, where, state, drawn[~failed], contexts[~failed], returns[~failed]
+    )
     same(after, fewer)
 
 
 def test_too_few_valid_samples_change_nothing():
     """Seven samples for a mean with three coefficients: half of them would fit exactly."""
     strategy, where, state, drawn, contexts, returns = example()
-    after = told(strategy, where, state, drawn[:7], contexts[:7], returns[:7])
+    after = tell_returns(strategy, where, state, drawn[:7], contexts[:7], returns[:7])
     same(after, state)
     assert after.generation == state.generation + 1
 
@@ -275,10 +279,10 @@ def test_too_few_valid_samples_change_nothing():
 @pytest.mark.parametrize("k", [0, 2])
 def test_returns_that_say_nothing_change_nothing(k):
     strategy, where, state, drawn, contexts, _ = example(k)
-    same(told(strategy, where, state, drawn, contexts, np.full(40, 200.0)), state)
+    same(tell_returns(strategy, where, state, drawn, contexts, np.full(40, 200.0)), state)
     if k:
         explained = 100 + contexts @ [3.0, -7.0]
-        same(told(strategy, where, state, drawn, contexts, explained), state)
+        same(tell_returns(strategy, where, state, drawn, contexts, explained), state)
 
 
 def test_frozen_parameters_stay():

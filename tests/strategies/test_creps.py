@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distes.errors import Notice, UsageError
-from distes.population.features import make
+from distes.population.features import build_features
 from distes.strategies.creps import CREPS
-from distes.strategies.numerics.reps import weigh
-from distes.strategies.parts.relative_entropy import Generation, UpperState, importance
+from distes.strategies.numerics.reps import weigh_samples
+from distes.strategies.parts.importance import PolicySamples, importance_weights
+from distes.strategies.parts.relative_entropy import RelativeEntropyState
 from distes.strategies.parts.upper_level import Samples
 from distes.strategies.reps import REPS
 from distes.testing.problems import FunctionProblem, search, sphere
@@ -61,8 +62,8 @@ def test_one_context_is_reps(given_settings, dual_features, value):
         assert mean == pytest.approx(other.after.weights, abs=1e-10)
         assert one.after.covariance == pytest.approx(other.after.covariance, abs=1e-10)
         for name in ("eta", "kl_weights", "kl_gaussian", "ess", "samples"):
-            assert getattr(one.after.figures, name) == pytest.approx(
-                getattr(other.after.figures, name), rel=1e-8, abs=1e-10
+            assert getattr(one.after.metrics, name) == pytest.approx(
+                getattr(other.after.metrics, name), rel=1e-8, abs=1e-10
             )
 
 
@@ -93,7 +94,7 @@ def case(seed, *, policy="affine", dual="quadratic", size=3, contexts=2, count=8
     """A state, and samples of it; contexts in units (k,)."""
     generator = np.random.default_rng(seed)
     units = np.ones(contexts) if units is None else np.asarray(units)
-    features, dual_features = make(policy, contexts), make(dual, contexts)
+    features, dual_features = build_features(policy, contexts), build_features(dual, contexts)
     seen = generator.uniform(-1, 1, (count, contexts))
     # Coefficients in units in which features are of size one.
     weights = generator.normal(size=(features.num_features, size))
@@ -103,12 +104,12 @@ def case(seed, *, policy="affine", dual="quadratic", size=3, contexts=2, count=8
     parameters = means + generator.normal(size=(count, size)) @ factor.T
     target = seen @ generator.normal(size=(contexts, size))
     returns = -((parameters - target) ** 2).sum(axis=1) + 10 * seen[:, 0]
-    state = UpperState(
+    state = RelativeEntropyState(
         generation=0,
         weights=weights,
         covariance=factor @ factor.T,
         features=features,
-        dual_features=dual_features,
+        value_features=dual_features,
     )
     return state, Samples(parameters, seen * units, returns)
 
@@ -220,7 +221,7 @@ SETTINGS = [
 ]
 
 
-def named(strategy):
+def label(strategy):
     return f"{strategy.update} {strategy.normaliser} {strategy.covariance} {strategy.entropy_loss}"
 
 
@@ -228,7 +229,7 @@ def diagonal(state):
     return replace(state, covariance=np.diag(np.diag(state.covariance)))
 
 
-@pytest.mark.parametrize("strategy", SETTINGS, ids=named)
+@pytest.mark.parametrize("strategy", SETTINGS, ids=label)
 @pytest.mark.parametrize("seed", range(3))
 def test_affine_maps_of_the_parameters(strategy, seed):
     """What is learnt in other coordinates is what is learnt in these, mapped."""
@@ -250,10 +251,10 @@ def test_affine_maps_of_the_parameters(strategy, seed):
     )
     assert there.weights == pytest.approx(here.weights @ turn + shift, abs=1e-7)
     assert there.covariance == pytest.approx(turn.T @ here.covariance @ turn, rel=1e-7, abs=1e-7)
-    assert there.figures.kl_gaussian == pytest.approx(here.figures.kl_gaussian, abs=1e-8)
+    assert there.metrics.kl_gaussian == pytest.approx(here.metrics.kl_gaussian, abs=1e-8)
 
 
-@pytest.mark.parametrize("strategy", SETTINGS, ids=named)
+@pytest.mark.parametrize("strategy", SETTINGS, ids=label)
 @pytest.mark.parametrize(("scale", "shift"), [(1e12, 0.0), (1e-9, 0.0), (3.0, -1e5)])
 def test_returns_have_no_unit(strategy, scale, shift):
     state, told = case(1)
@@ -261,10 +262,10 @@ def test_returns_have_no_unit(strategy, scale, shift):
     there = strategy.learn(state, replace(told, returns=scale * told.returns + shift))
     assert there.weights == pytest.approx(here.weights, abs=1e-6)
     assert there.covariance == pytest.approx(here.covariance, abs=1e-6)
-    assert there.figures.eta == pytest.approx(scale * here.figures.eta, rel=1e-6)
+    assert there.metrics.eta == pytest.approx(scale * here.metrics.eta, rel=1e-6)
 
 
-@pytest.mark.parametrize("strategy", SETTINGS, ids=named)
+@pytest.mark.parametrize("strategy", SETTINGS, ids=label)
 def test_what_the_context_explains_of_the_returns_does_not_matter(strategy):
     """A quadratic function of the context makes good contexts, not good parameters."""
     state, told = case(2)
@@ -276,7 +277,7 @@ def test_what_the_context_explains_of_the_returns_does_not_matter(strategy):
     assert there.covariance == pytest.approx(here.covariance, abs=1e-7)
 
 
-@pytest.mark.parametrize("strategy", SETTINGS, ids=named)
+@pytest.mark.parametrize("strategy", SETTINGS, ids=label)
 @pytest.mark.parametrize("dual", ["linear", "affine", "quadratic"])
 def test_affine_maps_of_the_contexts(strategy, dual):
     """With affine features contexts can be turned, stretched and moved: A s is what it was."""
@@ -286,18 +287,18 @@ def test_affine_maps_of_the_contexts(strategy, dual):
     turn = np.array([[3.0, 0.5], [-1.0, 0.02]])
     shift = np.array([4.0, -1.0])
 
-    def mapped(weights):
+    def map_weights(weights):
         slope = np.linalg.solve(turn, weights[1:])
         return np.vstack([weights[0] - shift @ slope, slope])
 
     here = strategy.learn(state, told)
     there = strategy.learn(
-        replace(state, weights=mapped(state.weights)),
+        replace(state, weights=map_weights(state.weights)),
         replace(told, contexts=told.contexts @ turn + shift),
     )
-    assert there.weights == pytest.approx(mapped(here.weights), rel=1e-6, abs=1e-6)
+    assert there.weights == pytest.approx(map_weights(here.weights), rel=1e-6, abs=1e-6)
     assert there.covariance == pytest.approx(here.covariance, abs=1e-7)
-    assert there.figures.kl_gaussian == pytest.approx(here.figures.kl_gaussian, abs=1e-8)
+    assert there.metrics.kl_gaussian == pytest.approx(here.metrics.kl_gaussian, abs=1e-8)
 
 
 # Bounds.
@@ -340,11 +341,11 @@ def test_the_new_policy_is_within_the_bound(seed, size, count, units, unit, epsi
     assert np.linalg.eigvalsh(after.covariance).min() > 0
     moved = divergence(state, after, told.contexts)
     assert moved <= epsilon * (1 + 1e-6) + 1e-8
-    assert after.figures.kl_gaussian == pytest.approx(moved, rel=1e-4, abs=1e-7)
+    assert after.metrics.kl_gaussian == pytest.approx(moved, rel=1e-4, abs=1e-7)
 
 
 @pytest.mark.parametrize("units", [(1e6, 1e-6), (1e-6, 1e-6), (1e6, 1e6)])
-@pytest.mark.parametrize("strategy", SETTINGS, ids=named)
+@pytest.mark.parametrize("strategy", SETTINGS, ids=label)
 def test_contexts_have_no_unit(strategy, units):
     """The means are those that are learnt where contexts are of size one."""
     (state, told), (scaled, other) = case(4), case(4, units=units)
@@ -358,10 +359,10 @@ def test_contexts_have_no_unit(strategy, units):
 
 @pytest.mark.parametrize("update", ["constrained", "ml"])
 def test_more_parameters_than_samples(update):
-    """100 parameters, 50 samples: every update moves, and can be drawn from."""
+    """40 parameters, 20 samples: every update moves, and can be drawn from."""
     strategy = CREPS(update=update)
-    for seed in range(8):
-        state, told = case(seed, size=100, count=50)
+    for seed in range(3):
+        state, told = case(seed, size=40, count=20)
         after = strategy.learn(state, told)
         assert np.abs(after.weights - state.weights).max() > 1e-3, f"seed {seed} stands still"
         assert np.linalg.eigvalsh(after.covariance).min() > 0
@@ -416,7 +417,9 @@ def test_the_policy_comes_to_follow_the_context(update):
 
 
 def weights_of(told, epsilon=0.5):
-    return weigh(told.returns, epsilon, make("quadratic", 2)(told.contexts)).weights
+    return weigh_samples(
+        told.returns, epsilon, build_features("quadratic", 2)(told.contexts)
+    ).weights
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -443,7 +446,7 @@ def test_the_constrained_update_by_its_formula(seed):
     after = CREPS(epsilon=epsilon).learn(state, told)
     p, rows = weights_of(told, epsilon), np.column_stack([np.ones(80), told.contexts])
 
-    def pulled(eta):
+    def pull(eta):
         both = (rows.T * (p + eta / 80)) @ rows
         target = (rows.T * p) @ told.parameters + eta / 80 * rows.T @ rows @ state.weights
         coefficients = np.linalg.solve(both, target)
@@ -455,20 +458,20 @@ def test_the_constrained_update_by_its_formula(seed):
     low, high = 1e-6, 1e6
     for _ in range(100):
         middle = np.sqrt(low * high)
-        beyond = divergence(state, pulled(middle), told.contexts) > epsilon
+        beyond = divergence(state, pull(middle), told.contexts) > epsilon
         low, high = (middle, high) if beyond else (low, middle)
     assert 1e-5 < high < 1e5, "the bound is not what decides"
-    assert after.weights == pytest.approx(pulled(high).weights, abs=1e-6)
-    assert after.covariance == pytest.approx(pulled(high).covariance, abs=1e-6)
+    assert after.weights == pytest.approx(pull(high).weights, abs=1e-6)
+    assert after.covariance == pytest.approx(pull(high).covariance, abs=1e-6)
 
 
 # Reuse.
 
 
-def drawn(seed, policy="affine", count=40):
+def draw_generation(seed, policy="affine", count=40):
     """A generation of some policy."""
     state, told = case(seed, policy=policy, count=count, size=2)
-    return Generation(told, state.weights, state.covariance, state.features)
+    return PolicySamples(told, state.weights, state.covariance, state.features)
 
 
 def mixture_weights(used):
@@ -490,14 +493,18 @@ def mixture_weights(used):
 
 def test_importance_weights_by_their_formula():
     """Policies that differ in coefficients, covariance and features."""
-    used = (drawn(0), drawn(1, count=60), drawn(2, "quadratic", count=30))
-    assert importance(used) == pytest.approx(mixture_weights(used), rel=1e-9, abs=1e-300)
+    used = (
+        draw_generation(0),
+        draw_generation(1, count=60),
+        draw_generation(2, "quadratic", count=30),
+    )
+    assert importance_weights(used) == pytest.approx(mixture_weights(used), rel=1e-9, abs=1e-300)
 
 
 def test_samples_of_the_same_policy_count_fully():
-    one = drawn(0)
-    other = replace(one, samples=drawn(5, count=70).samples)
-    assert importance((one, other)) == pytest.approx(np.ones(110), abs=1e-12)
+    one = draw_generation(0)
+    other = replace(one, samples=draw_generation(5, count=70).samples)
+    assert importance_weights((one, other)) == pytest.approx(np.ones(110), abs=1e-12)
 
 
 def near(one, seed):
@@ -509,20 +516,20 @@ def near(one, seed):
     means = one.features(contexts) @ weights
     parameters = means + generator.normal(size=(60, 2)) @ factor.T
     told = Samples(parameters, contexts, sphere(parameters - contexts, np.arange(60)))
-    return Generation(told, weights, factor @ factor.T, one.features)
+    return PolicySamples(told, weights, factor @ factor.T, one.features)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_reuse_is_an_update_on_all_samples_with_those_weights(seed):
     """Maximum likelihood on the union, as it is written."""
-    newest = drawn(seed)
+    newest = draw_generation(seed)
     earlier = near(newest, seed)
-    state = UpperState(
+    state = RelativeEntropyState(
         generation=1,
         weights=newest.weights,
         covariance=newest.covariance,
         features=newest.features,
-        dual_features=make("quadratic", 2),
+        value_features=build_features("quadratic", 2),
         memory=(earlier,),
     )
     after = CREPS(update="ml", reuse=1).learn(state, newest.samples)
@@ -531,14 +538,14 @@ def test_reuse_is_an_update_on_all_samples_with_those_weights(seed):
         for name in ("parameters", "contexts", "returns")
     )
     base = mixture_weights((newest, earlier))
-    p = weigh(returns, 0.5, make("quadratic", 2)(contexts), base).weights
+    p = weigh_samples(returns, 0.5, build_features("quadratic", 2)(contexts), base).weights
     rows = np.column_stack([np.ones(100), contexts])
     coefficients = np.linalg.solve((rows.T * p) @ rows, (rows.T * p) @ parameters)
     apart = parameters - rows @ coefficients
     covariance = (apart.T * p) @ apart / (1 - p @ p)
     assert after.weights == pytest.approx(coefficients, abs=1e-9)
     assert after.covariance == pytest.approx(covariance, abs=1e-9)
-    assert after.figures.samples == 100
+    assert after.metrics.samples == 100
 
 
 @pytest.mark.parametrize("update", ["constrained", "ml"])
@@ -548,7 +555,7 @@ def test_reuse_of_the_same_policy_is_one_large_generation(update):
         Samples(told.parameters[rows], told.contexts[rows], told.returns[rows])
         for rows in (slice(0, 40), slice(40, 100))
     ]
-    earlier = Generation(halves[1], state.weights, state.covariance, state.features)
+    earlier = PolicySamples(halves[1], state.weights, state.covariance, state.features)
     one = CREPS(update=update).learn(state, told)
     other = CREPS(update=update, reuse=1).learn(replace(state, memory=(earlier,)), halves[0])
     assert other.weights == pytest.approx(one.weights, abs=1e-9)

@@ -1,4 +1,4 @@
-"""Strategies that imitate the best sessions: which they pick, what they learn, same runs."""
+"""Strategies that imitate the best episodes: which they pick, what they learn, same runs."""
 
 import warnings
 from dataclasses import replace
@@ -6,45 +6,41 @@ from dataclasses import replace
 import environments
 import numpy as np
 import pytest
+from searches import StopAt, assert_same_run, cartpole
 
 from distes import Search, Task
 from distes.errors import Notice, UsageError
 from distes.policies import MLP, Linear
-from distes.policies.gaussian import Gaussian
+from distes.policies.gaussian import GaussianNoise
 from distes.policies.sampled import Sampled
 from distes.policies.softmax import Softmax
 from distes.policies.tabular import Tabular
 from distes.population.records import Rerun, RunKey
+from distes.search.evaluator import make_evaluator
 from distes.seeds import strategy_generator
 from distes.strategies.deep_cem import _SHUFFLE, DeepCEM, Pairs
 from distes.strategies.numerics.optimisers import AdamState
-from distes.strategies.parts.elite_episodes import elite_episodes_of
+from distes.strategies.parts.elite_episodes import pick_by_percentile
 from distes.strategies.tabular_cem import TabularCEM
-
-
-def tables_of(run):
-    """What must be equal: all columns but those of timing and placement."""
-    untimed = ["attempt", "worker", "node", "started_at", "duration_s"]
-    return run.episodes.drop(columns=untimed)
 
 
 def test_elites_from_the_percentile_on():
     fitness = np.array([1.0, 5.0, 3.0, np.nan, 5.0, 2.0])
-    assert elite_episodes_of(fitness, 50, "at_least").tolist() == [1, 4, 2]
-    assert elite_episodes_of(fitness, 60, "above").tolist() == [1, 4]
+    assert pick_by_percentile(fitness, 50, "at_least").tolist() == [1, 4, 2]
+    assert pick_by_percentile(fitness, 60, "above").tolist() == [1, 4]
     tied = np.full(4, 200.0)
-    assert elite_episodes_of(tied, 70, "at_least").tolist() == [0, 1, 2, 3]
-    assert elite_episodes_of(tied, 70, "above").tolist() == []
+    assert pick_by_percentile(tied, 70, "at_least").tolist() == [0, 1, 2, 3]
+    assert pick_by_percentile(tied, 70, "above").tolist() == []
     # More than half are the best there is: these, then.
-    assert elite_episodes_of(np.array([0.0, 1, 1, 0, 1]), 50, "above").tolist() == [1, 2, 4]
-    assert elite_episodes_of(np.full(3, np.nan), 70, "at_least").tolist() == []
+    assert pick_by_percentile(np.array([0.0, 1, 1, 0, 1]), 50, "above").tolist() == [1, 2, 4]
+    assert pick_by_percentile(np.full(3, np.nan), 70, "at_least").tolist() == []
 
 
 def ready(strategy, policy, env="CartPole-v0", **settings):
-    search = Search(env, policy=policy, strategy=strategy, workers=0, population=12, **settings)
+    """A problem whose dozen episodes are not worth compiling for."""
+    settings = {"workers": 0, "population": 12, "engine": "loop", **settings}
+    search = Search(env, policy=policy, strategy=strategy, **settings)
     problem = search.check()
-    from distes.search.evaluator import make_evaluator
-
     problem.evaluator = make_evaluator(search, 0)
     return problem
 
@@ -52,8 +48,6 @@ def ready(strategy, policy, env="CartPole-v0", **settings):
 def turn(strategy, problem, state):
     problem.begin(state.generation)
     population = strategy.ask(problem, state)
-    from distes.population.records import RunKey
-
     key = RunKey(problem.seed, state.generation)
     episodes = problem.evaluator.submit(population, key).result().episodes
     return population, episodes, strategy.tell(problem, state, population, episodes)
@@ -65,7 +59,7 @@ def test_one_epoch_by_hand():
     problem = ready(strategy, Softmax(hidden=(5,)))
     state = strategy.init(problem)
     population, episodes, after = turn(strategy, problem, state)
-    chosen = np.sort(elite_episodes_of(episodes.fitness, 70, "at_least"))
+    chosen = np.sort(pick_by_percentile(episodes.fitness, 70, "at_least"))
     trajectories = problem.trajectories(population, episodes, chosen)
     observations = np.concatenate([t.observations for t in trajectories])
     choices = np.concatenate([t.actions for t in trajectories])
@@ -112,7 +106,7 @@ def test_observations_are_normalised_and_settings_are_those_given():
     population = replace(strategy.ask(problem, state), frozen=frozen)
     episodes = problem.evaluator.submit(population, RunKey(0, 0)).result().episodes
     after = strategy.tell(problem, state, population, episodes)
-    chosen = np.sort(elite_episodes_of(episodes.fitness, 70, "at_least"))
+    chosen = np.sort(pick_by_percentile(episodes.fitness, 70, "at_least"))
     trajectories = problem.trajectories(population, episodes, chosen)
     pairs = [
         np.concatenate([getattr(t, name) for t in trajectories])
@@ -148,7 +142,7 @@ def test_remembered_elites_are_normalised_as_the_generation_is():
 def test_elites_with_a_failed_episode_or_infinities_are_left_out():
     """With Box actions, too, of which an empty trajectory has no columns."""
     strategy = DeepCEM(percentile=0.0, reuse=1)
-    problem = ready(strategy, Gaussian(), Task(environments.Blinking))
+    problem = ready(strategy, GaussianNoise(), Task(environments.Blinking))
     state = strategy.init(problem)
     with pytest.warns(Notice, match="of 12 elite episodes saw or chose numbers that are not"):
         population, episodes, after = turn(strategy, problem, state)
@@ -170,7 +164,7 @@ def test_elites_with_a_failed_episode_or_infinities_are_left_out():
 
 def test_a_fit_that_ends_in_infinity_is_not_remembered():
     strategy = DeepCEM(reuse=2, l2=1e308, epochs=2)
-    problem = ready(strategy, Gaussian(), Task(environments.Walk))
+    problem = ready(strategy, GaussianNoise(), Task(environments.Walk))
     state = strategy.init(problem)
     state = replace(state, parameters=np.full_like(state.parameters, 1e10))
     with (
@@ -197,10 +191,10 @@ def test_elites_are_used_again():
 
 def test_regression_moves_the_mean_towards_what_was_chosen():
     strategy = DeepCEM(epochs=30, learning_rate=0.01)
-    problem = ready(strategy, Gaussian(std=0.5), "MountainCarContinuous-v0")
+    problem = ready(strategy, GaussianNoise(std=0.5), "MountainCarContinuous-v0")
     state = strategy.init(problem)
     population, episodes, after = turn(strategy, problem, state)
-    rows = np.sort(elite_episodes_of(episodes.fitness, 70, "at_least"))
+    rows = np.sort(pick_by_percentile(episodes.fitness, 70, "at_least"))
     trajectories = problem.trajectories(population, episodes, rows)
     observations = np.concatenate([t.observations for t in trajectories])
     choices = np.concatenate([t.actions for t in trajectories])
@@ -215,7 +209,7 @@ def test_regression_moves_the_mean_towards_what_was_chosen():
 
 @pytest.mark.parametrize("pseudo_count", [0.0, 0.7])
 def test_table_by_hand(pseudo_count):
-    """Half of the sessions are elite unless it is said otherwise; their returns differ."""
+    """Half of the episodes are elite unless it is said otherwise; their returns differ."""
     strategy = TabularCEM(learning_rate=0.25, pseudo_count=pseudo_count)
     problem = ready(strategy, Tabular(), Task("Taxi-v4", max_episode_steps=20))
     state = strategy.init(problem)
@@ -275,14 +269,14 @@ def test_tables_learn_nothing_of_episodes_without_steps():
 def test_elites_that_are_all_are_told_of():
     """With ties, more than the share above the percentile are elite: perhaps all."""
     tied = np.array([0.0] * 8 + [1.0] * 2)
-    with pytest.warns(Notice, match="all 10 sessions are at least at the 70th percentile, 0"):
-        assert len(elite_episodes_of(tied, 70, "at_least")) == 10
+    with pytest.warns(Notice, match="all 10 candidates are at least at the 70th percentile, 0"):
+        assert len(pick_by_percentile(tied, 70, "at_least")) == 10
     with warnings.catch_warnings():
         warnings.simplefilter("error", Notice)
-        assert len(elite_episodes_of(tied, 0, "at_least")) == 10
-        assert len(elite_episodes_of(tied, 85, "at_least")) == 2
-        assert len(elite_episodes_of(tied, 70, "above")) == 2
-        assert len(elite_episodes_of(np.ones(1), 70, "at_least")) == 1
+        assert len(pick_by_percentile(tied, 0, "at_least")) == 10
+        assert len(pick_by_percentile(tied, 85, "at_least")) == 2
+        assert len(pick_by_percentile(tied, 70, "above")) == 2
+        assert len(pick_by_percentile(np.ones(1), 70, "at_least")) == 1
 
 
 @pytest.mark.parametrize("strategy", [DeepCEM(), TabularCEM()])
@@ -300,7 +294,7 @@ def test_nothing_is_learnt_of_no_elites():
     strategy = DeepCEM(elites_are="above")
     problem = ready(strategy, Softmax(), Task("CartPole-v0", max_episode_steps=5))
     state = strategy.init(problem)
-    with pytest.warns(Notice, match="none of 12 sessions is above the 70th percentile, 5"):
+    with pytest.warns(Notice, match="none of 12 candidates is above the 70th percentile, 5"):
         _, episodes, after = turn(strategy, problem, state)
     assert set(episodes.episode_return) == {5.0}
     assert np.array_equal(after.parameters, state.parameters)
@@ -362,36 +356,17 @@ def test_strategies_choose_their_own_policy():
 def test_resumed_runs_are_the_same(tmp_path, normalised):
     """A state with memory and an optimiser goes on exactly."""
 
-    def search(out, generations):
-        return Search(
-            "CartPole-v0",
-            strategy=DeepCEM(reuse=1),
-            population=10,
-            generations=generations,
-            normalize_observations=normalised,
-            workers=0,
-            out=out,
-            target=1e9,
-            final_episodes=3,
-        )
-
-    whole = search(tmp_path / "whole", 6).run()
-    from distes.runs.reader import load
-
-    class Stopped(Exception):
-        pass
-
-    from distes import Observer
-
-    class Stop(Observer):
-        def generation(self, row):
-            if row["generation"] == 2:
-                raise Stopped
-
-    broken = search(tmp_path / "broken", 6)
-    broken.observers = (Stop(),)
-    with pytest.raises(Stopped):
-        broken.run()
+    settings = {
+        "strategy": DeepCEM(reuse=1),
+        "population": 10,
+        "generations": 6,
+        "normalize_observations": normalised,
+        "target": 1e9,
+        "final_episodes": 3,
+        "engine": "loop",
+    }
+    cartpole(tmp_path / "whole", **settings).run()
+    with pytest.raises(KeyboardInterrupt):
+        cartpole(tmp_path / "broken", observers=(StopAt(2),), **settings).run()
     Search.resume(tmp_path / "broken")
-    one, other = (tables_of(load(path)) for path in (whole.path, tmp_path / "broken"))
-    assert one.equals(other)
+    assert_same_run(tmp_path / "broken", tmp_path / "whole")

@@ -118,7 +118,7 @@ def test_a_resumed_run_refuses_an_object_of_another_size(size):
 def test_the_cost_of_a_generation_does_not_grow_with_the_run():
     """The history is neither copied nor read whole each time: old blocks stay as they are."""
     done = search(External(lambda start, seed: Recorder(6)), problem(), 257)
-    histories = [generation.after.told for generation in done]
+    histories = [generation.after.history for generation in done]
     copied = [
         sum(block.size for block in new if not any(block is kept for kept in old))
         for old, new in itertools.pairwise(histories)
@@ -259,7 +259,7 @@ def test_population_size_reaches_a_factory_that_takes_it():
     [
         ("cma", "not of the form"),
         ("no_such_package:make", "there is no module 'no_such_package'"),
-        ("cma:no_such_function", "has no function 'no_such_function'"),
+        ("cma:no_such_function", "cma has no 'no_such_function'"),
         (3, "neither a function"),
     ],
 )

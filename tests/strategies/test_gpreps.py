@@ -23,10 +23,11 @@ from distes.search.observer import Observer
 from distes.search.search import Search
 from distes.strategies.gpreps import GPREPS
 from distes.strategies.numerics import gaussian_process as gp
-from distes.strategies.parts.model_rollouts import Imagination, imagined_task
-from distes.strategies.parts.transitions import Transitions, transitions_of
-from distes.tasks.base import FunctionTask, Task
+from distes.strategies.parts.model_rollouts import Imagination, build_imagined_task
+from distes.strategies.parts.transitions import Transitions, collect_transitions
+from distes.tasks.environment import Task
 from distes.tasks.envs.rewards import cart_pole
+from distes.tasks.function import FunctionTask
 from distes.testing.problems import FunctionProblem, sphere
 from distes.types import Array, FloatArray
 
@@ -85,7 +86,7 @@ def drift() -> gp.GaussianProcess:
     generator = np.random.default_rng(0)
     inputs = generator.uniform(-2, 2, (120, 3))
     changes = 0.1 * inputs[:, 1:] + [0.05, 0.0] * generator.standard_normal((120, 2))
-    return gp.fit(inputs, changes)
+    return gp.fit_processes(inputs, changes)
 
 
 def imagination(model: gp.GaussianProcess, **changes: Any) -> Imagination:
@@ -138,11 +139,11 @@ def test_horizon_and_end(drift: Any) -> None:
     """Nothing is earned after the end, or beyond the horizon."""
     rewards: list[int] = []
 
-    def counted(observations: FloatArray, actions: Array, following: FloatArray) -> Any:
+    def count_steps(observations: FloatArray, actions: Array, following: FloatArray) -> Any:
         rewards.append(len(observations))
         return np.ones(len(observations)), following[:, 0] > 1.0
 
-    imagine = imagination(drift, reward=counted, horizon=9, trajectories=1)
+    imagine = imagination(drift, reward=count_steps, horizon=9, trajectories=1)
     contexts = np.array([[-2.0, 0.0], [1.5, 0.0], *[[0.0, 3.9]] * 20])
     returns = imagine(np.zeros((22, 2)), contexts, np.arange(22))
     assert returns[0] == 9
@@ -182,7 +183,7 @@ def test_workers_evaluate_what_is_imagined(drift: Any, ray_local: Any, evaluator
         Table(parameters),
         90,
         contexts=contexts,
-        task=imagined_task(imagination(drift), contexts),
+        task=build_imagined_task(imagination(drift), contexts),
         purpose=Purpose.MODEL,
     )
     answers = [
@@ -206,18 +207,18 @@ def test_transitions() -> None:
     empty = distes.population.records.Trajectory(
         np.zeros(1), np.empty((0, 1)), np.empty(0), np.empty(0)
     )
-    found = transitions_of([empty, trajectory, trajectory])
+    found = collect_transitions([empty, trajectory, trajectory])
     assert found is not None
     assert found.changes[:, 0].tolist() == [1, 2, 3, 1, 2, 3]
     assert found.inputs.tolist() == 2 * [[0, 0], [1, 1], [3, 0]]
-    assert transitions_of([empty]) is None
+    assert collect_transitions([empty]) is None
     observations[1] = np.nan
-    kept = transitions_of([trajectory])
+    kept = collect_transitions([trajectory])
     assert kept is not None
     assert kept.observations.tolist() == [[3.0]]
     many = Transitions(np.arange(50.0)[:, None], np.zeros(50), np.arange(50.0)[:, None])
-    assert len(many.thinned(10)) == 10
-    assert many.thinned(10).observations.max() == 49
+    assert len(many.thin(10)) == 10
+    assert many.thin(10).observations.max() == 49
 
 
 def test_the_reward_of_cart_pole_is_the_environments() -> None:
@@ -385,16 +386,18 @@ def test_tasks_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="function without any: use creps"):
         strategy.check(function)
 
-    def refused(said: str, task: Task, **settings: Any) -> None:
+    def assert_refused(said: str, task: Task, **settings: Any) -> None:
         with pytest.raises(UsageError, match=said):
             Search(task, Linear(), GPREPS(reward=cart_pole, **settings)).check()
 
     whole = Task("CartPole-v0", context="observation")
-    refused("the task has none", Task("CartPole-v0"))
-    refused("2 components and an observation 4", Task("CartPole-v0", context="observation:0,1"))
-    refused("at most 12.1 effective samples", whole, samples=20, update="ml")
+    assert_refused("the task has none", Task("CartPole-v0"))
+    assert_refused(
+        "2 components and an observation 4", Task("CartPole-v0", context="observation:0,1")
+    )
+    assert_refused("at most 12.1 effective samples", whole, samples=20, update="ml")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    refused("pip install 'distes\\[gp\\]'", whole)
+    assert_refused("pip install 'distes\\[gp\\]'", whole)
 
 
 @pytest.mark.parametrize(

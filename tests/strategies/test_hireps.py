@@ -42,10 +42,10 @@ def test_one_option_is_creps(contextual, overlap, settings):
         assert one.parameters == pytest.approx(other.parameters, abs=1e-10)
         assert one.after.weights[0] == pytest.approx(other.after.weights, abs=1e-10)
         assert one.after.covariances[0] == pytest.approx(other.after.covariance, abs=1e-10)
-        assert one.after.figures.xi == 0
+        assert one.after.metrics.xi == 0
         for name in ("eta", "kl_weights", "kl_gaussian", "ess", "feature_error", "samples"):
-            assert getattr(one.after.figures, name) == pytest.approx(
-                getattr(other.after.figures, name), abs=1e-8
+            assert getattr(one.after.metrics, name) == pytest.approx(
+                getattr(other.after.metrics, name), abs=1e-8
             )
 
 
@@ -56,7 +56,7 @@ def state_of(strategy, task, means):
     return state
 
 
-def told(strategy, task, state, parameters, fitness):
+def tell_returns(strategy, task, state, parameters, fitness):
     population = Population(Table(parameters), len(parameters))
     return strategy.tell(task, state, population, episodes_of(fitness))
 
@@ -71,8 +71,8 @@ def test_affine_maps_of_the_parameters():
     fitness = generator.normal(size=80) + parameters[:, 1]
     turn, _ = np.linalg.qr(generator.normal(size=(3, 3)))
     shift = np.array([5.0, -3.0, 1.0])
-    here = told(strategy, task, state_of(strategy, task, means), parameters, fitness)
-    there = told(
+    here = tell_returns(strategy, task, state_of(strategy, task, means), parameters, fitness)
+    there = tell_returns(
         strategy,
         task,
         state_of(strategy, task, means @ turn + shift),
@@ -82,7 +82,7 @@ def test_affine_maps_of_the_parameters():
     assert there.weights == pytest.approx(here.weights @ turn + shift, abs=1e-8)
     assert there.covariances == pytest.approx(turn.T @ here.covariances @ turn, abs=1e-8)
     assert there.gating == pytest.approx(here.gating, abs=1e-8)
-    assert there.figures.xi == pytest.approx(3 * here.figures.xi)
+    assert there.metrics.xi == pytest.approx(3 * here.metrics.xi)
 
 
 def test_the_order_of_options_does_not_matter():
@@ -92,8 +92,10 @@ def test_the_order_of_options_does_not_matter():
     means = generator.normal(size=(3, 3))
     parameters = means[generator.integers(0, 3, 80)] + generator.normal(size=(80, 3))
     fitness = sphere(parameters, np.zeros(80))
-    here = told(strategy, task, state_of(strategy, task, means), parameters, fitness)
-    other = told(strategy, task, state_of(strategy, task, means[[2, 0, 1]]), parameters, fitness)
+    here = tell_returns(strategy, task, state_of(strategy, task, means), parameters, fitness)
+    other = tell_returns(
+        strategy, task, state_of(strategy, task, means[[2, 0, 1]]), parameters, fitness
+    )
     assert other.weights == pytest.approx(here.weights[[2, 0, 1]], abs=1e-8)
     assert other.gating == pytest.approx(here.gating[:, [2, 0, 1]], abs=1e-8)
 
@@ -122,7 +124,7 @@ def test_options_without_weight_are_removed():
     means = np.array([[-10.0, 0.0, 0.0], [10.0, 0.0, 0.0]])
     generator = np.random.default_rng(2)
     parameters = np.repeat(means, 40, axis=0) + generator.normal(size=(80, 3))
-    after = told(
+    after = tell_returns(
         strategy, task, state_of(strategy, task, means), parameters, parameters[:, 0].copy()
     )
     assert len(after.weights) == len(after.covariances) == 1
@@ -176,7 +178,9 @@ def outcome(strategy, limit, seed):
     drawn = strategy.solution(task, state).distribution
     value = task.values(drawn.draw(np.zeros(101, dtype=int), contexts), contexts).max(axis=1)
     weights = state.weights.reshape(-1, *state.weights.shape[-2:])
-    kept, good = task.kept([state.features(contexts) @ each for each in weights], contexts)
+    kept, good = task.count_solutions(
+        [state.features(contexts) @ each for each in weights], contexts
+    )
     return value.mean(), kept, len(weights), good
 
 

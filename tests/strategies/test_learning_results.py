@@ -22,7 +22,7 @@ def run(name: str, out: Path, seed: int, **changes: Any) -> Any:
 
 
 def test_deep_cem_solves_cartpole(tmp_path):
-    """A generation of 100 sessions returns more than 190 within 100 of them."""
+    """A generation of 100 episodes returns more than 190 within 100 of them."""
     best = [
         run("cartpole_deep_cem", tmp_path, seed).run.generations["episode_return_mean"].max()
         for seed in range(10)

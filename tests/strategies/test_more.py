@@ -43,7 +43,7 @@ def example(k=2, d=4, n=40, **settings):
     return strategy, where, state, drawn, contexts, returns
 
 
-def told(strategy, where, state, drawn, contexts, returns):
+def tell_returns(strategy, where, state, drawn, contexts, returns):
     episodes = replace(episodes_of(returns), contexts=contexts if contexts.shape[1] else None)
     return strategy.tell(where, state, Population(Table(drawn), len(drawn)), episodes)
 
@@ -62,13 +62,13 @@ def test_bounds_hold_for_the_policy_itself(seed, k, epsilon, rate, magnitude):
     generator = np.random.default_rng(seed)
     returns = 10.0**magnitude * (drawn @ generator.normal(size=4) - generator.random(40))
     returns -= 10.0 ** generator.uniform(-3, 3) * (drawn**2).sum(axis=1)
-    after = told(strategy, where, state, drawn, contexts, returns)
+    after = tell_returns(strategy, where, state, drawn, contexts, returns)
     rows = state.features(contexts)
     moved = gaussians.kl(
         rows @ after.weights, after.covariance, rows @ state.weights, state.covariance
     )
     assert moved <= epsilon * (1 + 1e-7) + 1e-9
-    assert after.figures.kl_gaussian == pytest.approx(moved, abs=1e-7)
+    assert after.metrics.kl_gaussian == pytest.approx(moved, abs=1e-7)
     entropy = gaussians.entropy(state.covariance)
     least = rate * (entropy - state.min_entropy) + state.min_entropy
     assert gaussians.entropy(after.covariance) >= least - 1e-7
@@ -79,7 +79,7 @@ def test_bounds_hold_for_the_policy_itself(seed, k, epsilon, rate, magnitude):
 def test_translation_and_scale(k):
     """Candidates 5x + shift: the policy moves along."""
     strategy, where, state, drawn, contexts, returns = example(k)
-    plain = told(strategy, where, state, drawn, contexts, returns)
+    plain = tell_returns(strategy, where, state, drawn, contexts, returns)
     shift = np.array([1.0, -2.0, 300.0, 0.5])
     weights = 5 * state.weights
     weights[0] += shift
@@ -89,7 +89,7 @@ def test_translation_and_scale(k):
         covariance=25 * state.covariance,
         min_entropy=state.min_entropy + 4 * np.log(5),
     )
-    after = told(strategy, where, scaled, 5 * drawn + shift, contexts, returns)
+    after = tell_returns(strategy, where, scaled, 5 * drawn + shift, contexts, returns)
     expected = 5 * plain.weights
     expected[0] += shift
     assert after.weights == pytest.approx(expected, abs=1e-7)
@@ -100,7 +100,7 @@ def test_translation_and_scale(k):
 def test_any_linear_map_of_the_parameters(k):
     """Candidates mapped by any M, rotations among them: the policy is mapped along."""
     strategy, where, state, drawn, contexts, returns = example(k)
-    plain = told(strategy, where, state, drawn, contexts, returns)
+    plain = tell_returns(strategy, where, state, drawn, contexts, returns)
     change = np.random.default_rng(4).normal(size=(4, 4))
     mapped = replace(
         state,
@@ -108,7 +108,7 @@ def test_any_linear_map_of_the_parameters(k):
         covariance=change @ state.covariance @ change.T,
         min_entropy=state.min_entropy + np.linalg.slogdet(change)[1],
     )
-    after = told(strategy, where, mapped, drawn @ change.T, contexts, returns)
+    after = tell_returns(strategy, where, mapped, drawn @ change.T, contexts, returns)
     assert after.weights == pytest.approx(plain.weights @ change.T)
     assert after.covariance == pytest.approx(change @ plain.covariance @ change.T)
 
@@ -120,18 +120,18 @@ def same(one, other, rel=1e-7):
 
 def test_scale_and_shift_of_the_return():
     strategy, where, state, drawn, contexts, returns = example()
-    plain = told(strategy, where, state, drawn, contexts, returns)
-    after = told(strategy, where, state, drawn, contexts, 1e5 * returns - 3e6)
+    plain = tell_returns(strategy, where, state, drawn, contexts, returns)
+    after = tell_returns(strategy, where, state, drawn, contexts, 1e5 * returns - 3e6)
     same(after, plain)
-    assert after.figures.eta == pytest.approx(1e5 * plain.figures.eta)
+    assert after.metrics.eta == pytest.approx(1e5 * plain.metrics.eta)
 
 
 def test_what_the_context_explains_does_not_count():
     """The model's own function of the context takes it up."""
     strategy, where, state, drawn, contexts, returns = example()
     value = 1e3 * (contexts[:, 0] - contexts[:, 1] ** 2 + contexts[:, 0] * contexts[:, 1])
-    plain = told(strategy, where, state, drawn, contexts, returns)
-    same(told(strategy, where, state, drawn, contexts, returns + value), plain)
+    plain = tell_returns(strategy, where, state, drawn, contexts, returns)
+    same(tell_returns(strategy, where, state, drawn, contexts, returns + value), plain)
 
 
 def test_a_context_that_is_constant_is_none():
@@ -139,10 +139,10 @@ def test_a_context_that_is_constant_is_none():
     strategy, where, state, drawn, _, returns = example()
     alike = np.tile([[0.3, -0.7]], (40, 1))
     mean = state.features(alike[:1]) @ state.weights
-    with_context = told(strategy, where, state, drawn, alike, returns)
+    with_context = tell_returns(strategy, where, state, drawn, alike, returns)
     plain, _, other, *_ = example(0)
     without = replace(other, weights=mean, covariance=state.covariance)
-    after = told(plain, problem(k=0), without, drawn, np.empty((40, 0)), returns)
+    after = tell_returns(plain, problem(k=0), without, drawn, np.empty((40, 0)), returns)
     found = with_context.features(alike[:1]) @ with_context.weights
     assert found == pytest.approx(after.weights)
     assert with_context.covariance == pytest.approx(after.covariance)
@@ -151,8 +151,10 @@ def test_a_context_that_is_constant_is_none():
 def test_failed_candidates_count_as_never_drawn():
     strategy, where, state, drawn, contexts, returns = example()
     failed = np.arange(40) % 4 == 1
-    after = told(strategy, where, state, drawn, contexts, np.where(failed, np.nan, returns))
-    fewer = told(strategy, where, state, drawn[~failed], contexts[~failed], returns[~failed])
+    after = tell_returns(strategy, where, state, drawn, contexts, np.where(failed, np.nan, returns))
+    fewer = tell_returns(
+        strategy, where, state, drawn[~failed], contexts[~failed], returns[~failed]
+    )
     same(after, fewer)
 
 
@@ -160,10 +162,10 @@ def test_failed_candidates_count_as_never_drawn():
 def test_returns_that_say_nothing_change_nothing(k):
     strategy, where, state, drawn, contexts, _ = example(k)
     for returns in (np.full(40, 200.0), 5.0 + contexts.sum(axis=1)):
-        after = told(strategy, where, state, drawn, contexts, returns)
+        after = tell_returns(strategy, where, state, drawn, contexts, returns)
         assert np.array_equal(after.weights, state.weights)
         assert np.array_equal(after.covariance, state.covariance)
-        assert after.figures.kl_gaussian == 0
+        assert after.metrics.kl_gaussian == 0
 
 
 def test_a_model_that_predicts_nothing_is_not_followed():
@@ -172,9 +174,9 @@ def test_a_model_that_predicts_nothing_is_not_followed():
     stayed = 0
     for seed in range(30):
         noise = np.random.default_rng(seed).normal(size=40)
-        after = told(strategy, where, state, drawn, contexts, noise)
+        after = tell_returns(strategy, where, state, drawn, contexts, noise)
         unmoved = np.array_equal(after.weights, state.weights)
-        assert unmoved == (after.figures.surrogate_r2 <= 0)
+        assert unmoved == (after.metrics.surrogate_r2 <= 0)
         stayed += unmoved
     assert stayed >= 15
 
@@ -212,7 +214,7 @@ def test_a_quadratic_is_solved_once_it_is_known():
 def test_earlier_samples_are_kept_as_long_as_asked():
     done = search(MORE(reuse=2), problem(n=30), 5)
     assert [len(each.after.memory) for each in done] == [1, 2, 2, 2, 2]
-    assert done[-1].after.figures.samples == 90
+    assert done[-1].after.metrics.samples == 90
     assert search(MORE(reuse=0), problem(n=30), 2)[-1].after.memory == ()
 
 

@@ -40,14 +40,14 @@ def test_a_far_offset_does_not_cancel():
     state = NormalizedState(None, 0.0, np.zeros(1), np.zeros(1))
     for batch in batches:
         shifted = batch - state.mean
-        state = state.merged(len(batch), shifted.sum(0), (shifted**2).sum(0))
+        state = state.add_observations(len(batch), shifted.sum(0), (shifted**2).sum(0))
     late = np.concatenate(batches)
     np.testing.assert_allclose(state.mean, late.mean(0), rtol=1e-12)
     # The first batch is summed about 0: it may miss, by rounding that later ones do not add to.
     about = NormalizedState(None, 500.0, batches[0].mean(0), batches[0].var(0) * 500)
     for batch in batches[1:]:
         shifted = batch - about.mean
-        about = about.merged(len(batch), shifted.sum(0), (shifted**2).sum(0))
+        about = about.add_observations(len(batch), shifted.sum(0), (shifted**2).sum(0))
     np.testing.assert_allclose(np.sqrt(about.square_sum / about.count), late.std(0), rtol=1e-6)
 
 
@@ -58,7 +58,7 @@ def test_constant_dimensions_have_std_one():
     rows[:, 3] = np.linspace(-1, 1, 1000)
     for _ in range(3):
         shifted = rows - state.mean
-        state = state.merged(len(rows), shifted.sum(0), (shifted**2).sum(0))
+        state = state.add_observations(len(rows), shifted.sum(0), (shifted**2).sum(0))
     np.testing.assert_array_equal(state.std[:3], 1.0)
     np.testing.assert_allclose(state.std[3], rows[:, 3].std())
 
@@ -67,8 +67,8 @@ def test_constant_dimensions_have_std_one():
 def test_a_non_finite_observation_does_not_spoil_the_statistics(bad):
     """The generation is left out; the statistics before it stay."""
     state = NormalizedState(None, 10.0, np.ones(2), np.full(2, 10.0))
-    assert state.merged(5, np.array([1.0, bad]), np.array([1.0, bad])) is state
-    assert state.merged(0, np.zeros(2), np.zeros(2)) is state
+    assert state.add_observations(5, np.array([1.0, bad]), np.array([1.0, bad])) is state
+    assert state.add_observations(0, np.zeros(2), np.zeros(2)) is state
 
 
 def test_the_inner_strategy_searches_as_it_would_alone():

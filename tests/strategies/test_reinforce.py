@@ -1,6 +1,7 @@
 """REINFORCE: its sums and gradients from trajectories, written out; what it refuses."""
 
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import gymnasium as gym
 import numpy as np
@@ -11,15 +12,21 @@ from distes.errors import Notice, UsageError
 from distes.evaluators.serial import SerialEvaluator
 from distes.policies import Linear
 from distes.policies.base import PolicySpec
-from distes.policies.gaussian import Gaussian
+from distes.policies.gaussian import GaussianNoise
 from distes.policies.sigmoid import Sigmoid
 from distes.policies.softmax import Softmax
 from distes.policies.tabular import Tabular
 from distes.population.distributions import Point
+from distes.population.folding import fold, fold_chunk
+from distes.population.policy_gradient_sums import (
+    PolicyGradientSums,
+    sum_returns_to_go,
+    value_features,
+)
 from distes.population.records import RECORDS, Population, RunKey, Trajectory
-from distes.population.score_sums import ScoreSums, returns_to_go, value_features
+from distes.registry import settings_of
 from distes.strategies.numerics.optimisers import AdamState
-from distes.strategies.reinforce import BASELINES, Reinforce, Returns
+from distes.strategies.reinforce import Reinforce, Returns
 from distes.testing.problems import episodes_of
 
 TASK = Task("CartPole-v0")
@@ -45,7 +52,9 @@ def test_sums_are_those_of_the_traces():
     """Every sum once more, from what was seen and done."""
     policy = built()
     parameters = np.random.default_rng(0).normal(size=policy.num_parameters)
-    probe = ScoreSums(discount=0.9, horizon=12, value=True, squares=True, entropy=True, center=1.5)
+    probe = PolicyGradientSums(
+        discount=0.9, horizon=12, value=True, squares=True, entropy=True, center=1.5
+    )
     answer = evaluated(policy, parameters, probe, records=True)
     sums, steps = answer.episodes.sums, []
     for trajectory in answer.trajectories:
@@ -56,10 +65,10 @@ def test_sums_are_those_of_the_traces():
         for t, value in enumerate(returns):
             at = slice(t, t + 1)
             one = np.ones(1)
-            score = policy.log_prob_grad(
+            gradient = policy.log_prob_grad(
                 parameters, trajectory.observations[at], trajectory.actions[at], one
             )
-            entropy = policy.score_totals(
+            entropy = policy.sum_log_prob_grads(
                 parameters,
                 trajectory.observations[at],
                 trajectory.actions[at],
@@ -67,13 +76,13 @@ def test_sums_are_those_of_the_traces():
                 entropy=True,
             ).entropy
             features = value_features(trajectory.observations, len(returns))[t]
-            steps.append((t, value, score, entropy, features))
+            steps.append((t, value, gradient, entropy, features))
     expected = {
-        "score": sum(s for _, _, s, _, _ in steps),
-        "score_return": sum((g - 1.5) * s for _, g, s, _, _ in steps),
-        "score_square": sum(s**2 for _, _, s, _, _ in steps),
-        "score_square_return": sum((g - 1.5) * s**2 for _, g, s, _, _ in steps),
-        "entropy_gradient": sum(e for _, _, _, e, _ in steps),
+        "grad": sum(s for _, _, s, _, _ in steps),
+        "grad_return": sum((g - 1.5) * s for _, g, s, _, _ in steps),
+        "grad_square": sum(s**2 for _, _, s, _, _ in steps),
+        "grad_square_return": sum((g - 1.5) * s**2 for _, g, s, _, _ in steps),
+        "entropy_grad": sum(e for _, _, _, e, _ in steps),
         "episode_count": [7],
         "return_count": [len(steps)],
         "return_sum": [sum(g - 1.5 for _, g, _, _, _ in steps)],
@@ -92,31 +101,31 @@ def test_sums_are_those_of_the_traces():
 def test_baselines_of_the_generation_before_are_subtracted():
     policy = built(Softmax())
     parameters = np.random.default_rng(0).normal(size=policy.num_parameters)
-    plain = ScoreSums()
+    plain = PolicyGradientSums()
     by_time = np.array([20.0, 18.0, 15.0])
     answer = evaluated(policy, parameters, plain, records=True)
-    timed = evaluated(policy, parameters, ScoreSums(by_time=by_time)).episodes.sums
+    timed = evaluated(policy, parameters, PolicyGradientSums(by_time=by_time)).episodes.sums
     by_value = np.random.default_rng(1).normal(size=12)
-    valued = evaluated(policy, parameters, ScoreSums(by_value=by_value)).episodes.sums
+    valued = evaluated(policy, parameters, PolicyGradientSums(by_value=by_value)).episodes.sums
     expected = {"time": 0.0, "value": 0.0}
     for trajectory in answer.trajectories:
         length = len(trajectory.rewards)
-        returns = returns_to_go(trajectory.rewards, 1.0)
+        returns = sum_returns_to_go(trajectory.rewards, 1.0)
         known = by_time[np.minimum(np.arange(length), 2)]
         values = value_features(trajectory.observations, length) @ by_value
         for name, baseline in (("time", known), ("value", values)):
             expected[name] += policy.log_prob_grad(
                 parameters, trajectory.observations, trajectory.actions, returns - baseline
             )
-    assert timed["score_return"] == pytest.approx(expected["time"], rel=1e-9)
-    assert valued["score_return"] == pytest.approx(expected["value"], rel=1e-9)
+    assert timed["grad_return"] == pytest.approx(expected["time"], rel=1e-9)
+    assert valued["grad_return"] == pytest.approx(expected["value"], rel=1e-9)
 
 
-def test_normalised_observations_are_scored_as_they_were_seen():
+def test_normalised_observations_are_learnt_from_as_they_were_seen():
     policy = built(Softmax())
     parameters = np.random.default_rng(0).normal(size=policy.num_parameters)
     frozen = {"observation_mean": np.full(4, 0.1), "observation_std": np.full(4, 0.5)}
-    answer = evaluated(policy, parameters, ScoreSums(), frozen=frozen, records=True)
+    answer = evaluated(policy, parameters, PolicyGradientSums(), frozen=frozen, records=True)
     expected = sum(
         policy.log_prob_grad(
             parameters,
@@ -126,32 +135,32 @@ def test_normalised_observations_are_scored_as_they_were_seen():
         )
         for trajectory in answer.trajectories
     )
-    assert answer.episodes.sums["score"] == pytest.approx(expected, rel=1e-9)
+    assert answer.episodes.sums["grad"] == pytest.approx(expected, rel=1e-9)
 
 
 def test_softmax_and_sigmoid_take_the_same_step():
     """One law, written with one output or two: the same choices, the same gradient."""
     two, one = built(Softmax()), built(Sigmoid())
     weights = np.random.default_rng(0).normal(size=(5, 2))
-    probe = ScoreSums(discount=0.99)
+    probe = PolicyGradientSums(discount=0.99)
     ours = evaluated(two, weights.ravel(), probe, records=True)
     logit = weights[:, 1] - weights[:, 0]
     by_time = [t.rewards for t in ours.trajectories]
     gradient = sum(
-        one.log_prob_grad(logit, t.observations, t.actions, returns_to_go(r, 0.99))
+        one.log_prob_grad(logit, t.observations, t.actions, sum_returns_to_go(r, 0.99))
         for t, r in zip(ours.trajectories, by_time, strict=True)
     )
-    assert ours.episodes.sums["score_return"].reshape(5, 2)[:, 1] == pytest.approx(
+    assert ours.episodes.sums["grad_return"].reshape(5, 2)[:, 1] == pytest.approx(
         gradient, rel=1e-9
     )
 
 
 SUMS = {
-    "score": np.array([2.0, -1.0]),
-    "score_return": np.array([10.0, 4.0]),
-    "score_square": np.array([4.0, 2.0]),
-    "score_square_return": np.array([12.0, 4.0]),
-    "entropy_gradient": np.array([0.5, 0.25]),
+    "grad": np.array([2.0, -1.0]),
+    "grad_return": np.array([10.0, 4.0]),
+    "grad_square": np.array([4.0, 2.0]),
+    "grad_square_return": np.array([12.0, 4.0]),
+    "entropy_grad": np.array([0.5, 0.25]),
     "episode_count": np.array([4.0]),
     "return_count": np.array([10.0]),
     "return_sum": np.array([30.0]),
@@ -215,8 +224,8 @@ def test_the_centre_of_the_sums_does_not_show(settings, gradient):
     strategy = Reinforce(**{"standardize": False, "optimiser": "sgd", **settings})
     shifted = {
         **SUMS,
-        "score_return": SUMS["score_return"] - 7 * SUMS["score"],
-        "score_square_return": SUMS["score_square_return"] - 7 * SUMS["score_square"],
+        "grad_return": SUMS["grad_return"] - 7 * SUMS["grad"],
+        "grad_square_return": SUMS["grad_square_return"] - 7 * SUMS["grad_square"],
         "return_sum": SUMS["return_sum"] - 7 * 10,
         "return_square_sum": SUMS["return_square_sum"] - 2 * 7 * 30 + 49 * 10,
     }
@@ -247,7 +256,7 @@ def test_a_value_function_is_that_of_least_squares():
     policy = built(Softmax())
     generator = np.random.default_rng(0)
     features, returns, gram, target = [], [], 0.0, 0.0
-    probe = ScoreSums(value=True)
+    probe = PolicyGradientSums(value=True)
     for length in (2000, 1500, 700):
         observations = generator.normal(size=(length, 4)) * [1.0, 0.1, 3.0, 0.5]
         rewards = observations @ [0.1, 5.0, -0.2, 0.3] + 1.0
@@ -255,7 +264,7 @@ def test_a_value_function_is_that_of_least_squares():
         sums = probe.sums(trajectory, policy, {})
         gram, target = gram + sums["value_gram"], target + sums["value_target"]
         features.append(value_features(observations, length))
-        returns.append(returns_to_go(rewards, 1.0))
+        returns.append(sum_returns_to_go(rewards, 1.0))
     rows, values = np.concatenate(features), np.concatenate(returns)
     best = rows @ np.linalg.lstsq(rows, values, rcond=None)[0]
     strategy = Reinforce(baseline="value")
@@ -298,6 +307,9 @@ def learnt(env_kwargs, generations=8, **settings):
     return float(np.exp(policy.log_prob(theta, np.zeros((1, 1)), np.ones(1))[0])), result
 
 
+BASELINES = get_args(settings_of(Reinforce)["baseline"].hint)
+
+
 @pytest.mark.parametrize("optimiser", ["adam", "sgd"])
 @pytest.mark.parametrize("baseline", BASELINES)
 def test_the_better_arm_becomes_likelier(baseline, optimiser):
@@ -325,8 +337,8 @@ def test_returns_that_are_all_alike_teach_nothing(baseline, base):
 
 ROUNDED = {
     **SUMS,
-    "score_return": 0.1 * SUMS["score"] + 1e-17,
-    "score_square_return": 0.1 * SUMS["score_square"] + 1e-17,
+    "grad_return": 0.1 * SUMS["grad"] + 1e-17,
+    "grad_square_return": 0.1 * SUMS["grad_square"] + 1e-17,
     "return_sum": np.array([1.0 - 1e-16]),
     "return_square_sum": np.array([0.1 + 1e-16]),
     "return_size": np.array([1.0]),
@@ -335,7 +347,7 @@ ROUNDED = {
 
 NEXT_TO_NOTHING = {
     **SUMS,
-    "score_return": np.array([1e-17, -3e-17]),
+    "grad_return": np.array([1e-17, -3e-17]),
     "return_sum": np.array([1e-16]),
     "return_square_sum": np.array([4e-33]),
     "return_size": np.array([1.0]),
@@ -398,22 +410,29 @@ def test_an_episode_that_is_not_finite_is_left_out():
     assert np.isfinite(after.gradient_norm)
 
 
-@pytest.mark.parametrize("baseline", ["none", "batch_mean", "per_time_step", "variance_optimal"])
-def test_baselines_do_not_bias(baseline):
-    """The expected step is the same with any of them: many generations of one policy."""
+@pytest.fixture(scope="module")
+def many_episodes():
+    """A policy, and what it saw and did in many episodes."""
     policy = built(Softmax())
     parameters = np.zeros(policy.num_parameters)
+    answer = evaluated(policy, parameters, PolicyGradientSums(), size=1500, records=True)
+    return policy, answer.trajectories
+
+
+@pytest.mark.parametrize("baseline", ["none", "batch_mean", "per_time_step", "variance_optimal"])
+def test_baselines_do_not_bias(baseline, many_episodes):
+    """The expected step is the same with any of them: many generations of one policy."""
+    policy, trajectories = many_episodes
     strategy = Reinforce(baseline=baseline, standardize=False, discount=1.0)
     by_time = np.linspace(22, 1, 30) if baseline == "per_time_step" else None
-    probe = ScoreSums(
-        by_time=by_time,
-        squares=baseline == "variance_optimal",
+    probe = PolicyGradientSums(by_time=by_time, squares=baseline == "variance_optimal")
+    found, plain = (
+        fold(fold_chunk(0, [each.sums(t, policy, {}) for t in trajectories]), len(trajectories))
+        for each in (probe, PolicyGradientSums())
     )
-    sums = evaluated(policy, parameters, probe, size=1500).episodes.sums
-    found = strategy._gradient(sums, Returns.of(sums, 0.0)) / 1500
-    plain = evaluated(policy, parameters, ScoreSums(), size=1500).episodes.sums["score_return"]
+    gradient = strategy._gradient(found, Returns.of(found, 0.0)) / 1500
     # Of the weight of the pole's speed: about -12, known to two tenths.
-    assert found[6] == pytest.approx(plain[6] / 1500, abs=1.0)
+    assert gradient[6] == pytest.approx(plain["grad_return"][6] / 1500, abs=1.0)
 
 
 @pytest.mark.parametrize(
@@ -438,7 +457,7 @@ def test_settings_outside_their_ranges(settings, sentence):
     [
         ("CartPole-v0", Linear(), {}, "always takes the same"),
         ("FrozenLake-v1", Tabular(), {}, "have gradients"),
-        ("Pendulum-v1", Gaussian(), {"entropy_bonus": 0.1}, "entropy_bonus 0.1 needs"),
+        ("Pendulum-v1", GaussianNoise(), {"entropy_bonus": 0.1}, "entropy_bonus 0.1 needs"),
         (Task("CartPole-v0", fitness="min"), Softmax(), {}, "fitness 'min' does nothing"),
         (Task("CartPole-v0", reward_shift=1.0), Softmax(), {}, "reward_shift 1 does nothing"),
         (FunctionTask(np.sum, 3), None, {}, "sum is a function, which takes none"),
@@ -524,7 +543,7 @@ def test_the_signature_is_all_that_policies_share():
         def log_prob_grad(self, parameters):
             return parameters
 
-    population = Population(Point(np.zeros(2)), 3, probes=(ScoreSums(),))
+    population = Population(Point(np.zeros(2)), 3, probes=(PolicyGradientSums(),))
     with pytest.raises(TypeError, match="log_prob_grad"):
         SerialEvaluator(TASK, Wrong(), "loop").submit(population, KEY).result()
 

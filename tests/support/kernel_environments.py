@@ -147,7 +147,7 @@ class DeadlyKernel(CartPole):
         super().__init__()
         self._once = Path(once)
 
-    def first(self, states: Any, observations: Any) -> None:
+    def correct_first(self, states: Any, observations: Any) -> None:
         try:
             self._once.touch(exist_ok=False)
         except FileExistsError:

@@ -8,10 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import boto3
-from moto.server import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import make_server
-
 Answer = Callable[[dict[str, Any]], str | None]
 
 THROTTLED = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate</Message></Error>"
@@ -28,6 +24,10 @@ class Server:
     """
 
     def __init__(self) -> None:
+        # Of `dev`: what the default run imports must do without them.
+        from moto.server import DomainDispatcherApplication, create_backend_app
+        from werkzeug.serving import make_server
+
         self.misbehave: Answer = lambda environ: None
         self.requests: dict[str, int] = {}
         inner = DomainDispatcherApplication(create_backend_app)
@@ -53,6 +53,8 @@ class Server:
 
     def client(self) -> Any:
         """Make a plain client, none of ours."""
+        import boto3
+
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint,

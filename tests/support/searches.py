@@ -12,7 +12,7 @@ import distes
 from distes.search.observer import Observer
 from distes.search.search import Search
 from distes.strategies import CEM
-from distes.tasks.base import FunctionTask
+from distes.tasks.function import FunctionTask
 
 TIMING = ["attempt", "worker", "node", "started_at", "duration_s"]
 

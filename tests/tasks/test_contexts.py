@@ -23,13 +23,14 @@ from distes.cli import main
 from distes.engines import choice
 from distes.errors import Notice, RunFailed, UsageError
 from distes.policies.linear import Linear
-from distes.population.features import make
+from distes.population.features import build_features
 from distes.population.records import RECORDS, Population, RunKey, Status
 from distes.population.upper_policies import LinearGaussian
 from distes.search.search import Search
 from distes.seeds import context_generator, noise_key
 from distes.strategies import CCMAES, CEM, CREPS, MORE, HiREPS
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 from distes.tasks.purity import check
 
 KEY = RunKey(seed=3, generation=2)
@@ -47,7 +48,7 @@ SOURCES: dict[str, Task] = {
 
 def upper(task: Any, num_parameters: int, size: int, **changes: Any) -> Population:
     """A population of an upper policy that depends on all components of the context."""
-    features = make("quadratic", task.num_contexts)
+    features = build_features("quadratic", task.num_contexts)
     weights = np.random.default_rng(1).normal(size=(features.num_features, num_parameters))
     key = noise_key(KEY.seed, KEY.generation)
     return Population(
@@ -276,7 +277,10 @@ def test_features_computed_in_place_leave_contexts_as_they_are() -> None:
             engine.run(
                 Population(LinearGaussian(factor * weights, scale, basis, key), 8), KEY, 0, 8
             )
-            for basis, factor in ((make(in_place, 2), 1.0), (make("linear", 2), 2.0))
+            for basis, factor in (
+                (build_features(in_place, 2), 1.0),
+                (build_features("linear", 2), 2.0),
+            )
         ]
         np.testing.assert_array_equal(chunks[0].contexts, chunks[1].contexts)
         returns = [chunk.rows["episode_return"] for chunk in chunks]
@@ -424,7 +428,14 @@ def test_resume_with_contexts(tmp_path: Path, stop_after: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["observation", "uniform", "sampler"])
-@pytest.mark.parametrize("workers", [1, 2, 5])
+@pytest.mark.parametrize(
+    "workers",
+    [
+        pytest.param(1, marks=pytest.mark.slow),
+        2,
+        pytest.param(5, marks=pytest.mark.slow),
+    ],
+)
 def test_the_same_run_at_any_number_of_workers(
     tmp_path: Path, ray_local: Any, workers: int, name: str
 ) -> None:

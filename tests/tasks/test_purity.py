@@ -1,13 +1,17 @@
 """The purity check: it must see each kind of leak, and pass what has none."""
 
+import re
+
 import gymnasium as gym
 import numpy as np
 import pytest
+from marks import slow
 
 from distes.errors import UsageError
 from distes.policies.base import PolicySpec
 from distes.policies.identity import DirectPolicy
-from distes.tasks.base import VERIFIED_PURE, FunctionTask, Task
+from distes.tasks.environment import VERIFIED_PURE, Task
+from distes.tasks.function import FunctionTask
 from distes.tasks.purity import check
 from distes.testing import assert_pure
 
@@ -269,16 +273,16 @@ def test_bad_arguments_are_refused(arguments, sentence):
 
 STEPS = {"CarRacing-v3": 4, "Humanoid-v5": 60, "HumanoidStandup-v5": 20}
 """Shorter episodes where a step or a reset is dear."""
-SLOW = {"CarRacing-v3", "Humanoid-v5", "HumanoidStandup-v5", "Ant-v5", "Pusher-v5"}
+SIMULATORS = {
+    name for name in VERIFIED_PURE if re.search("mujoco|box2d", str(gym.spec(name).entry_point))
+}
+"""They need more installed than the default run does."""
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
-        for name in sorted(VERIFIED_PURE)
-    ],
+    [slow(name) if name in SIMULATORS else name for name in sorted(VERIFIED_PURE)],
 )
 def test_environment_that_distes_reuses_is_pure(name):
     """A name on the list that leaks would make results depend on the number of workers."""
@@ -304,6 +308,7 @@ def test_environment_is_the_same_in_another_process(name):
     assert (report.other_process.episodes, report.other_process.count) == (10, 0)
 
 
+@pytest.mark.slow
 def test_bipedal_walker_is_not_pure_on_reuse():
     """It is known to leak: if the check missed it, passing would mean nothing."""
     report = check(Task("BipedalWalker-v3", max_episode_steps=60), processes=False)

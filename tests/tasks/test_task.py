@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from distes.errors import UsageError
 from distes.policies.linear import Linear
 from distes.policies.mlp import MLP
-from distes.tasks.base import VERIFIED_PURE, FunctionTask, Task, environment_spec
+from distes.tasks.environment import VERIFIED_PURE, Task, environment_spec
+from distes.tasks.function import FunctionTask
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_reuse_is_for_verified_environments() -> None:
 def score(task: Task, table: Any) -> Any:
     table = np.asarray(table, dtype=np.float64)
     counts = np.full(len(table), table.shape[1])
-    return task.score(table.ravel(), np.full(table.size, 10), counts)
+    return task.compute_fitness(table.ravel(), np.full(table.size, 10), counts)
 
 
 def test_fitness_rules_by_hand() -> None:
@@ -103,7 +104,7 @@ def test_one_failed_episode_fails_its_candidate_alone() -> None:
 def test_uneven_episode_counts(counts: list[int], seed: int) -> None:
     """Candidates with their own number of episodes are scored from those alone."""
     returns = np.random.default_rng(seed).standard_normal(sum(counts))
-    got = Task("CartPole-v1").score(returns, np.ones(len(returns), int), np.array(counts))
+    got = Task("CartPole-v1").compute_fitness(returns, np.ones(len(returns), int), np.array(counts))
     ends = np.cumsum(counts)
     for value, end, count in zip(got, ends, counts, strict=True):
         if count == 0:

@@ -346,14 +346,14 @@ def test_asking_whether_a_run_is_written_does_not_stop_a_writer(tmp_path, monkey
     monkeypatch.setattr(locks, "LOCK_S", PATIENCE_S)
     folder = LocalFolder(tmp_path)
     folder.write(CONFIG, b"{}")
-    assert folder.locked(CONFIG) is False
+    assert folder.is_locked(CONFIG) is False
     with (tmp_path / CONFIG).open("rb") as reader:
         fcntl.flock(reader, fcntl.LOCK_SH)
         threading.Timer(0.1, fcntl.flock, (reader, fcntl.LOCK_UN)).start()
         lock = folder.lock(CONFIG)
-    assert folder.locked(CONFIG) is True
+    assert folder.is_locked(CONFIG) is True
     lock.close()
-    assert folder.locked(CONFIG) is False
+    assert folder.is_locked(CONFIG) is False
 
 
 def test_without_locks_the_age_of_the_last_commit_tells(tmp_path, prompt, monkeypatch):

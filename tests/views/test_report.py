@@ -13,7 +13,7 @@ from distes.runs.reader import load
 from distes.runs.writer import RunLog
 from distes.search.observer import Observer
 from distes.strategies.cem import CEM
-from distes.views.report import WIDTH, info
+from distes.views.report import WIDTH, describe_run
 
 
 def hill(parameters, seed):
@@ -43,10 +43,10 @@ class Watcher(Observer):
         self.out, self.stop_after, self.seen = out, stop_after, []
 
     def started(self, search, path, resumed_at):
-        self.seen.append(info(self.out))
+        self.seen.append(describe_run(self.out))
 
     def generation(self, row):
-        self.seen.append(info(self.out))
+        self.seen.append(describe_run(self.out))
         if row["generation"] == self.stop_after:
             raise KeyboardInterrupt
 
@@ -71,7 +71,7 @@ def fields(text):
 def test_finished_run_is_summed_up(finished):
     """Each figure must be the log's: this is what people quote."""
     run = load(finished.path)
-    found = fields(info(finished.path))
+    found = fields(describe_run(finished.path))
     assert found["run"] == str(finished.path)
     assert found["strategy"] == "cem, elite_fraction 0.5"
     assert found["seed"] == "3"
@@ -99,7 +99,7 @@ def test_best_heldout_is_the_best_of_the_log(finished):
     rows = load(finished.path).evaluations.query("purpose == 'heldout'")
     means = rows.groupby("generation")["episode_return"].mean()
     best = min(int(means.idxmax()), 3)
-    found = fields(info(finished.path))
+    found = fields(describe_run(finished.path))
     assert found["best held-out"].startswith(f"{means.max():.5g} (")
     assert found["best held-out"].endswith(f"after generation {best + 1}")
     newest = min(int(means.dropna().index.max()), 3)
@@ -108,7 +108,7 @@ def test_best_heldout_is_the_best_of_the_log(finished):
 
 def test_lines_are_aligned_and_fit_a_terminal(finished):
     """A wrapped line that starts in the first column reads as another field."""
-    text = info(finished.path)
+    text = describe_run(finished.path)
     head = text.partition("\nnext")[0]
     assert max(map(len, head.splitlines())) <= max(WIDTH, len(str(finished.path)) + 20)
     columns = {re.match(r"(?:\S+ )*\S+ {2,}|\s+", line).end() for line in text.splitlines() if line}
@@ -133,13 +133,13 @@ def test_interrupted_run_names_the_way_on(tmp_path):
     out = tmp_path / "my run"
     with pytest.raises(KeyboardInterrupt):
         search(out, observers=[Watcher(out, stop_after=2)]).run()
-    found = fields(info(out))
+    found = fields(describe_run(out))
     assert found["state"] == "interrupted after generation 3"
     assert found["generations"] == "3"
     assert found["next"].startswith(f"distes resume '{out}'")
     resumed = search(out)
     resumed.proceed()
-    found = fields(info(out))
+    found = fields(describe_run(out))
     assert found["resumed"] == "1 time"
     assert found["state"] == "finished: 4 generations"
 
@@ -153,7 +153,7 @@ def test_hopeless_run_gives_its_reason(tmp_path):
     task = distes.FunctionTask(broken, 2)
     with pytest.raises(distes.RunFailed):
         distes.Search(task, workers=0, out=tmp_path / "run").run()
-    found = fields(info(tmp_path / "run"))
+    found = fields(describe_run(tmp_path / "run"))
     assert found["state"] == "failed: every episode of the first generation failed"
     assert found["first error"] == "ValueError: no hill"
 
@@ -163,7 +163,7 @@ def test_finish_without_its_scores_is_not_finished(finished, tmp_path):
     log = RunLog.create(tmp_path / "run", {"search": {"env": "CartPole-v1"}})
     log.event("finished", reason="4 generations")
     log.close()
-    assert fields(info(tmp_path / "run"))["state"].startswith("interrupted")
+    assert fields(describe_run(tmp_path / "run"))["state"].startswith("interrupted")
 
 
 def test_workers_lost_and_retries_are_counted(tmp_path):
@@ -181,7 +181,7 @@ def test_workers_lost_and_retries_are_counted(tmp_path):
         log.generation(row, key, population, replace(evaluated, events=events))
     log.commit(None, now=True)
     log.close()
-    found = fields(info(tmp_path / "run"))
+    found = fields(describe_run(tmp_path / "run"))
     assert found["retries"] == "4 chunks ran again, with equal results"
     assert found["duplicates"].startswith("1 chunk ran twice")
     assert found["workers"] == (
@@ -196,7 +196,7 @@ def test_reason_of_an_earlier_session_is_not_the_runs_state(tmp_path):
     log.event("failed", reason="every worker died")
     log.event("resumed", generation=0)
     log.close()
-    assert fields(info(tmp_path / "run"))["state"].startswith("interrupted")
+    assert fields(describe_run(tmp_path / "run"))["state"].startswith("interrupted")
 
 
 def evaluate(problem, population):
@@ -214,4 +214,4 @@ def evaluate(problem, population):
 def test_what_is_no_run_is_refused(tmp_path):
     """An empty report of a mistyped path would look like an empty run."""
     with pytest.raises(UsageError, match="is not a run directory"):
-        info(tmp_path)
+        describe_run(tmp_path)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distes.engines.kernels.kernel import Actor, Kernel
-from distes.engines.kernels.random import ENVIRONMENT_WORDS
 from distes.types import Array, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from distes.engines.kernels.kernel import Actor, Kernel
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,7 @@ class Resets:
     observations: FloatArray
     contexts: FloatArray
 
-    def only(self, chosen: Array) -> Resets:
+    def select(self, chosen: Array) -> Resets:
         """Some of them, by a mask (m,)."""
         parts = (self.states, self.generators, self.observations, self.contexts)
         return Resets(*(part[chosen] for part in parts))
@@ -47,6 +48,30 @@ class Conditions:
     normal: FloatArray
     about: FloatArray
     limit: int
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Episodes that are run together.
+
+    Attributes:
+        resets: of the episodes.
+        seeds: (m,) from which policies sample.
+        parameters: (p, d).
+        rows: (m,) whose parameters each episode has.
+        conditions: of all.
+    """
+
+    resets: Resets
+    seeds: IntArray
+    parameters: FloatArray
+    rows: IntArray
+    conditions: Conditions
+
+    def select(self, chosen: Array) -> Batch:
+        """Some of them, by a mask (m,)."""
+        resets, seeds, rows = self.resets.select(chosen), self.seeds[chosen], self.rows[chosen]
+        return Batch(resets, seeds, self.parameters, rows, self.conditions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +94,7 @@ class Outcomes:
     moments: FloatArray
     raised: dict[int, Exception] = field(default_factory=dict)
 
-    def only(self, chosen: Array) -> Outcomes:
+    def select(self, chosen: Array) -> Outcomes:
         """Those of some episodes that did not raise, by a mask (m,)."""
         return Outcomes(
             self.returns[chosen],
@@ -99,11 +124,11 @@ class Records:
     last_observations: FloatArray
 
 
-class Batches:
+class BatchRunner:
     """Runs batches of episodes with one kernel and one actor.
 
     Args:
-        program: from `distes.engines.kernels.program.program`.
+        program: from `distes.engines.kernels.program.load_program`.
         kernel: of the environment.
         actor: of the policy.
         width: of an observation, k.
@@ -112,14 +137,15 @@ class Batches:
     def __init__(self, program: Any, kernel: Kernel, actor: Actor, width: int) -> None:
         self._program, self._kernel, self._actor = program, kernel, actor
         self._width = width
-        self._constants, self._settings = _own(kernel.constants), _own(actor.settings)
-        none = np.zeros((0, width))
-        scaled = actor.center is not None and actor.factor is not None
-        self._scaling = np.array([actor.center, actor.factor]) if scaled else none
+        self._constants = _to_compiled(kernel.constants)
+        self._settings = _to_compiled(actor.settings)
+        self._scaling = np.zeros((0, width)) if actor.scaling is None else actor.scaling
         self._shape = np.array([actor.num_memory, actor.num_choices, actor.num_actions])
 
     def reset(self, seeds: IntArray, imposed: FloatArray | None) -> Resets:
         """Reset episodes, (m,) seeds, with contexts (m, c) if any are imposed."""
+        from distes.engines.kernels.random import ENVIRONMENT_WORDS  # it loads numba
+
         kernel, count = self._kernel, len(seeds)
         states = np.zeros((count, kernel.num_states))
         generators = np.zeros((count, ENVIRONMENT_WORDS), np.uint64)
@@ -128,89 +154,50 @@ class Batches:
         asked = np.zeros((count, 0)) if imposed is None else np.ascontiguousarray(imposed)
         given = (seeds, asked, self._constants)
         self._program.begin(*given, states, generators, observations, contexts)
-        kernel.first(states, observations)
+        kernel.correct_first(states, observations)
         return Resets(states, generators, observations, contexts)
 
-    def run(
-        self,
-        resets: Resets,
-        seeds: IntArray,
-        parameters: FloatArray,
-        rows: IntArray,
-        conditions: Conditions,
-    ) -> Outcomes:
-        """Run episodes to their ends.
+    def run(self, batch: Batch) -> Outcomes:
+        """Run episodes to their ends."""
+        none, lengths = np.zeros((0, 0)), np.zeros(len(batch.seeds), np.int64)
+        records = Records(lengths[:0], none, none, np.zeros(0), batch.resets.observations.copy())
+        return self._run_program(batch, lengths, records)
 
-        Args:
-            resets: of the episodes.
-            seeds: (m,) from which policies sample.
-            parameters: (p, d).
-            rows: (m,) whose parameters each episode has.
-            conditions: of all.
-        """
-        count, width = len(seeds), self._width
-        moments = np.zeros((count, 2 * width if len(conditions.about) else 0))
-        none = np.zeros((0, 0))
-        records = Records(np.zeros(0, np.int64), none, none, np.zeros(0), resets.observations)
-        lengths = np.zeros(count, np.int64)
-        return self._run(resets, seeds, parameters, rows, conditions, lengths, moments, records)
-
-    def record(
-        self,
-        resets: Resets,
-        seeds: IntArray,
-        parameters: FloatArray,
-        rows: IntArray,
-        conditions: Conditions,
-        lengths: IntArray,
-    ) -> Records:
+    def record(self, batch: Batch, lengths: IntArray) -> Records:
         """Run episodes again, whose lengths are known, and keep all that is seen and done."""
         total = int(lengths.sum())
+        # Choices are recorded of policies that sample, actions of others.
+        actor = self._actor
         records = Records(
             ends=np.cumsum(lengths),
             observations=np.zeros((total, self._width)),
-            choices=np.zeros((total, self._wide)),
+            choices=np.zeros((total, actor.num_choices if actor.samples else actor.num_actions)),
             rewards=np.zeros(total),
-            last_observations=resets.observations.copy(),
+            last_observations=batch.resets.observations.copy(),
         )
-        moments = np.zeros((len(seeds), 0))
-        plain = Conditions(conditions.normal, conditions.about[:0], conditions.limit)
-        self._run(resets, seeds, parameters, rows, plain, lengths.copy(), moments, records)
+        self._run_program(batch, lengths.copy(), records)
         return records
 
-    @property
-    def _wide(self) -> int:
-        """Numbers of what is recorded of a step's action."""
-        return self._actor.num_choices if self._actor.samples else self._actor.num_actions
-
-    def _run(
-        self,
-        resets: Resets,
-        seeds: IntArray,
-        parameters: FloatArray,
-        rows: IntArray,
-        conditions: Conditions,
-        lengths: IntArray,
-        moments: FloatArray,
-        records: Records,
-    ) -> Outcomes:
-        count, recording = len(seeds), len(records.ends) > 0
+    def _run_program(self, batch: Batch, lengths: IntArray, records: Records) -> Outcomes:
+        """Run episodes, and fill records where they have room."""
+        count, recording = len(batch.seeds), len(records.ends) > 0
+        conditions = batch.conditions
+        about = _to_compiled(conditions.about[:0] if recording else conditions.about)
         out = Outcomes(
             returns=np.zeros(count),
             lengths=lengths,
             terminated=np.zeros(count, bool),
             info=np.full((count, len(self._kernel.info_names)), np.nan),
-            moments=moments,
+            moments=np.zeros((count, 2 * self._width * len(about))),
         )
-        seen = records.last_observations if recording else resets.observations.copy()
-        states, generators = resets.states.copy(), resets.generators.copy()
-        table, about = _own(parameters), _own(conditions.about)
+        states, generators = batch.resets.states.copy(), batch.resets.generators.copy()
+        parameters = _to_compiled(batch.parameters)
         at = 0
         while at < count:
             try:
                 self._program.run(
-                    *(states[at:], generators[at:], seen[at:], seeds[at:]),
-                    *(table, rows[at:]),
+                    *(states[at:], generators[at:], records.last_observations[at:]),
+                    *(batch.seeds[at:], parameters, batch.rows[at:]),
                     *(self._constants, self._settings, self._scaling),
                     *(conditions.normal, about, conditions.limit, self._shape),
                     *(out.returns[at:], out.lengths[at:], out.terminated[at:]),
@@ -228,6 +215,6 @@ class Batches:
         return out
 
 
-def _own(values: FloatArray) -> FloatArray:
-    """Let an array be of the one kind that is compiled for; Ray hands out some read-only."""
+def _to_compiled(values: FloatArray) -> FloatArray:
+    """Make an array of the one kind that is compiled for: Ray hands out some read-only."""
     return np.require(values, requirements=["C", "W"])

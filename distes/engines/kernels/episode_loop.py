@@ -1,23 +1,84 @@
-"""Whole episodes in machine code: the text that is compiled with an environment and a policy.
+"""Whole episodes: two functions that are compiled with an environment and a policy.
 
-`program` puts a header before these functions, which names the kernel's and the actor's
-functions (``reset``, ``observe``, ``step``, ``show``, ``inform``, ``choose``,
-``decode``) and ``SAMPLES``; so this module is read rather than imported.
+Each pair has a program of its own, with the pair's functions in the place of the names that
+are declared below: see `compile_program`.
 """
-
-# The header defines what is missing here.
-# mypy: ignore-errors
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any, NamedTuple, TypeAlias
+
+import numba
 import numpy as np
-from numba import njit
 
+from distes.engines.kernels.jit import jit
+from distes.engines.kernels.kernel import Choose
 from distes.engines.kernels.random import seed_environment, seed_policy
+from distes.types import Array
+
+Numbers: TypeAlias = Array
+Integers: TypeAlias = Array
+Flags: TypeAlias = Array
+Table: TypeAlias = Array
+Words: TypeAlias = Array
+
+MACHINE_TYPES = {
+    "Numbers": "float64[::1]",
+    "Integers": "int64[::1]",
+    "Flags": "boolean[::1]",
+    "Table": "float64[:, ::1]",
+    "Words": "uint64[:, ::1]",
+    "int": "int64",
+}
+"""What numba compiles for, by the annotations of `begin` and `run`; it refuses other arrays."""
+
+# The functions of the pair, and whether its actor samples.
+reset: Callable[[Array, Array, Array, Array], None]
+observe: Callable[[Array, Array, Array], None]
+step: Callable[[Array, Array, Array, Array], tuple[float, bool]]
+show: Callable[[Array, Array, Array], None]
+inform: Callable[[Array, Array, Array], None]
+choose: Choose
+decode: Callable[[Array, Array, Array], None]
+SAMPLES: bool
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
-def begin(seeds, imposed, constants, states, generators, observations, contexts):
+class Program(NamedTuple):
+    """`begin` and `run`, compiled for a pair."""
+
+    begin: Callable[..., None]
+    run: Callable[..., None]
+
+
+def compile_program(names: dict[str, Any], *, cache: bool) -> Program:
+    """Compile `begin` and `run` for a pair.
+
+    Args:
+        names: what stands for the names that are declared above.
+        cache: whether numba's own cache may be asked first, and keep what is compiled. It
+            finds functions by their module and what they are called: not those in closures.
+    """
+    functions: tuple[Any, ...] = (begin, run)
+    compiled = []
+    for function in functions:
+        *arguments, _ = function.__annotations__.values()
+        signature = f"void({', '.join(MACHINE_TYPES[name] for name in arguments)})"
+        compiler = numba.njit(signature, cache=cache, error_model="numpy", nogil=True)
+        compiled.append(compiler(FunctionType(function.__code__, globals() | names)))
+    return Program(*compiled)
+
+
+def begin(
+    seeds: Integers,
+    imposed: Table,
+    constants: Numbers,
+    states: Table,
+    generators: Words,
+    observations: Table,
+    contexts: Table,
+) -> None:
     """Reset episodes.
 
     Args:
@@ -37,31 +98,30 @@ def begin(seeds, imposed, constants, states, generators, observations, contexts)
             show(states[i], constants, contexts[i])
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
 def run(
-    states,
-    generators,
-    observations,
-    seeds,
-    parameters,
-    rows,
-    constants,
-    settings,
-    scaling,
-    normal,
-    about,
-    limit,
-    shape,
-    returns,
-    lengths,
-    ended,
-    info,
-    moments,
-    ends,
-    record,
-    record_choices,
-    record_rewards,
-):
+    states: Table,
+    generators: Words,
+    observations: Table,
+    seeds: Integers,
+    parameters: Table,
+    rows: Integers,
+    constants: Numbers,
+    settings: Numbers,
+    scaling: Table,
+    normal: Table,
+    about: Table,
+    limit: int,
+    shape: Integers,
+    returns: Numbers,
+    lengths: Integers,
+    ended: Flags,
+    info: Table,
+    moments: Table,
+    ends: Integers,
+    record: Table,
+    record_choices: Table,
+    record_rewards: Numbers,
+) -> None:
     """Run episodes from their resets to their ends.
 
     Args:
@@ -133,15 +193,15 @@ def run(
             inform(state, constants, info[i])
 
 
-@njit(error_model="numpy", nogil=True)
-def _scale(seen, scaling):
+@jit
+def _scale(seen: Array, scaling: Array) -> None:
     """Encode an observation: this is what is recorded, and what moments are of."""
     for j in range(len(seen)):
         seen[j] = (seen[j] - scaling[0, j]) * scaling[1, j]
 
 
-@njit(error_model="numpy", nogil=True)
-def _add_moments(seen, about, moments, first):
+@jit
+def _add_moments(seen: Array, about: Array, moments: Array, first: bool) -> None:
     """Add an observation to the sums, in the order of the steps."""
     size = len(about)
     for j in range(size):

@@ -21,6 +21,9 @@ __all__ = ["Actor", "Array", "FloatArray", "Kernel", "jit", "random", "rounded",
 
 EMPTY = np.empty(0)
 
+KERNEL_FUNCTIONS = ("reset", "observe", "step", "show", "inform")
+"""Functions of a kernel that are compiled."""
+
 
 class Kernel(ABC):
     """An environment as functions of small arrays, which numba compiles.
@@ -93,7 +96,7 @@ class Kernel(ABC):
     def inform(state: Array, constants: Array, info: Array) -> None:
         """Write the final info, (num_info,); NaN for what is absent."""
 
-    def first(self, states: FloatArray, observations: FloatArray) -> None:
+    def correct_first(self, states: FloatArray, observations: FloatArray) -> None:
         """Correct first observations in numpy, where they differ from `observe`.
 
         Args:
@@ -121,7 +124,7 @@ class Actor:
     """A policy as functions of small arrays.
 
     Attributes:
-        choosing: (sizes) gives choose: (parameters, observation, settings, memory, generator,
+        make_choose: (sizes) gives choose: (parameters, observation, settings, memory, generator,
             choice) writes a choice; memory is zeros when an episode begins.
         decode: (choice, settings, action) makes an action of it.
         sizes: whole numbers that it is compiled for.
@@ -129,20 +132,19 @@ class Actor:
         num_memory: numbers that choose keeps within an episode.
         num_choices: numbers of a choice.
         num_actions: numbers of an action.
-        center: subtracted from encoded observations first, (k,); None for nothing.
-        factor: then multiplied with, (k,).
+        scaling: centre that is subtracted from encoded observations first, and factor that they
+            are multiplied with then, (2, k); None for neither.
         samples: whether it needs the policy's generator, and choices are what is recorded.
     """
 
-    choosing: Callable[[tuple[int, ...]], Choose]
+    make_choose: Callable[[tuple[int, ...]], Choose]
     decode: Callable[..., Any]
     sizes: tuple[int, ...]
     num_choices: int
     num_actions: int
     settings: FloatArray = field(default_factory=lambda: EMPTY)
     num_memory: int = 0
-    center: FloatArray | None = None
-    factor: FloatArray | None = None
+    scaling: FloatArray | None = None
     samples: bool = False
 
 

@@ -1,7 +1,9 @@
 """Kernels: environments and policies as machine code, for the compiled engine.
 
-`environments/` and `actors/` hold one file each for what the loop engine runs in Python; a
-user's environment gives its own as the class attribute ``kernel``.
+`environments/` and `actors/` hold one file each for what the loop engine runs in Python. A
+class of one's own brings its own, so that it stays one file: an environment has its `Kernel`
+as the class attribute ``kernel``, a built policy has a method ``actor`` that gives its
+`Actor`, or None where it has none for its spaces.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from gymnasium.envs.registration import load_env_creator
 
 from distes.errors import UsageError
 from distes.policies.base import Policy
-from distes.tasks.base import Task, environment_spec
+from distes.tasks.environment import Task, environment_spec
 from distes.tasks.envs import ENVIRONMENTS  # noqa: F401 - registers them
 
 _HERE = __name__.rpartition(".")[0]
@@ -34,7 +36,7 @@ def installed() -> bool:
     return jit.numba is not None
 
 
-def registered() -> list[str]:
+def covered_environments() -> list[str]:
     """List the registered environments that have a kernel of ours."""
     found = []
     for name, spec in gym.registry.items():
@@ -49,16 +51,11 @@ def covers(task: Task) -> bool:
     return _kernel_place(task) is not None
 
 
-def unfit(task: Task, policy: Policy) -> str | None:
-    """Why a task cannot be compiled with a policy, as the end of a sentence; None if it can."""
-    reason = misfit(task, policy)
-    if reason is None and not installed():
-        return f"numba is not installed: {INSTALL}"
-    return reason
-
-
 def misfit(task: Task, policy: Policy) -> str | None:
-    """Tell the same, numba apart."""
+    """Say why kernels cannot run a task with a policy, as the end of a sentence; None if they can.
+
+    Whether numba is `installed` is another question.
+    """
     if not covers(task):
         return f"{task.name} has no kernel"
     try:
@@ -79,16 +76,17 @@ def misfit(task: Task, policy: Policy) -> str | None:
 
 def ready(task: Task, policy: Policy) -> bool:
     """Whether this machine has compiled a task and policy that fit before."""
-    from distes.engines.kernels.program import compiled_before
+    from distes.engines.kernels.program import cache_file
 
-    return compiled_before(type(kernel_of(task)), actor_of(policy))
+    file = cache_file(type(kernel_of(task)), actor_of(policy))
+    return file is not None and file.exists()
 
 
 def keeps(task: Task, policy: Policy) -> bool:
     """Whether this machine can keep what it compiles for them."""
-    from distes.engines.kernels.program import place
+    from distes.engines.kernels.program import cache_file
 
-    return place(type(kernel_of(task)), actor_of(policy)) is not None
+    return cache_file(type(kernel_of(task)), actor_of(policy)) is not None
 
 
 def kernel_of(task: Task) -> Any:
@@ -99,16 +97,16 @@ def kernel_of(task: Task) -> Any:
     """
     place = _kernel_place(task)
     assert place is not None  # noqa: S101 - the caller has asked
-    return made(_load(*place) if isinstance(place, tuple) else place, task)
+    return make_kernel(_load(*place) if isinstance(place, tuple) else place, task)
 
 
-def made(kernel: type, task: Task) -> Any:
+def make_kernel(kernel: type, task: Task) -> Any:
     """Make a kernel with a task's arguments, whichever environment it was written for.
 
     Raises:
         UsageError: it does not honour them.
     """
-    arguments = {**_registered(task), **task.env_kwargs}
+    arguments = {**_registered_kwargs(task), **task.env_kwargs}
     if arguments.pop("render_mode", None) not in (None, "rgb_array"):
         raise UsageError(f"the kernel of {task.name} draws nothing: leave render_mode out")
     try:
@@ -131,10 +129,21 @@ def actor_of(policy: Policy) -> Any:
     """Make the actor of a policy; None if it has none for its spaces.
 
     A class has no actor of its parent's, which it may act otherwise than.
+
+    Raises:
+        UsageError: its method ``actor`` gives something else.
     """
+    own = vars(type(policy)).get("actor")
+    if callable(own):
+        from distes.engines.kernels.kernel import Actor
+
+        given = own(policy)
+        if given is not None and not isinstance(given, Actor):
+            raise UsageError(f"{type(policy).__name__}.actor gave {given!r}, which is no Actor")
+        return given
     place = type(policy).__module__
     name = place.removeprefix("distes.policies.")
-    if name == place or not _exists(f"{_HERE}.actors.{name}"):
+    if name == place or not _module_exists(f"{_HERE}.actors.{name}"):
         return None
     module: Any = importlib.import_module(f"{_HERE}.actors.{name}")
     actor = getattr(module, "actor", None)
@@ -149,7 +158,7 @@ def _kernel_place(task: Task) -> tuple[str, str] | type | None:
         entry = None if spec.additional_wrappers else spec.entry_point
         if isinstance(entry, str) and not entry.startswith(OURS):
             entry = load_env_creator(entry)
-    own = _own(entry)
+    own = _own_kernel(entry)
     if own is not None:
         return own
     if isinstance(entry, type):  # whatever name it was reached by
@@ -157,10 +166,10 @@ def _kernel_place(task: Task) -> tuple[str, str] | type | None:
     if not isinstance(entry, str) or not entry.startswith(OURS):
         return None
     name = f"{_HERE}.environments.{entry.partition(':')[0].rpartition('.')[2]}"
-    return (name, entry) if _exists(name) else None
+    return (name, entry) if _module_exists(name) else None
 
 
-def _own(environment: Any) -> type | None:
+def _own_kernel(environment: Any) -> type | None:
     """A class's kernel; not its parent's, whose steps it may have changed."""
     found = vars(environment).get("kernel") if isinstance(environment, type) else None
     if not isinstance(found, type):  # an attribute of that name may be anything
@@ -178,9 +187,9 @@ def _load(name: str, entry: str) -> type:
     raise UsageError(f"{entry} has no kernel")
 
 
-def _registered(task: Task) -> dict[str, Any]:
+def _registered_kwargs(task: Task) -> dict[str, Any]:
     return dict(environment_spec(task.env).kwargs) if isinstance(task.env, str) else {}
 
 
-def _exists(name: str) -> bool:
+def _module_exists(name: str) -> bool:
     return importlib.util.find_spec(name) is not None

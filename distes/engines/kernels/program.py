@@ -1,266 +1,189 @@
-"""Compiling a kernel with an actor, once per machine.
+"""The program of a kernel and an actor, from the cache of this machine where it is kept there.
 
-The text of `episode_loop` becomes a module of its own for each pair, in a folder
-of the user's cache that is named after everything that went into it; numba keeps the machine
-code beside it. A changed kernel, another numba or Python makes another folder.
+A program is kept in one file, named after all that it is made of: so it is never out of date,
+and may be deleted at any time. That asks for sources that can be hashed: distes' own, and those
+of installed packages. docs/decisions/012-kernel-cache.md says what was tried before.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
+import pickle
 import platform
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
+import llvmlite
 import numba
 import numpy as np
 from filelock import FileLock
 from llvmlite import binding
+from numba.extending import is_jitted
 
-from distes.engines.kernels import random, rollout_text, sealing
-from distes.engines.kernels.jit import forget, jit, keep_no_more, named_apart
-from distes.engines.kernels.kernel import Actor, Kernel
-from distes.engines.kernels.random import ENVIRONMENT_WORDS
-from distes.engines.kernels.recipe import Recipe
+from distes.engines.kernels import episode_loop
+from distes.engines.kernels.episode_loop import Program, compile_program
+from distes.engines.kernels.jit import IMPORTED_AT, NAMED_APART, jit
+from distes.engines.kernels.kernel import KERNEL_FUNCTIONS, Actor, Kernel
 
-KERNEL_FUNCTIONS = ("reset", "observe", "step", "show", "inform")
+OWN_SOURCES = ("engines/kernels", "tasks/envs")
+"""Folders of distes that programs are made of: environments' constants are kernels', too."""
 
-NUMBA_SETTINGS = ("OPT", "BOUNDSCHECK", "LOOP_VECTORIZE", "SLP_VECTORIZE", "ENABLE_AVX")
-"""Settings of numba that make other machine code; a processor is marked apart."""
+INSTALLED = ("site-packages", "dist-packages")
+"""Names of folders with packages that nobody edits."""
 
-MARK = "compiled-"
+NUMBA_SETTINGS = "OPT BOUNDSCHECK LOOP_VECTORIZE SLP_VECTORIZE ENABLE_AVX CPU_NAME CPU_FEATURES"
+"""Settings of numba that make other machine code."""
 
-
-@dataclass(frozen=True, eq=False)
-class Program:
-    """Compiled functions; see `distes.engines.kernels.episode_loop`.
-
-    Attributes:
-        begin: resets episodes.
-        run: runs them.
-    """
-
-    begin: Callable[..., None]
-    run: Callable[..., None]
+Pair: TypeAlias = tuple[tuple[Callable[..., Any], ...], tuple[int, ...], bool, tuple[Any, ...]]
+"""What a program is made of; see `_read_pair`."""
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """A kernel and an actor as they are now: equal where their digests are.
-
-    Attributes:
-        digest: of all that machine code is made of.
-        source: the module's text; None where nothing may be kept.
-        names: what the module defines: the functions of both, and whether actors sample.
-        helpers: functions of the user's that numba compiled, callees first.
-        unknown: values whose identity the digest depends on.
-    """
-
-    digest: str
-    source: str | None = field(compare=False)
-    names: dict[str, Any] = field(compare=False)
-    helpers: tuple[Any, ...] = field(compare=False)
-    unknown: tuple[Any, ...] = field(compare=False)
-
-
-def program(kernel: type[Kernel], actor: Actor) -> Program:
-    """Compile a pair, or load what this machine has compiled before.
+def load_program(kernel: type[Kernel], actor: Actor) -> Program:
+    """Compile a program, or load what this process or this machine has compiled before.
 
     Args:
         kernel: of the environment.
         actor: of the policy.
     """
-    pair = _pair(kernel, actor)
-    return _program(pair, _folder(pair))
+    return _load(_read_pair(kernel, actor), cache_file(kernel, actor))
 
 
-def compiled_before(kernel: type[Kernel], actor: Actor) -> bool:
-    """Whether this machine need not compile a pair."""
-    folder = place(kernel, actor)
-    return folder is not None and (folder / _mark()).exists()
+def _read_pair(kernel: type[Kernel], actor: Actor) -> Pair:
+    """List a pair's functions, the actor's sizes and whether it samples, and values.
 
-
-def place(kernel: type[Kernel], actor: Actor) -> Path | None:
-    """Where a pair's machine code lies; None where nothing can be kept."""
-    return _folder(_pair(kernel, actor))
-
-
-def _pair(kernel: type[Kernel], actor: Actor) -> _Pair:
-    functions = {name: getattr(kernel, name) for name in KERNEL_FUNCTIONS}
-    functions |= {"choose": actor.choosing(actor.sizes), "decode": actor.decode}
-    recipe = Recipe()
-    for name, function in functions.items():
-        recipe.add(name, function)
-    for function in (random.seed_environment, random.seed_policy):
-        recipe.add(function.__name__, function)
-    source = _source(kernel, actor)
-    versions = (numba.__version__, np.__version__, platform.python_version())
-    settings = [getattr(numba.config, name, None) for name in NUMBA_SETTINGS]
-    made_of = [source, recipe.text, repr((versions, settings, actor.samples))]
-    return _Pair(
-        hashlib.sha256("\n".join(made_of).encode()).hexdigest(),
-        source if _found(kernel) and not recipe.unknown and named_apart() else None,
-        {**functions, "SAMPLES": actor.samples},
-        tuple(recipe.helpers),
-        tuple(recipe.unknown),
-    )
-
-
-def _source(kernel: type[Kernel], actor: Actor) -> str:
-    """The text of a pair's module."""
-    choosing, decode = actor.choosing, actor.decode
-    lines = [
-        "from distes.engines.kernels.jit import jit",
-        "import importlib",
-        f"Kernel = importlib.import_module({kernel.__module__!r}).{kernel.__qualname__}",
-        f"from {_module(choosing)} import {choosing.__name__} as choosing",
-        f"from {_module(decode)} import {decode.__name__} as decode",
-        *(f"{name} = jit(Kernel.{name})" for name in KERNEL_FUNCTIONS),
-        f"choose = choosing({actor.sizes!r})",
-        f"SAMPLES = {actor.samples!r}",
-    ]
-    return "\n".join([rollout_text.head(), *lines, "", "", rollout_text.body(cached=True)])
-
-
-def _found(kernel: type[Kernel]) -> bool:
-    """Whether a module can import a kernel by its name."""
-    found: Any = sys.modules.get(kernel.__module__)
-    for name in kernel.__qualname__.split("."):
-        found = getattr(found, name, None)
-    return found is kernel and kernel.__module__ != "__main__"
+    Values are what the kernel's functions know by name: numbers, as text, and compiled
+    functions. numba takes them as they are when it compiles, wherever they are from.
+    """
+    functions = [getattr(kernel, name) for name in KERNEL_FUNCTIONS]
+    values: list[tuple[str, Any]] = []
+    for function in functions:
+        for name in function.__code__.co_names:
+            value = function.__globals__.get(name)
+            if isinstance(value, np.ndarray):
+                value = (value.dtype, value.shape, value.tobytes())
+            if is_jitted(value):
+                values.append((name, value))
+            elif isinstance(value, int | float | np.generic | tuple):
+                values.append((name, repr(value)))
+    return (*functions, actor.make_choose, actor.decode), actor.sizes, actor.samples, tuple(values)
 
 
 @lru_cache(maxsize=32)
-def _program(pair: _Pair, folder: Path | None) -> Program:
-    if folder is None or pair.source is None:
-        return _uncached(pair)
-    try:
-        if not os.access(folder, os.W_OK):
-            return _borrowed(pair, folder)
-        with FileLock(folder / "lock"):
-            source = folder / "rollout.py"
-            if not source.exists() or source.read_bytes() != pair.source.encode():
-                sealing.write(source, pair.source)
-            return _kept(pair, folder)
-    except (OSError, RuntimeError):  # a full disk, no locks, nowhere for numba to write
-        return _uncached(pair)
+def _load(pair: Pair, file: Path | None) -> Program:
+    (*functions, choosing, decode), sizes, samples, _ = pair
+    names: dict[str, Any] = {"choose": choosing(sizes), "decode": decode, "SAMPLES": samples}
+    names |= zip(KERNEL_FUNCTIONS, map(jit, functions), strict=True)
+    with suppress(OSError, RuntimeError):  # a full disk, no locks
+        if file is not None:
+            return _load_kept(names, file)
+    return compile_program(names, cache=False)
 
 
-def _uncached(pair: _Pair) -> Program:
-    """Compile for this process alone: of a script's own kernel, or without a cache."""
-    module = ModuleType("distes_rollout")
-    names = vars(module)
-    names.update(pair.names)
-    names.update({name: jit(pair.names[name]) for name in KERNEL_FUNCTIONS})
-    text = "\n".join([rollout_text.head(), rollout_text.body(cached=False)])
-    exec(compile(text, "<rollout>", "exec"), names)  # noqa: S102 - the project's own text
-    forget(pair.helpers)
-    return _warm(module)
+def _load_kept(names: dict[str, Any], file: Path) -> Program:
+    """Load what the cache has, or compile it, in a folder that numba takes for its own cache."""
+    writable = os.access(file.parent, os.W_OK)
+    lock = FileLock(f"{file}.lock") if writable else nullcontext()
+    with lock, tempfile.TemporaryDirectory(prefix="distes-") as name:
+        folder = Path(name)
+        _unpack(file, folder)
+        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, name
+        try:
+            program = compile_program(names, cache=True)
+        finally:
+            numba.config.CACHE_DIR = before
+        compiled = any(function.stats.cache_misses for function in program)  # type: ignore[attr-defined]
+        # Of functions with large arrays numba keeps nothing.
+        if writable and compiled and len(list(folder.rglob("*.nbc"))) == len(program):
+            _pack(folder, file)
+    return program
 
 
-def _kept(pair: _Pair, folder: Path) -> Program:
-    """Load what the cache has, or compile it; anew, if what it has is damaged."""
-    module: Any = _loaded(folder)
-    code, mark = _code_of(module), folder / _mark()
-    intact = sealing.intact(code)
-    if intact and mark.exists():
-        made = _warm(module)
-        if module.begin.stats.cache_misses or module.run.stats.cache_misses:
-            mark.unlink()  # numba takes it for another's, as it does of a copy with another date
-        return made
-    if not intact:  # else it is another processor's, which may share it
-        sealing.clear(code)
-        for each in folder.glob(f"{MARK}*"):
-            each.unlink()
-    forget(pair.helpers)
-    made = _warm(module)
-    if sealing.seal(code):
-        mark.touch()
-    return made
+def _unpack(file: Path, folder: Path) -> None:
+    """Write what `_pack` packed, if it is as it was: a flipped bit would give other numbers."""
+    content = file.read_bytes() if file.exists() else b""
+    packed = content[32:]
+    if hashlib.sha256(packed).digest() == content[:32]:
+        for name, data in pickle.loads(packed).items():  # noqa: S301 - no other's file
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(data)
 
 
-def _borrowed(pair: _Pair, folder: Path) -> Program:
-    """Load what may only be read, from a copy: numba looks where it could write."""
-    with tempfile.TemporaryDirectory(prefix="distes-") as scratch:
-        # Where numba's files are elsewhere, they are found by the source's place.
-        copy = Path(scratch) / folder.name
-        module = _loaded(folder if numba.config.CACHE_DIR else shutil.copytree(folder, copy))
-        return _warm(module) if sealing.intact(_code_of(module)) else _uncached(pair)
+def _pack(folder: Path, file: Path) -> None:
+    """Write all files of a folder into one, behind their sum, whole or not at all."""
+    found = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    packed = pickle.dumps(found)
+    partial = file.with_name(f"{file.name}.{os.getpid()}")
+    partial.write_bytes(hashlib.sha256(packed).digest() + packed)
+    partial.replace(file)
 
 
-def _loaded(folder: Path) -> ModuleType:
-    name = f"distes_rollout_{folder.name}"
-    spec = importlib.util.spec_from_file_location(name, folder / "rollout.py")
-    assert spec is not None and spec.loader is not None  # noqa: S101, PT018 - it is a .py file
-    module = importlib.util.module_from_spec(spec)
-    # numba looks its functions' module up by name when it loads their machine code.
-    sys.modules[module.__name__] = module
-    spec.loader.exec_module(module)
-    return module
+def cache_file(kernel: type[Kernel], actor: Actor) -> Path | None:
+    """Where a program is, or would be, kept.
 
-
-def _code_of(module: Any) -> Path:
-    """Where numba keeps a module's machine code."""
-    return Path(module.run.stats.cache_path)
-
-
-def _warm(module: Any) -> Program:
-    """Compile by running no episode at all."""
-    none = np.zeros((0, 0))
-    seeds, flags = np.zeros(0, np.int64), np.zeros(0, bool)
-    words = np.zeros((0, ENVIRONMENT_WORDS), np.uint64)
-    numbers = np.zeros(0)
-    module.begin(seeds, none, numbers, none, words, none, none)
-    module.run(
-        *(none, words, none, seeds, none, seeds, numbers, numbers, none, none, none, 0),
-        *(np.zeros(3, np.int64), numbers, seeds.copy(), flags, none, none, seeds),
-        *(none, none, numbers),
-    )
-    for function in (module.begin, module.run):
-        keep_no_more(function)  # of arrays of another kind: what is sealed stays as it is
-    return Program(module.begin, module.run)
-
-
-def _folder(pair: _Pair) -> Path | None:
-    """Where a pair's machine code lies; None where nothing can be kept."""
-    if pair.source is None:
+    None where it is not: of functions whose sources may be edited, or for want of a folder
+    that can be written, and by no other.
+    """
+    functions, sizes, samples, values = _read_pair(kernel, actor)
+    places = [(each.__module__, each.__qualname__) for each in functions]
+    sources = [_describe_sources(module) for module in sorted({place[0] for place in places})]
+    # A function within another may have any values around it.
+    if not NAMED_APART or None in sources or any("<locals>" in name for _, name in places):
         return None
+    loop = Path(episode_loop.__file__)
+    made_of = (
+        *(places, sources, sizes, samples),
+        [(name, value) for name, value in values if isinstance(value, str)],
+        [platform.python_version(), *(each.__version__ for each in (numba, llvmlite, np))],
+        [getattr(numba.config, name, None) for name in NUMBA_SETTINGS.split()],
+        (binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()),
+        (loop, loop.stat().st_mtime_ns),  # numba compares these
+    )
     try:
-        given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-        base = given if given.is_absolute() else Path.home() / ".cache"
-        folder = base / "distes" / "kernels" / pair.digest[:16]
-        for each in (folder.parent.parent, folder.parent, folder):
-            each.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not _safe(each):
-                return None
-        usable = os.access(folder, os.W_OK) or (folder / _mark()).exists()
+        folder = _find_folder()
+        file = folder / hashlib.sha256(repr(made_of).encode()).hexdigest()[:32]
+        return file if file.exists() or os.access(folder, os.W_OK) else None
     except (OSError, RuntimeError):  # nowhere to write, or nobody's home
         return None
-    return folder if usable else None
 
 
-def _safe(folder: Path) -> bool:
-    """Whether nobody else, but root, can write a folder: what lies in it is run."""
-    status = folder.stat()
-    return status.st_uid in (os.getuid(), 0) and not status.st_mode & 0o022
+def _describe_sources(module: str) -> list[str] | None:
+    """Name the sources of a module's package, with their sums; None where they may be edited."""
+    described: list[str] = []
+    if module.startswith("distes."):
+        root = Path(__file__).parents[2]
+        files = [each for folder in OWN_SOURCES for each in (root / folder).rglob("*.py")]
+    else:
+        file = Path(getattr(sys.modules.get(module), "__file__", None) or "")
+        root = next((each for each in file.parents if each.name in INSTALLED), file)
+        if root == file or file.suffix != ".py":
+            return None
+        package = root / module.partition(".")[0]
+        files = list(package.rglob("*.py")) if package.is_dir() else [file]
+        # It may be made of other packages, whose versions these names tell.
+        described += sorted(each.name for each in root.glob("*.dist-info"))
+    if any(each.stat().st_mtime > IMPORTED_AT for each in files):
+        return None  # edited since: what is in memory is older
+    for each in sorted(files):
+        described += [str(each.relative_to(root)), hashlib.sha256(each.read_bytes()).hexdigest()]
+    return described
 
 
-def _module(function: Callable[..., Any]) -> str:
-    return getattr(function, "py_func", function).__module__
+def _find_folder() -> Path:
+    """Make the user's cache folder.
 
-
-def _mark() -> str:
-    """Name of the file by which a folder has code for this processor, as numba sees it."""
-    config, features = numba.config, binding.get_host_cpu_features().flatten()
-    host = (binding.get_host_cpu_name(), features)
-    seen = (*host, config.CPU_NAME, config.CPU_FEATURES, config.CACHE_DIR)
-    return f"{MARK}{hashlib.sha256(repr(seen).encode()).hexdigest()[:12]}"
+    Raises:
+        OSError: it can't be made, or others can write it: what lies in it is run.
+    """
+    asked = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    folder = (asked if asked.is_absolute() else Path.home() / ".cache") / "distes" / "kernels"
+    for each in (folder.parent, folder):
+        each.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if each.stat().st_uid not in (os.getuid(), 0) or each.stat().st_mode & 0o022:
+            raise PermissionError(f"others can write {each}")
+    return folder

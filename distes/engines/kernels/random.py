@@ -53,6 +53,8 @@ def random(generator: Array) -> float:
     Args:
         generator: (4,) words, from `seed_environment`.
     """
+    # PCG64 XSL RR: state <- state * multiplier + increment, in 128 bits; then the two halves
+    # are xored and turned by the upper six bits.
     high, low = generator[0], generator[1]
     new_low = low * _PCG_LOW + generator[3]
     carry = _ONE if new_low < generator[3] else _ZERO
@@ -63,7 +65,7 @@ def random(generator: Array) -> float:
     mixed = new_high ^ new_low
     turn = new_high >> _ROTATE
     word = (mixed >> turn) | (mixed << ((_64 - turn) & _63))
-    return float(word >> _DOUBLE) * 2.0**-53
+    return float(word >> _DOUBLE) * 2.0**-53  # the upper 53 bits
 
 
 @jit
@@ -82,7 +84,7 @@ def policy_random(generator: Array) -> float:
     place = generator[3]
     if place == _ZERO:
         generator[2] += _ONE
-        _philox(generator)
+        _fill_buffer(generator)
     generator[3] = (place + _ONE) & np.uint64(3)
     return float(generator[np.int64(4) + np.int64(place)] >> _DOUBLE) * 2.0**-53
 
@@ -96,9 +98,9 @@ def seed_environment(generator: Array, seed: int) -> None:
         seed: in [0, 2**63).
     """
     pool = np.zeros(_POOL, np.uint64)
-    _pool(pool, np.uint64(seed))
+    _fill_pool(pool, np.uint64(seed))
     words = np.empty(4, np.uint64)
-    _generate(pool, words)
+    _draw_words(pool, words)
     increment_high = (words[2] << _ONE) | (words[3] >> _63)
     increment_low = (words[3] << _ONE) | _ONE
     # From state 0 one step gives the increment; the seed is added, and one step taken.
@@ -119,20 +121,21 @@ def seed_policy(generator: Array, seed: int) -> None:
         seed: in [0, 2**63).
     """
     pool = np.zeros(_POOL, np.uint64)
-    constant = _pool(pool, np.uint64(seed))
+    constant = _fill_pool(pool, np.uint64(seed))
     word = _POLICY_DOMAIN
     for i in range(_POOL):
-        mixed, constant = _hashed(word, constant)
-        pool[i] = _mixed(pool[i], mixed)
+        mixed, constant = _hash_word(word, constant)
+        pool[i] = _mix_words(pool[i], mixed)
     words = np.empty(2, np.uint64)
-    _generate(pool, words)
+    _draw_words(pool, words)
     generator[0], generator[1] = words[0], words[1]
     generator[2] = _ZERO
     generator[3] = _ZERO
 
 
 @jit
-def _hashed(value: Word, constant: Word) -> tuple[Word, Word]:
+def _hash_word(value: Word, constant: Word) -> tuple[Word, Word]:
+    # O'Neill's hashmix: the constant changes with every word.
     value = (value ^ constant) & _LOW
     constant = (constant * _MULT_A) & _LOW
     value = (value * constant) & _LOW
@@ -140,13 +143,13 @@ def _hashed(value: Word, constant: Word) -> tuple[Word, Word]:
 
 
 @jit
-def _mixed(left: Word, right: Word) -> Word:
+def _mix_words(left: Word, right: Word) -> Word:
     value = (_MIX_L * left - _MIX_R * right) & _LOW
     return value ^ (value >> _SHIFT)
 
 
 @jit
-def _pool(pool: Array, seed: Word) -> Word:
+def _fill_pool(pool: Array, seed: Word) -> Word:
     """Mix a seed into the entropy pool; the hash constant after it."""
     constant = _INIT_A
     for i in range(_POOL):
@@ -155,17 +158,17 @@ def _pool(pool: Array, seed: Word) -> Word:
             word = seed & _LOW
         if i == 1:
             word = seed >> _HALF
-        pool[i], constant = _hashed(word, constant)
+        pool[i], constant = _hash_word(word, constant)
     for source in range(_POOL):
         for target in range(_POOL):
             if source != target:
-                mixed, constant = _hashed(pool[source], constant)
-                pool[target] = _mixed(pool[target], mixed)
+                mixed, constant = _hash_word(pool[source], constant)
+                pool[target] = _mix_words(pool[target], mixed)
     return constant
 
 
 @jit
-def _generate(pool: Array, words: Array) -> None:
+def _draw_words(pool: Array, words: Array) -> None:
     """Fill 64-bit words from the pool, low half first."""
     constant = _INIT_B
     for i in range(2 * len(words)):
@@ -190,9 +193,10 @@ def _high_product(left: Word, right: Word) -> Word:
 
 
 @jit
-def _philox(generator: Array) -> None:
+def _fill_buffer(generator: Array) -> None:
     """Fill the buffer with the block of the counter."""
     key_0, key_1 = generator[0], generator[1]
+    # Philox4x64-10: ten rounds of two products, the key raised by Weyl's constants in between.
     a, b, c, d = generator[2], _ZERO, _ZERO, _ZERO
     for _ in range(_ROUNDS):
         high_0, low_0 = _high_product(_PHILOX_0, a), _PHILOX_0 * a

@@ -8,8 +8,8 @@ import secrets
 import shutil
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ from distes.errors import StorageError, UsageError
 from distes.runs.storage.location import URI, Location, locate
 from distes.runs.storage.locks import LEASE, FileLock, Lease, Lock, is_held, is_locked
 from distes.runs.storage.retries import WRITING_S, RetryingStore
-from distes.runs.storage.store_errors import StoreError, StoreRefusedError, fault
+from distes.runs.storage.store_errors import StoreError, StoreRefusedError, describe_fault
 from distes.runs.storage.stores import Store, open_store
 
 CHECK = ".distes-check"
@@ -32,9 +32,10 @@ ANSWER_S = 30.0
 """A place that has not answered by then is given up."""
 
 READERS = 16
+"""Requests that are under way at once when several files are read from a store."""
 
 
-def silent(text: str) -> None:
+def say_nothing(text: str) -> None:
     """Tell nobody."""
 
 
@@ -51,7 +52,7 @@ def open_folder(path: str | Path) -> Folder:
     try:
         return ObjectFolder(place, open_store(place))
     except OSError as error:
-        raise _told(fault(place, error)) from error
+        raise _blame_user(describe_fault(place, error)) from error
 
 
 class Folder(ABC):
@@ -87,9 +88,9 @@ class Folder(ABC):
             FileNotFoundError: there is none.
         """
 
-    def read_all(self, names: Sequence[str]) -> list[bytes]:
-        """Read several whole files."""
-        return [self.read(name) for name in names]
+    def read_all(self, names: Sequence[str]) -> Iterator[bytes]:
+        """Read several whole files, one after the other as they are asked for."""
+        return map(self.read, names)
 
     def lines(self, name: str, seen: dict[str, int] | None = None) -> list[bytes]:
         """Read the whole lines that were appended to a file.
@@ -99,12 +100,12 @@ class Folder(ABC):
             seen: bytes that were read before, by file: only what follows is read, and noted.
         """
         seen = {} if seen is None else seen
-        files = self._appended(name)
+        files = self._list_line_files(name)
         # A file is complete once there is a later one.
         last = max((place for place, file in enumerate(files) if file in seen), default=0)
         files = files[last:]
         texts = [self.read(f, seen.get(f, 0)) for f in files] if seen else self.read_all(files)
-        found = []
+        found: list[bytes] = []
         for file, text in zip(files, texts, strict=True):
             whole = text[: text.rfind(b"\n") + 1]
             seen[file] = seen.get(file, 0) + len(whole)
@@ -112,7 +113,7 @@ class Folder(ABC):
         return found
 
     @abstractmethod
-    def _appended(self, name: str) -> list[str]:
+    def _list_line_files(self, name: str) -> list[str]:
         """List the files with a file's lines, the one that grows at the end.
 
         There are two kinds of them where a run has moved between a disk and a bucket.
@@ -131,14 +132,6 @@ class Folder(ABC):
         """Delete a file, or a folder with all it holds, durably."""
 
     @abstractmethod
-    def create(self, folders: Sequence[str]) -> None:
-        """Make the run's directory, and folders in it, where there are such things."""
-
-    @abstractmethod
-    def delete_temporaries(self) -> None:
-        """Delete what interrupted writes left behind."""
-
-    @abstractmethod
     def begin(self, name: str, data: bytes) -> Lock:
         """Write a new run's first file, and lock it.
 
@@ -147,7 +140,7 @@ class Folder(ABC):
         """
 
     @abstractmethod
-    def lock(self, name: str, say: Callable[[str], None] = silent) -> Lock:
+    def lock(self, name: str, say: Callable[[str], None] = say_nothing) -> Lock:
         """Lock a file against a second writer until closed, or until this process dies.
 
         Args:
@@ -159,12 +152,8 @@ class Folder(ABC):
         """
 
     @abstractmethod
-    def locked(self, name: str) -> bool | None:
+    def is_locked(self, name: str) -> bool | None:
         """Whether a writer holds the lock on a file; None where that cannot be known."""
-
-    @abstractmethod
-    def modified(self, name: str) -> float | None:
-        """When a file was last written, in seconds since 1970; None if there is none."""
 
     @abstractmethod
     def is_taken(self) -> bool:
@@ -179,6 +168,18 @@ class Folder(ABC):
             StorageError: it does not answer.
         """
 
+    # What follows is for directories or for stores alone, and nothing to do for the others.
+
+    def create(self, folders: Sequence[str]) -> None:  # noqa: B027
+        """Make the run's directory, and folders in it, where there are such things."""
+
+    def delete_temporaries(self) -> None:  # noqa: B027
+        """Delete what interrupted writes left behind."""
+
+    def last_write(self, name: str) -> float | None:
+        """When a file was last written, in seconds since 1970; None if that is not known."""
+        return None
+
     def clear_unbegun(self, folders: Sequence[str], first: str) -> None:  # noqa: B027
         """Delete what `create` made for a run whose first file was never written.
 
@@ -187,11 +188,11 @@ class Folder(ABC):
             first: the first file.
         """
 
-    def hurry(self) -> None:  # noqa: B027 - where nothing is tried again, there is no hurry
+    def hurry(self) -> None:  # noqa: B027
         """Give up on faults within seconds from now on: the run is to end."""
 
-    def overcome(self) -> list[dict[str, object]]:
-        """Give, once, the faults that passed when tried again."""
+    def take_overcome_faults(self) -> list[dict[str, object]]:
+        """Give, once, the faults that passed when tried again: they become events."""
         return []
 
 
@@ -207,11 +208,11 @@ class LocalFolder(Folder):
         self.root = Path(root)
 
     def write(self, name: str, data: bytes | memoryview) -> None:
-        """See `Folder`; the temporary name begins with a dot, which Parquet readers skip."""
         target = self.root / name
         if not target.parent.exists():
             target.parent.mkdir(parents=True)
             _sync(target.parent.parent)
+        # Parquet readers skip names that begin with a dot.
         temporary = target.with_name(f".{target.name}.tmp")
         try:
             with temporary.open("wb") as file:
@@ -225,9 +226,8 @@ class LocalFolder(Folder):
         _sync(target.parent)
 
     def append(self, name: str, data: bytes) -> None:
-        """See `Folder`; a line that a crash cut short is ended first."""
         with (self.root / name).open("a+b") as file:
-            if file.tell():
+            if file.tell():  # a line that a crash cut short is ended first
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
                     file.write(b"\n")
@@ -236,28 +236,24 @@ class LocalFolder(Folder):
             os.fsync(file.fileno())
 
     def read(self, name: str, start: int = 0) -> bytes:
-        """See `Folder`."""
         with (self.root / name).open("rb") as file:
             file.seek(start)
             return file.read()
 
-    def _appended(self, name: str) -> list[str]:
-        return [*_moved(self, name), *([name] if self.exists(name) else [])]
+    def _list_line_files(self, name: str) -> list[str]:
+        return [*_list_parts(self, name), *([name] if self.exists(name) else [])]
 
     def exists(self, name: str) -> bool:
-        """See `Folder`."""
         return (self.root / name).exists()
 
     def names(self, folder: str = ".") -> list[str]:
-        """See `Folder`."""
         try:
             found = os.listdir(self.root / folder)  # noqa: PTH208 (names are wanted)
         except FileNotFoundError:
             return []
-        return _shown(found)
+        return _leave_out_hidden(found)
 
     def delete(self, name: str) -> None:
-        """See `Folder`."""
         target = self.root / name
         if target.is_dir():
             shutil.rmtree(target)
@@ -266,13 +262,11 @@ class LocalFolder(Folder):
         _sync(target.parent)
 
     def create(self, folders: Sequence[str]) -> None:
-        """See `Folder`."""
         self.root.mkdir(parents=True, exist_ok=True)
         for name in folders:
             (self.root / name).mkdir()
 
     def clear_unbegun(self, folders: Sequence[str], first: str) -> None:
-        """See `Folder`."""
         temporary = self.root / f".{first}.tmp"
         made = {self.root / name for name in folders} | {temporary}
         if self.exists(first) or not self.root.is_dir() or not made.issuperset(self.root.iterdir()):
@@ -283,37 +277,31 @@ class LocalFolder(Folder):
                 folder.rmdir()
 
     def delete_temporaries(self) -> None:
-        """See `Folder`."""
         for temporary in self.root.rglob(".*.tmp"):
             temporary.unlink()
 
     def begin(self, name: str, data: bytes) -> Lock:
-        """See `Folder`; the folders that were made before are nobody else's."""
+        # The folders that were made before are nobody else's.
         self.write(name, data)
         return self.lock(name)
 
-    def lock(self, name: str, say: Callable[[str], None] = silent) -> Lock:
-        """See `Folder`; there is never anything to wait for."""
+    def lock(self, name: str, say: Callable[[str], None] = say_nothing) -> Lock:
         return FileLock(self.root / name)
 
-    def locked(self, name: str) -> bool | None:
-        """See `Folder`."""
+    def is_locked(self, name: str) -> bool | None:
         return is_locked(self.root / name)
 
-    def modified(self, name: str) -> float | None:
-        """See `Folder`."""
+    def last_write(self, name: str) -> float | None:
         try:
             return (self.root / name).stat().st_mtime
         except FileNotFoundError:
             return None
 
     def is_taken(self) -> bool:
-        """See `Folder`."""
         return self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir()))
 
     def check(self) -> None:
-        """See `Folder`; without the directory, the nearest one above it is tried."""
-        place = self.root.absolute()
+        place = self.root.absolute()  # or, without that, the nearest directory above it
         while not place.exists():
             place = place.parent
         if not place.is_dir():
@@ -321,10 +309,7 @@ class LocalFolder(Folder):
         file = place / f"{CHECK}-{secrets.token_hex(4)}"
         try:
             file.write_bytes(b"distes")
-            if file.read_bytes() != b"distes" or file.name not in os.listdir(place):  # noqa: PTH208
-                raise StorageError(f"'{place}' does not give back what was written to it")
-        except StorageError:
-            raise
+            kept = file.read_bytes() == b"distes" and file in place.iterdir()
         except PermissionError:
             raise UsageError(
                 f"'{self.root}' cannot be written: '{place}' does not allow it"
@@ -334,6 +319,8 @@ class LocalFolder(Folder):
             raise StorageError(f"'{self.root}' cannot be written ({cause})") from error
         finally:
             file.unlink(missing_ok=True)
+        if not kept:
+            raise StorageError(f"'{place}' does not give back what was written to it")
 
 
 class ObjectFolder(Folder):
@@ -350,12 +337,12 @@ class ObjectFolder(Folder):
         self._tails: dict[str, tuple[int, bytes]] = {}
 
     def write(self, name: str, data: bytes | memoryview) -> None:
-        """See `Folder`; the final name is written at once, it appears when it is whole."""
+        # The final name is written at once, it appears when it is whole.
         self._store.put(name, data)
 
     def append(self, name: str, data: bytes) -> None:
-        """See `Folder`; the newest part is written again until it is large enough."""
-        parts = _parts_of(name)
+        # The newest part is written again until it is large enough.
+        parts = _parts_folder(name)
         number, text = self._tails.get(name) or self._tail(parts)
         if text and len(text) + len(data) > LINES_PART:
             number, text = number + 1, b""
@@ -364,40 +351,29 @@ class ObjectFolder(Folder):
         self._tails[name] = (number, text)
 
     def read(self, name: str, start: int = 0) -> bytes:
-        """See `Folder`; all of it is fetched."""
         return self._store.get(name)[start:]
 
-    def _appended(self, name: str) -> list[str]:
-        return [*([name] if self.exists(name) else []), *_moved(self, name)]
+    def _list_line_files(self, name: str) -> list[str]:
+        return [*([name] if self.exists(name) else []), *_list_parts(self, name)]
 
-    def read_all(self, names: Sequence[str]) -> list[bytes]:
-        """See `Folder`; each one is a round trip, so several are under way."""
+    def read_all(self, names: Sequence[str]) -> Iterator[bytes]:
         with ThreadPoolExecutor(READERS) as pool:
-            return list(pool.map(self.read, names))
+            yield from pool.map(self.read, names)
 
     def exists(self, name: str) -> bool:
-        """See `Folder`."""
         return self._store.exists(name)
 
     def names(self, folder: str = ".") -> list[str]:
-        """See `Folder`."""
-        return _shown(self._store.entries("" if folder == "." else folder))
+        return _leave_out_hidden(self._store.list_names("" if folder == "." else folder))
 
     def delete(self, name: str) -> None:
-        """See `Folder`."""
-        if self._store.entries(name):
+        if self._store.list_names(name):
             self._store.delete_folder(name)
         else:
             self._store.delete(name)
 
-    def create(self, folders: Sequence[str]) -> None:
-        """See `Folder`; here they come with what is in them."""
-
-    def delete_temporaries(self) -> None:
-        """See `Folder`; here are none."""
-
     def begin(self, name: str, data: bytes) -> Lock:
-        """See `Folder`; the lease comes first, nothing else tells two beginners apart."""
+        # The lease comes first, nothing else tells two beginners apart.
         lock = self.lock(name)
         try:
             if self.exists(name):
@@ -408,45 +384,35 @@ class ObjectFolder(Folder):
             raise
         return lock
 
-    def lock(self, name: str, say: Callable[[str], None] = silent) -> Lock:
-        """See `Folder`; the lease is an object of its own."""
+    def lock(self, name: str, say: Callable[[str], None] = say_nothing) -> Lock:
         lease = Lease(self.root, self._store, say)
         self._store.patience_s = WRITING_S
         return lease
 
-    def locked(self, name: str) -> bool | None:
-        """See `Folder`; judged by the clocks of the two machines."""
+    def is_locked(self, name: str) -> bool | None:
         return is_held(self._store)
 
-    def modified(self, name: str) -> float | None:
-        """See `Folder`; the lease tells what this is asked for."""
-        return None
-
     def is_taken(self) -> bool:
-        """See `Folder`; it gives up after `ANSWER_S`."""
-        return bool(_answer(self.root, lambda: self._store.entries("")))
+        return bool(_ask_in_time(self.root, lambda: self._store.list_names("")))
 
     def check(self) -> None:
-        """See `Folder`; it gives up after `ANSWER_S`."""
         name = f"{CHECK}-{secrets.token_hex(4)}"
 
         def probe() -> bool:
             self._store.put(name, b"distes")
             try:
-                return self._store.get(name) == b"distes" and name in self._store.entries("")
+                return self._store.get(name) == b"distes" and name in self._store.list_names("")
             finally:
                 self._store.delete(name)
 
-        if not _answer(self.root, probe):
+        if not _ask_in_time(self.root, probe):
             raise StorageError(f"'{self.root}' does not give back what was written to it")
 
     def hurry(self) -> None:
-        """See `Folder`."""
         self._store.hurry()
 
-    def overcome(self) -> list[dict[str, object]]:
-        """See `Folder`."""
-        return self._store.overcome()
+    def take_overcome_faults(self) -> list[dict[str, object]]:
+        return self._store.take_overcome_faults()
 
     def _tail(self, parts: str) -> tuple[int, bytes]:
         """Read the newest part of what was appended, to go on with it."""
@@ -457,51 +423,50 @@ class ObjectFolder(Folder):
         return number, self.read(f"{parts}/{found[-1]}")
 
 
-def _answer(root: URI, ask: Callable[[], T]) -> T:
+def _ask_in_time(root: URI, ask: Callable[[], T]) -> T:
     """Ask a store that may be out of reach.
 
     Raises:
         UsageError: it refuses.
         StorageError: there is no answer for `ANSWER_S`, or it fails.
     """
-    answers: list[T] = []
-    faults: list[BaseException] = []
+    answer: Future[T] = Future()
 
     def work() -> None:
         try:
-            answers.append(ask())
+            answer.set_result(ask())
         except BaseException as error:  # noqa: BLE001 - raised below, by the caller's thread
-            faults.append(error)
+            answer.set_exception(error)
 
-    # Some clients can't be told how long they may take to find credentials.
-    thread = threading.Thread(target=work, name="distes-check", daemon=True)
-    thread.start()
-    thread.join(ANSWER_S)
-    if thread.is_alive():
+    # Some clients can't be told how long they may take to find credentials: the thread is
+    # not waited for, not even when the process ends.
+    threading.Thread(target=work, name="distes-check", daemon=True).start()
+    if not wait([answer], ANSWER_S).done:
         raise StorageError(
             f"'{root}' has not answered for {ANSWER_S:g} s: check the network and the credentials"
         )
-    for error in faults:
-        raise _told(error) if isinstance(error, StoreError) else error
-    return answers[0]
+    try:
+        return answer.result()
+    except StoreError as error:
+        raise _blame_user(error) from error
 
 
-def _told(error: StoreError) -> Exception:
-    """Say what the store refuses as a mistake of its user's."""
+def _blame_user(error: StoreError) -> Exception:
+    """Make what the store refuses a mistake of its user's; leave its faults as they are."""
     return UsageError(str(error)) if isinstance(error, StoreRefusedError) else error
 
 
-def _parts_of(name: str) -> str:
+def _parts_folder(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def _moved(folder: Folder, name: str) -> list[str]:
+def _list_parts(folder: Folder, name: str) -> list[str]:
     """List the parts that an object store's folder keeps a file's lines in."""
-    parts = _parts_of(name)
+    parts = _parts_folder(name)
     return [f"{parts}/{part}" for part in folder.names(parts)]
 
 
-def _shown(names: Sequence[str]) -> list[str]:
+def _leave_out_hidden(names: Sequence[str]) -> list[str]:
     """Leave out temporaries, and what a listing gave twice."""
     return sorted({name for name in names if not name.startswith((".", "_"))} - {LEASE})
 

@@ -94,10 +94,10 @@ def locate(given: str | Path) -> Location:
         if parts.netloc not in {"", "localhost"} or not parts.path:
             raise UsageError(f"'{text}' is no file URI of this machine: write file:///path/to/run")
         return Path(unquote(parts.path))
-    return _uri(text)
+    return _parse_uri(text)
 
 
-def _uri(text: str) -> URI:
+def _parse_uri(text: str) -> URI:
     path, mark, query = text.partition("?")
     scheme, _, key = path.partition("://")
     if _UNSAFE.search(path):

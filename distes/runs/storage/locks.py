@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from distes.errors import StorageError, UsageError
 from distes.runs.storage.location import URI
@@ -55,33 +55,23 @@ class FileLock:
     """A lock on a file; it ends with the process, however that ends."""
 
     def __init__(self, path: Path) -> None:
-        """Take it.
+        """Take it; on a file system without locks there is nothing to take.
 
         Raises:
             UsageError: another process holds it.
         """
         self._handle = path.open("r+b")
         deadline = time.monotonic() + LOCK_S
-        while True:
-            try:
-                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() < deadline:
-                    time.sleep(0.01)
-                    continue
+        while _try_flock(self._handle, fcntl.LOCK_EX) is False:
+            if time.monotonic() >= deadline:
                 self._handle.close()
-                raise UsageError(
-                    f"'{path.parent}' is being written by a search that still runs"
-                ) from None
-            except OSError:
-                pass  # a file system without locks
-            return
+                raise UsageError(f"'{path.parent}' is being written by a search that still runs")
+            time.sleep(0.01)
 
     def check(self) -> None:
-        """See `Lock`; the operating system takes it from nobody."""
+        """Do nothing: the operating system takes it from nobody."""
 
     def close(self) -> None:
-        """See `Lock`."""
         self._handle.close()
 
 
@@ -92,12 +82,21 @@ def is_locked(path: Path) -> bool | None:
     """
     try:
         with path.open("rb") as handle:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+            free = _try_flock(handle, fcntl.LOCK_SH)
     except OSError:
         return None
-    return False
+    return None if free is None else not free
+
+
+def _try_flock(file: IO[bytes], kind: int) -> bool | None:
+    """Lock a file if that can be had at once; None where the file system has no locks."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 class Lease:
@@ -124,24 +123,23 @@ class Lease:
         self._me = {
             "holder": secrets.token_hex(8),
             "host": platform.node(),
-            "process": _process(os.getpid()),
+            "process": _name_process(os.getpid()),
         }
         self._beats = 0
         self._lost = ""
         self._ended = threading.Event()
-        self._outwait(say)
-        store.put(LEASE, self._line())
+        self._outwait_holder(say)
+        store.put(LEASE, self._next_beat())
         time.sleep(SETTLE_S)
-        found = self._read()
+        found = read_lease(store)
         if found is None or found.get("holder") != self._me["holder"]:
-            raise _written(uri, found or {})
-        self._thread = threading.Thread(target=self._beat_on, name="distes-lease", daemon=True)
+            raise _still_written(uri, found or {})
+        self._thread = threading.Thread(target=self._beat, name="distes-lease", daemon=True)
         self._thread.start()
 
     def check(self) -> None:
-        """See `Lock`."""
         if not self._lost:
-            found = self._read()
+            found = read_lease(self._store)
             if found is None:
                 self._lost = "somebody deleted its lease"
             elif found.get("holder") != self._me["holder"]:
@@ -150,7 +148,6 @@ class Lease:
             raise StorageError(f"'{self._uri}': {self._lost}, so this search stops")
 
     def close(self) -> None:
-        """See `Lock`."""
         self._ended.set()
         self._store.hurry()
         self._thread.join()
@@ -158,32 +155,23 @@ class Lease:
             self.check()
             self._store.delete(LEASE)
 
-    def _line(self) -> bytes:
+    def _next_beat(self) -> bytes:
         self._beats += 1
         now = datetime.now(UTC).isoformat()
         return json.dumps({**self._me, "beat": self._beats, "time": now}).encode() + b"\n"
 
     def _beat(self) -> None:
-        # Not tried again: a late one would hide that another has taken over since.
-        self._store.once.put(LEASE, self._line())
-
-    def _beat_on(self) -> None:
-        while not self._ended.wait(BEAT_S):
-            try:
+        """Give signs of life until closed, or until the lease is lost."""
+        while not self._ended.wait(BEAT_S) and not self._lost:
+            # The next beat may come through; the run's own writes tell of faults.
+            with suppress(OSError):
                 self.check()
-                self._beat()
-            except StorageError:
-                if self._lost:
-                    return
-            except OSError:
-                pass  # the next beat may come through; the run's own writes tell of it
+                # Not tried again: a late one would hide that another has taken over since.
+                self._store.put(LEASE, self._next_beat(), patience_s=0.0)
 
-    def _read(self) -> dict[str, Any] | None:
-        return read_lease(self._store)
-
-    def _outwait(self, say: Callable[[str], None]) -> None:
+    def _outwait_holder(self, say: Callable[[str], None]) -> None:
         """Return once nobody holds the lease, or its holder is known to be dead."""
-        first = self._read()
+        first = read_lease(self._store)
         if first is None or _is_over(first):
             return
         say(
@@ -193,11 +181,11 @@ class Lease:
         end = time.monotonic() + STALE_S
         while time.monotonic() < end:
             time.sleep(min(1.0, BEAT_S))
-            found = self._read()
+            found = read_lease(self._store)
             if found is None:
                 return
             if found != first:
-                raise _written(self._uri, found)
+                raise _still_written(self._uri, found)
 
 
 def read_lease(store: RetryingStore) -> dict[str, Any] | None:
@@ -234,12 +222,12 @@ def _age_s(lease: dict[str, Any]) -> float:
         return 0.0
 
 
-def _written(uri: URI, lease: dict[str, Any]) -> UsageError:
+def _still_written(uri: URI, lease: dict[str, Any]) -> UsageError:
     host = f" on {lease['host']}" if "host" in lease else ""
     return UsageError(f"'{uri}' is being written by a search that still runs{host}")
 
 
-def _process(pid: int) -> str:
+def _name_process(pid: int) -> str:
     """Name a process so that a machine finds out later whether it lives: "" where it can't.
 
     Boot, process namespace, number, and time of its start: a number alone is used again.
@@ -257,7 +245,7 @@ def _process(pid: int) -> str:
 def _is_dead(process: str) -> bool:
     """Whether a named process ran in this very place, and runs no more."""
     parts = process.split()
-    here = _process(os.getpid()).split()
+    here = _name_process(os.getpid()).split()
     if len(parts) != 4 or len(here) != 4 or parts[:2] != here[:2]:
         return False
-    return _process(int(parts[2])) != process
+    return _name_process(int(parts[2])) != process

@@ -1,4 +1,8 @@
-"""Asking an object store again, for a bounded time: throttling and lost connections pass."""
+"""Asking an object store again, for a bounded time: throttling and lost connections pass.
+
+The clients' own retries are turned off. They cannot be told that the run is to end, and do
+not say what they had to overcome.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,8 @@ from contextlib import suppress
 from typing import TypeVar
 
 from distes.runs.storage.location import URI
-from distes.runs.storage.store_errors import StoreRefusedError, fault
-from distes.runs.storage.stores import Store
+from distes.runs.storage.store_errors import StoreRefusedError, describe_fault
+from distes.runs.storage.stores import Store, as_os_error
 
 T = TypeVar("T")
 
@@ -32,87 +36,92 @@ class RetryingStore:
     """A store whose operations are tried again until they work or time is up.
 
     All are safe to repeat: an object is written whole, and what is gone may be deleted.
+    Faults are raised as `StoreError`, but for FileNotFoundError where something is to be read.
 
     Attributes:
-        once: the store itself.
+        inner: the store itself.
         patience_s: for how long one operation is tried again.
     """
 
     def __init__(self, uri: URI, store: Store) -> None:
-        self.once = store
+        self.inner = store
         self.patience_s = READING_S
         self._uri = uri
         self._end = math.inf
         self._hurried = threading.Event()
         self._overcome: list[dict[str, object]] = []
 
-    def put(self, key: str, data: bytes | memoryview) -> None:
-        """See `Store`."""
+    def put(self, key: str, data: bytes | memoryview, patience_s: float = math.inf) -> None:
+        """Write a whole object.
+
+        Args:
+            key: of the object.
+            data: what it is to hold.
+            patience_s: for how long to try again, if not as long as usual.
+        """
 
         def put() -> None:
             try:
-                self.once.put(key, data)
+                self.inner.put(key, data)
             except FileNotFoundError as error:  # how some say that the bucket is missing
                 raise OSError(f"NoSuchBucket: {error}") from error
 
-        self._try(put, "write", key)
+        self._try(put, "write", key, patience_s)
 
     def get(self, key: str) -> bytes:
-        """See `Store`."""
-        return self._try(lambda: self.once.get(key), "read", key)
+        return self._try(lambda: self.inner.get(key), "read", key)
 
-    def entries(self, folder: str) -> list[str]:
-        """See `Store`."""
-        return self._try(lambda: self.once.entries(folder), "list", folder)
+    def list_names(self, folder: str) -> list[str]:
+        return self._try(lambda: self.inner.list_names(folder), "list", folder)
 
     def exists(self, key: str) -> bool:
-        """See `Store`."""
-        return self._try(lambda: self.once.exists(key), "look up", key)
+        return self._try(lambda: self.inner.exists(key), "look up", key)
 
     def delete(self, key: str) -> None:
-        """See `Store`, except that it may be gone already."""
-        self._try(lambda: _gone(self.once.delete, key), "delete", key)
+        self._delete(self.inner.delete, key)
 
     def delete_folder(self, key: str) -> None:
-        """See `Store`, except that it may be gone already."""
-        self._try(lambda: _gone(self.once.delete_folder, key), "delete", key)
+        self._delete(self.inner.delete_folder, key)
 
     def hurry(self) -> None:
         """Be patient for a few seconds more, and no longer."""
         self._end = time.monotonic() + HURRY_S
         self._hurried.set()
 
-    def overcome(self) -> list[dict[str, object]]:
+    def take_overcome_faults(self) -> list[dict[str, object]]:
         """Give, once, what had to be tried again and then worked."""
-        told, self._overcome = self._overcome, []
-        return told
+        taken, self._overcome = self._overcome, []
+        return taken
 
-    def _try(self, act: Callable[[], T], what: str, key: str) -> T:
+    def _delete(self, delete: Callable[[str], None], key: str) -> None:
+        def act() -> None:
+            with suppress(FileNotFoundError):  # an earlier try may have done it, unheard
+                delete(key)
+
+        self._try(act, "delete", key)
+
+    def _try(self, act: Callable[[], T], what: str, key: str, patience_s: float = math.inf) -> T:
         began, pause, tries, cause = time.monotonic(), FIRST_PAUSE_S, 1, ""
+        until = began + min(patience_s, self.patience_s)
         while True:
             try:
                 done = act()
             except FileNotFoundError:
                 raise
-            except OSError as error:
-                told = fault(self._uri, error)
-                until = min(began + self.patience_s, self._end)
-                if isinstance(told, StoreRefusedError) or time.monotonic() + pause > until:
-                    raise told from error
+            except Exception as error:
+                fault = describe_fault(self._uri, as_os_error(error))
+                end = min(until, self._end)  # which a hurry has moved, perhaps
+                if isinstance(fault, StoreRefusedError) or time.monotonic() + pause > end:
+                    raise fault from error
             else:
                 if tries > 1:
                     seconds = round(time.monotonic() - began, 3)
                     row = {"action": what, "object": key, "tries": tries, "seconds": seconds}
                     self._overcome.append({**row, "cause": cause})
                 return done
-            cause = str(told)
+            cause = str(fault)
             if self._hurried.is_set():
                 time.sleep(min(pause, 1.0))
             else:
                 self._hurried.wait(pause)
             tries, pause = tries + 1, min(2 * pause, LONGEST_PAUSE_S)
-
-
-def _gone(delete: Callable[[str], None], key: str) -> None:
-    with suppress(FileNotFoundError):
-        delete(key)

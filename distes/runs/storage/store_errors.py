@@ -25,7 +25,7 @@ class StoreRefusedError(StoreError):
     """An object store will not do it; asking again does not help."""
 
 
-def fault(uri: URI, error: OSError) -> StoreError:
+def describe_fault(uri: URI, error: OSError) -> StoreError:
     """Put an error into a sentence that names its cause and what to set.
 
     Args:

@@ -30,7 +30,8 @@ PACKAGES = {
 class Store(Protocol):
     """Whole objects below one folder; keys are '/'-separated paths in it.
 
-    All raise OSError, and FileNotFoundError for an object that is not there.
+    All raise FileNotFoundError for an object that is not there, and otherwise whatever their
+    library does: `as_os_error` tells which of that are faults of the store.
     """
 
     def put(self, key: str, data: bytes | memoryview) -> None:
@@ -39,7 +40,7 @@ class Store(Protocol):
     def get(self, key: str) -> bytes:
         """Read a whole object."""
 
-    def entries(self, folder: str) -> list[str]:
+    def list_names(self, folder: str) -> list[str]:
         """Name what a folder holds, one level down; empty if it holds nothing."""
 
     def exists(self, key: str) -> bool:
@@ -60,9 +61,9 @@ def open_store(uri: URI) -> Store:
         OSError: the bucket's region was asked for, and there was no answer.
     """
     if uri.scheme in {"s3", "s3a"}:
-        return ArrowStore(_s3(uri), _path(uri))
+        return ArrowStore(_open_s3(uri), _bucket_path(uri))
     if uri.scheme in {"gs", "gcs"}:
-        return ArrowStore(_gcs(uri), _path(uri))
+        return ArrowStore(_open_gcs(uri), _bucket_path(uri))
     return FsspecStore(uri)
 
 
@@ -75,38 +76,27 @@ class ArrowStore:
         self._root = root
 
     def put(self, key: str, data: bytes | memoryview) -> None:
-        """See `Store`."""
         # One write: an upload that fails is then never closed as if it were whole.
-        with _as_os_errors(), self._files.open_output_stream(self._at(key)) as stream:
+        with self._files.open_output_stream(self._at(key)) as stream:
             stream.write(data)
 
     def get(self, key: str) -> bytes:
-        """See `Store`."""
-        with _as_os_errors(), self._files.open_input_file(self._at(key)) as stream:
+        with self._files.open_input_file(self._at(key)) as stream:
             data: bytes = stream.read()
             return data
 
-    def entries(self, folder: str) -> list[str]:
-        """See `Store`."""
+    def list_names(self, folder: str) -> list[str]:
         where = fs.FileSelector(self._at(folder), allow_not_found=True)
-        with _as_os_errors():
-            return [info.base_name for info in self._files.get_file_info(where)]
+        return [info.base_name for info in self._files.get_file_info(where)]
 
     def exists(self, key: str) -> bool:
-        """See `Store`."""
-        with _as_os_errors():
-            found = self._files.get_file_info(self._at(key))
-        return bool(found.type != fs.FileType.NotFound)
+        return bool(self._files.get_file_info(self._at(key)).type != fs.FileType.NotFound)
 
     def delete(self, key: str) -> None:
-        """See `Store`."""
-        with _as_os_errors():
-            self._files.delete_file(self._at(key))
+        self._files.delete_file(self._at(key))
 
     def delete_folder(self, key: str) -> None:
-        """See `Store`."""
-        with _as_os_errors():
-            self._files.delete_dir(self._at(key))
+        self._files.delete_dir(self._at(key))
 
     def _at(self, key: str) -> str:
         return f"{self._root}/{key}".rstrip("/")
@@ -149,21 +139,15 @@ class FsspecStore:
         logging.getLogger("azure.identity").setLevel(logging.CRITICAL)
 
     def put(self, key: str, data: bytes | memoryview) -> None:
-        """See `Store`."""
-        with _as_os_errors():
-            self._files.pipe_file(self._at(key), bytes(data))
+        self._files.pipe_file(self._at(key), bytes(data))
 
     def get(self, key: str) -> bytes:
-        """See `Store`."""
-        with _as_os_errors():
-            return bytes(self._files.cat_file(self._at(key)))
+        return bytes(self._files.cat_file(self._at(key)))
 
-    def entries(self, folder: str) -> list[str]:
-        """See `Store`."""
+    def list_names(self, folder: str) -> list[str]:
         where = self._at(folder)
         try:
-            with _as_os_errors():
-                found = self._files.ls(where, detail=False, refresh=True)
+            found = self._files.ls(where, detail=False, refresh=True)
         except FileNotFoundError:
             return []
         own = where.rpartition("/")[2]
@@ -172,56 +156,48 @@ class FsspecStore:
         return [name for name in names if name != own or f"{where}/{own}" in found]
 
     def exists(self, key: str) -> bool:
-        """See `Store`."""
         try:
-            with _as_os_errors():
-                self._files.info(self._at(key))  # `exists` of fsspec hides faults
+            self._files.info(self._at(key))  # `exists` of fsspec hides faults
         except FileNotFoundError:
             return False
         return True
 
     def delete(self, key: str) -> None:
-        """See `Store`."""
-        with _as_os_errors():
-            self._files.rm_file(self._at(key))
+        self._files.rm_file(self._at(key))
 
     def delete_folder(self, key: str) -> None:
-        """See `Store`."""
-        with _as_os_errors():
-            self._files.rm(self._at(key), recursive=True)
+        self._files.rm(self._at(key), recursive=True)
 
     def _at(self, key: str) -> str:
         return f"{self._root}/{key}".rstrip("/")
 
 
-class _as_os_errors:  # noqa: N801 - reads as a verb
-    """What the libraries raise besides OSError becomes one."""
+def as_os_error(error: Exception) -> OSError:
+    """Take what a store's library raises for an OSError.
 
-    def __enter__(self) -> None: ...
+    Raises:
+        Exception: the error itself, if it is none of a store: a mistake in a program, say.
+    """
+    if isinstance(error, OSError):
+        return error
+    unable = isinstance(error, pa.ArrowException | NotImplementedError)
+    if unable or type(error).__module__.split(".")[0] not in {"builtins", "distes"}:
+        return OSError(f"{type(error).__name__}: {error}")
+    raise error
 
-    def __exit__(self, kind: object, error: BaseException | None, trajectory: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, OSError):
-            library = type(error).__module__.split(".")[0]
-            unable = isinstance(error, pa.ArrowException | NotImplementedError)
-            if unable or library not in {"builtins", "distes"}:
-                raise OSError(f"{type(error).__name__}: {error}") from error
 
-
-def _path(uri: URI) -> str:
+def _bucket_path(uri: URI) -> str:
     return uri.partition("?")[0].partition("://")[2]
 
 
-def _s3(uri: URI) -> fs.FileSystem:
-    options = _options(uri, {"region", "endpoint_override", "scheme"})
-    endpoint = (
-        options.pop("endpoint_override", None)
-        or os.environ.get("AWS_ENDPOINT_URL_S3")
-        or os.environ.get("AWS_ENDPOINT_URL")
+def _open_s3(uri: URI) -> fs.FileSystem:
+    options = _parse_options(uri, {"region", "endpoint_override", "scheme"})
+    variables = os.environ.get
+    endpoint = options.pop("endpoint_override", None) or (
+        variables("AWS_ENDPOINT_URL_S3") or variables("AWS_ENDPOINT_URL")
     )
-    region = (
-        options.pop("region", None)
-        or os.environ.get("AWS_REGION")
-        or os.environ.get("AWS_DEFAULT_REGION")
+    region = options.pop("region", None) or (
+        variables("AWS_REGION") or variables("AWS_DEFAULT_REGION")
     )
     if region is None:
         # Asking takes a request to Amazon; a server of one's own has no regions to tell.
@@ -232,18 +208,18 @@ def _s3(uri: URI) -> fs.FileSystem:
         allow_delayed_open=True,  # a small object in one request instead of three
         connect_timeout=CONNECT_S,
         request_timeout=REQUEST_S,
-        # The folder tries again itself: it knows for how long that makes sense.
+        # `RetryingStore` tries again: it knows for how long that makes sense.
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=1),
         **options,
     )
 
 
-def _gcs(uri: URI) -> fs.FileSystem:
-    options = _options(uri, {"endpoint_override", "scheme"})
+def _open_gcs(uri: URI) -> fs.FileSystem:
+    options = _parse_options(uri, {"endpoint_override", "scheme"})
     return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=REQUEST_S), **options)
 
 
-def _options(uri: URI, known: set[str]) -> dict[str, Any]:
+def _parse_options(uri: URI, known: set[str]) -> dict[str, Any]:
     given = dict(parse_qsl(uri.query, keep_blank_values=True))
     for name in given:
         if name not in known:

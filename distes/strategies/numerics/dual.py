@@ -8,10 +8,16 @@
 | epsilon | ε, the bound on KL(w ‖ q) |
 | eta, multipliers | η > 0, λ |
 
-Of the weights with KL(w ‖ q) ≤ ε and Σ w C = t, those with the highest Σ w R are
-w ∝ q exp((R − C λ)/η), where η and λ minimise
-g(η, λ) = ηε + λᵀt + η log Σ q exp((R − C λ)/η)
-(Peters, Mülling & Altün 2010, "Relative entropy policy search").
+Of the weights with KL(w ‖ q) ≤ ε and Σ w C = t, those with the highest Σ w R have the form (1),
+where η and λ minimise the dual (2); Peters, Mülling & Altün 2010, "Relative entropy policy
+search". Derivatives follow by differentiating (2). Equations, by this file's numbers, with
+a = (R − C λ)/η:
+
+(1) w = q exp(a)/Σ q exp(a)
+(2) g(η, λ) = ηε + λᵀt + η log Σ q exp(a)
+(3) ∂g/∂η = ε + log Σ q exp(a) − E_w[a] = ε − KL(w ‖ q)
+(4) ∂g/∂λ = t − E_w[C]
+(5) the Hessian is Cov_w[(a, C)]/η, positive semidefinite: g is jointly convex
 """
 
 from __future__ import annotations
@@ -49,7 +55,7 @@ MAX_STEPS = 200
 
 
 @dataclass(frozen=True, eq=False)
-class Point:
+class DualPoint:
     """The dual at (η, λ).
 
     Attributes:
@@ -95,10 +101,11 @@ class Dual:
             logs: FloatArray = np.log(self.prior)
         return logs
 
-    def __call__(self, eta: float, multipliers: FloatArray) -> Point:
+    def __call__(self, eta: float, multipliers: FloatArray) -> DualPoint:
         """Evaluate at η > 0 and λ (r,)."""
         advantage = (self.rest - self.columns @ multipliers) / eta
         logs = advantage + self._log_prior
+        # eq. (1); the largest exponent is taken out, else e^a overflows where η is small.
         top = float(logs.max())
         weights = np.exp(logs - top)
         total = float(weights.sum())
@@ -107,28 +114,31 @@ class Dual:
         expected = float(weights @ advantage)
         met = weights @ self.columns
         spread = np.column_stack([advantage - expected, self.columns - met])
-        return Point(
+        return DualPoint(
             eta=eta,
             multipliers=multipliers,
+            # eq. (2)
             value=eta * (self.epsilon + log_mean) + float(multipliers @ self.targets),
+            # eqs. (3) and (4)
             gradient=np.concatenate([[self.epsilon + log_mean - expected], self.targets - met]),
+            # eq. (5)
             hessian=(spread.T * weights) @ spread / eta,
             weights=weights,
             kl=expected - log_mean,
         )
 
-    def minimum(self) -> Point:
+    def minimise(self) -> DualPoint:
         """Find the minimum; the bound holds there to the last bit.
 
         For bounds so wide that no weights with the targets reach them, it is the last η
         at which the targets are still met.
         """
-        at = self._descended(self(1.0, np.zeros(len(self.targets))), free_eta=True)
+        at = self._descend(self(1.0, np.zeros(len(self.targets))), free_eta=True)
         if float(np.abs(at.gradient).max()) > CLOSE:
-            at = self._lowered()
-        return self._within(at)
+            at = self._lower_eta()
+        return self._raise_eta(at)
 
-    def _descended(self, at: Point, *, free_eta: bool) -> Point:
+    def _descend(self, at: DualPoint, *, free_eta: bool) -> DualPoint:
         """Take damped Newton steps in (η, λ), or in λ alone."""
         first = 0 if free_eta else 1
         for _ in range(MAX_STEPS):
@@ -138,6 +148,7 @@ class Dual:
                 break
             damping = 1e-13 * max(float(np.trace(hessian)), 1e-300) / len(hessian)
             step = np.zeros(len(at.gradient))
+            # Newton: −H⁻¹∇g; then halved (Armijo's rule), and η kept above a tenth of itself.
             step[first:] = -np.linalg.solve(hessian + damping * np.eye(len(hessian)), gradient)
             slope = float(step @ at.gradient)
             share = 1.0 if step[0] > -0.9 * at.eta else -0.9 * at.eta / float(step[0])
@@ -155,17 +166,17 @@ class Dual:
             at = advanced
         return at
 
-    def _lowered(self) -> Point:
+    def _lower_eta(self) -> DualPoint:
         """Lower η step by step, with the best λ for each: KL rises as η falls."""
-        at = self._descended(self(1.0, np.zeros(len(self.targets))), free_eta=False)
+        at = self._descend(self(1.0, np.zeros(len(self.targets))), free_eta=False)
         for _ in range(MAX_STEPS):
             if at.kl <= self.epsilon:
                 break
             # The best λ grows with η where there are targets to be reached.
-            at = self._descended(self(2 * at.eta, 2 * at.multipliers), free_eta=False)
+            at = self._descend(self(2 * at.eta, 2 * at.multipliers), free_eta=False)
         factor, level = 0.5, 0
         while factor < 1 - 1e-9 and at.eta > LEAST_ETA and level < 5:
-            tried = self._descended(self(factor * at.eta, at.multipliers), free_eta=False)
+            tried = self._descend(self(factor * at.eta, at.multipliers), free_eta=False)
             matched = float(np.abs(tried.gradient[1:]).max(initial=0.0)) <= CLOSE
             if matched and tried.kl <= self.epsilon:
                 level = level + 1 if tried.kl - at.kl < LEVEL and factor == 0.5 else 0
@@ -174,7 +185,7 @@ class Dual:
                 factor = math.sqrt(factor)
         return at
 
-    def _within(self, at: Point) -> Point:
+    def _raise_eta(self, at: DualPoint) -> DualPoint:
         """Raise η until the bound holds to the last bit; KL falls with η."""
         for power in range(60):
             if at.kl <= self.epsilon:
@@ -184,10 +195,11 @@ class Dual:
 
 
 @dataclass(frozen=True, eq=False)
-class Standardised:
+class StandardReturns:
     """Returns and features in units in which the dual is well scaled.
 
-    R = mean + (φ − φ̄)ᵀ explained + unit · rest.
+    R = mean + (φ − φ̄)ᵀ explained + unit · rest. The weights (1) are the same for R and for
+    ``rest``, since θ takes up what is linear in φ, and η the unit.
 
     Attributes:
         mean: of the returns.
@@ -206,7 +218,7 @@ class Standardised:
     unwhiten: FloatArray
 
 
-def standardised(returns: FloatArray, features: FloatArray, prior: FloatArray) -> Standardised:
+def standardise(returns: FloatArray, features: FloatArray, prior: FloatArray) -> StandardReturns:
     """Take away what is constant and what features explain, and scale the rest.
 
     Args:
@@ -214,7 +226,7 @@ def standardised(returns: FloatArray, features: FloatArray, prior: FloatArray) -
         features: (N, q) finite.
         prior: (N,), sum 1.
     """
-    white, unwhiten = whitened(features, prior)
+    white, unwhiten = whiten(features, prior)
     mean = float(prior @ returns)
     centred = returns - mean
     top = float(np.abs(centred).max(initial=0.0))
@@ -222,17 +234,18 @@ def standardised(returns: FloatArray, features: FloatArray, prior: FloatArray) -
     spread = top * math.sqrt(float(prior @ (centred / top) ** 2)) if top > 0 else 0.0
     nothing = np.zeros(len(returns))
     if not spread > EXPLAINED * max(abs(mean), float(np.abs(centred).max(initial=0.0)), 1e-290):
-        return Standardised(mean, np.zeros(features.shape[1]), 0.0, nothing, white, unwhiten)
+        return StandardReturns(mean, np.zeros(features.shape[1]), 0.0, nothing, white, unwhiten)
+    # Columns of ``white`` are orthonormal under the prior: products with them are regression.
     shared = white.T @ (prior * centred) / spread
     rest = centred / spread - white @ shared
     scale = math.sqrt(float(prior @ rest**2))
     explained = unwhiten @ (spread * shared)
     if scale <= EXPLAINED:
-        return Standardised(mean, explained, 0.0, nothing, white, unwhiten)
-    return Standardised(mean, explained, spread * scale, rest / scale, white, unwhiten)
+        return StandardReturns(mean, explained, 0.0, nothing, white, unwhiten)
+    return StandardReturns(mean, explained, spread * scale, rest / scale, white, unwhiten)
 
 
-def whitened(features: FloatArray, prior: FloatArray) -> tuple[FloatArray, FloatArray]:
+def whiten(features: FloatArray, prior: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Centre, scale and rank-reduce features.
 
     Args:
@@ -248,6 +261,7 @@ def whitened(features: FloatArray, prior: FloatArray) -> tuple[FloatArray, Float
     inverse = np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, spread))
     scaled = centred * inverse
     root = np.sqrt(prior)[:, None]
+    # √q Φ = U S Vᵀ, so that Φ V S⁻¹ has the covariance I.
     _, sizes, right = np.linalg.svd(root * scaled, full_matrices=False)
     kept = sizes > RANK_TOLERANCE * sizes.max(initial=0.0)
     back = right[kept].T / sizes[kept]

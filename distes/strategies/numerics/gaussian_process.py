@@ -72,7 +72,7 @@ class GaussianProcess:
     solvers: tuple[FloatArray, ...]
 
     def predict(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Predict new observations; Rasmussen and Williams 2006, eqs. 2.25 and 2.26.
+        """Predict new observations; Rasmussen and Williams 2006, eqs. (2.25) and (2.26).
 
         Args:
             rows: (m, i).
@@ -83,13 +83,15 @@ class GaussianProcess:
         standard = (rows - self.center) / self.spread
         means = np.empty((len(rows), len(self.solvers)))
         variances = np.empty_like(means)
-        kernels = _kernels(standard, self.inputs, self.length_scales, self.signal_variance)
+        kernels = _compute_kernels(standard, self.inputs, self.length_scales, self.signal_variance)
         for o, (kernel, solver) in enumerate(zip(kernels, self.solvers, strict=True)):
-            found = products.product(kernel, solver)
-            apart = np.ascontiguousarray(found[:, 1:])
-            ones = products.weights(np.ones((apart.shape[1], 1)))
-            explained = products.product(apart * apart, ones)[:, 0]
+            found = products.multiply(kernel, solver)
+            # eq. (2.25): k*ᵀα
             means[:, o] = found[:, 0]
+            # eq. (2.26): k** − k*ᵀ(K + σ_n² I)⁻¹k*, where the last is ‖Fᵀk*‖²
+            apart = np.ascontiguousarray(found[:, 1:])
+            ones = products.lay_out(np.ones((apart.shape[1], 1)))
+            explained = products.multiply(apart * apart, ones)[:, 0]
             variances[:, o] = np.maximum(self.signal_variance[o] - explained, 0.0)
         variances += self.noise_variance
         return (
@@ -99,11 +101,11 @@ class GaussianProcess:
 
 
 def available() -> bool:
-    """Whether what `fit` needs is installed."""
+    """Whether what `fit_processes` needs is installed."""
     return importlib.util.find_spec("sklearn") is not None
 
 
-def fit(rows: FloatArray, targets: FloatArray) -> GaussianProcess:
+def fit_processes(rows: FloatArray, targets: FloatArray) -> GaussianProcess:
     """Fit processes, with the hyper-parameters that make the data likeliest.
 
     Deterministic: fixed starts, fixed limits, one thread.
@@ -120,12 +122,12 @@ def fit(rows: FloatArray, targets: FloatArray) -> GaussianProcess:
             "Gaussian processes are fitted with scikit-learn, which is not installed: "
             "pip install 'distes[gp]'"
         )
-    center, spread = coverage.standard(rows)
-    target_center, target_spread = coverage.standard(targets)
+    center, spread = coverage.mean_and_spread(rows)
+    target_center, target_spread = coverage.mean_and_spread(targets)
     inputs = np.ascontiguousarray((rows - center) / spread)
     outputs = (targets - target_center) / target_spread
     with products.one_blas_thread():
-        chosen = np.array([_likeliest(inputs, outputs[:, o]) for o in range(targets.shape[1])])
+        chosen = np.array([_find_likeliest(inputs, outputs[:, o]) for o in range(targets.shape[1])])
         return GaussianProcess(
             center=center,
             spread=spread,
@@ -135,20 +137,22 @@ def fit(rows: FloatArray, targets: FloatArray) -> GaussianProcess:
             length_scales=np.ascontiguousarray(chosen[:, 1:-1]),
             signal_variance=chosen[:, 0].copy(),
             noise_variance=chosen[:, -1].copy(),
-            solvers=tuple(_solver(inputs, outputs[:, o], row) for o, row in enumerate(chosen)),
+            solvers=tuple(
+                _build_solver(inputs, outputs[:, o], row) for o, row in enumerate(chosen)
+            ),
         )
 
 
 def log_likelihood(mean: FloatArray, variance: FloatArray, values: FloatArray) -> float:
-    """Mean over rows of log Π_o N(value | mean, variance), all (m, o)."""
+    """Mean over rows of log Π_o N(value | mean, variance), all (m, o), in nats."""
     logs = -0.5 * (np.log(2 * np.pi * variance) + (values - mean) ** 2 / variance)
     return float(logs.sum(axis=1).mean())
 
 
-def spread_out(rows: FloatArray, count: int) -> list[int]:
+def choose_spread_out(rows: FloatArray, count: int) -> list[int]:
     """Choose rows far from each other: each next is the farthest from all before.
 
-    Distances are in units of the columns' spread; see `coverage.farthest`.
+    Distances are in units of the columns' spread; see `coverage.choose_farthest`.
 
     Args:
         rows: (n, i).
@@ -159,14 +163,17 @@ def spread_out(rows: FloatArray, count: int) -> list[int]:
     """
     if len(rows) <= count:
         return list(range(len(rows)))
-    center, spread = coverage.standard(rows)
-    return sorted(coverage.farthest((rows - center) / spread, count))
+    center, spread = coverage.mean_and_spread(rows)
+    return sorted(coverage.choose_farthest((rows - center) / spread, count))
 
 
-def _kernels(
+def _compute_kernels(
     rows: FloatArray, inputs: FloatArray, length_scales: FloatArray, signals: FloatArray
 ) -> FloatArray:
-    """σ_f² exp(−½ Σ ((a − b)/ℓ)²), (o, m, n); summed input by input, in order."""
+    """Evaluate σ_f² exp(−½ Σ ((a − b)/ℓ)²), (o, m, n): eq. (5.1), a length scale for each input.
+
+    Summed input by input, in order: a row's result is the same in any batch.
+    """
     squared = np.zeros((len(signals), len(rows), len(inputs)))
     apart = np.empty_like(squared)
     for j, scales in enumerate(length_scales.T[:, :, None]):
@@ -180,21 +187,25 @@ def _kernels(
     return squared
 
 
-def _solver(inputs: FloatArray, output: FloatArray, chosen: FloatArray) -> FloatArray:
-    """α and F side by side, (n, 1 + r)."""
+def _build_solver(inputs: FloatArray, output: FloatArray, chosen: FloatArray) -> FloatArray:
+    """Compute α and F side by side, (n, 1 + r), of eqs. (2.25) and (2.26)."""
     signals, length_scales, noise = chosen[:1], chosen[None, 1:-1], chosen[-1]
-    kernel = _kernels(inputs, inputs, length_scales, signals)[0]
+    kernel = _compute_kernels(inputs, inputs, length_scales, signals)[0]
     values, axes = np.linalg.eigh(kernel)
     values = np.maximum(values, 0.0)
+    # With K = V Λ Vᵀ: (K + σ_n² I)⁻¹ = V (Λ + σ_n² I)⁻¹ Vᵀ.
     weights = (axes / (values + noise)) @ (axes.T @ output)
     kept = values > NEGLIGIBLE * noise
     factor = axes[:, kept] / np.sqrt(values[kept] + noise)
-    # Row by row in memory: `products.product` sums in the order of what lies there.
+    # Row by row in memory: `products.multiply` sums in the order of what lies there.
     return np.ascontiguousarray(np.column_stack([weights, factor]))
 
 
-def _likeliest(inputs: FloatArray, output: FloatArray) -> FloatArray:
-    """Hyper-parameters of greatest evidence, (i + 2,): signal, length scales, noise."""
+def _find_likeliest(inputs: FloatArray, output: FloatArray) -> FloatArray:
+    """Find the hyper-parameters of greatest evidence, eq. (5.8), (i + 2,).
+
+    Signal variance, length scales, noise variance; gradients by eq. (5.9).
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel

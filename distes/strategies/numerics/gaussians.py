@@ -1,6 +1,7 @@
 """Gaussians whose mean depends on a context: densities, entropy, divergence.
 
-Zero-variance components are left to the caller, who passes the others.
+Formulas: Rasmussen and Williams 2006, "Gaussian processes for machine learning", appendices A.2
+and A.5. Zero-variance components are left to the caller, who passes the others.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from distes.types import FloatArray
 
 
 def log_density(values: FloatArray, means: FloatArray, covariance: FloatArray) -> FloatArray:
-    """Log N(x | μ, Σ) row by row.
+    """Log N(x | μ, Σ) row by row: −½((x − μ)ᵀΣ⁻¹(x − μ) + log|Σ| + d log 2π).
 
     Args:
         values: (N, d).
@@ -23,7 +24,7 @@ def log_density(values: FloatArray, means: FloatArray, covariance: FloatArray) -
     Returns:
         (N,).
     """
-    factor = np.linalg.cholesky(covariance)
+    factor = np.linalg.cholesky(covariance)  # L with L Lᵀ = Σ: a distance is ‖L⁻¹(x − μ)‖²
     scaled = np.linalg.solve(factor, (values - means).T)
     log_det = 2.0 * float(np.log(np.diag(factor)).sum())
     dimension = values.shape[1]
@@ -40,7 +41,7 @@ def log_determinant(covariance: FloatArray) -> float:
 
 
 def entropy(covariance: FloatArray) -> float:
-    """Differential entropy of N(·, Σ) in nats."""
+    """Differential entropy of N(·, Σ) in nats, ½(d log 2πe + log|Σ|)."""
     return 0.5 * (len(covariance) * math.log(2 * math.pi * math.e) + log_determinant(covariance))
 
 
@@ -52,6 +53,8 @@ def kl(
     shares: FloatArray | None = None,
 ) -> float:
     """Mean over contexts of KL(N(μ, Σ) ‖ N(μ_q, Σ_q)), in nats.
+
+    ½(tr(Σ_q⁻¹Σ) + (μ_q − μ)ᵀΣ_q⁻¹(μ_q − μ) − d + log|Σ_q| − log|Σ|).
 
     Args:
         means: (N, d), one for each context.
@@ -66,10 +69,10 @@ def kl(
     """
     factor = np.linalg.cholesky(covariance_q)
     spread = np.linalg.solve(factor, np.linalg.solve(factor, covariance).T)
-    apart = np.linalg.solve(factor, (means_q - means).T)
+    scaled = np.linalg.solve(factor, (means_q - means).T)
     log_ratio = 2.0 * float(np.log(np.diag(factor)).sum()) - log_determinant(covariance)
     size = len(covariance)
-    distance = (apart**2).sum(axis=0)
-    moved = float(distance.mean() if shares is None else shares @ distance)
-    divergence = 0.5 * (float(np.trace(spread)) + moved - size + log_ratio)
+    distance = (scaled**2).sum(axis=0)
+    mean_distance = float(distance.mean() if shares is None else shares @ distance)
+    divergence = 0.5 * (float(np.trace(spread)) + mean_distance - size + log_ratio)
     return max(divergence, 0.0)

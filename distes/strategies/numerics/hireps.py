@@ -9,11 +9,16 @@
 | overlap | κ̃, the share of the responsibilities' mean entropy that is left: κ = κ̃ H |
 | eta, xi, theta | η, ξ, θ |
 
-w_io ∝ p̃_io^{1+ξ/η} exp((R_i − φ_iᵀθ)/η), where η > 0, ξ >= 0 and θ minimise the convex dual
-g = ηε + ξκ + θᵀφ̄ + η log (1/N) Σ p̃_io^{1+ξ/η} exp((R_i − φ_iᵀθ)/η).
+Equations, by this file's numbers; η > 0, ξ >= 0 and θ minimise the convex dual (2):
 
-It is the dual of REPS over pairs of a sample and an option, with one column more: the
-surprise −log p̃, whose mean is to be at most κ.
+(1) w_io ∝ p̃_io^{1+ξ/η} exp((R_i − φ_iᵀθ)/η)
+(2) g = ηε + ξκ + θᵀφ̄ + η log (1/N) Σ_io p̃_io^{1+ξ/η} exp((R_i − φ_iᵀθ)/η)
+(3) ∂g/∂ξ = κ + Σ_io w_io log p̃_io
+(4) κ = κ̃ H, H = −(1/N) Σ_io p̃_io log p̃_io
+
+By p̃^{ξ/η} = exp(−ξ(−log p̃)/η) it is the dual of REPS (`numerics.dual`) over pairs of a sample
+and an option, with the prior p̃/N and one column more: the surprise −log p̃, with the target κ
+and the multiplier ξ.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from distes.strategies.numerics import reps
-from distes.strategies.numerics.dual import Dual, standardised
+from distes.strategies.numerics.dual import Dual, standardise
 from distes.types import FloatArray
 
 NEGLIGIBLE = 1e-6
@@ -69,7 +74,7 @@ class OptionWeighting:
     bound: float
 
 
-def weigh(
+def weigh_options(
     returns: FloatArray,
     responsibilities: FloatArray,
     epsilon: float,
@@ -78,7 +83,7 @@ def weigh(
 ) -> OptionWeighting:
     """Weigh samples towards high returns, and options away from each other.
 
-    Without ``overlap`` a sample's weight is that of `reps.weigh`, divided among options by
+    Without ``overlap`` a sample's weight is that of `reps.weigh_samples`, divided among options by
     responsibility. The same is true for constant returns, and while options are apart
     enough. Where κ would take more than half of what ε can do about the overlap, κ is
     raised to that half, so that weights towards high returns always exist.
@@ -94,20 +99,20 @@ def weigh(
         ValueError: ε is not positive, or a number is not finite.
 
     >>> shares = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]])
-    >>> weigh(np.array([1.0, 2.0, 3.0]), shares, 0.2).weights.sum(axis=1).round(4)
+    >>> weigh_options(np.array([1.0, 2.0, 3.0]), shares, 0.2).weights.sum(axis=1).round(4)
     array([0.1151, 0.2667, 0.6182])
     """
     if not np.isfinite(responsibilities).all():
         raise ValueError("responsibilities must be finite")
     count = len(returns)
     shares = responsibilities / responsibilities.sum(axis=1, keepdims=True)
-    plain = reps.weigh(returns, epsilon, features)
+    plain = reps.weigh_samples(returns, epsilon, features)
     # Pairs of a sample and an option that has some part in it.
     rows, options = np.nonzero(shares > LEAST_SHARE)
     base = shares[rows, options] / count
     base = base / base.sum()
     surprise = -np.log(shares[rows, options])
-    mean = float(base @ surprise)
+    mean = float(base @ surprise)  # H of eq. (4)
     bound = math.inf if overlap is None else overlap * mean
     unbounded = OptionWeighting(
         weights=shares * plain.weights[:, None],
@@ -126,12 +131,15 @@ def weigh(
     if overlap is None or settled or unbounded.surprise <= bound:
         return unbounded
     features = np.empty((count, 0)) if features is None else features
-    furthest = reps.weigh(-surprise, epsilon, features[rows], base)
+    # The least mean surprise within KL ≤ ε: that of the weights that prize nothing else.
+    furthest = reps.weigh_samples(-surprise, epsilon, features[rows], base)
     least = float(furthest.weights @ surprise)
     bound = max(bound, (least + mean) / 2)
 
-    standard = standardised(returns, features, np.full(count, 1.0 / count))
+    standard = standardise(returns, features, np.full(count, 1.0 / count))
     white = standard.white[rows]
+    # The surprise in the units in which the dual is well scaled: without what constant and
+    # features explain, of spread 1; its target is (κ − H)/spread.
     centred = surprise - mean
     shared = white.T @ (base * centred)
     own = centred - white @ shared
@@ -145,13 +153,14 @@ def weigh(
         prior=base,
         targets=np.append(np.zeros(white.shape[1]), (bound - mean) / spread),
         epsilon=epsilon,
-    ).minimum()
+    ).minimise()
     multiplier = float(at.multipliers[-1]) / spread
     weights = np.zeros_like(shares)
     weights[rows, options] = at.weights
     samples = weights.sum(axis=1)
     return OptionWeighting(
         weights=weights,
+        # Back in the units of returns, features and surprise.
         eta=standard.unit * at.eta,
         xi=standard.unit * multiplier,
         theta=standard.explained

@@ -7,14 +7,19 @@
 | coefficients | G, of π(o | s) = softmax(φ(s) G)_o |
 
 Krishnapuram, Carin, Figueiredo & Hartemink 2005, "Sparse multinomial logistic regression",
-section 2, by Newton's method with the exact Hessian.
+section 2, by Newton's method with the exact Hessian. Equations, by this file's numbers, with
+n_i = Σ_o w_io, π_io = softmax(φ_iᵀG)_o and a quadratic penalty Λ:
+
+(1) L(G) = Σ_io w_io φ_iᵀg_o − Σ_i n_i log Σ_o exp(φ_iᵀg_o) − ½ Σ_o g_oᵀΛ g_o
+(2) ∂L/∂g_o = Σ_i (w_io − n_i π_io) φ_i − Λ g_o
+(3) −∂²L/∂g_o∂g_u = Σ_i n_i π_io (δ_ou − π_iu) φ_i φ_iᵀ + δ_ou Λ
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from distes.strategies.numerics.regression import orthonormal
+from distes.strategies.numerics.regression import orthonormalise
 from distes.types import FloatArray
 
 SHRINKAGE = 1e-3
@@ -32,7 +37,7 @@ def softmax(logits: FloatArray) -> FloatArray:
     return probabilities
 
 
-def multinomial_fit(
+def fit_multinomial(
     features: FloatArray, weights: FloatArray, shrinkage: float = SHRINKAGE
 ) -> FloatArray:
     """Fit the gating that makes the weighted options likeliest.
@@ -52,7 +57,7 @@ def multinomial_fit(
     """
     count = weights.shape[1]
     samples = weights.sum(axis=1)
-    basis, back = orthonormal(features, samples)
+    basis, back = orthonormalise(features, samples)
     objective = _Objective(basis, weights, shrinkage)
     at = np.zeros((basis.shape[1], count))
     value, slope = objective.value(at), objective.gradient(at)
@@ -89,7 +94,7 @@ class _Objective:
         self.penalty = shrinkage * (np.eye(len(mean)) - np.outer(mean, mean))
 
     def value(self, at: FloatArray) -> float:
-        """Negative log-likelihood and penalty."""
+        """−L, eq. (1): negative log-likelihood and penalty."""
         logits = self.basis @ at
         top = logits.max(axis=1)
         normaliser = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
@@ -97,13 +102,13 @@ class _Objective:
         return 0.5 * float((at * (self.penalty @ at)).sum()) - likelihood
 
     def gradient(self, at: FloatArray) -> FloatArray:
-        """Slope, (r, O)."""
+        """Slope of −L, (r, O): eq. (2)."""
         expected = self.samples[:, None] * softmax(self.basis @ at)
         slope: FloatArray = self.basis.T @ (expected - self.weights) + self.penalty @ at
         return slope
 
     def hessian(self, at: FloatArray) -> FloatArray:
-        """Curvature in G's columns one after the other, (O r, O r), made definite.
+        """Curvature of −L in G's columns one after the other, (O r, O r): eq. (3), made definite.
 
         Adding a vector to all columns changes nothing: along such moves the curvature is
         set to 1.

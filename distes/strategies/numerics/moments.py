@@ -12,8 +12,8 @@ def mean_and_variance(
 ) -> tuple[FloatArray, FloatArray]:
     """Weighted mean and variance of each column.
 
-    ``ddof`` corrects for reliability weights: the divisor is 1 - ddof·Σw² for weights
-    that sum to 1, which for equal weights is the usual (n - ddof)/n.
+    With w = weights/Σ weights: μ = Σ w x, σ² = Σ w (x − μ)²/(1 − ddof·Σw²). ``ddof``
+    corrects for reliability weights; for equal ones the divisor is the usual (n − ddof)/n.
 
     Args:
         samples: (m, d).
@@ -23,7 +23,7 @@ def mean_and_variance(
     Returns:
         Mean (d,) and variance (d,).
     """
-    share, divisor = _shares(weights, ddof)
+    share, divisor = _normalise(weights, ddof)
     mean = share @ samples
     return mean, share @ (samples - mean) ** 2 / divisor
 
@@ -31,8 +31,14 @@ def mean_and_variance(
 def mean_and_covariance(
     samples: FloatArray, weights: FloatArray, ddof: int = 0
 ) -> tuple[FloatArray, FloatArray]:
-    """Weighted mean (d,) and covariance (d, d); arguments as `mean_and_variance`."""
-    share, divisor = _shares(weights, ddof)
+    """Weighted mean (d,) and covariance (d, d), Σ w (x − μ)(x − μ)ᵀ/(1 − ddof·Σw²).
+
+    Args:
+        samples: (m, d).
+        weights: (m,) >= 0 with a positive sum.
+        ddof: 0 maximum likelihood, 1 unbiased.
+    """
+    share, divisor = _normalise(weights, ddof)
     mean = share @ samples
     centred = samples - mean
     covariance = centred.T @ (share[:, None] * centred) / divisor
@@ -74,6 +80,7 @@ def symmetric_root(covariance: FloatArray) -> FloatArray:
     return root
 
 
-def _shares(weights: FloatArray, ddof: int) -> tuple[FloatArray, float]:
+def _normalise(weights: FloatArray, ddof: int) -> tuple[FloatArray, float]:
+    """Scale weights to sum 1, and compute the divisor of the scatter."""
     share = weights / weights.sum()
     return share, 1 - ddof * float(np.sum(share**2))

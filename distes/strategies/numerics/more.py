@@ -7,13 +7,19 @@
 | entropy_change | β − H(old) |
 | eta, omega | η, ω, multipliers of the two bounds |
 
-With the old Gaussian N(b, Q), F = (ηQ⁻¹ − 2R)⁻¹ and f = ηQ⁻¹b + r, the new one is
-N(F f, (η + ω)F), where η and ω minimise the convex
-g = ηε − ωβ + ½(fᵀFf − ηbᵀQ⁻¹b − η log|2πQ| + (η + ω) log|2π(η + ω)F|).
+The old Gaussian is N(b, Q). Equations, by this file's numbers; η and ω minimise the convex
+dual (3):
 
-All is in whitened coordinates, those in which the old Gaussian is N(0, I), and along the axes
-of R every matrix is diagonal. There ∂g/∂ω = H(new) − β gives the best ω for each η in closed
-form; what is left, ∂g/∂η = ε − KL(new ‖ old), rises with η: one unknown, one sign change.
+(1) F = (ηQ⁻¹ − 2R)⁻¹, f = ηQ⁻¹b + r
+(2) the new Gaussian is N(F f, (η + ω)F)
+(3) g = ηε − ωβ + ½(fᵀFf − ηbᵀQ⁻¹b − η log|2πQ| + (η + ω) log|2π(η + ω)F|)
+(4) ∂g/∂ω = H(new) − β
+(5) ∂g/∂η = ε − KL(new ‖ old)
+
+All is in whitened coordinates, those in which b = 0 and Q = I, and along the axes of R, where
+every matrix is diagonal: with c = −2 times the eigenvalues of R, F = 1/(η + c) and f = r. There
+(4) gives the best ω for each η in closed form; what is left, (5), rises with η: one unknown,
+one sign change.
 """
 
 from __future__ import annotations
@@ -33,7 +39,7 @@ LONGEST_RISE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class Update:
+class GaussianUpdate:
     """A new Gaussian N(ψ(s) · shift, covariance), where the old one is N(0, I).
 
     Attributes:
@@ -55,15 +61,15 @@ class Update:
     value: float
 
 
-def update(
+def maximise_model(
     quadratic: FloatArray,
     slopes: FloatArray,
     features: FloatArray,
     *,
     epsilon: float,
     entropy_change: float,
-) -> Update:
-    """Maximise the model's mean within a KL bound and above an entropy.
+) -> GaussianUpdate:
+    """Maximise the model's mean under the new Gaussian, within a KL bound and above an entropy.
 
     Where the entropy must rise by more than the bound allows, it rises as far as half of
     the bound goes.
@@ -76,28 +82,30 @@ def update(
         entropy_change: β − H(old), in nats; usually below 0.
 
     >>> one = np.ones((1, 1))
-    >>> new = update(-one, 3 * one, one, epsilon=0.3, entropy_change=-0.1)
+    >>> new = maximise_model(-one, 3 * one, one, epsilon=0.3, entropy_change=-0.1)
     >>> round(new.eta, 9), round(new.omega, 9), round(new.covariance.item(), 9)
     (1.934889867, 1.286725477, 0.818730753)
     """
     size = len(quadratic)
     values, axes = np.linalg.eigh(quadratic)
-    moved = slopes @ axes
-    pull = ((features @ moved) ** 2).mean(axis=0)
+    turned = slopes @ axes
+    # (d,): the mean over the contexts of r(s)² along each axis.
+    pull = ((features @ turned) ** 2).mean(axis=0)
     unit = max(2 * float(np.abs(values).max()), math.sqrt(float(pull.sum())))
     if not (0 < unit < math.inf):
-        return Update(np.zeros_like(slopes), np.eye(size), math.inf, 0.0, 0.0, 0.0, 0.0)
-    dual = _Dual(
+        return GaussianUpdate(np.zeros_like(slopes), np.eye(size), math.inf, 0.0, 0.0, 0.0, 0.0)
+    dual = _ModelDual(
         curvature=np.maximum(-2 * values, 0.0) / unit,
         pull=pull / unit**2,
-        entropy_change=_reachable(entropy_change, size, LONGEST_RISE * epsilon),
+        entropy_change=_cap_rise(entropy_change, size, LONGEST_RISE * epsilon),
     )
-    eta = _root(dual, epsilon)
+    eta = _find_eta(dual, epsilon)
     omega = dual.omega(eta)
     variances = dual.variances(eta, omega)
     covariance = (axes * variances) @ axes.T
-    return Update(
-        shift=(moved / unit / (eta + dual.curvature)) @ axes.T,
+    return GaussianUpdate(
+        # eq. (2): F f = r/(η + c), turned back from the axes of R
+        shift=(turned / unit / (eta + dual.curvature)) @ axes.T,
         covariance=(covariance + covariance.T) / 2,
         eta=unit * eta,
         omega=unit * omega,
@@ -108,7 +116,7 @@ def update(
 
 
 @dataclass(frozen=True, eq=False)
-class _Dual:
+class _ModelDual:
     """The dual along the model's axes.
 
     Attributes:
@@ -123,30 +131,35 @@ class _Dual:
 
     def omega(self, eta: float) -> float:
         """The best ω >= 0: the least at which the entropy is not below β."""
+        # eq. (4) is 0 where ½ Σ log((η + ω)/(η + c)) = β − H(old)
         level = float(np.log(eta + self.curvature).mean())
         return max(math.exp(2 * self.entropy_change / len(self.curvature) + level) - eta, 0.0)
 
     def variances(self, eta: float, omega: float) -> FloatArray:
-        """Of the new Gaussian along the axes, (d,)."""
+        """Variances of the new Gaussian along the axes, (d,): eq. (2)."""
         new: FloatArray = (eta + omega) / (eta + self.curvature)
         return new
 
     def divergence(self, eta: float) -> float:
         """KL(new ‖ old) with the best ω; falls with η."""
         new = self.variances(eta, self.omega(eta))
-        moved = float((self.pull / (eta + self.curvature) ** 2).sum())
-        return 0.5 * (float((new - 1 - np.log(new)).sum()) + moved)
+        # ½(Σ (v − 1 − log v) + ‖F f‖²), of N(F f, v) from N(0, I)
+        distance = float((self.pull / (eta + self.curvature) ** 2).sum())
+        return 0.5 * (float((new - 1 - np.log(new)).sum()) + distance)
 
     def value(self, eta: float, omega: float, epsilon: float) -> float:
-        """Evaluate g; that of the model at the old mean is 0."""
+        """Evaluate g, eq. (3), where the model is 0 at the old mean.
+
+        β = H(old) + change and H(old) = d/2 (1 + log 2π): what has log 2π cancels.
+        """
         stiff = eta + self.curvature
         spread = float(np.log((eta + omega) / stiff).sum())
         gain = float((self.pull / stiff).sum()) + (eta + omega) * spread
         return eta * epsilon - omega * (self.entropy_change + len(stiff) / 2) + 0.5 * gain
 
 
-def _root(dual: _Dual, epsilon: float) -> float:
-    """Find the least η at which the bound holds, by bisection of its logarithm."""
+def _find_eta(dual: _ModelDual, epsilon: float) -> float:
+    """Find the least η at which the bound holds, eq. (5), by bisection of its logarithm."""
     low, high = LEAST_ETA, GREATEST_ETA
     if dual.divergence(low) <= epsilon:
         return low
@@ -160,10 +173,11 @@ def _root(dual: _Dual, epsilon: float) -> float:
             high = middle
 
 
-def _reachable(entropy_change: float, size: int, bound: float) -> float:
+def _cap_rise(entropy_change: float, size: int, bound: float) -> float:
     """Cut a rise of the entropy to what widening alone can do within a bound."""
 
     def divergence(rise: float) -> float:
+        # Of N(0, v I) from N(0, I), d/2 (v − 1 − log v), where v = exp(2 rise/d)
         return 0.5 * size * (math.expm1(2 * rise / size) - 2 * rise / size)
 
     # From there on the exponential is beyond any bound, and beyond what can be computed.

@@ -6,6 +6,7 @@
 | beta_first, beta_second | β₁, β₂ |
 | first, second | m, v |
 | steps | t |
+| SMALL | ε |
 """
 
 from __future__ import annotations
@@ -41,13 +42,19 @@ class AdamState:
     def step(self, gradient: FloatArray, learning_rate: float) -> tuple[FloatArray, AdamState]:
         """Give the change of the parameters for a gradient to climb, and what is remembered.
 
+        Kingma & Ba 2015, algorithm 1, with the sign of ascent.
+
         Args:
             gradient: (d,).
-            learning_rate: α.
+            learning_rate: α, > 0.
+
+        Returns:
+            Change of the parameters (d,), to be added, and the next state.
         """
         steps = self.steps + 1
-        first = BETA_FIRST * self.first + (1 - BETA_FIRST) * gradient
-        second = BETA_SECOND * self.second + (1 - BETA_SECOND) * gradient**2
+        first = BETA_FIRST * self.first + (1 - BETA_FIRST) * gradient  # m_t
+        second = BETA_SECOND * self.second + (1 - BETA_SECOND) * gradient**2  # v_t
+        # Both began at 0 and are too small by 1 - β^t at first: m̂_t and √v̂_t.
         mean = first / (1 - BETA_FIRST**steps)
         size = np.sqrt(second / (1 - BETA_SECOND**steps))
         change = learning_rate * mean / (size + SMALL)

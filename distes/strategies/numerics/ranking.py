@@ -7,7 +7,7 @@ import numpy as np
 from distes.types import FloatArray, IntArray
 
 
-def elites(fitness: FloatArray, count: int) -> IntArray:
+def pick_elites(fitness: FloatArray, count: int) -> IntArray:
     """Pick the best candidates, best first.
 
     Args:
@@ -17,7 +17,7 @@ def elites(fitness: FloatArray, count: int) -> IntArray:
     Returns:
         (at most count,) candidate numbers; fewer where fewer candidates are valid.
 
-    >>> elites(np.array([1.0, 3.0, np.nan, 3.0]), 2)
+    >>> pick_elites(np.array([1.0, 3.0, np.nan, 3.0]), 2)
     array([1, 3])
     """
     valid = int(np.count_nonzero(~np.isnan(fitness)))

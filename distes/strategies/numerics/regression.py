@@ -7,10 +7,22 @@
 | weights | p, P = diag(p), Σp = 1 |
 | coefficients | W |
 
-Weighted maximum likelihood: Deisenroth, Neumann and Peters 2013, "A survey on policy search
-for robotics", section 2.4.3. Constrained: Abdolmaleki et al. 2017, "Deriving and improving
-CMA-ES with information geometric trust regions"; the bound holds for the fitted Gaussian
-itself, not only for the sample weights.
+Equations, by this file's numbers. Weighted maximum likelihood: Deisenroth, Neumann and Peters
+2013, "A survey on policy search for robotics", section 2.4.3:
+
+(1) W = (SᵀPS)⁻¹SᵀPΘ
+(2) Σ = EᵀPE/Z, E = Θ − S W
+(3) Z = ((Σp)² − Σp²)/Σp, exact for a mean
+(4) Z = Σp − tr((SᵀPS)⁻¹SᵀP²S), exact for a regression with noise independent of p
+
+Constrained: Abdolmaleki et al. 2017, "Deriving and improving CMA-ES with information geometric
+trust regions"; the bound holds for the fitted Gaussian itself, not only for the sample weights.
+Maximising the likelihood plus η times (ε − the mean of KL(old ‖ new)) and ω times (κ − the
+entropy's fall) gives, with Δ_i = ψ_iᵀ(W − W_old) and Σ_old the old covariance:
+
+(5) W = (SᵀPS + (η/N) SᵀS)⁻¹(SᵀPΘ + (η/N) SᵀS W_old)
+(6) Σ = (EᵀPE + η(Σ_old + D))/(1 + η − ω), D = (1/N) Σ Δ_iᵀΔ_i
+(7) mean KL = ½(tr(Σ⁻¹(Σ_old + D)) − d + log|Σ| − log|Σ_old|)
 """
 
 from __future__ import annotations
@@ -56,7 +68,7 @@ class Fit:
     covariance: FloatArray
 
 
-def weighted_fit(
+def fit_weighted(
     features: FloatArray,
     parameters: FloatArray,
     weights: FloatArray,
@@ -72,14 +84,17 @@ def weighted_fit(
         parameters: (N, d).
         weights: (N,), sum 1.
         old: (p, d) coefficients before: what the samples leave open stays as it was.
-        normaliser: of the covariance: ``standard`` (Σp)² − Σp² over Σp, exact for a mean;
-            ``regression`` Σp − tr((SᵀPS)⁻¹SᵀP²S), exact for a regression with noise
-            independent of p; ``none``, Σp, which underestimates.
+        normaliser: Z of the covariance: ``standard``, eq. (3); ``regression``, eq. (4);
+            ``none``, Σp, which underestimates.
         diagonal: fit variances alone.
     """
+    # eq. (1), for the change from the old coefficients: what is open does not change
     root = np.sqrt(weights)[:, None]
-    change, leverage = _solved(root * features, root * (parameters - features @ old), weights)
+    change, leverage = _solve_least_squares(
+        root * features, root * (parameters - features @ old), weights
+    )
     coefficients = old + change
+    # eq. (2), by eq. (3) or (4)
     errors = parameters - features @ coefficients
     divisor = {
         "standard": 1.0 - float(weights @ weights),
@@ -93,12 +108,11 @@ def weighted_fit(
     return Fit(coefficients, covariance)
 
 
-def constrained_fit(
+def fit_constrained(
     features: FloatArray,
     parameters: FloatArray,
     weights: FloatArray,
-    old: FloatArray,
-    old_covariance: FloatArray,
+    old: Fit,
     *,
     epsilon: float,
     entropy_loss: float | None = None,
@@ -114,8 +128,7 @@ def constrained_fit(
         features: (N, p).
         parameters: (N, d).
         weights: (N,), sum 1.
-        old: (p, d) coefficients.
-        old_covariance: (d, d) positive definite.
+        old: the Gaussian before, its covariance positive definite.
         epsilon: ε > 0.
         entropy_loss: κ >= 0; None for no bound.
         diagonal: fit variances alone.
@@ -123,48 +136,53 @@ def constrained_fit(
             sum 1; None for all alike.
     """
     size = parameters.shape[1]
-    # In features Q with QᵀQ/N = I all that depends on η is small matrices.
-    basis, back = orthonormal(features, reach)
-    rest = parameters - features @ old
+    # In features Q with QᵀQ/N = I, and along the axes of QᵀPQ (its eigenvalues the
+    # ``curvature``), SᵀPS + (η/N) SᵀS is diagonal: all that depends on η is small.
+    basis, back = orthonormalise(features, reach)
+    rest = parameters - features @ old.coefficients
     weighted = (basis.T * weights).T
     curvature, axes = np.linalg.eigh(basis.T @ weighted)
     curvature = np.maximum(curvature, 0.0)
     pulled = axes.T @ (weighted.T @ rest)
     scatter = (rest.T * weights) @ rest
-    old_log = gaussians.log_determinant(old_covariance)
+    old_log = gaussians.log_determinant(old.covariance)
 
-    def fitted(eta: float) -> tuple[FloatArray, FloatArray, float]:
+    def fit_at(eta: float) -> tuple[FloatArray, FloatArray, float]:
         """Change of coefficients in the axes, covariance, divergence."""
+        # eq. (5), less W_old
         stiff = curvature + eta
         change = np.where(stiff > TINY, 1.0 / np.maximum(stiff, TINY), 0.0)[:, None] * pulled
-        moved = change.T @ change
+        # eq. (6): D, since the features are orthonormal; EᵀPE, multiplied out
+        spread = change.T @ change
         crossed = change.T @ pulled
         inside = scatter - crossed - crossed.T + (change.T * curvature) @ change
-        moment = inside + eta * (old_covariance + moved)
+        moment = inside + eta * (old.covariance + spread)
         moment = np.diag(np.diag(moment)) if diagonal else (moment + moment.T) / 2
         divisor = 1.0 + eta
-        log_moment = _definite_log(moment)
+        log_moment = _log_determinant_if_definite(moment)
         if log_moment is None:
-            return change, old_covariance, math.inf
+            return change, old.covariance, math.inf
         if entropy_loss is not None:
+            # ω > 0 where the entropy would fall by more than κ: |Σ| = |moment|/divisor^d
             least = (log_moment - old_log + 2.0 * entropy_loss) / size
             divisor = min(divisor, math.exp(least))
         covariance = moment / divisor
+        # eq. (7)
         log_ratio = log_moment - size * math.log(divisor) - old_log
         try:
-            spread = np.linalg.solve(covariance, old_covariance + moved)
+            inverse = np.linalg.solve(covariance, old.covariance + spread)
         except np.linalg.LinAlgError:
-            return change, old_covariance, math.inf
-        return change, covariance, 0.5 * (float(np.trace(spread)) - size + log_ratio)
+            return change, old.covariance, math.inf
+        return change, covariance, 0.5 * (float(np.trace(inverse)) - size + log_ratio)
 
-    eta = _least_within(lambda eta: fitted(eta)[2], epsilon)
+    eta = _find_least_multiplier(lambda eta: fit_at(eta)[2], epsilon)
     if eta is None:
-        return Fit(old, old_covariance)
-    change, covariance, _ = fitted(eta)
-    return Fit(old + back @ (axes @ change), covariance)
+        return old
+    change, covariance, _ = fit_at(eta)
+    return Fit(old.coefficients + back @ (axes @ change), covariance)
 
 
-def orthonormal(
+def orthonormalise(
     features: FloatArray, shares: FloatArray | None = None
 ) -> tuple[FloatArray, FloatArray]:
     """Find Q = S T with Qᵀ diag(shares) Q = I.
@@ -188,8 +206,8 @@ def orthonormal(
     return basis, back
 
 
-def _definite_log(matrix: FloatArray) -> float | None:
-    """Log |M| of a matrix that is positive definite beyond rounding, else None.
+def _log_determinant_if_definite(matrix: FloatArray) -> float | None:
+    """Compute log |M| of a matrix that is positive definite beyond rounding, else None.
 
     A singular one can have any determinant, and a solution that looks small.
     """
@@ -202,7 +220,7 @@ def _definite_log(matrix: FloatArray) -> float | None:
     return 2.0 * float(np.log(diagonal).sum())
 
 
-def _least_within(divergence: Callable[[float], float], epsilon: float) -> float | None:
+def _find_least_multiplier(divergence: Callable[[float], float], epsilon: float) -> float | None:
     """Find the smallest multiplier at which the bound holds: the divergence falls with it.
 
     Returns:
@@ -227,10 +245,10 @@ def _least_within(divergence: Callable[[float], float], epsilon: float) -> float
         if low < -LARGEST:
             return math.exp(high)
         below = excess(low)
-    return math.exp(_root(excess, low, below, high, above))
+    return math.exp(_close_in(excess, low, below, high, above))
 
 
-def _root(
+def _close_in(
     excess: Callable[[float], float], low: float, below: float, high: float, above: float
 ) -> float:
     """Close in on where ``excess`` falls to zero, from the side where it is none.
@@ -266,7 +284,9 @@ def _root(
     return high
 
 
-def _solved(rows: FloatArray, targets: FloatArray, weights: FloatArray) -> tuple[FloatArray, float]:
+def _solve_least_squares(
+    rows: FloatArray, targets: FloatArray, weights: FloatArray
+) -> tuple[FloatArray, float]:
     """Solve least squares, of least norm in the rows' own units.
 
     Args:
@@ -275,7 +295,7 @@ def _solved(rows: FloatArray, targets: FloatArray, weights: FloatArray) -> tuple
         weights: (N,) of the rows, for the leverage.
 
     Returns:
-        (p, d), and tr((SᵀPS)⁻¹SᵀP²S).
+        (p, d), and tr((SᵀPS)⁻¹SᵀP²S) of eq. (4): with √P S = U S Vᵀ, Σ p_i ‖u_i‖².
     """
     scale = np.sqrt((rows**2).sum(axis=0))
     scale = np.where(scale > 0, scale, 1.0)

@@ -8,8 +8,11 @@
 | epsilon | ε, the bound on KL(w ‖ q) |
 | eta, theta | η, θ |
 
-w_i ∝ q_i exp((R_i − φ_iᵀθ)/η), where η and θ minimise the convex dual
-g = ηε + θᵀφ̄ + η log Σ q_i exp((R_i − φ_iᵀθ)/η), φ̄ = Σ q_i φ_i.
+Equations, by this file's numbers; η and θ minimise the convex dual (2):
+
+(1) w_i ∝ q_i exp((R_i − φ_iᵀθ)/η)
+(2) g = ηε + θᵀφ̄ + η log Σ q_i exp((R_i − φ_iᵀθ)/η), φ̄ = Σ q_i φ_i
+(3) ESS = 1/Σw² (Kish 1965), at most N exp(−KL(w ‖ 1/N))
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from distes.strategies.numerics.dual import Dual, Standardised, standardised
+from distes.strategies.numerics.dual import Dual, StandardReturns, standardise
 from distes.types import FloatArray
 
 
@@ -34,7 +37,7 @@ class Weighting:
         theta: (q,), of the value function.
         value: of the dual at its minimum, in units of the return.
         kl: KL(w ‖ q), at most ε.
-        ess: effective samples 1/Σw².
+        ess: effective samples, eq. (3).
         feature_error: ‖Σ w φ − φ̄‖ in standard deviations of the features.
     """
 
@@ -47,7 +50,7 @@ class Weighting:
     feature_error: float
 
 
-def weigh(
+def weigh_samples(
     returns: FloatArray,
     epsilon: float,
     features: FloatArray | None = None,
@@ -69,7 +72,7 @@ def weigh(
     Raises:
         ValueError: ε is not positive, or a number is not finite.
 
-    >>> weigh(np.array([1.0, 2.0, 3.0, 4.0, 5.0]), 0.5).weights.round(6)
+    >>> weigh_samples(np.array([1.0, 2.0, 3.0, 4.0, 5.0]), 0.5).weights.round(6)
     array([0.018843, 0.044463, 0.104918, 0.247575, 0.584201])
     """
     if not epsilon > 0:
@@ -81,19 +84,26 @@ def weigh(
     prior = np.full(count, 1.0 / count) if base is None else base / base.sum()
     counted = prior > 0
     if not counted.all():  # samples that stand for nothing have no say
-        found = weigh(returns[counted], epsilon, features[counted], prior[counted])
+        found = weigh_samples(returns[counted], epsilon, features[counted], prior[counted])
         weights = np.zeros(count)
         weights[counted] = found.weights
         return replace(found, weights=weights)
-    standard = standardised(returns, features, prior)
-    if standard.unit == 0:
+    standard = standardise(returns, features, prior)
+    if standard.unit == 0:  # nothing prefers one sample to another: η → ∞ in (1)
         ess = 1.0 / float(prior @ prior)
         return Weighting(prior, math.inf, standard.explained, standard.mean, 0.0, ess, 0.0)
-    return _limit(standard, prior, epsilon) or _minimised(standard, prior, epsilon)
+    return _weigh_best_alone(standard, prior, epsilon) or _weigh_at_minimum(
+        standard, prior, epsilon
+    )
 
 
-def _limit(standard: Standardised, prior: FloatArray, epsilon: float) -> Weighting | None:
-    """Only the best count, where the bound allows even that; without features alone."""
+def _weigh_best_alone(
+    standard: StandardReturns, prior: FloatArray, epsilon: float
+) -> Weighting | None:
+    """Weigh the best samples alone, where the bound allows even that; without features.
+
+    η → 0 in (1): w is q restricted to the best, whose KL from q is −log of their share.
+    """
     best = standard.rest == standard.rest.max()
     share = float(prior[best].sum())
     if standard.white.shape[1] or epsilon < -math.log(share):
@@ -104,10 +114,13 @@ def _limit(standard: Standardised, prior: FloatArray, epsilon: float) -> Weighti
     return Weighting(weights, 0.0, standard.explained, value, -math.log(share), ess, 0.0)
 
 
-def _minimised(standard: Standardised, prior: FloatArray, epsilon: float) -> Weighting:
-    """Weights at the minimum of the dual, back in the units of returns and features."""
+def _weigh_at_minimum(standard: StandardReturns, prior: FloatArray, epsilon: float) -> Weighting:
+    """Weigh at the minimum of the dual (2), back in the units of returns and features.
+
+    With R = mean + (φ − φ̄)ᵀb + u R', η = u η' and θ = b + u T θ', T of `dual.whiten`.
+    """
     targets = np.zeros(standard.white.shape[1])
-    at = Dual(standard.rest, standard.white, prior, targets, epsilon).minimum()
+    at = Dual(standard.rest, standard.white, prior, targets, epsilon).minimise()
     return Weighting(
         weights=at.weights,
         eta=standard.unit * at.eta,

@@ -10,6 +10,15 @@
 
 Over z the model's terms are orthonormal under the search distribution, and the penalty is
 the same however θ is moved, scaled or turned.
+
+Equations, by this file's numbers, for columns X of N samples (Golub, Heath & Wahba 1979, "Generalized
+cross-validation as a method for choosing a good ridge parameter"), with X = U S Vᵀ and a
+penalty λ per sample:
+
+(1) b = Σ_j v_j s_j/(s_j² + Nλ) u_jᵀy, the minimum of ‖y − X b‖² + Nλ‖b‖²
+(2) A = U diag(s_j²/(s_j² + Nλ)) Uᵀ, the fit's ŷ = A y
+(3) GCV(λ) = ‖(I − A) y‖²/tr(I − A)²
+(4) leaving sample i out, its error is (y_i − ŷ_i)/(1 − A_ii)
 """  # noqa: E501 - a table row
 
 from __future__ import annotations
@@ -19,7 +28,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distes.strategies.numerics.regression import orthonormal
+from distes.strategies.numerics.regression import orthonormalise
 from distes.types import FloatArray
 
 RANK_TOLERANCE = 1e-9
@@ -46,14 +55,14 @@ SPARE = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Ridge:
+class RidgeFit:
     """A ridge regression.
 
     Attributes:
         coefficients: (c,) of the penalised columns.
         residuals: (N,) of the targets.
         penalty: that was chosen, per sample.
-        score: of the cross-validation, lower is better.
+        criterion: GCV, eq. (3), lower is better.
         r2: share of the variance, beyond the free columns, that leaving each sample out
             predicts; 0 or less where nothing is learnt, 1 where everything is.
     """
@@ -61,13 +70,13 @@ class Ridge:
     coefficients: FloatArray
     residuals: FloatArray
     penalty: float
-    score: float
+    criterion: float
     r2: float
 
 
-def ridge(
+def fit_ridge(
     columns: FloatArray, free: FloatArray, targets: FloatArray, weights: FloatArray
-) -> Ridge | None:
+) -> RidgeFit | None:
     """Regress with a penalty that generalised cross-validation chooses (Golub et al. 1979).
 
     It is sound with fewer samples than columns.
@@ -99,28 +108,33 @@ def ridge(
         return None
     rows = root * columns
     rows = rows - basis @ (basis.T @ rows)
-    left, squares = _directions(rows)
+    left, squares = _find_directions(rows)
     along = left.T @ rest
     beyond = max(float(rest @ rest) - float(along @ along), 0.0)
-    # (penalties, rank): what each direction keeps of the targets.
+    # (penalties, rank): what each direction keeps of the targets, eq. (2).
     shares = squares / (squares + count * PENALTIES[:, None])
     misfit = (((1 - shares) * along) ** 2).sum(axis=1) + beyond
     freedom = count - basis.shape[1] - shares.sum(axis=1)
+    # eq. (3), for all penalties at once; nearly without freedom it says nothing.
     usable = freedom > 0.5
-    score = np.where(usable, misfit / np.where(usable, freedom, 1.0) ** 2, np.inf)
-    best = int(np.argmin(score))
+    criterion = np.where(usable, misfit / np.where(usable, freedom, 1.0) ** 2, np.inf)
+    best = int(np.argmin(criterion))
     share = shares[best] if usable[best] else np.zeros(len(squares))
+    # eq. (1), with X = rows: v_j s_j = Xᵀu_j
     coefficients = rows.T @ (left @ (share * along / squares))
     remaining = rest - left @ (share * along)
     leverage = (basis**2).sum(axis=1) + (left**2) @ share
+    # eq. (4), with the columns and without: r² of samples left out
     before = rest / np.maximum(1 - (basis**2).sum(axis=1), 1e-9)
     left_out = remaining / np.maximum(1 - leverage, 1e-9)
     r2 = 1 - float(left_out @ left_out) / float(before @ before)
     nonzero = np.where(root[:, 0] > 0, root[:, 0], 1.0)
-    return Ridge(coefficients, remaining / nonzero, float(PENALTIES[best]), float(score[best]), r2)
+    return RidgeFit(
+        coefficients, remaining / nonzero, float(PENALTIES[best]), float(criterion[best]), r2
+    )
 
 
-def _directions(rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _find_directions(rows: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Find left singular vectors, and squares of singular values that are not rounding."""
     if len(rows) < rows.shape[1]:
         # An eigenproblem of that size takes a fraction of the decomposition's time.
@@ -150,7 +164,7 @@ class Surrogate:
     penalty: float
 
 
-def fit(
+def fit_surrogate(
     whitened: FloatArray,
     features: FloatArray,
     baseline: FloatArray,
@@ -170,20 +184,21 @@ def fit(
         None where returns are constant, or the context explains them.
     """
     count, size = whitened.shape
-    basis, back = orthonormal(features)
+    basis, back = orthonormalise(features)
     linear = (basis[:, :, None] * whitened[:, None, :]).reshape(count, -1)
     first, second = np.triu_indices(size)
     products = whitened[:, first] * whitened[:, second]
     square = first == second
+    # (z² − 1)/√2 and z_i z_j are orthonormal under N(0, I), and orthogonal to 1 and z.
     products[:, square] = (products[:, square] - 1) / math.sqrt(2)
     best, share = None, 1.0
     # With samples to spare all terms are penalised alike.
     shares = CURVED if count < SPARE * (linear.shape[1] + products.shape[1]) else CURVED[:1]
     for tried in shares:
-        found = ridge(np.hstack([linear, tried * products]), baseline, returns, weights)
+        found = fit_ridge(np.hstack([linear, tried * products]), baseline, returns, weights)
         if found is None:
             return None
-        if best is None or found.score < best.score:
+        if best is None or found.criterion < best.criterion:
             best, share = found, tried
     assert best is not None  # noqa: S101 - there is one share at least
     slopes, curvature = np.split(best.coefficients, [linear.shape[1]])
@@ -191,16 +206,19 @@ def fit(
     matrix = np.zeros((size, size))
     matrix[first, second] = share * curvature * np.where(square, 1 / math.sqrt(2), 0.5)
     matrix[second, first] = matrix[first, second]
-    return Surrogate(concave(matrix), back @ slopes.reshape(-1, size), best.r2, best.penalty)
+    return Surrogate(
+        cut_convex_part(matrix), back @ slopes.reshape(-1, size), best.r2, best.penalty
+    )
 
 
-def concave(matrix: FloatArray) -> FloatArray:
+def cut_convex_part(matrix: FloatArray) -> FloatArray:
     """Cut eigenvalues above 0: the nearest concave quadratic, (d, d).
 
-    >>> concave(np.diag([1.0, -2.0])) + 0
+    >>> cut_convex_part(np.diag([1.0, -2.0])) + 0
     array([[ 0.,  0.],
            [ 0., -2.]])
     """
+    # The nearest in the Frobenius norm (Higham 1988).
     values, axes = np.linalg.eigh(matrix)
     cut = (axes * np.minimum(values, 0.0)) @ axes.T
     return np.asarray((cut + cut.T) / 2)

@@ -1,4 +1,4 @@
-"""What strategies share that imitate the best sessions of one policy."""
+"""What strategies share that imitate the best episodes of one policy."""
 
 from __future__ import annotations
 
@@ -8,47 +8,40 @@ from typing import Generic, Literal, TypeVar
 
 import numpy as np
 
-from distes.errors import Notice, UsageError, unknown
+from distes.errors import Notice, UsageError
 from distes.population.distributions import Point
 from distes.population.records import Distribution, Episodes, Population
 from distes.registry import name_of
 from distes.strategies.base import Problem, Strategy
 from distes.strategies.parts import policy_checks
-from distes.types import FloatArray, IntArray
+from distes.types import FloatArray, IntArray, Percentile
 
 S = TypeVar("S")
 
 
 @dataclass(frozen=True)
-class Sessions(Strategy[S], Generic[S]):
-    """Samples sessions from one stochastic policy, and picks elites by percentile.
+class EliteEpisodes(Strategy[S], Generic[S]):
+    """Samples episodes of one stochastic policy, and picks elites by percentile.
 
     Attributes:
-        percentile: of the returns from which a session is elite, in [0, 100).
+        percentile: of the returns from which an episode is elite, in [0, 100).
         elites_are: ``at_least`` the percentile, or ``above`` it, for returns that tie.
         same_start: all episodes of a candidate begin at the same start and are judged by
             their mean return, so that an unlucky start is not mistaken for bad actions;
             with episodes > 1.
     """
 
-    percentile: float = 70.0
+    percentile: Percentile = 70.0
     elites_are: Literal["at_least", "above"] = "at_least"
     same_start: bool = False
 
-    def __post_init__(self) -> None:
-        """Refuse settings outside their ranges."""
-        if not 0 <= self.percentile < 100:
-            raise UsageError(f"percentile {self.percentile} is not in [0, 100)")
-        if self.elites_are not in ("at_least", "above"):
-            raise unknown("elites_are", self.elites_are, ("at_least", "above"))
-
-    def sessions(self, problem: Problem, policy: Distribution) -> Population:
-        """One policy, many sessions."""
+    def sample_episodes(self, problem: Problem, policy: Distribution) -> Population:
+        """One policy, many episodes."""
         population = problem.population(policy, problem.population_size or 100)
         return replace(population, same_start=self.same_start)
 
     def check(self, problem: Problem) -> None:
-        """Refuse sessions that are all the same, and one start of one episode."""
+        """Refuse episodes that are all the same, and one start of one episode."""
         name = name_of("strategies", type(self))
         policy_checks.refuse_functions(problem, name)
         policy_checks.refuse_common_seeds(problem, name)
@@ -59,7 +52,7 @@ class Sessions(Strategy[S], Generic[S]):
             )
 
 
-def elite_episodes_of(
+def pick_by_percentile(
     fitness: FloatArray, percentile: float, elites_are: Literal["at_least", "above"]
 ) -> IntArray:
     """Pick the candidates from the percentile on, best first; NaN is never picked.
@@ -74,13 +67,13 @@ def elite_episodes_of(
     if not len(valid):
         return np.empty(0, dtype=np.int64)
     threshold = np.percentile(valid, percentile)
-    # Where more sessions than the percentile leaves are the best there is, these are meant.
+    # Where more than the percentile leaves are the best there is, these are meant.
     ties = elites_are == "at_least" or valid.min() < threshold == valid.max()
     good = fitness >= threshold if ties else fitness > threshold
     chosen = np.flatnonzero(good)
     if elites_are == "at_least" and percentile > 0 and len(chosen) == len(valid) > 1:
         warnings.warn(
-            f"all {len(valid)} sessions are at least at the {percentile:g}th percentile, "
+            f"all {len(valid)} candidates are at least at the {percentile:g}th percentile, "
             f"{threshold:g}: bad ones are imitated as good ones are (elites_are 'above' leaves "
             "ties out)",
             Notice,
@@ -88,7 +81,7 @@ def elite_episodes_of(
         )
     if not len(chosen):
         warnings.warn(
-            f"none of {len(fitness)} sessions is above the {percentile:g}th percentile, "
+            f"none of {len(fitness)} candidates is above the {percentile:g}th percentile, "
             f"{threshold:g}: nothing is learnt of them (elites_are 'at_least' takes ties, too)",
             Notice,
             stacklevel=2,
@@ -96,6 +89,6 @@ def elite_episodes_of(
     return chosen[np.argsort(-fitness[chosen], kind="stable")]
 
 
-def chosen_rows(episodes: Episodes, candidates: IntArray) -> IntArray:
-    """Which episodes belong to chosen candidates."""
+def rows_of_candidates(episodes: Episodes, candidates: IntArray) -> IntArray:
+    """Find the episodes that belong to chosen candidates, (r,) ascending."""
     return np.flatnonzero(np.isin(episodes.candidate, candidates))

@@ -8,14 +8,24 @@ from typing import Generic, Literal, TypeVar
 
 import numpy as np
 
-from distes.errors import UsageError, unknown
+from distes.errors import UsageError
 from distes.population.distributions import Gaussian, Point
 from distes.population.records import Episodes, Population
 from distes.seeds import noise_key, strategy_generator
 from distes.strategies.base import Problem, Strategy
 from distes.strategies.numerics import moments, ranking
 from distes.strategies.parts.elite_figures import EliteFigures
-from distes.types import FloatArray, IntArray
+from distes.types import (
+    FloatArray,
+    Fraction,
+    IntArray,
+    Momentum,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Share,
+)
 
 _INITIAL_MEAN = 2
 """Word that keys the generator of a uniform initial mean."""
@@ -74,46 +84,20 @@ class EliteGaussian(Strategy[S], Generic[S]):
         ddof: subtracted from the number of elites in the variance's divisor.
     """
 
-    elite_fraction: float = 0.2
-    elite_count: int | None = None
+    elite_fraction: Fraction = 0.2
+    elite_count: PositiveInt | None = None
     covariance: Literal["diagonal", "full"] = "diagonal"
-    shrinkage: float = 0.1
+    shrinkage: Share = 0.1
     initial_mean: Literal["policy", "uniform"] = "policy"
-    initial_std: float = 1.0
-    extra_std: float = 1.0
+    initial_std: PositiveFloat = 1.0
+    extra_std: NonNegativeFloat = 1.0
     extra_decay: Literal["constant", "linear", "exponential"] = "linear"
-    extra_generations: float = 20.0
-    mean_smoothing: float = 0.0
-    std_smoothing: float = 0.0
-    min_std: float = 0.0
+    extra_generations: PositiveFloat = 20.0
+    mean_smoothing: Momentum = 0.0
+    std_smoothing: Momentum = 0.0
+    min_std: NonNegativeFloat = 0.0
     weighting: Literal["uniform", "proportional"] = "uniform"
-    ddof: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse settings outside their ranges."""
-        if not 0 < self.elite_fraction <= 1:
-            raise UsageError(f"elite_fraction {self.elite_fraction} is not in (0, 1]")
-        if self.elite_count is not None and self.elite_count < 1:
-            raise UsageError(f"elite_count {self.elite_count} is not at least 1")
-        for name, given, accepted in (
-            ("covariance", self.covariance, ("diagonal", "full")),
-            ("initial_mean", self.initial_mean, ("policy", "uniform")),
-            ("extra_decay", self.extra_decay, ("constant", "linear", "exponential")),
-            ("weighting", self.weighting, ("uniform", "proportional")),
-        ):
-            if given not in accepted:
-                raise unknown(name, given, accepted)
-        if not 0 <= self.shrinkage <= 1:
-            raise UsageError(f"shrinkage {self.shrinkage} is not in [0, 1]")
-        for name in ("mean_smoothing", "std_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UsageError(f"{name} {getattr(self, name)} is not in [0, 1)")
-        for name in ("initial_std", "extra_generations"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UsageError(f"{name} {getattr(self, name)} is not a finite number > 0")
-        for name in ("extra_std", "min_std", "ddof"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UsageError(f"{name} {getattr(self, name)} is not a finite number >= 0")
+    ddof: NonNegativeInt = 0
 
     def population_size(self, problem: Problem) -> int:
         """Candidates of the first generation: as asked, else max(64, 4 d)."""
@@ -172,7 +156,7 @@ class EliteGaussian(Strategy[S], Generic[S]):
         return None
 
     def extra_variance(self, generation: int) -> float:
-        """Variance added in sampling a generation."""
+        """Variance added in sampling a generation: Z_t of Szita & Lőrincz 2006."""
         elapsed = generation / self.extra_generations
         share = {
             "constant": 1.0,
@@ -181,7 +165,8 @@ class EliteGaussian(Strategy[S], Generic[S]):
         }[self.extra_decay]
         return share * self.extra_std**2
 
-    def _initial(self, problem: Problem) -> GaussianState:
+    def initial_state(self, problem: Problem) -> GaussianState:
+        """Make the Gaussian before the first generation."""
         dimension = problem.num_parameters
         mean = problem.start
         if self.initial_mean == "uniform":
@@ -195,8 +180,8 @@ class EliteGaussian(Strategy[S], Generic[S]):
             elites=EliteFigures(),
         )
 
-    def _gaussian(self, problem: Problem, state: S) -> Gaussian:
-        """What the state's generation is sampled from."""
+    def build_gaussian(self, problem: Problem, state: S) -> Gaussian:
+        """Build what the state's generation is sampled from, N(μ, C + extra(t) I)."""
         extra = self.extra_variance(state.generation)
         if state.covariance is None:
             scale = np.sqrt(state.std**2 + extra) if extra else state.std
@@ -205,7 +190,7 @@ class EliteGaussian(Strategy[S], Generic[S]):
             scale = moments.symmetric_root(widened)
         return Gaussian(state.mean, scale, noise_key(problem.seed, state.generation))
 
-    def _learn(
+    def refit(
         self,
         problem: Problem,
         state: S,
@@ -213,9 +198,14 @@ class EliteGaussian(Strategy[S], Generic[S]):
         episodes: Episodes,
         fitness: FloatArray,
     ) -> S:
-        """Refit to the elites by ``fitness``, which may differ from the episodes' own."""
+        """Refit to the elites by ``fitness``, which may differ from the episodes' own.
+
+        The Gaussian nearest to the elites in cross entropy, argmax Σ_i w_i log N(θ_i; μ, C)
+        (de Boer et al. 2005), has their weighted mean and covariance; each is then smoothed
+        with what it was.
+        """
         count = self.num_elites(problem)
-        chosen = ranking.elites(fitness, count)
+        chosen = ranking.pick_elites(fitness, count)
         state = replace(
             state,
             generation=state.generation + 1,
@@ -224,10 +214,10 @@ class EliteGaussian(Strategy[S], Generic[S]):
         if len(chosen) == 0:
             return state
         samples = population.distribution.draw(chosen)
-        weights = self._weights(fitness, chosen)
+        weights = self._weigh_elites(fitness, chosen)
         if count > 1 and moments.effective_size(weights) <= max(1, self.ddof) + 1e-9:
             # Nearly all candidates failed: what is left says where, not how widely.
-            mean = weights @ samples / weights.sum()
+            mean = weights @ samples / weights.sum()  # Σ w_i θ_i/Σ w_i
             return replace(state, mean=self._smooth(state.mean, mean, self.mean_smoothing))
         ddof = self.ddof if count > 1 else 0
         if state.covariance is None:
@@ -243,8 +233,10 @@ class EliteGaussian(Strategy[S], Generic[S]):
         mean = self._smooth(state.mean, mean, self.mean_smoothing)
         return replace(state, mean=mean, std=std, covariance=covariance)
 
-    def _weights(self, fitness: FloatArray, chosen: IntArray) -> FloatArray:
+    def _weigh_elites(self, fitness: FloatArray, chosen: IntArray) -> FloatArray:
+        """Weights of the elites, (r,); best first, the best's is 1."""
         if self.weighting == "proportional":
+            # Of fitness above the worst: w_i = (f_i - f_min)/(f_max - f_min).
             above = fitness[chosen] - np.nanmin(fitness)
             if above[0] > 0:
                 scaled: FloatArray = above / above[0]
@@ -253,4 +245,5 @@ class EliteGaussian(Strategy[S], Generic[S]):
 
     @staticmethod
     def _smooth(old: FloatArray, new: FloatArray, kept: float) -> FloatArray:
+        """(1 - α) new + α old; just the new, to the bit, without smoothing."""
         return (1 - kept) * new + kept * old if kept else new

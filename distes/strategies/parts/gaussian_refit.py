@@ -5,8 +5,7 @@
 | epsilon | ε |
 | rows | ψ(s_i) |
 | weights | w_i, of the samples |
-| coefficients | W, of the mean ψ(s) W |
-| covariance | Σ |
+| coefficients, covariance | W and Σ of π(θ | s) = N(θ | ψ(s) W, Σ) |
 """
 
 from __future__ import annotations
@@ -17,26 +16,20 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from distes.errors import UsageError, unknown
-from distes.population.features import Features
-from distes.strategies.base import Problem, Strategy
+from distes.errors import UsageError
+from distes.strategies.base import Problem
 from distes.strategies.numerics import gaussians
 from distes.strategies.numerics.moments import effective_size
-from distes.strategies.numerics.regression import Fit, constrained_fit, weighted_fit
+from distes.strategies.numerics.regression import Fit, fit_constrained, fit_weighted
 from distes.strategies.parts import upper_level
-from distes.types import FloatArray
+from distes.strategies.parts.upper_level import UpperLevel
+from distes.types import FloatArray, NonNegativeFloat, PositiveFloat
 
 S = TypeVar("S")
 
-_CHOICES = {
-    "update": ("constrained", "ml"),
-    "normaliser": ("standard", "regression"),
-    "covariance": ("full", "diagonal"),
-}
-
 
 @dataclass(frozen=True)
-class Refitting(Strategy[S]):
+class Refitting(UpperLevel[S]):
     """Refits linear Gaussians to samples that were weighted within a KL bound.
 
     Attributes:
@@ -48,48 +41,69 @@ class Refitting(Strategy[S]):
         normaliser: of the covariance with ``ml``: ``standard``, or ``regression``, which
             corrects for the coefficients, too.
         covariance: ``full`` or ``diagonal``.
-        initial_mean: where to start, one number for each parameter; none is where the
-            policy starts.
-        initial_std: at the start, one number or one for each parameter; a parameter with 0
-            is frozen where it starts.
-        min_std: least standard deviation of what is not frozen, >= 0; it goes before the
-            bounds.
     """
 
-    epsilon: float = 0.5
+    epsilon: PositiveFloat = 0.5
     update: Literal["constrained", "ml"] = "constrained"
-    entropy_loss: float | None = None
+    entropy_loss: NonNegativeFloat | None = None
     normaliser: Literal["standard", "regression"] = "standard"
     covariance: Literal["full", "diagonal"] = "full"
-    initial_mean: tuple[float, ...] | None = None
-    initial_std: float | tuple[float, ...] = 1.0
-    min_std: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse settings outside their ranges."""
-        for name in ("update", "normaliser", "covariance"):
-            given, accepted = getattr(self, name), _CHOICES[name]
-            if given not in accepted:
-                raise unknown(name, given, accepted)
-        if not 0 < self.epsilon < math.inf:
-            raise UsageError(f"epsilon {self.epsilon} is not a finite number > 0")
-        if self.entropy_loss is not None and not 0 <= self.entropy_loss < math.inf:
-            raise UsageError(f"entropy_loss {self.entropy_loss} is not a finite number >= 0")
+        """Refuse settings that belong to the other kind of update."""
+        super().__post_init__()
         if self.entropy_loss is not None and self.update != "constrained":
             raise UsageError("entropy_loss is kept by update 'constrained' alone")
-        if not 0 <= self.min_std < math.inf:
-            raise UsageError(f"min_std {self.min_std} is not a finite number >= 0")
         if self.normaliser != "standard" and self.update != "ml":
             raise UsageError(f"normaliser '{self.normaliser}' is of update 'ml' alone")
-        upper_level.refuse_bad_std(self.initial_std, self.min_std)
 
-    def needed(self, problem: Problem, features: Features) -> int:
+    def needed(self, problem: Problem) -> int:
         """Fewest effective samples: columns and, without a trust region, free parameters."""
-        columns = upper_level.full_size(features)
+        columns = upper_level.count_features(self.basis(problem, "policy_features"))
         if self.update == "constrained":
             return columns + 1
-        free = int((upper_level.start_std(problem, self.initial_std) > 0).sum())
+        free = int((self.start_std(problem) > 0).sum())
         return columns + (free if self.covariance == "full" else 1)
+
+    def default_population(self, problem: Problem) -> int:
+        """Ten times the effective samples that an update needs, more with a wide bound."""
+        return max(50, math.ceil(self.needed(problem) * max(10.0, 1.5 * math.exp(self.epsilon))))
+
+    def refuse_few(
+        self,
+        problem: Problem,
+        size: int,
+        *,
+        what: str = "a population of",
+        who: str = "the update needs",
+        fewer: str = "policy_features",
+        generations: int = 1,
+    ) -> None:
+        """Refuse samples of which too few are effective.
+
+        Weights that use up the bound leave at most N e^-ε of N samples effective, since
+        ε = Σ w log(N w) ≤ log(N Σ w²).
+
+        Args:
+            problem: whose policy is learnt.
+            size: samples of a generation.
+            what: they are called.
+            who: needs effective samples.
+            fewer: what there may be less of instead.
+            generations: whose samples are used in one update.
+
+        Raises:
+            UsageError: they are too few; the sentence says how many would do.
+        """
+        needed = self.needed(problem)
+        effective = size * generations * math.exp(-self.epsilon)
+        if effective < needed:
+            enough = math.ceil(needed * math.exp(self.epsilon) / generations)
+            raise UsageError(
+                f"{what} {size} gives at most {effective:.1f} effective samples with epsilon "
+                f"{self.epsilon:g}, and {who} {needed}: give {what} {enough}, a smaller epsilon, "
+                f"or fewer {fewer}"
+            )
 
     def refit(
         self,
@@ -113,51 +127,62 @@ class Refitting(Strategy[S]):
             The new Gaussian, and the mean over the contexts of KL(old ‖ new); the old one
             where the samples do not give another that could be drawn from.
         """
-        free = np.diag(old.covariance) > 0
+        free, free_covariance = upper_level.take_free(old.covariance)
         if not free.any():
             return old, 0.0
-        targets = parameters[:, free]
-        part = Fit(old.coefficients[:, free], old.covariance[np.ix_(free, free)])
-        diagonal = self.covariance == "diagonal"
-        if self.update == "constrained":
-            fit = constrained_fit(
-                rows,
-                targets,
-                weights,
-                part.coefficients,
-                part.covariance,
-                epsilon=self.epsilon,
-                entropy_loss=self.entropy_loss,
-                diagonal=diagonal,
-                reach=reach,
-            )
-        else:
-            plain = weighted_fit(
-                rows,
-                targets,
-                weights,
-                part.coefficients,
-                normaliser=self.normaliser,
-                diagonal=diagonal,
-            )
-            # With fewer effective samples than unknowns the rest stays with the old one.
-            unknowns = len(part.coefficients) + (1 if diagonal else int(free.sum()))
-            share = min(1.0, effective_size(weights) / unknowns)
-            scatter = self.scatter(plain, targets, weights)
-            fit = Fit(plain.coefficients, share * scatter + (1 - share) * part.covariance)
-        if not upper_level.usable(fit.coefficients, fit.covariance):
+        part = Fit(old.coefficients[:, free], free_covariance)
+        fit = self._fit_free(rows, parameters[:, free], weights, part, reach)
+        if not upper_level.is_usable(fit.coefficients, fit.covariance):
             return old, 0.0
         coefficients = old.coefficients.copy()
         coefficients[:, free] = fit.coefficients
-        covariance = upper_level.floored(upper_level.embedded(fit.covariance, free), self.min_std)
-        moved = gaussians.kl(
+        covariance = upper_level.floor_covariance(
+            upper_level.embed_free(fit.covariance, free), self.min_std
+        )
+        divergence = gaussians.kl(
             rows @ part.coefficients,
             part.covariance,
             rows @ fit.coefficients,
             covariance[np.ix_(free, free)],
             reach,
         )
-        return Fit(coefficients, covariance), moved
+        return Fit(coefficients, covariance), divergence
+
+    def _fit_free(
+        self,
+        rows: FloatArray,
+        targets: FloatArray,
+        weights: FloatArray,
+        old: Fit,
+        reach: FloatArray | None,
+    ) -> Fit:
+        """Fit the free parameters, (N, d) of them, as `update` says."""
+        diagonal = self.covariance == "diagonal"
+        if self.update == "constrained":  # numerics.regression, eqs. (5) to (7)
+            return fit_constrained(
+                rows,
+                targets,
+                weights,
+                old,
+                epsilon=self.epsilon,
+                entropy_loss=self.entropy_loss,
+                diagonal=diagonal,
+                reach=reach,
+            )
+        # numerics.regression, eqs. (1) and (2)
+        plain = fit_weighted(
+            rows,
+            targets,
+            weights,
+            old.coefficients,
+            normaliser=self.normaliser,
+            diagonal=diagonal,
+        )
+        # With fewer effective samples than unknowns the rest stays with the old one.
+        unknowns = len(old.coefficients) + (1 if diagonal else targets.shape[1])
+        share = min(1.0, effective_size(weights) / unknowns)
+        scatter = self.scatter(plain, targets, weights)
+        return Fit(plain.coefficients, share * scatter + (1 - share) * old.covariance)
 
     def scatter(self, fit: Fit, targets: FloatArray, weights: FloatArray) -> FloatArray:
         """Σ of a weighted maximum-likelihood update, (d, d) of the free parameters."""

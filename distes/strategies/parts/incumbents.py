@@ -25,12 +25,12 @@ class Incumbents:
     evaluations: IntArray
 
     @classmethod
-    def none(cls, num_parameters: int) -> Incumbents:
-        """Nobody yet."""
+    def empty(cls, num_parameters: int) -> Incumbents:
+        """Keep nobody yet."""
         return cls(np.empty((0, num_parameters)), np.empty(0), np.empty(0, dtype=np.int64))
 
     @classmethod
-    def chosen(
+    def pick(
         cls, population: Population, chosen: IntArray, fitness: FloatArray, evaluations: IntArray
     ) -> Incumbents:
         """Keep chosen candidates of a population.
@@ -49,7 +49,7 @@ class Incumbents:
         """How many there are, r."""
         return len(self.fitness)
 
-    def pooled(self, fitness: FloatArray, first: int) -> tuple[FloatArray, IntArray]:
+    def pool_fitness(self, fitness: FloatArray, first: int) -> tuple[FloatArray, IntArray]:
         """Join a generation's fitness with what is known of the incumbents in it.
 
         Args:
@@ -62,5 +62,6 @@ class Incumbents:
         mean, evaluations = fitness.copy(), np.ones(len(fitness), dtype=np.int64)
         here = slice(first, first + self.count)
         evaluations[here] += self.evaluations
+        # Running mean: m_k = m_{k-1} + (f_k - m_{k-1})/k.
         mean[here] = self.fitness + (fitness[here] - self.fitness) / evaluations[here]
         return mean, evaluations

@@ -19,8 +19,8 @@ from distes.policies import products
 from distes.policies.base import Policy
 from distes.seeds import model_generator, policy_generator, splitmix
 from distes.strategies.numerics.gaussian_process import GaussianProcess
-from distes.strategies.parts.transitions import Transitions, model_inputs
-from distes.tasks.base import FunctionTask
+from distes.strategies.parts.transitions import Transitions, build_model_inputs
+from distes.tasks.function import FunctionTask
 from distes.types import Array, FloatArray, IntArray
 
 RewardModel = Callable[[FloatArray, Array, FloatArray], Any]
@@ -64,7 +64,7 @@ class Imagination:
         noise = [model_generator(int(seed)) for seed in own]
         samplers = [policy_generator(int(s)) if self.policy.stochastic else None for s in own]
         acts = [self.policy.bind(row) for row in parameters for _ in range(each)]
-        first = first_observations(self.first_observation, contexts)
+        first = find_first_observations(self.first_observation, contexts)
         observations = np.repeat(first, each, axis=0)
         returns = np.zeros(count * each)
         alive = np.arange(count * each)
@@ -73,20 +73,21 @@ class Imagination:
             actions = np.array(
                 [acts[i](row, samplers[i]) for i, row in zip(alive.tolist(), seen, strict=True)]
             )
-            mean, variance = self.model.predict(model_inputs(observations, actions))
+            mean, variance = self.model.predict(build_model_inputs(observations, actions))
+            # Trajectory sampling: x' = x + Δ with Δ ~ N(mean, variance) of the model at (x, u).
             normals = np.array([noise[i].standard_normal(mean.shape[1]) for i in alive.tolist()])
             following = observations + mean + np.sqrt(variance) * normals
-            rewards, terminated = rewarded(self.reward, observations, actions, following)
+            rewards, terminated = call_reward_model(self.reward, observations, actions, following)
             returns[alive] += rewards
             alive, observations = alive[~terminated], following[~terminated]
             if not len(alive):
                 break
-        table, ones = returns.reshape(count, each), products.weights(np.ones((each, 1)))
-        means: FloatArray = products.product(table, ones)[:, 0] / each
+        table, ones = returns.reshape(count, each), products.lay_out(np.ones((each, 1)))
+        means: FloatArray = products.multiply(table, ones)[:, 0] / each
         return means
 
 
-def imagined_task(imagination: Imagination, contexts: FloatArray) -> FunctionTask:
+def build_imagined_task(imagination: Imagination, contexts: FloatArray) -> FunctionTask:
     """Make the task whose episodes are imagined.
 
     Args:
@@ -104,23 +105,32 @@ def imagined_task(imagination: Imagination, contexts: FloatArray) -> FunctionTas
     )
 
 
-def rewarded(
+def call_reward_model(
     reward: RewardModel, observations: FloatArray, actions: Array, following: FloatArray
 ) -> tuple[FloatArray, Array]:
-    """Call a reward model; (m,) rewards and (m,) whether episodes end.
+    """Call a user's reward model.
+
+    Args:
+        reward: the model.
+        observations: (m, o) before the steps.
+        actions: (m, ...).
+        following: (m, o) after the steps.
+
+    Returns:
+        (m,) rewards, and (m,) whether episodes end.
 
     Raises:
         UsageError: it gives something else.
     """
-    given = reward(observations, actions, following)
+    answer = reward(observations, actions, following)
     due = (len(observations),)
     try:
-        rewards, terminated = given
+        rewards, terminated = answer
         found = np.asarray(rewards, dtype=np.float64), np.asarray(terminated, dtype=bool)
     except (TypeError, ValueError):
         found = np.empty(0), np.empty(0)
     if found[0].shape != due or found[1].shape != due:
-        shown = " ".join(repr(given).split())[:60]
+        shown = " ".join(repr(answer).split())[:60]
         raise UsageError(
             f"the reward model gave {shown} for {due[0]} steps: it must give rewards and "
             f"whether each step ends its episode, each of shape {due}"
@@ -128,8 +138,8 @@ def rewarded(
     return found
 
 
-def first_observations(model: StartModel | None, contexts: FloatArray) -> FloatArray:
-    """Where episodes with these contexts start, (m, o)."""
+def find_first_observations(model: StartModel | None, contexts: FloatArray) -> FloatArray:
+    """Tell where episodes with these contexts (m, k) start, (m, o)."""
     return contexts if model is None else np.asarray(model(contexts), dtype=np.float64)
 
 
@@ -147,7 +157,7 @@ def refuse_other_starts(
         UsageError: a first observation is of another length or, without a model, not the
             context.
     """
-    starts = first_observations(model, contexts)
+    starts = find_first_observations(model, contexts)
     if starts.shape != observations.shape:
         raise UsageError(
             f"first_observation gave shape {starts.shape} for {len(contexts)} contexts: "
@@ -167,4 +177,4 @@ def check_reward(reward: RewardModel, steps: Transitions) -> None:
     Raises:
         UsageError: it gives something else than is due.
     """
-    rewarded(reward, steps.observations, steps.actions, steps.following)
+    call_reward_model(reward, steps.observations, steps.actions, steps.following)

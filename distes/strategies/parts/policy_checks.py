@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distes.errors import UsageError
-from distes.policies.stochastic import StochasticPolicy
+from distes.policies.log_probs import StochasticPolicy
 from distes.population.distributions import Point
 from distes.strategies.base import Problem
 

@@ -33,55 +33,47 @@ class Transitions:
     @property
     def inputs(self) -> FloatArray:
         """What a forward model predicts from, (n, o + a)."""
-        return model_inputs(self.observations, self.actions)
+        return build_model_inputs(self.observations, self.actions)
 
     @property
     def changes(self) -> FloatArray:
         """What it predicts, (n, o)."""
         return self.following - self.observations
 
-    def joined(self, others: Transitions) -> Transitions:
-        """These steps, then others."""
+    def append(self, others: Transitions) -> Transitions:
+        """Put others behind these steps."""
         return Transitions(
             np.concatenate([self.observations, others.observations]),
             np.concatenate([self.actions, others.actions]),
             np.concatenate([self.following, others.following]),
         )
 
-    def thinned(self, count: int) -> Transitions:
-        """At most so many steps, far from each other."""
-        kept = gaussian_process.spread_out(self.inputs, count)
+    def thin(self, count: int) -> Transitions:
+        """Keep at most so many steps, far from each other."""
+        kept = gaussian_process.choose_spread_out(self.inputs, count)
         return Transitions(self.observations[kept], self.actions[kept], self.following[kept])
 
 
-def transitions_of(trajectories: Sequence[Trajectory]) -> Transitions | None:
+def collect_transitions(trajectories: Sequence[Trajectory]) -> Transitions | None:
     """Collect the steps of episodes; None where there is not one.
 
     A step from or to something that is not finite is left out.
     """
-    found = []
+    steps: Transitions | None = None
     for trajectory in trajectories:
         if trajectory.last_observation is None or not len(trajectory.observations):
             continue
         following = np.vstack([trajectory.observations[1:], trajectory.last_observation])
-        finite = np.isfinite(trajectory.observations).all(axis=1) & np.isfinite(following).all(
-            axis=1
+        finite = np.isfinite(np.hstack([trajectory.observations, following])).all(axis=1)
+        own = Transitions(
+            trajectory.observations[finite], trajectory.actions[finite], following[finite]
         )
-        found.append(
-            Transitions(
-                trajectory.observations[finite], trajectory.actions[finite], following[finite]
-            )
-        )
-    if not any(len(each) for each in found):
-        return None
-    whole = found[0]
-    for each in found[1:]:
-        whole = whole.joined(each)
-    return whole
+        steps = own if steps is None else steps.append(own)
+    return steps if steps is not None and len(steps) else None
 
 
-def model_inputs(observations: FloatArray, actions: Array) -> FloatArray:
-    """Observations and actions side by side, (n, o + a).
+def build_model_inputs(observations: FloatArray, actions: Array) -> FloatArray:
+    """Put observations and actions side by side, (n, o + a).
 
     A discrete action is its number: the model standardises its inputs, so that how a
     choice of two is coded makes no difference.

@@ -1,24 +1,39 @@
-"""What strategies of upper-level policies share: their samples, their start, their checks."""
+"""What strategies of upper-level policies share: settings, start, samples, solution.
+
+An upper-level policy draws the parameters of the lower-level policy that acts in an episode,
+given the episode's context.
+
+| name | Deisenroth, Neumann & Peters 2013, "A survey on policy search for robotics", 2.4 |
+|---|---|
+| parameters, contexts, returns | θ_i, s_i, R_i of sample i |
+| features | ψ(s), of the policy's mean |
+| value_features | φ(s), of V(s): what a context alone explains of the return |
+| weights, covariance | W and Σ of π(θ | s) = N(θ | ψ(s) W, Σ) |
+"""
 
 from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
-from typing import Any
+from abc import abstractmethod
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
 from distes.errors import Notice, UsageError
 from distes.population.distributions import Point
-from distes.population.features import Features, RadialBasis
+from distes.population.features import Features, RadialBasis, build_features
 from distes.population.records import Episodes, Population
 from distes.population.upper_policies import LinearGaussian
 from distes.seeds import noise_key
-from distes.strategies.base import Problem
+from distes.strategies.base import Problem, Strategy
 from distes.strategies.numerics import gaussians
 from distes.strategies.numerics.moments import symmetric_root
-from distes.types import Array, FloatArray
+from distes.types import Array, FloatArray, NonNegativeFloat
+
+S = TypeVar("S")
+U = TypeVar("U", bound="UpperState")
 
 NO_NOISE = (0, 0)
 """Key of a distribution that draws none."""
@@ -46,7 +61,195 @@ class Samples:
         return len(self.returns)
 
 
-def samples_of(population: Population, episodes: Episodes, *, contextual: bool) -> Samples:
+@dataclass(frozen=True, kw_only=True)
+class UpdateMetrics:
+    """Diagnostics of the last update; NaN before the first.
+
+    Attributes:
+        ess: effective samples.
+        samples: that the update used.
+    """
+
+    ess: float = math.nan
+    samples: int = 0
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class UpperState:
+    """A linear-Gaussian upper policy, and what was learnt last.
+
+    Attributes:
+        generation: generations told, the index of the next one.
+        weights: W, (p, d).
+        covariance: Σ, (d, d); zero rows and columns for frozen parameters.
+        features: ψ.
+        value_features: φ.
+        metrics: of the last update.
+    """
+
+    generation: int = 0
+    weights: FloatArray
+    covariance: FloatArray
+    features: Features
+    value_features: Features
+    metrics: UpdateMetrics = field(default_factory=UpdateMetrics)
+
+    @property
+    def sampling_covariance(self) -> FloatArray:
+        """Covariance of the candidates of one context, (d, d)."""
+        return self.covariance
+
+
+@dataclass(frozen=True)
+class UpperLevel(Strategy[S]):
+    """Searches for an upper-level policy.
+
+    Attributes:
+        initial_mean: where to start, one number for each parameter; none is where the
+            policy starts.
+        initial_std: at the start, one number or one for each parameter; a parameter with 0
+            is frozen where it starts.
+        min_std: least standard deviation in any direction that is not frozen, >= 0; it goes
+            before bounds on an update.
+    """
+
+    initial_mean: tuple[float, ...] | None = None
+    initial_std: NonNegativeFloat | tuple[NonNegativeFloat, ...] = 1.0
+    min_std: NonNegativeFloat = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse standard deviations that leave nothing to search, or are below the least.
+
+        Raises:
+            UsageError: all are 0, or one is below ``min_std``.
+        """
+        super().__post_init__()
+        std = np.atleast_1d(self.initial_std)
+        if not std.any():
+            shown = std.tolist() if isinstance(self.initial_std, tuple) else self.initial_std
+            raise UsageError(
+                f"initial_std {shown} is not finite numbers >= 0 with at least one above 0"
+            )
+        if std[std > 0].min() < self.min_std:
+            raise UsageError(
+                f"initial_std {std[std > 0].min():g} is below min_std {self.min_std:g}"
+            )
+
+    @abstractmethod
+    def learn(self, state: S, samples: Samples) -> S:
+        """Update from samples of the state's policy, wherever they come from."""
+
+    @abstractmethod
+    def default_population(self, problem: Problem) -> int:
+        """Candidates of a generation that serve well, where the user asks for no number."""
+
+    def population_size(self, problem: Problem) -> int:
+        """Candidates of a generation."""
+        asked = problem.population_size
+        return self.default_population(problem) if asked is None else asked
+
+    def contextual(self, problem: Problem) -> bool:
+        """Whether contexts are learnt from: where the task has some."""
+        return problem.num_contexts > 0
+
+    def basis(self, problem: Problem, name: str) -> Features:
+        """Features as the setting ``name`` says, before any context was seen.
+
+        Where there are no contexts, only the policy's mean can be chosen: what else would
+        depend on them is constant.
+        """
+        if name != "policy_features" and not problem.num_contexts:
+            return build_features("constant", 0)
+        return build_features(getattr(self, name), problem.num_contexts, name)
+
+    def check(self, problem: Problem) -> None:
+        """Refuse features, and a start, that do not fit the problem.
+
+        Raises:
+            UsageError: one sentence with what was given and what is accepted.
+        """
+        self.init(problem)
+        if self.contextual(problem):
+            refuse_repeats(problem)
+
+    def start(self, problem: Problem) -> tuple[Features, FloatArray, FloatArray]:
+        """Take the settings of the start.
+
+        Returns:
+            ψ; W (p, d), whose mean is the same for every context; standard deviations (d,),
+            0 for frozen parameters.
+
+        Raises:
+            UsageError: a setting is of another length than the policy's parameters, or the
+                features have no constant, and the mean is not zero.
+        """
+        size = problem.num_parameters
+        mean = np.array(problem.start if self.initial_mean is None else self.initial_mean, float)
+        if len(mean) != size:
+            raise UsageError(
+                f"initial_mean has {len(mean)} numbers, the policy has {size} parameters"
+            )
+        std = self.start_std(problem)
+        features = self.basis(problem, "policy_features")
+        weights = np.zeros((features.num_features, size))
+        if features.constant is not None:
+            weights[features.constant] = mean
+        elif mean.any():
+            shown: list[Any] = mean[:4].tolist()
+            raise UsageError(
+                "policy_features without a constant cannot start at "
+                f"{shown if size <= 4 else [*shown, '...']}: use affine, or start at zero"
+            )
+        return features, weights, std
+
+    def start_std(self, problem: Problem) -> FloatArray:
+        """Standard deviations at the start, (d,); 0 for frozen parameters.
+
+        Raises:
+            UsageError: ``initial_std`` has another length.
+        """
+        size = problem.num_parameters
+        if not isinstance(self.initial_std, tuple):
+            return np.full(size, float(self.initial_std))
+        if len(self.initial_std) != size:
+            raise UsageError(
+                f"initial_std has {len(self.initial_std)} numbers, the policy has {size} "
+                "parameters: give one number, or one for each"
+            )
+        return np.array(self.initial_std, dtype=np.float64)
+
+    def tell(self, problem: Problem, state: S, population: Population, episodes: Episodes) -> S:
+        """Learn from the candidates that did not fail, with the parameters that they drew."""
+        contextual = self.contextual(problem)
+        return self.learn(state, collect_samples(population, episodes, contextual=contextual))
+
+
+@dataclass(frozen=True)
+class OneGaussian(UpperLevel[U]):
+    """Searches for an upper policy that is one linear Gaussian."""
+
+    def ask(self, problem: Problem, state: U) -> Population:
+        """Sample the upper policy."""
+        policy = build_policy(problem, state, state.generation)
+        return problem.population(policy, self.population_size(problem))
+
+    def solution(self, problem: Problem, state: U) -> Population:
+        """Deploy the mean: a function of the context, without noise."""
+        still = np.zeros(state.weights.shape[1])
+        return Population(LinearGaussian(state.weights, still, state.features, NO_NOISE), 1)
+
+    def metrics(self, state: U) -> dict[str, float]:
+        """Diagnostics of the update, and the width of the policy."""
+        return {**vars(state.metrics), **describe_width(state.sampling_covariance[None])}
+
+    def stop(self, state: U) -> str | None:
+        """Stop when all candidates of a context would be the same."""
+        if has_shrunk(state.sampling_covariance, self.initial_std):
+            return "the upper policy has shrunk to a point"
+        return None
+
+
+def collect_samples(population: Population, episodes: Episodes, *, contextual: bool) -> Samples:
     """Take the valid candidates of a generation, with the parameters that they drew.
 
     Args:
@@ -65,58 +268,6 @@ def samples_of(population: Population, episodes: Episodes, *, contextual: bool) 
     candidates, contexts = candidates[known], contexts[known]
     parameters = population.distribution.draw(candidates, contexts)
     return Samples(parameters, contexts, episodes.fitness[candidates])
-
-
-def start_mean(problem: Problem, initial_mean: tuple[float, ...] | None) -> FloatArray:
-    """Where to start, (d,).
-
-    Raises:
-        UsageError: ``initial_mean`` has another length, or is not finite.
-    """
-    if initial_mean is None:
-        return np.array(problem.start, dtype=np.float64)
-    if not all(map(math.isfinite, initial_mean)):
-        raise UsageError(f"initial_mean {list(initial_mean)} is not finite")
-    if len(initial_mean) != problem.num_parameters:
-        raise UsageError(
-            f"initial_mean has {len(initial_mean)} numbers, the policy has "
-            f"{problem.num_parameters} parameters"
-        )
-    return np.array(initial_mean, dtype=np.float64)
-
-
-def start_std(problem: Problem, initial_std: float | tuple[float, ...]) -> FloatArray:
-    """Standard deviations at the start, (d,); 0 for frozen parameters.
-
-    Raises:
-        UsageError: ``initial_std`` has another length.
-    """
-    size = problem.num_parameters
-    if not isinstance(initial_std, tuple):
-        return np.full(size, float(initial_std))
-    if len(initial_std) != size:
-        raise UsageError(
-            f"initial_std has {len(initial_std)} numbers, the policy has {size} parameters: "
-            "give one number, or one for each"
-        )
-    return np.array(initial_std, dtype=np.float64)
-
-
-def refuse_bad_std(initial_std: float | tuple[float, ...], min_std: float = 0.0) -> None:
-    """Refuse standard deviations that leave nothing to search, or are below the least.
-
-    Raises:
-        UsageError: one is negative or not finite, all are 0, or one is below ``min_std``.
-    """
-    values = initial_std if isinstance(initial_std, tuple) else (initial_std,)
-    if not values or not all(0 <= value < math.inf for value in values) or not any(values):
-        shown = list(initial_std) if isinstance(initial_std, tuple) else initial_std
-        raise UsageError(
-            f"initial_std {shown} is not finite numbers >= 0 with at least one above 0"
-        )
-    least = min(value for value in values if value > 0)
-    if least < min_std:
-        raise UsageError(f"initial_std {least:g} is below min_std {min_std:g}")
 
 
 def refuse_repeats(problem: Problem) -> None:
@@ -140,7 +291,24 @@ def refuse_repeats(problem: Problem) -> None:
         )
 
 
-def tell_of_dependent(features: Features, contexts: Array, label: str) -> None:
+def fit_features(state: U, contexts: FloatArray) -> U:
+    """Adapt features to contexts that were seen, (N, k).
+
+    Says so, in the first generation that is learnt from, if those of the policy depend on
+    each other.
+    """
+    features = state.features.adapt_to(contexts)
+    if not state.metrics.samples:
+        warn_of_dependence(features, contexts, "policy_features")
+    return replace(
+        state,
+        features=features,
+        value_features=state.value_features.adapt_to(contexts),
+        weights=grow_weights(state.weights, features),
+    )
+
+
+def warn_of_dependence(features: Features, contexts: Array, label: str) -> None:
     """Say so if features depend on each other over a generation's contexts.
 
     Contexts that are all alike are no contexts: then nothing is said.
@@ -163,93 +331,66 @@ def tell_of_dependent(features: Features, contexts: Array, label: str) -> None:
         )
 
 
-def gaussian(
-    problem: Problem, weights: FloatArray, covariance: FloatArray, features: Features, at: int
-) -> LinearGaussian:
-    """The upper policy of one generation, from which candidates are drawn.
+def build_policy(problem: Problem, state: UpperState, at: int) -> LinearGaussian:
+    """Make the upper policy of one generation, from which candidates are drawn.
 
     Args:
         problem: whose seed keys the noise.
-        weights: (p, d).
-        covariance: (d, d).
-        features: ψ.
-        at: the generation.
+        state: the policy's mean and covariance.
+        at: the generation, which keys the noise, too.
     """
-    scale = scales(covariance[None])[0]
-    return LinearGaussian(weights, scale, features, noise_key(problem.seed, at))
+    scale = factor_covariances(state.sampling_covariance[None])[0]
+    return LinearGaussian(state.weights, scale, state.features, noise_key(problem.seed, at))
 
 
-def scales(covariances: FloatArray) -> FloatArray:
+def factor_covariances(covariances: FloatArray) -> FloatArray:
     """Standard deviations (O, d) of covariances (O, d, d), factors where one is not diagonal."""
     variances = np.diagonal(covariances, axis1=1, axis2=2)
     if np.count_nonzero(covariances) == np.count_nonzero(variances):
         return np.sqrt(variances)
-    return np.stack([root(covariance) for covariance in covariances])
+    return np.stack([factor_covariance(covariance) for covariance in covariances])
 
 
-def root(covariance: FloatArray) -> FloatArray:
-    """A factor A with A Aᵀ = Σ, exactly zero in rows of frozen parameters."""
+def factor_covariance(covariance: FloatArray) -> FloatArray:
+    """Find A with A Aᵀ = Σ, (d, d), exactly zero in rows of frozen parameters."""
+    free, part = take_free(covariance)
+    return embed_free(symmetric_root(part), free)
+
+
+def take_free(covariance: FloatArray) -> tuple[Array, FloatArray]:
+    """Tell which parameters are not frozen, (d,), and take their part of the covariance."""
     free = np.diag(covariance) > 0
-    factor = np.zeros_like(covariance)
-    factor[np.ix_(free, free)] = symmetric_root(covariance[np.ix_(free, free)])
-    return factor
+    return free, covariance[np.ix_(free, free)]
 
 
-def embedded(part: FloatArray, free: Array) -> FloatArray:
-    """Put the covariance of the free parameters back among frozen ones."""
+def embed_free(part: FloatArray, free: Array) -> FloatArray:
+    """Put a matrix of the free parameters back among frozen ones, (d, d)."""
     whole = np.zeros((len(free), len(free)))
     whole[np.ix_(free, free)] = part
     return whole
 
 
-def deployed(weights: FloatArray, features: Features) -> Population:
-    """The mean of an upper policy as the solution: one candidate, without noise."""
-    return Population(LinearGaussian(weights, np.zeros(weights.shape[1]), features, NO_NOISE), 1)
-
-
-def initial_weights(features: Features, mean: FloatArray) -> FloatArray:
-    """Coefficients, (p, d), whose mean is the same for every context.
-
-    Raises:
-        UsageError: without a constant among the features, only zero is possible.
-    """
-    weights = np.zeros((features.num_features, len(mean)))
-    if features.constant is not None:
-        weights[features.constant] = mean
-    elif mean.any():
-        raise UsageError(
-            f"policy_features without a constant cannot start at {_shown(mean)}: use affine, "
-            "or start at zero"
-        )
-    return weights
-
-
-def grown(weights: FloatArray, features: Features) -> FloatArray:
-    """Coefficients after the features were fitted: new ones start at zero."""
+def grow_weights(weights: FloatArray, features: Features) -> FloatArray:
+    """Add coefficients, (p, d), for features that were gained: they start at zero."""
     added = features.num_features - len(weights)
     return np.vstack([weights, np.zeros((added, weights.shape[1]))]) if added else weights
 
 
-def default_size(needed: int, epsilon: float) -> int:
-    """A population with some times the effective samples that an update needs at least."""
-    return max(50, math.ceil(needed * max(10.0, 1.5 * math.exp(epsilon))))
-
-
-def full_size(features: Features) -> int:
-    """Columns that features have once they are fitted."""
+def count_features(features: Features) -> int:
+    """Count the columns that features have once they are fitted."""
     return 1 + features.count if isinstance(features, RadialBasis) else features.num_features
 
 
-def floored(covariance: FloatArray, min_std: float) -> FloatArray:
+def floor_covariance(covariance: FloatArray, min_std: float) -> FloatArray:
     """Raise the variance in every direction to a least one; frozen parameters stay so."""
     if min_std == 0:
         return covariance
-    free = np.diag(covariance) > 0
-    values, axes = np.linalg.eigh(covariance[np.ix_(free, free)])
-    return embedded((axes * np.maximum(values, min_std**2)) @ axes.T, free)
+    free, part = take_free(covariance)
+    values, axes = np.linalg.eigh(part)
+    return embed_free((axes * np.maximum(values, min_std**2)) @ axes.T, free)
 
 
-def usable(coefficients: FloatArray, covariance: FloatArray) -> bool:
+def is_usable(coefficients: FloatArray, covariance: FloatArray) -> bool:
     """Whether an update can be sampled from: finite, and not singular to rounding."""
     if not (np.isfinite(coefficients).all() and np.isfinite(covariance).all()):
         return False
@@ -260,37 +401,24 @@ def usable(coefficients: FloatArray, covariance: FloatArray) -> bool:
     return math.isfinite(gaussians.log_determinant(covariance))
 
 
-def shrunk(covariance: FloatArray, initial_std: float | tuple[float, ...]) -> str | None:
-    """Give a reason to stop once the policy is next to nothing of what it was at the start."""
-    std, first = np.sqrt(np.diag(covariance)), np.asarray(initial_std)
-    if np.all(std <= SHRUNK * first):
-        return "the upper policy has shrunk to a point"
-    return None
+def has_shrunk(covariance: FloatArray, initial_std: float | tuple[float, ...]) -> bool:
+    """Whether a policy is next to nothing of what it was at the start."""
+    return bool(np.all(np.sqrt(np.diag(covariance)) <= SHRUNK * np.asarray(initial_std)))
 
 
-def free_std(covariance: FloatArray) -> FloatArray:
-    """Standard deviations of what is not frozen."""
-    variances = np.diag(covariance)
-    return np.sqrt(variances[variances > 0])
+def describe_width(covariances: FloatArray, shares: FloatArray | None = None) -> dict[str, float]:
+    """Name the width of Gaussians: mean entropy in nats, and standard deviations.
 
-
-def free_entropy(covariance: FloatArray) -> float:
-    """Differential entropy of what is not frozen, in nats."""
-    free = np.diag(covariance) > 0
-    return gaussians.entropy(covariance[np.ix_(free, free)])
-
-
-def width(covariance: FloatArray) -> dict[str, float]:
-    """Name the width of an upper policy for the generations log: entropy in nats, std."""
-    std = free_std(covariance)
+    Args:
+        covariances: (O, d, d); what is frozen does not count.
+        shares: (O,) of the Gaussians in the mean entropy, sum 1; None for one Gaussian.
+    """
+    parts = [take_free(covariance)[1] for covariance in covariances]
+    std = np.sqrt([np.diag(part) for part in parts])
+    entropies = np.array([gaussians.entropy(part) for part in parts])
     return {
-        "entropy": free_entropy(covariance),
+        "entropy": float(entropies[0] if shares is None else shares @ entropies),
         "std_mean": float(std.mean()),
         "std_min": float(std.min()),
         "std_max": float(std.max()),
     }
-
-
-def _shown(mean: FloatArray) -> list[Any]:
-    shown: list[Any] = mean[:4].tolist()
-    return shown if len(mean) <= 4 else [*shown, "..."]

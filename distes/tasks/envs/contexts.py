@@ -50,7 +50,7 @@ class Contexts:
         high = np.array([each.high for each in self.components])
         return generator.uniform(low, high)
 
-    def imposed(self, options: Mapping[str, Any] | None) -> FloatArray | None:
+    def read_imposed(self, options: Mapping[str, Any] | None) -> FloatArray | None:
         """Take the context that ``reset`` was asked for, (k,); None if it was not.
 
         Raises:
@@ -79,13 +79,13 @@ class Contexts:
         return context
 
     def check(self, contexts: FloatArray) -> None:
-        """Refuse contexts that `imposed` refuses.
+        """Refuse contexts that `read_imposed` refuses.
 
         Args:
             contexts: (m, k') all to be imposed.
 
         Raises:
-            UsageError: as `imposed` says it of the first at fault.
+            UsageError: as `read_imposed` says it of the first at fault.
         """
         bad: Array = np.ones(len(contexts), bool)
         if contexts.shape[1] == len(self.components):
@@ -93,4 +93,4 @@ class Contexts:
             greatest = np.array([each.greatest for each in self.components])
             bad = ~np.all((contexts >= least) & (contexts <= greatest), axis=1)
         for row in np.flatnonzero(bad)[:1]:
-            self.imposed({"context": contexts[row]})
+            self.read_imposed({"context": contexts[row]})

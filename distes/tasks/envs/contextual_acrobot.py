@@ -44,7 +44,7 @@ class ContextualAcrobot(AcrobotEnv):
         Raises:
             UsageError: the context of the options is out of range or no vector of two.
         """
-        imposed = CONTEXTS.imposed(options)
+        imposed = CONTEXTS.read_imposed(options)
         observation, info = super().reset(seed=seed, options=options)
         state: Any = self.state
         if imposed is not None:

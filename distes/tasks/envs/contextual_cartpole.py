@@ -46,7 +46,7 @@ class ContextualCartPole(CartPoleEnv):
         Raises:
             UsageError: the context of the options is out of range or no vector of four.
         """
-        imposed = CONTEXTS.imposed(options)
+        imposed = CONTEXTS.read_imposed(options)
         observation, info = super().reset(seed=seed, options=options)
         if imposed is not None:
             self.state = imposed.copy()

@@ -41,7 +41,7 @@ class PhysicalPendulum(PendulumEnv):
         Raises:
             UsageError: the context of the options is out of range or no vector of two.
         """
-        imposed = CONTEXTS.imposed(options)
+        imposed = CONTEXTS.read_imposed(options)
         observation, info = super().reset(seed=seed, options=options)
         context = CONTEXTS.draw(self.np_random) if imposed is None else imposed
         self.m, self.l = context.tolist()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple, SupportsFloat
+from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
@@ -20,6 +20,8 @@ from gymnasium.spaces import Box
 
 from distes.errors import UsageError
 from distes.tasks.envs.contexts import Component, Contexts
+from distes.tasks.envs.wall_geometry import STEP_S, Pose, Wall, drive, read_wall, stop_at_wall
+from distes.tasks.envs.wall_view import WallView
 from distes.types import FloatArray
 
 ENVIRONMENTS: Mapping[str, Mapping[str, Any]] = {
@@ -29,25 +31,15 @@ ENVIRONMENTS: Mapping[str, Mapping[str, Any]] = {
     }
 }
 
-STEP_S = 0.1
-WHEEL_BASE_MM = 280.0
 MAX_SPEED_MM_S = 324.0
-SENSOR_RAD = math.radians(18.0)
-"""Between the sensor's ray and the direction to the robot's right."""
 MAX_RANGE_MM = 255.0
 """What the sensor reads when it sees no wall."""
 NOISE_MM = 2.0
-SETBACK_MM = 0.01
-"""How far before the wall, in x and in y, a collision leaves the robot."""
 TARGET_MM = 10.0
 TOUCH_MM = 0.1
 """No reward up to this distance."""
 DISTANCE_COST = 0.0025
 ANGLE_COST = 50.0
-SMALLEST_SIDE = 1e-9
-"""Squared sides in mm² up to this make no triangle."""
-SAME_MM = 1e-6
-"""Two readings nearer to each other than this show no line."""
 
 CONTEXTS = Contexts(
     "distes/WallFollow-v0",
@@ -56,117 +48,6 @@ CONTEXTS = Contexts(
         Component("wall angle in rad", math.pi / 6, math.pi / 3, 0.01, math.pi / 2 - 0.01),
     ),
 )
-
-
-class Pose(NamedTuple):
-    """Where the robot is.
-
-    Attributes:
-        x: mm.
-        y: mm.
-        heading: rad, counter-clockwise from the x axis.
-    """
-
-    x: float
-    y: float
-    heading: float
-
-    def seen(self, reading: float) -> tuple[float, float]:
-        """Where the sensor's ray ends that reads so many mm."""
-        ray = self.heading - math.pi / 2 + SENSOR_RAD
-        return self.x + reading * math.cos(ray), self.y + reading * math.sin(ray)
-
-
-class Wall(NamedTuple):
-    """A straight line; the robot's side is where `distance` is positive.
-
-    Attributes:
-        x: of a point on it, mm.
-        y: of that point.
-        cos: of its normal, which points away from the robot.
-        sin: of its normal.
-    """
-
-    x: float
-    y: float
-    cos: float
-    sin: float
-
-    @classmethod
-    def at(cls, reading: float, angle: float) -> Wall:
-        """The wall of a context: first range in mm, angle to the first heading in rad."""
-        # Its direction is π/2 + angle, so that its normal's is the angle itself.
-        x, y = reading * math.cos(SENSOR_RAD), reading * math.sin(SENSOR_RAD)
-        return cls(x, y, math.cos(angle), math.sin(angle))
-
-    def distance(self, x: float, y: float) -> float:
-        """From a point, mm; negative beyond the wall."""
-        return (self.x - x) * self.cos + (self.y - y) * self.sin
-
-    def range_from(self, pose: Pose) -> float:
-        """Length of the sensor's ray up to the wall, mm; inf where the wall is not ahead."""
-        ray = pose.heading - math.pi / 2 + SENSOR_RAD
-        towards = math.cos(ray) * self.cos + math.sin(ray) * self.sin
-        gap = self.distance(pose.x, pose.y)
-        return gap / towards if towards > 0.0 else math.inf
-
-
-def driven(pose: Pose, left: float, right: float) -> Pose:
-    """Where wheel speeds in mm/s take the robot within one step, as if there were no wall."""
-    x, y, heading = pose
-    by_left, by_right = left * STEP_S, right * STEP_S
-    turn = (by_right - by_left) / WHEEL_BASE_MM
-    if turn == 0.0:
-        return Pose(x + by_left * math.cos(heading), y + by_left * math.sin(heading), heading)
-    radius = (by_left + by_right) / (2.0 * turn)
-    return Pose(
-        x + radius * (math.sin(heading + turn) - math.sin(heading)),
-        y + radius * (math.cos(heading) - math.cos(heading + turn)),
-        heading + turn,
-    )
-
-
-def stopped(wall: Wall, before: Pose, after: Pose) -> tuple[Pose, bool]:
-    """Stop the robot before the wall if its way there meets it; whether it does."""
-    start, end = wall.distance(before.x, before.y), wall.distance(after.x, after.y)
-    if end > 0.0:
-        return after, False
-    share = start / (start - end) if start > end else 0.0
-    x = before.x + share * (after.x - before.x) - SETBACK_MM
-    y = before.y + share * (after.y - before.y) - SETBACK_MM
-    return Pose(x, y, after.heading), True
-
-
-def seen_wall(
-    pose: Pose, earlier: tuple[float, float], latest: tuple[float, float]
-) -> tuple[float, float] | None:
-    """Read distance in mm and angle in rad off the line through two ends of the ray.
-
-    X is where that line crosses the lateral line through the robot, Q the foot of the
-    latest end H on the lateral line: the distance is ‖X − robot‖, the angle that at H of
-    the triangle X H Q, whose right angle is at Q.
-
-    Returns:
-        None where the ends are one point, or their line is parallel to the lateral one.
-    """
-    side_x, side_y = math.sin(pose.heading), -math.cos(pose.heading)
-    along_x, along_y = latest[0] - earlier[0], latest[1] - earlier[1]
-    length = math.sqrt(along_x * along_x + along_y * along_y)
-    if length < SAME_MM:
-        return None
-    crossing = (side_x * along_y - side_y * along_x) / length
-    if abs(crossing) < SAME_MM:
-        return None
-    to_x, to_y = latest[0] - pose.x, latest[1] - pose.y
-    # Along the lateral line, counted from the robot to its right.
-    to_cross = (to_x * along_y - to_y * along_x) / (length * crossing)
-    to_foot = to_x * side_x + to_y * side_y
-    off = side_x * to_y - side_y * to_x
-    apart = to_foot - to_cross
-    if min(apart * apart, off * off) <= SMALLEST_SIDE:
-        return abs(to_cross), 0.0
-    angle = math.atan2(abs(apart), abs(off))
-    return abs(to_cross), -angle if apart * side_x > 0.0 else angle
 
 
 def reward_for(distance: float, angle: float) -> float:
@@ -227,7 +108,7 @@ class WallFollow(gym.Env[FloatArray, FloatArray]):
         self.observation_space = Box(
             np.array([0.0, -math.pi / 2]), np.array([np.inf, math.pi / 2]), dtype=np.float64
         )
-        self._view: Any = None
+        self._view: WallView | None = None
         self._begin(np.array([[each.low, each.high] for each in CONTEXTS.components]).mean(1))
 
     def reset(
@@ -239,7 +120,7 @@ class WallFollow(gym.Env[FloatArray, FloatArray]):
             UsageError: the context of the options is out of range or no vector of two.
         """
         super().reset(seed=seed)
-        imposed = CONTEXTS.imposed(options)
+        imposed = CONTEXTS.read_imposed(options)
         context = CONTEXTS.draw(self.np_random) if imposed is None else imposed
         self._begin(context)
         if self.render_mode == "human":
@@ -251,10 +132,10 @@ class WallFollow(gym.Env[FloatArray, FloatArray]):
     ) -> tuple[FloatArray, SupportsFloat, bool, bool, dict[str, Any]]:
         """Drive for 0.1 s, then read the sensor."""
         left, right = (min(max(float(speed), -MAX_SPEED_MM_S), MAX_SPEED_MM_S) for speed in action)
-        earlier = self.pose.seen(self.range)
-        self.pose, met = stopped(self.wall, self.pose, driven(self.pose, left, right))
+        earlier = self.pose.ray_end(self.range)
+        self.pose, met = stop_at_wall(self.wall, self.pose, drive(self.pose, left, right))
         self.range = self._reading()
-        seen = seen_wall(self.pose, earlier, self.pose.seen(self.range))
+        seen = read_wall(self.pose, earlier, self.pose.ray_end(self.range))
         distance, angle = (0.0, 0.0) if seen is None else seen
         reward = reward_for(distance, angle)
         self._steps += 1
@@ -286,10 +167,8 @@ class WallFollow(gym.Env[FloatArray, FloatArray]):
             )
             return None
         if self._view is None:
-            from distes.tasks.envs.wall_view import WallView
-
             self._view = WallView(self.render_mode == "human", self.metadata["render_fps"])
-        return self._view.draw(self)
+        return self._view.draw(self.wall, self.trajectory, self.pose, self.range, self._caption())
 
     def close(self) -> None:
         """Close the window, if there is one."""
@@ -297,10 +176,12 @@ class WallFollow(gym.Env[FloatArray, FloatArray]):
             self._view.close()
             self._view = None
 
-    @property
-    def steps(self) -> int:
-        """Taken in this episode."""
-        return self._steps
+    def _caption(self) -> str:
+        distance, angle, reward = self.shown
+        return (
+            f"step {self._steps}   distance {distance:.1f} mm   "
+            f"angle {math.degrees(angle):.1f}°   reward {reward:.2f}"
+        )
 
     def _begin(self, context: FloatArray) -> None:
         """Forget the last episode."""

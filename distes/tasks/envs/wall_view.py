@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-if TYPE_CHECKING:
-    from distes.tasks.envs.wall_follow import WallFollow
+from distes.tasks.envs.wall_geometry import Pose, Wall
 
 SIZE = 600
 PIXELS_PER_MM = 1.5
@@ -47,9 +47,24 @@ class WallView:
             pygame.display.set_caption("distes/WallFollow-v0")
             self._screen: Any = pygame.display.set_mode((SIZE, SIZE))
 
-    def draw(self, env: WallFollow) -> Any:
-        """Draw the present; gives (height, width, 3) bytes where there is no window."""
-        pygame, surface, pose, wall = self._pygame, self._surface, env.pose, env.wall
+    def draw(
+        self,
+        wall: Wall,
+        trajectory: Sequence[tuple[float, float]],
+        pose: Pose,
+        reading: float,
+        caption: str,
+    ) -> Any:
+        """Draw the present; gives (height, width, 3) bytes where there is no window.
+
+        Args:
+            wall: that is followed.
+            trajectory: where the robot has been, (x, y) in mm.
+            pose: of the robot.
+            reading: of its sensor, mm.
+            caption: one line of text.
+        """
+        pygame, surface = self._pygame, self._surface
         surface.fill(PAPER)
 
         def at(x: float, y: float) -> tuple[int, int]:
@@ -64,18 +79,13 @@ class WallView:
             x, y = pose.x + (gap - off) * wall.cos, pose.y + (gap - off) * wall.sin
             ends = [at(x - s * NEAR * wall.sin, y + s * NEAR * wall.cos) for s in (-1, 1)]
             pygame.draw.line(surface, color, *ends, width)
-        if len(env.trajectory) > 1:
-            pygame.draw.lines(surface, FAINT, False, [at(x, y) for x, y in env.trajectory], 2)
-        pygame.draw.line(surface, RAY, at(pose.x, pose.y), at(*pose.seen(env.range)), 2)
+        if len(trajectory) > 1:
+            pygame.draw.lines(surface, FAINT, False, [at(x, y) for x, y in trajectory], 2)
+        pygame.draw.line(surface, RAY, at(pose.x, pose.y), at(*pose.ray_end(reading)), 2)
         pygame.draw.circle(surface, BODY, at(pose.x, pose.y), 9)
         nose = at(pose.x + 20 * math.cos(pose.heading), pose.y + 20 * math.sin(pose.heading))
         pygame.draw.line(surface, BODY, at(pose.x, pose.y), nose, 4)
-        distance, angle, reward = env.shown
-        text = (
-            f"step {env.steps}   distance {distance:.1f} mm   "
-            f"angle {math.degrees(angle):.1f}°   reward {reward:.2f}"
-        )
-        surface.blit(self._font.render(text, True, INK, PAPER), (12, 10))
+        surface.blit(self._font.render(caption, True, INK, PAPER), (12, 10))
         pygame.draw.line(surface, INK, (12, SIZE - 14), (12 + 100 * PIXELS_PER_MM, SIZE - 14), 3)
         surface.blit(self._font.render("100 mm", True, INK), (12, SIZE - 36))
         if not self.window:

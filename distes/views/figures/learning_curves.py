@@ -5,20 +5,30 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from pandas import DataFrame
 
 from distes.errors import UsageError, unknown
-from distes.runs.reader import Run, load
+from distes.population.statistics import Score
+from distes.runs.reader import Run
 from distes.types import FloatArray
 from distes.views import scores
-from distes.views.figures.style import COLOURS, GREY, STYLE, matplotlib, thousands, title
+from distes.views.figures.base import Figure
+from distes.views.figures.style import (
+    COLOURS,
+    GREY,
+    STYLE,
+    draw_intervals,
+    format_axis_number,
+    import_matplotlib,
+    make_figure,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as MatplotlibFigure
 
 Axis = Literal["episodes", "env_steps", "seconds"]
 
@@ -41,32 +51,63 @@ EARLY = 0.8
 """A line that ends before this share of the axis is named where it ends."""
 
 
-def draw(runs: Sequence[str | Path], x: Axis = "episodes") -> Figure:
-    """Draw learning curves.
+@dataclass(frozen=True)
+class LearningCurves(Figure):
+    """Returns and scores while a search goes on.
 
     One run: population mean with its 25–75% and 5–95% quantiles, elite mean, held-out
     score with its 95% interval, and below it the search distribution's standard
     deviation. Several runs: held-out score and population mean of each configuration, the
     mean over its seeds in a band from the lowest to the highest.
 
-    Args:
-        runs: run directories; runs in progress are drawn as far as they are.
+    Attributes:
         x: along the horizontal axis: search ``episodes``, ``env_steps``, or ``seconds``.
+    """
+
+    compares_runs = True
+    x: Axis = "episodes"
+
+    def __post_init__(self) -> None:
+        """Refuse another axis."""
+        if self.x not in _AXES:
+            raise unknown("horizontal axis", self.x, _AXES)
+
+    def draw(self, runs: Sequence[Run]) -> MatplotlibFigure:
+        """Draw one run, or compare several.
+
+        Raises:
+            UsageError: matplotlib is missing, a run has no generation yet, or the runs'
+                returns can't be compared.
+        """
+        if not runs:
+            raise UsageError("no run is given: name at least one run directory")
+        with import_matplotlib().rc_context(STYLE):
+            curves = [_read_curves(run, self.x) for run in runs]
+            if len(curves) > 1:
+                return _draw_several(curves)
+            config = runs[0].config
+            return _draw_one(curves[0], scores.name_run(config, " · "), scores.find_target(config))
+
+
+def draw_progress(
+    rows: DataFrame, heldout: Mapping[int, Score], heading: str, target: float | None
+) -> MatplotlibFigure:
+    """Draw the learning curves of a search that goes on, from what its observers are told.
+
+    Args:
+        rows: of the generations log, one or more.
+        heldout: generation, counted from 0 -> score, in order; of these rows alone.
+        heading: lines above.
+        target: a return to mark.
 
     Returns:
         A matplotlib figure, 9 inches wide.
 
     Raises:
-        UsageError: matplotlib is missing, a run has no generation yet, or the runs'
-            returns can't be compared.
+        UsageError: matplotlib is missing.
     """
-    if x not in _AXES:
-        raise unknown("horizontal axis", x, _AXES)
-    if not runs:
-        raise UsageError("no run is given: name at least one run directory")
-    with matplotlib().rc_context(STYLE):
-        curves = [_curves(load(path), x) for path in runs]
-        return _one(curves[0]) if len(curves) == 1 else _several(curves)
+    with import_matplotlib().rc_context(STYLE):
+        return _draw_one(_make_curves({}, rows, heldout, "episodes"), heading, target, 9)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +115,7 @@ class _Curves:
     """A run's log, along the horizontal axis.
 
     Attributes:
-        run: the run.
+        config: of the run.
         label: of the horizontal axis.
         x: (g,) where each generation ends.
         columns: the generations table, (g,) each.
@@ -82,7 +123,7 @@ class _Curves:
         heldout: (h, 3) their scores' means, low and high ends.
     """
 
-    run: Run
+    config: Mapping[str, Any]
     label: str
     x: FloatArray
     columns: Mapping[str, FloatArray]
@@ -97,19 +138,23 @@ _AXES: dict[str, tuple[str, Callable[[Any], FloatArray]]] = {
 }
 
 
-def _curves(run: Run, axis: str) -> _Curves:
-    rows = run.generations
-    if rows.empty:
+def _read_curves(run: Run, axis: Axis) -> _Curves:
+    if run.generations.empty:
         raise UsageError(f"{run.path} has no generation yet: there is nothing to draw")
+    return _make_curves(run.config, run.generations, scores.score_heldout(run), axis)
+
+
+def _make_curves(
+    config: Mapping[str, Any], rows: DataFrame, heldout: Mapping[int, Score], axis: Axis
+) -> _Curves:
     rows = rows.sort_values("generation")
     numbers = rows.select_dtypes("number")
     label, position = _AXES[axis]
     x = np.asarray(position({name: rows[name].to_numpy() for name in rows}))
-    found = scores.heldout(run)
-    places = np.searchsorted(rows["generation"].to_numpy(), list(found))
-    means = [(each.mean, each.low, each.high) for each in found.values()]
+    places = np.searchsorted(rows["generation"].to_numpy(), list(heldout))
+    means = [(each.mean, each.low, each.high) for each in heldout.values()]
     return _Curves(
-        run=run,
+        config=config,
         label=label,
         x=x,
         columns={str(name): numbers[name].to_numpy(dtype=np.float64) for name in numbers},
@@ -118,50 +163,39 @@ def _curves(run: Run, axis: str) -> _Curves:
     )
 
 
-def _one(curves: _Curves) -> Figure:
+def _draw_one(
+    curves: _Curves, heading: str, target: float | None, letter_size: float = 12
+) -> MatplotlibFigure:
     """Draw one run: returns above, the search distribution's width below."""
     columns, x = curves.columns, curves.x
     widths = [name for name in ("std_mean", "step_size", "extra_std") if name in columns]
-    figure, panels = _panels([3, 1] if widths else [1])
+    figure, panels = _make_panels([3, 1] if widths else [1])
     top = panels[0]
     labels = _Labels(top)
     blue, orange, green = COLOURS[:3]
     quantiles = [columns[f"episode_return_{name}"] for name in ("q05", "q25", "q75", "q95")]
     top.fill_between(x, quantiles[0], quantiles[3], color=blue, alpha=0.13, linewidth=0)
     top.fill_between(x, quantiles[1], quantiles[2], color=blue, alpha=0.2, linewidth=0)
-    _line(top, x, columns["episode_return_mean"], blue)
+    _draw_line(top, x, columns["episode_return_mean"], blue)
     labels.add("population mean\n(bands: 25–75%, 5–95%)", x, columns["episode_return_mean"], blue)
     if "elite_return_mean" in columns:
-        _line(top, x, columns["elite_return_mean"], orange)
+        _draw_line(top, x, columns["elite_return_mean"], orange)
         labels.add("elite mean", x, columns["elite_return_mean"], orange)
     if len(curves.heldout_x):
-        mean, low, high = curves.heldout.T
-        missing = np.isnan(low)  # a single episode has no interval
-        errors = np.abs(np.where(missing, 0.0, [mean - low, high - mean]))
-        top.errorbar(
-            curves.heldout_x,
-            mean,
-            errors,
-            fmt="o",
-            color=green,
-            markersize=5,
-            capsize=3,
-            elinewidth=1.4,
-            zorder=5,
-            clip_on=False,
-        )
-        labels.add("held-out score\n(95% interval)", curves.heldout_x, mean, green)
-    _target(top, scores.target(curves.run.config))
+        draw_intervals(top, curves.heldout_x, curves.heldout, fmt="o", color=green, clip_on=False)
+        means = curves.heldout[:, 0]
+        labels.add("held-out score\n(95% interval)", curves.heldout_x, means, green)
+    _draw_target(top, target)
     top.set_ylabel("episode return")
-    top.set_title(title(curves.run))
+    top.set_title(heading, fontsize=letter_size)
     drawn = [labels]
     if widths:
-        drawn.append(_width_panel(panels[1], x, columns, widths))
-    _finish(figure, panels, curves.label, drawn)
+        drawn.append(_draw_width_panel(panels[1], x, columns, widths))
+    _finish_axes(figure, panels, curves.label, drawn)
     return figure
 
 
-def _width_panel(
+def _draw_width_panel(
     axes: Axes, x: FloatArray, columns: Mapping[str, FloatArray], widths: Sequence[str]
 ) -> _Labels:
     labels = _Labels(axes)
@@ -176,29 +210,29 @@ def _width_panel(
         )
     for name in widths:
         label, colour, dashes = said[name]
-        _line(axes, x, columns[name], colour, dashes)
+        _draw_line(axes, x, columns[name], colour, dashes)
         labels.add(label, x, columns[name], colour)
     axes.set_ylabel("search std")
     axes.set_ylim(bottom=0)
     return labels
 
 
-def _several(curves: Sequence[_Curves]) -> Figure:
+def _draw_several(curves: Sequence[_Curves]) -> MatplotlibFigure:
     """Compare configurations: held-out score above, population mean below."""
-    names = sorted({scores.task_name(each.run.config) for each in curves})
+    names = sorted({scores.name_task(each.config) for each in curves})
     if len(names) > 1:
         raise UsageError(
             f"the runs are of {len(names)} tasks ({', '.join(names)}), whose returns can't be "
             "compared: plot each by itself"
         )
-    groups = _groups(curves)
+    groups = _group_by_configuration(curves)
     if len(groups) > len(COLOURS):
         raise UsageError(
             f"the runs have {len(groups)} configurations, and a plot tells at most "
             f"{len(COLOURS)} apart: name fewer runs"
         )
     has_heldout = any(len(each.heldout_x) for each in curves)
-    figure, panels = _panels([1, 1] if has_heldout else [1])
+    figure, panels = _make_panels([1, 1] if has_heldout else [1])
     drawn, held = [], False
     for axes, heldout in zip(panels, [True, False][-len(panels) :], strict=True):
         labels = _Labels(axes)
@@ -211,14 +245,14 @@ def _several(curves: Sequence[_Curves]) -> Figure:
             ]
             lines = [(x[found], y[found]) for x, y in lines if (found := np.isfinite(y)).any()]
             if lines:
-                held |= _group(axes, lines, colour, markers=heldout)
+                held |= _draw_group(axes, lines, colour, markers=heldout)
                 ends = max(lines, key=lambda line: line[0][-1])[0]
                 height = np.mean([y[-1] for _, y in lines])
                 labels.add(label, ends[-1:], np.array([height]), colour, beside=True)
         axes.set_ylabel("held-out score" if heldout else "population mean")
         drawn.append(labels)
-    targets = {scores.target(each.run.config) for each in curves}
-    _target(panels[0], targets.pop() if len(targets) == 1 else None)
+    targets = {scores.find_target(each.config) for each in curves}
+    _draw_target(panels[0], targets.pop() if len(targets) == 1 else None)
     notes = [names[0]]
     counts = {len(members) for members in groups.values()}
     if counts != {1}:
@@ -232,20 +266,20 @@ def _several(curves: Sequence[_Curves]) -> Figure:
     # Two lines where one would run out of the figure.
     joint = "\n" if sum(map(len, notes)) > TITLE_WIDTH else " · "
     panels[0].set_title(joint.join([" · ".join(notes[:-1]), notes[-1]]) if notes[1:] else notes[0])
-    _finish(figure, panels, curves[0].label, drawn)
+    _finish_axes(figure, panels, curves[0].label, drawn)
     return figure
 
 
 def _seed(curve: Any) -> Any:
-    return curve.run.config.get("search", {}).get("seed")
+    return curve.config.get("search", {}).get("seed")
 
 
-def _group(
+def _draw_group(
     axes: Axes, lines: Sequence[tuple[FloatArray, FloatArray]], colour: str, *, markers: bool
 ) -> bool:
     """Draw the mean and range of some runs' lines; says whether ended ones were held."""
     if len(lines) == 1:
-        _line(axes, *lines[0], colour, marker="o" if markers else None)
+        _draw_line(axes, *lines[0], colour, marker="o" if markers else None)
         return False
     start = max(x[0] for x, _ in lines)
     ends = sorted(x[-1] for x, _ in lines)
@@ -258,7 +292,7 @@ def _group(
     )
     mean = table.mean(axis=0)
     whole = grid <= max(ends[0], start)
-    _line(axes, grid[whole], mean[whole], colour)
+    _draw_line(axes, grid[whole], mean[whole], colour)
     rest = grid >= max(ends[0], start)
     held = int(np.count_nonzero(rest)) > 1
     if held:
@@ -266,9 +300,9 @@ def _group(
     return held
 
 
-def _groups(curves: Sequence[_Curves]) -> dict[str, list[_Curves]]:
+def _group_by_configuration(curves: Sequence[_Curves]) -> dict[str, list[_Curves]]:
     """Group runs by configuration, and name each by what sets it apart."""
-    settings = [_flat(each.run.config["search"]) for each in curves]
+    settings = [_flatten(each.config["search"]) for each in curves]
     keys = sorted({key for each in settings for key in each})
     members: dict[tuple[str, ...], list[int]] = {}
     for i, each in enumerate(settings):
@@ -277,7 +311,7 @@ def _groups(curves: Sequence[_Curves]) -> dict[str, list[_Curves]]:
     equal = len({len(numbers) for numbers in members.values()}) == 1
     named: dict[str, list[_Curves]] = {}
     for first, numbers in zip(firsts, members.values(), strict=True):
-        label = _difference(first, firsts)
+        label = _describe_difference(first, firsts)
         if not equal:
             label += f" ({len(numbers)}{_NO_BREAK}seed{'s' if len(numbers) > 1 else ''})"
         label = textwrap.fill(label, LABEL_WIDTH, break_long_words=False)
@@ -285,7 +319,7 @@ def _groups(curves: Sequence[_Curves]) -> dict[str, list[_Curves]]:
     return named
 
 
-def _difference(own: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
+def _describe_difference(own: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
     """Say in what one of several configurations differs, in few words."""
     said = []
     keys = dict.fromkeys(key for each in (own, *others) for key in each)
@@ -303,28 +337,26 @@ def _difference(own: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> 
     return ", ".join(said) or str(own.get("strategy.name", ""))
 
 
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Flatten nested settings into ``table.field`` keys, less what is not compared."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            flat |= {f"{key}.{inner}": item for inner, item in _flat(value).items()}
+            flat |= {f"{key}.{inner}": item for inner, item in _flatten(value).items()}
         elif key not in _NOT_COMPARED:
             flat[key] = value
     return flat
 
 
-def _panels(heights: Sequence[int]) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 5.6 if len(heights) > 1 else 4.2))
+def _make_panels(heights: Sequence[int]) -> tuple[MatplotlibFigure, list[Axes]]:
+    figure = make_figure(5.6 if len(heights) > 1 else 4.2)
     axes = figure.subplots(
         len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
     )
     return figure, list(axes[:, 0])
 
 
-def _line(
+def _draw_line(
     axes: Axes,
     x: FloatArray,
     y: FloatArray,
@@ -338,13 +370,13 @@ def _line(
     axes.plot(x, y, dashes, color=colour, marker=marker, markersize=4, clip_on=marker is None)
 
 
-def _target(axes: Axes, value: float | None) -> None:
+def _draw_target(axes: Axes, value: float | None) -> None:
     """Draw the target where it doesn't squeeze the curves; name it in any case."""
     if value is None:
         return
     low, high = axes.get_ylim()
     beyond = value > 2 * high - low or value < 2 * low - high
-    text, height = f"target {thousands(value)}", value
+    text, height = f"target {format_axis_number(value)}", value
     if beyond:
         above = value > high
         text, height = f"{text}, {'above' if above else 'below'}", high if above else low
@@ -427,13 +459,13 @@ class _Labels:
         box = self._axes.get_window_extent()
         to_pixels = self._axes.transData
         wanted = [float(to_pixels.transform((0, y))[1]) for y in self._heights]
-        sizes = [float(_height(text)) for text in self._texts]
+        sizes = [float(_measure_height(text)) for text in self._texts]
         places = spread_apart(wanted, sizes, box.y0, box.y1)
         for text, place in zip(self._texts, places, strict=True):
             text.set_position((1.035, float(to_pixels.inverted().transform((0, place))[1])))
 
 
-def _height(text: Any) -> float:
+def _measure_height(text: Any) -> float:
     from matplotlib.text import Text
 
     # Of the text alone: the annotation's own extent includes its line.
@@ -470,15 +502,17 @@ def spread_apart(
     return places
 
 
-def _finish(figure: Figure, panels: Sequence[Axes], label: str, labels: Sequence[_Labels]) -> None:
+def _finish_axes(
+    figure: MatplotlibFigure, panels: Sequence[Axes], label: str, labels: Sequence[_Labels]
+) -> None:
     """Label the axes, and move names apart once the panels have their places."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     panels[-1].set_xlabel(label)
     panels[-1].set_xlim(left=0)
     panels[-1].xaxis.set_major_locator(MaxNLocator(6))
-    panels[-1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
-    panels[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
+    panels[-1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_axis_number(value)))
+    panels[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_axis_number(value)))
     figure.align_ylabels(panels)
     for each in labels:
         each.write()

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from distes.errors import UsageError, unknown
-from distes.runs.reader import Run
 from distes.runs.storage.location import URI, locate
-from distes.views import scores
+from distes.types import FloatArray
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as MatplotlibFigure
     from matplotlib.ticker import MaxNLocator
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Told apart with any colour vision (Okabe & Ito 2008)."""
 
 GREY = "#666666"
+WIDTH = 9.0
+"""Of a figure, in inches."""
+
 FORMATS = ("pdf", "png", "svg")
 
 STYLE = {
@@ -39,7 +45,7 @@ STYLE = {
 }
 
 
-def image(out: str | Path) -> Path:
+def locate_image(out: str | Path) -> Path:
     """Where an image is to be written.
 
     Raises:
@@ -65,24 +71,31 @@ def refuse_nameless(place: Path, suffixes: Iterable[str]) -> None:
         raise UsageError(f"'{place}' has no name before its format: for example a{place.name}")
 
 
-def save(figure: Figure, place: Path) -> None:
+def save_figure(figure: MatplotlibFigure, place: Path) -> None:
     """Write a figure, the same one as the same file; its folder is made if needed.
 
     Args:
         figure: drawn.
-        place: from `image`.
+        place: from `locate_image`.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     dates: Mapping[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    with matplotlib().rc_context({"svg.hashsalt": "distes"}):
+    with import_matplotlib().rc_context({"svg.hashsalt": "distes"}):
         figure.savefig(place, dpi=150, metadata=dates.get(_suffix(place)))
+
+
+def render_png(figure: MatplotlibFigure) -> bytes:
+    """Draw a figure as a notebook shows it: small enough to be kept within the notebook."""
+    image = BytesIO()
+    figure.savefig(image, format="png", dpi=75)
+    return image.getvalue()
 
 
 def _suffix(place: Path) -> str:
     return place.suffix.removeprefix(".").lower()
 
 
-def matplotlib() -> Any:
+def import_matplotlib() -> Any:
     """Import matplotlib.
 
     Raises:
@@ -96,21 +109,21 @@ def matplotlib() -> Any:
         ) from None
 
 
-def title(run: Run) -> str:
-    """Name a run: its task, strategy, policy and seed."""
-    settings = run.config["search"]
-    parts = [
-        scores.task_name(run.config),
-        *(settings[table]["name"] for table in ("strategy", "policy") if table in settings),
-        f"seed {settings.get('seed', 0)}",
-    ]
-    return " · ".join(parts)
+def make_figure(height: float) -> MatplotlibFigure:
+    """Make an empty figure of the width that all have.
+
+    Args:
+        height: in inches.
+    """
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(WIDTH, height))
 
 
-def thousands(value: float) -> str:
-    """Write a number for an axis: thousands with commas, millions with M.
+def format_axis_number(value: float) -> str:
+    """Write a number for an axis: format_axis_number with commas, millions with M.
 
-    >>> [thousands(v) for v in (0.5, 1500, -20_000, 2_500_000, 0)]
+    >>> [format_axis_number(v) for v in (0.5, 1500, -20_000, 2_500_000, 0)]
     ['0.5', '1,500', '−20,000', '2.5M', '0']
     """
     if abs(value) >= 1e6:
@@ -122,7 +135,7 @@ def thousands(value: float) -> str:
     return text.replace("-", "−")
 
 
-def chosen_components(components: Sequence[int] | None, size: int) -> list[int]:
+def choose_components(components: Sequence[int] | None, size: int) -> list[int]:
     """Check which components of a context are to be shown.
 
     Args:
@@ -146,23 +159,37 @@ def chosen_components(components: Sequence[int] | None, size: int) -> list[int]:
     return list(components)
 
 
-def columns_for(panels: int) -> int:
+def count_columns(panels: int) -> int:
     """Columns in which panels of equal rank stand; three are legible side by side.
 
-    >>> [columns_for(panels) for panels in (1, 2, 3, 4, 5, 9)]
+    >>> [count_columns(panels) for panels in (1, 2, 3, 4, 5, 9)]
     [1, 2, 3, 2, 3, 3]
     """
     return 2 if panels == 4 else min(panels, 3)
 
 
-def ticks(columns: int) -> MaxNLocator:
+def make_locator(columns: int) -> MaxNLocator:
     """Where ticks stand whose labels fit into a column of several."""
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(max(3, 6 // columns), steps=[1, 2, 4, 5, 10])
 
 
-def finish(figure: Figure, headings: Sequence[str]) -> None:
+def draw_intervals(axes: Axes, x: FloatArray, scores: FloatArray, **how: Any) -> None:
+    """Draw means with their intervals.
+
+    Args:
+        axes: to draw into.
+        x: (m,).
+        scores: (m, 3) means, low and high ends; a single episode has none, NaN.
+        how: more for matplotlib's ``errorbar``.
+    """
+    mean, low, high = scores.T
+    errors = np.maximum(np.where(np.isnan(low), 0.0, [mean - low, high - mean]), 0.0)
+    axes.errorbar(x, mean, errors, markersize=5, capsize=3, elinewidth=1.4, zorder=5, **how)
+
+
+def add_headings(figure: MatplotlibFigure, headings: Sequence[str]) -> None:
     """Head a figure, and explain below it what is drawn.
 
     Args:
@@ -180,6 +207,6 @@ def finish(figure: Figure, headings: Sequence[str]) -> None:
     engine.set(w_pad=0.12)
 
 
-def component_label(component: int, size: int) -> str:
+def label_component(component: int, size: int) -> str:
     """Name a component of a context on an axis."""
     return "context" if size == 1 else f"context {component}"

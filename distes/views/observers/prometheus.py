@@ -8,19 +8,18 @@ the figures appear.
 from __future__ import annotations
 
 import functools
-import logging
 import math
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from distes.population.records import Purpose
-from distes.population.statistics import Score, score
-from distes.runs.reader import Run, load
+from distes.population.statistics import Score
+from distes.runs.reader import load
 from distes.runs.storage.location import Location
 from distes.search.observer import Observer
 from distes.search.settings import Settings
+from distes.views import scores
 
 if TYPE_CHECKING:
     from ray.util.metrics import Counter, Gauge
@@ -77,10 +76,9 @@ EXPORTED = frozenset(EXPORTED_PREFIX + name for name in (*COUNTERS, *GAUGES, PHA
 
 
 class Metrics(Observer):
-    """Exports how a search goes; whatever goes wrong with that, the search goes on."""
+    """Exports how a search goes."""
 
     def __init__(self) -> None:
-        self._works = True
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
         self._best = -math.inf
@@ -89,27 +87,6 @@ class Metrics(Observer):
 
     def started(self, search: Settings, path: Location, resumed_at: int | None) -> None:
         """Name the run, and take up where its log ends."""
-        self._safely(lambda: self._start(path, resumed_at))
-
-    def generation(self, row: Mapping[str, Any]) -> None:
-        """Add a generation's figures."""
-        self._safely(lambda: self._add(row))
-
-    def heldout(self, generation: int, score: Score, target: float | None, confirms: bool) -> None:
-        """Export the newest score on held-out seeds."""
-        self._safely(lambda: self._hold(score))
-
-    def _safely(self, export: Callable[[], None]) -> None:
-        if not self._works:
-            return
-        try:
-            export()
-        except Exception as error:  # noqa: BLE001 - figures are no reason to lose a run
-            self._works = False
-            # Not a warning: those can be turned into errors.
-            logging.getLogger(__name__).warning("no metrics from here on: %r", error)
-
-    def _start(self, path: Location, resumed_at: int | None) -> None:
         from ray.util.metrics import Counter, Gauge
 
         run = {RUN: path.name}
@@ -126,26 +103,11 @@ class Metrics(Observer):
         self._set(GENERATIONS, resumed_at or 0)
         if resumed_at:
             # The tables of a long run have thousands of parts: the search does not wait.
-            read = functools.partial(self._safely, lambda: self._take_up(load(path)))
+            read = functools.partial(self._take_up, path)
             threading.Thread(target=read, name="distes-metrics", daemon=True).start()
 
-    def _take_up(self, run: Run) -> None:
-        self._improve(run.generations["episode_return_max"].max())
-        rows = run.evaluations
-        held = rows[rows["purpose"] == Purpose.HELDOUT.name.lower()]
-        groups = held.groupby(["generation", "call"])["episode_return"]
-        means = [score(newest.to_numpy()).mean for _, newest in groups]
-        with self._lock:
-            if not self._heldout_is_ours:
-                for mean in means:  # the last that is finite stays
-                    self._set(HELDOUT, mean)
-
-    def _hold(self, found: Score) -> None:
-        with self._lock:
-            self._heldout_is_ours = True
-            self._set(HELDOUT, found.mean)
-
-    def _add(self, row: Mapping[str, Any]) -> None:
+    def generation(self, row: Mapping[str, Any]) -> None:
+        """Add a generation's figures."""
         for name, (_, column) in COUNTERS.items():
             self._count(name, row.get(column, 0))
         for phase, column in PHASES.items():
@@ -155,6 +117,22 @@ class Metrics(Observer):
         self._set(MEAN, row["episode_return_mean"])
         self._set(WORKERS, row.get("workers", math.nan))
         self._set(UTILISATION, row.get("utilisation", math.nan))
+
+    def heldout(self, generation: int, score: Score, target: float | None, confirms: bool) -> None:
+        """Export the newest score on held-out seeds."""
+        with self._lock:
+            self._heldout_is_ours = True
+            self._set(HELDOUT, score.mean)
+
+    def _take_up(self, path: Location) -> None:
+        """Set the gauges that speak of the whole run, as far as this session knows no newer."""
+        run = load(path)
+        self._improve(run.generations["episode_return_max"].max())
+        found = scores.score_heldout(run).values()
+        with self._lock:
+            if not self._heldout_is_ours:
+                for each in found:  # the last that is finite stays
+                    self._set(HELDOUT, each.mean)
 
     def _improve(self, value: float) -> None:
         with self._lock:

@@ -6,25 +6,39 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
-from pandas import DataFrame
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from distes.population.statistics import Score
-from distes.registry import name_of, plain
 from distes.runs.storage.location import Location
 from distes.search.observer import Observer
 from distes.search.result import Result
 from distes.search.settings import Settings
-from distes.tasks.base import AnyTask, FunctionTask, Task
-from distes.views.replay.recording import renders
+from distes.tasks.base import AnyTask
+from distes.tasks.environment import Task
+from distes.views.replay.recording import can_be_filmed
+from distes.views.text import (
+    describe_search,
+    draw_sparkline,
+    format_clock,
+    format_generation,
+    format_rate,
+    format_return,
+    format_score,
+)
 
-SPARKS = "▁▂▃▄▅▆▇█"
+CURVES = {
+    "mean": "episode_return_mean",
+    "elite": "elite_return_mean",
+    "best": "episode_return_max",
+}
+"""Lines of the panel, and their columns of the generations log."""
+
 SPARK_WIDTH = 40
 REFRESHES_PER_SECOND = 2
 
@@ -55,11 +69,10 @@ class Display(Observer):
         self._heldout: tuple[int, Score] | None = None
         self._target: float | None = None
         self._began = time.monotonic()
-        self._steps = 0
 
     def starting(self, search: Settings) -> None:
         """Say what runs, before the seconds in which workers start."""
-        self._print(_title(search))
+        self._print(describe_search(search))
         task = search.task
         if isinstance(task, Task) and task.step_limit() is None:
             self._print("no step limit: give --max-episode-steps if an episode may never end")
@@ -91,7 +104,6 @@ class Display(Observer):
         """Show a generation's figures."""
         # A new list each time: the panel may be drawn by a thread of its own.
         self._rows = [*self._rows[1 - SPARK_WIDTH :], row]
-        self._steps += int(row["env_steps"])
         if self._live is None:
             self._print(self._line(row))
 
@@ -109,17 +121,17 @@ class Display(Observer):
         again = result.reevaluation
         if again is not None:
             self._print(
-                f"top candidates: {_number(again.search_score)} during the search, "
-                f"{_number(again.fresh_score)} on fresh seeds "
-                f"(winner's curse {_number(again.gap)})"
+                f"top candidates: {format_return(again.search_score)} during the search, "
+                f"{format_return(again.fresh_score)} on fresh seeds "
+                f"(winner's curse {format_return(again.gap)})"
             )
-        self._print(f"score: {interval(result.score)}")
+        self._print(f"score: {format_score(result.score)}")
         self._print(f"run: {result.path}")
         path = shlex.quote(str(result.path))
         self._print(f"next: distes plot {path} --out curve.png")
         if isinstance(result.search.task, AnyTask) and result.search.task.context is not None:
             self._print(f"      distes plot {path} --over context --out context.png")
-        if renders(result.search.task):
+        if can_be_filmed(result.search.task):
             self._print(f"      distes replay {path} --out solution.mp4")
         self._print(f"      distes evaluate {path} --episodes 1000 --seed 1")
 
@@ -136,7 +148,7 @@ class Display(Observer):
         self._stream.flush()
 
     def _line(self, row: Mapping[str, Any]) -> str:
-        return generation_line(row, self._heldout[1] if self._heldout else None)
+        return format_generation(row, self._heldout[1] if self._heldout else None)
 
     def _panel(self) -> Group:
         """Lay out the live display from the newest figures."""
@@ -150,160 +162,29 @@ class Display(Observer):
         head = Text.assemble(
             "generation ",
             (f"{row['generation'] + 1}{limit}", "bold"),
-            f"   elapsed {_clock(max(waited, row['elapsed_s']))}",
+            f"   elapsed {format_clock(max(waited, row['elapsed_s']))}",
             f"   {row.get('workers', 0):.0f} workers" if row.get("workers") else "",
-            f"   {_rate(row)} env steps/s",
+            f"   {format_rate(row)} env steps/s",
             (f"   {row['failed']:.0f} episodes failed", "bold red") if row.get("failed") else "",
         )
-        curves = {"mean": [_mean(r) for r in rows]}
-        if "elite_return_mean" in row:
-            curves["elite"] = [_elite(r) for r in rows]
-        curves["best"] = [float(r["episode_return_max"]) for r in rows]
+        curves = {
+            name: [float(each[column]) for each in rows]
+            for name, column in CURVES.items()
+            if column in row
+        }
         finite = [v for curve in curves.values() for v in curve if math.isfinite(v)]
         bounds = (min(finite), max(finite)) if finite else (0.0, 0.0)
         table = Table.grid(padding=(0, 2))
         for name, curve in curves.items():
-            figure = Text(_number(curve[-1]), style="bold", justify="right")
-            table.add_row(name, figure, Text(sparkline(curve, *bounds), style="cyan"))
-        target = f"target {_number(self._target)}" if self._target is not None else ""
-        heldout = Text(self._heldout_text(), style="bold green", justify="right")
-        after = f"after generation {self._heldout[0] + 1}" if self._heldout else ""
-        table.add_row("held-out", heldout, ", ".join(filter(None, [after, target])))
+            figure = Text(format_return(curve[-1]), style="bold", justify="right")
+            table.add_row(name, figure, Text(draw_sparkline(curve, *bounds), style="cyan"))
+        target = f"target {format_return(self._target)}" if self._target is not None else ""
+        generation, score = self._heldout or (None, None)
+        heldout = format_return(None if score is None else score.mean)
+        after = "" if generation is None else f"after generation {generation + 1}"
+        table.add_row(
+            "held-out",
+            Text(heldout, style="bold green", justify="right"),
+            ", ".join(filter(None, [after, target])),
+        )
         return Group(head, table)
-
-    def _heldout_text(self) -> str:
-        return _number(self._heldout[1].mean) if self._heldout else "-"
-
-
-def generation_line(row: Mapping[str, Any], heldout: Score | None) -> str:
-    """Say in one line what a generation came to.
-
-    Args:
-        row: of the generations log.
-        heldout: the newest score at the time.
-    """
-    parts = [f"generation {row['generation'] + 1:>4}", f"mean {_number(_mean(row)):>8}"]
-    parts += [f"elite {_number(_elite(row)):>8}"] if "elite_return_mean" in row else []
-    parts += [f"best {_number(row['episode_return_max']):>8}"]
-    parts += [f"held-out {_number(heldout.mean if heldout else None):>8}"]
-    parts += [f"{_rate(row):>9} env steps/s", f"elapsed {_clock(row['elapsed_s'])}"]
-    if row.get("failed"):
-        parts += [f"{row['failed']:.0f} episodes failed"]
-    return "  ".join(parts)
-
-
-def interval(score: Score) -> str:
-    """Say a score, its 95% confidence interval and the number of episodes.
-
-    >>> interval(Score(mean=490.2, std=20.0, low=486.1, high=493.4, episodes=100, failed=0))
-    '490.2, 95% confidence interval 486.1 to 493.4, 100 unseen episodes'
-    """
-    failed = f" and {score.failed} failed" if score.failed else ""
-    return (
-        f"{_number(score.mean)}, 95% confidence interval {_number(score.low)} to "
-        f"{_number(score.high)}, {score.episodes} unseen episodes{failed}"
-    )
-
-
-def table_of_contexts(scores: DataFrame) -> str:
-    """Lay out the scores at several contexts, as `distes.evaluate` gives them.
-
-    >>> scores = DataFrame({"context_0": [-1.0, 0.5], "mean": [9.0, 10.25],
-    ...     "low": [8.0, 9.0], "high": [9.9, 11.5], "episodes": [20, 19], "failed": [0, 1]})
-    >>> print(table_of_contexts(scores))
-    context 0  mean  95% confidence interval  episodes  failed
-           -1     9                 8 to 9.9        20       0
-          0.5  10.2                9 to 11.5        19       1
-    """
-    names = [str(name) for name in scores if str(name).startswith("context_")]
-    columns = {name.replace("_", " "): scores[name].map(_short).tolist() for name in names}
-    columns["mean"] = scores["mean"].map(_number).tolist()
-    ends = zip(scores["low"].map(_number), scores["high"].map(_number), strict=True)
-    columns["95% confidence interval"] = [" to ".join(pair) for pair in ends]
-    columns["episodes"] = scores["episodes"].map(str).tolist()
-    if scores["failed"].any():
-        columns["failed"] = scores["failed"].map(str).tolist()
-    widths = [max(map(len, [name, *cells])) for name, cells in columns.items()]
-    rows = [list(columns), *zip(*columns.values(), strict=True)]
-    return "\n".join(
-        "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    )
-
-
-def sparkline(values: Sequence[float], low: float, high: float) -> str:
-    """Draw values as bars between two bounds; a gap where a value is NaN.
-
-    >>> sparkline([0.0, 1.0, float("nan"), 2.0], 0.0, 2.0)
-    '▁▅ █'
-    """
-    span = (high - low) or 1.0
-    return "".join(
-        SPARKS[min(len(SPARKS) - 1, int((value - low) / span * len(SPARKS)))]
-        if math.isfinite(value)
-        else " "
-        for value in values
-    )
-
-
-def _title(search: Settings) -> str:
-    task: Any = search.task
-    parts = [_task_name(task), name_of("strategies", type(search.strategy))]
-    if not isinstance(task, FunctionTask):
-        parts.append(name_of("policies", type(search.policy)))
-        parts.append(f"{search.resolved_engine()} engine")
-    contexts = task.num_contexts
-    if contexts:
-        parts.append(f"context of {contexts} from {task.contexts.name}")
-    size = search.built_policy().num_parameters
-    target = task.reward_threshold if search.target is None else search.target
-    if target is not None:
-        parts.append(f"target {target:g}")
-    return f"{', '.join(parts)}, {size} parameters, seed {search.seed}"
-
-
-def _task_name(task: Any) -> str:
-    """Name a function that makes environments as the command line does: ``make`` says little."""
-    reference = str(plain(task.env)) if isinstance(task, Task) else "<"
-    return str(task.name) if reference.startswith("<") else reference
-
-
-def _short(value: float) -> str:
-    return f"{value:.6g}"
-
-
-def _mean(row: Mapping[str, Any]) -> float:
-    return float(row["episode_return_mean"])
-
-
-def _elite(row: Mapping[str, Any]) -> float:
-    return float(row["elite_return_mean"])
-
-
-def _rate(row: Mapping[str, Any]) -> str:
-    seconds = float(row["run_s"])
-    return f"{row['env_steps'] / seconds:,.0f}" if seconds > 0 else "-"
-
-
-def _number(value: float | None) -> str:
-    """Write a return with about four digits.
-
-    >>> [_number(v) for v in (486.123, -0.012345, 123456.7, float("nan"))]
-    ['486.1', '-0.01235', '123457', 'nan']
-    """
-    if value is None or not math.isfinite(value):
-        return "-" if value is None else str(value)
-    if abs(value) >= 1000:
-        return f"{value:.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.4g}"
-
-
-def _clock(seconds: float) -> str:
-    """Write seconds as minutes and seconds, with hours where there are any.
-
-    >>> _clock(83.4), _clock(3723)
-    ('1:23', '1:02:03')
-    """
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -16,7 +16,8 @@ import numpy as np
 from gymnasium.wrappers import HumanRendering
 
 from distes.errors import UsageError
-from distes.tasks.base import AnyTask, Task
+from distes.tasks.base import AnyTask
+from distes.tasks.environment import Task
 from distes.types import Array
 
 Mode: TypeAlias = Literal["rgb_array", "human"]
@@ -160,7 +161,7 @@ class RenderedTask(Task):
 
         Args:
             task: that was searched.
-            how: from `rendering`.
+            how: from `find_rendering`.
             camera: as above.
         """
         same = {each.name: getattr(task, each.name) for each in fields(Task)}
@@ -190,12 +191,12 @@ class Rendering:
     fps: float
     in_window: bool = False
 
-    def every(self, most: float) -> int:
-        """Steps from one frame to the next, so that there are at most so many a second."""
-        return max(1, math.ceil(self.fps / most))
+    def count_steps_per_frame(self, max_fps: float) -> int:
+        """Count steps from one frame to the next, for at most so many frames a second."""
+        return max(1, math.ceil(self.fps / max_fps))
 
 
-def rendering(task: AnyTask, mode: Mode) -> Rendering:
+def find_rendering(task: AnyTask, mode: Mode) -> Rendering:
     """Find out how a task can be seen.
 
     Args:
@@ -231,13 +232,13 @@ def rendering(task: AnyTask, mode: Mode) -> Rendering:
         shown = task
     else:
         shown = replace(task, env_kwargs={**task.env_kwargs, "render_mode": native})
-    return Rendering(shown, _fps(fps), in_window=native != mode)
+    return Rendering(shown, _read_fps(fps), in_window=native != mode)
 
 
-def renders(task: Any) -> bool:
+def can_be_filmed(task: Any) -> bool:
     """Whether a task's environments say that they can be filmed; never raises."""
     try:
-        rendering(task, "rgb_array")
+        find_rendering(task, "rgb_array")
     except Exception:  # noqa: BLE001 - a question at the end of a run must not fail it
         return False
     return True
@@ -256,7 +257,7 @@ def without_display() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _fps(said: Any) -> float:
+def _read_fps(said: Any) -> float:
     good = isinstance(said, int | float) and math.isfinite(said) and said > 0
     return float(said) if good else DEFAULT_FPS
 

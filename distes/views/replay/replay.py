@@ -25,20 +25,21 @@ from distes.population.records import (
     Status,
 )
 from distes.runs.reader import Run, load
+from distes.search.config_file import from_config
 from distes.search.settings import Settings
 from distes.search.solution import find_logged_candidate, impose_contexts, read_solution
-from distes.tasks.base import Task
-from distes.tasks.contexts import given
+from distes.tasks.contexts import parse_contexts
+from distes.tasks.environment import Task
 from distes.views.replay.recording import (
     Camera,
     RenderedTask,
     Rendering,
-    rendering,
+    find_rendering,
     without_display,
 )
-from distes.views.replay.video import FORMATS, Video, video
+from distes.views.replay.video import FORMATS, Video, locate_video
 
-MOST_LOGGED = 10
+MAX_LOGGED_EPISODES = 10
 """Episodes of a logged candidate that are shown unless another number is asked for."""
 
 ROUNDING = 1e-9
@@ -83,7 +84,7 @@ class Replay:
             same = "" if logged is None else ", as logged"
             if logged is not None and total != logged and not math.isnan(total):
                 same = ", as logged up to rounding"
-            if logged is not None and not _same(total, logged):
+            if logged is not None and not _agree(total, logged):
                 same = f", logged {logged:.17g}"
             failed = "" if row["status"] == "ok" else f", {row['status']}"
             said.append(
@@ -105,7 +106,7 @@ class Replay:
         differ = [
             f"{row['episode']} ({row['episode_return']:.17g}, logged {row['logged_return']:.17g})"
             for row in self.episodes.to_dict("records")
-            if not _same(row["episode_return"], row["logged_return"])
+            if not _agree(row["episode_return"], row["logged_return"])
         ]
         if not differ:
             return None
@@ -144,7 +145,7 @@ def replay(
         candidate: its number within the generation, from 0.
         best: take the candidate with the greatest logged return, its mean where it has
             several episodes, of the generation or of all; the first of equals.
-        episodes: how many; None is 1, or all that a candidate has, at most `MOST_LOGGED`.
+        episodes: how many; None is 1, or all that a candidate has, at most `MAX_LOGGED_EPISODES`.
         context: (k,) to impose on the solution.
         seed: another seed gives the solution other episodes; None is 0.
 
@@ -152,53 +153,56 @@ def replay(
         UsageError: there is no such run, generation, candidate or episode; the task is a
             function or can't be rendered; the file is there already, or can't be written.
     """
-    from distes.search.config_file import from_config
-
     if show == (out is not None):
         raise UsageError("say where to watch: out (--out FILE.mp4) or show (--show), one of them")
     require_at_least("episodes", episodes, 1)
     require_at_least("seed", seed, 0)
     require_at_least("generation", generation, 0)
-    place = None if out is None else video(out)
+    place = None if out is None else locate_video(out)
     run = load(path)
     search = from_config(run.config["search"], Settings)
-    how = rendering(search.resolved_task, "human" if show else "rgb_array")
+    how = find_rendering(search.resolved_task, "human" if show else "rgb_array")
     if best:
         if candidate is not None:
             raise UsageError("best (--best) finds the candidate: leave out candidate")
-        generation, candidate = best_candidate(run, generation)
+        generation, candidate = find_best_candidate(run, generation)
     if generation is None and candidate is None:
         population = read_solution(run)
         if context is not None:
-            contexts = given(context, search.resolved_task.num_contexts, search.resolved_task.name)
+            contexts = parse_contexts(
+                context, search.resolved_task.num_contexts, search.resolved_task.name
+            )
             if len(contexts) > 1:
                 raise UsageError(f"one context is shown at a time, and {len(contexts)} are given")
             population = impose_contexts(population, contexts)
         population = replace(population, episodes=episodes or 1, purpose=Purpose.TEST)
-        chosen = _Chosen("the solution, on new episodes", population)
+        chosen = _Playlist("the solution, on new episodes", population)
     else:
         for name, value in (("context", context), ("seed", seed)):
             if value is not None:
                 raise UsageError(
                     f"a logged candidate is shown on its own episodes: leave out {name}"
                 )
-        chosen = _candidate(run, generation, candidate, episodes)
+        chosen = _choose_candidate(run, generation, candidate, episodes)
 
     def watch(camera: Camera | None) -> Evaluated:
-        return watched(
+        return watch_episodes(
             search.resolved_task, how, search.built_policy(), chosen.population, camera, seed or 0
         )
 
     if place is None:
         answer = watch(None)
         return Replay(
-            chosen.played, _table(answer.episodes, chosen.logged), None, fault=fault(answer)
+            chosen.played,
+            _tabulate_episodes(answer.episodes, chosen.logged),
+            None,
+            fault=describe_fault(answer),
         )
-    return _filmed(place, how, chosen, watch)
+    return _film_episodes(place, how, chosen, watch)
 
 
 @dataclass(frozen=True, eq=False)
-class _Chosen:
+class _Playlist:
     """What is to be played.
 
     Attributes:
@@ -212,10 +216,10 @@ class _Chosen:
     logged: pd.DataFrame | None = None
 
 
-def _filmed(
-    place: Path, how: Rendering, chosen: _Chosen, watch: Callable[[Camera], Evaluated]
+def _film_episodes(
+    place: Path, how: Rendering, chosen: _Playlist, watch: Callable[[Camera], Evaluated]
 ) -> Replay:
-    every = how.every(FORMATS[place.suffix.lower()].fps)
+    every = how.count_steps_per_frame(FORMATS[place.suffix.lower()].fps)
     fps = how.fps / every
     with Video(place, fps) as film:
         camera = Camera(film, fps, every, chosen.population.num_episodes)
@@ -223,20 +227,20 @@ def _filmed(
         if not film.frames:
             raise UsageError(
                 f"there is nothing to see: {how.task.name} fails before its first frame, with "
-                f"{fault(answer)}"
+                f"{describe_fault(answer)}"
             )
     return Replay(
         chosen.played,
-        _table(answer.episodes, chosen.logged),
+        _tabulate_episodes(answer.episodes, chosen.logged),
         place,
         film.frames,
         film.frames / fps,
         cut=camera.full,
-        fault=fault(answer),
+        fault=describe_fault(answer),
     )
 
 
-def watched(
+def watch_episodes(
     task: Any,
     how: Rendering,
     policy: Policy,
@@ -248,13 +252,13 @@ def watched(
 
     Args:
         task: of the run.
-        how: from `rendering`.
+        how: from `find_rendering`.
         policy: built for the task.
         population: with the episodes to be run.
         camera: what sees them; None for a window.
         seed: from which new episodes' seeds follow.
     """
-    assert isinstance(task, Task)  # noqa: S101 - `rendering` refuses others
+    assert isinstance(task, Task)  # noqa: S101 - `find_rendering` refuses others
     shown = RenderedTask.of(task, how, camera)
     evaluator = SerialEvaluator(shown, policy, "loop")
     try:
@@ -264,7 +268,7 @@ def watched(
         evaluator.close()
 
 
-def fault(answer: Evaluated) -> str | None:
+def describe_fault(answer: Evaluated) -> str | None:
     """Say what the first failed episode failed with; None if none did."""
     for event in answer.events:
         if "traceback" in event:
@@ -272,9 +276,9 @@ def fault(answer: Evaluated) -> str | None:
     return None
 
 
-def _candidate(
+def _choose_candidate(
     run: Run, generation: int | None, candidate: int | None, episodes: int | None
-) -> _Chosen:
+) -> _Playlist:
     """Rebuild a logged candidate, with its own episodes and what the log says of them.
 
     Raises:
@@ -290,8 +294,9 @@ def _candidate(
         )
     mean = float(rows["episode_return"].to_numpy().mean())
     total = f"mean return {mean:.10g} of {len(rows)}" if len(rows) > 1 else f"return {mean:.10g}"
-    played = f"generation {generation} (the {ordinal(generation + 1)}), candidate {number}, {total}"
-    count = min(len(rows), MOST_LOGGED) if episodes is None else episodes
+    ordinal = format_ordinal(generation + 1)
+    played = f"generation {generation} (the {ordinal}), candidate {number}, {total}"
+    count = min(len(rows), MAX_LOGGED_EPISODES) if episodes is None else episodes
     if count > len(rows):
         raise UsageError(
             f"candidate {number} of generation {generation} has {len(rows)} logged "
@@ -308,10 +313,10 @@ def _candidate(
     )
     starts = np.full_like(seeds, seeds[0]) if population.same_start else seeds
     again = Rerun(candidates, numbers, seeds, starts)
-    return _Chosen(played, replace(population, rerun=again), rows)
+    return _Playlist(played, replace(population, rerun=again), rows)
 
 
-def best_candidate(run: Run, generation: int | None = None) -> tuple[int, int]:
+def find_best_candidate(run: Run, generation: int | None = None) -> tuple[int, int]:
     """Find the candidate with the greatest mean of logged returns; the first of equals.
 
     Args:
@@ -337,17 +342,17 @@ def best_candidate(run: Run, generation: int | None = None) -> tuple[int, int]:
     return int(found[0]), int(found[1])
 
 
-def ordinal(number: int) -> str:
+def format_ordinal(number: int) -> str:
     """Write a place in a row.
 
-    >>> [ordinal(number) for number in (1, 2, 3, 4, 11, 22, 112)]
+    >>> [format_ordinal(number) for number in (1, 2, 3, 4, 11, 22, 112)]
     ['1st', '2nd', '3rd', '4th', '11th', '22nd', '112th']
     """
     last = 0 if number % 100 in (11, 12, 13) else number % 10
     return str(number) + {1: "st", 2: "nd", 3: "rd"}.get(last, "th")
 
 
-def _table(episodes: Episodes, logged: pd.DataFrame | None) -> pd.DataFrame:
+def _tabulate_episodes(episodes: Episodes, logged: pd.DataFrame | None) -> pd.DataFrame:
     names = ("episode", "seed", "episode_return", "episode_length", "terminated", "truncated")
     table = pd.DataFrame({name: getattr(episodes, name) for name in names})
     table["status"] = [Status(int(each)).name.lower() for each in episodes.status]
@@ -359,6 +364,6 @@ def _table(episodes: Episodes, logged: pd.DataFrame | None) -> pd.DataFrame:
     return table
 
 
-def _same(one: float, other: float) -> bool:
+def _agree(one: float, other: float) -> bool:
     """Whether returns agree but for rounding: compiled runs have their own tanh and exp."""
     return math.isclose(one, other, rel_tol=ROUNDING) or (math.isnan(one) and math.isnan(other))

@@ -42,7 +42,7 @@ SMALLEST = 240
 """Pixels of the longer side up to which small frames are magnified: captions stay legible."""
 
 
-def video(out: str | Path) -> Path:
+def locate_video(out: str | Path) -> Path:
     """Where a video is to be written.
 
     Raises:
@@ -72,7 +72,7 @@ class Video:
     """A video file, written frame by frame; it is there once it is whole, or not at all.
 
     Args:
-        place: from `video`; its folder is made if needed.
+        place: from `locate_video`; its folder is made if needed.
         fps: frames a second.
         limits: None takes those of the format.
 
@@ -96,7 +96,7 @@ class Video:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        trajectory: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         """Give the file its name, or leave nothing of it if something went wrong.
 
@@ -111,7 +111,7 @@ class Video:
                 with contextlib.suppress(Exception):
                     self._writer.abandon()
         except OSError as fault:
-            raise self._unwritable(fault) from fault
+            raise self._say_unwritable(fault) from fault
         finally:
             with contextlib.suppress(OSError):
                 self._part.unlink(missing_ok=True)
@@ -133,12 +133,12 @@ class Video:
         times = min(times, self._limits.frames - self.frames)
         if times <= 0:
             return False
-        image = self._captioned(frame, caption)
+        image = self._add_caption(frame, caption)
         try:
             for _ in range(times):
                 self._writer.add(image)
         except OSError as fault:
-            raise self._unwritable(fault) from fault
+            raise self._say_unwritable(fault) from fault
         self.frames += times
         return self.frames < self._limits.frames
 
@@ -148,12 +148,12 @@ class Video:
         kind = _GIF if self._place.suffix.lower() == ".gif" else _MP4
         return kind(self._part, self._fps)
 
-    def _captioned(self, frame: Array, caption: str) -> Image:
+    def _add_caption(self, frame: Array, caption: str) -> Image:
         from PIL import Image, ImageDraw
 
         image = Image.fromarray(np.ascontiguousarray(frame))
         if self._size is None:
-            self._size = shown_size(image.size, self._limits.side)
+            self._size = scale_size(image.size, self._limits.side)
         width, height = self._size
         if image.size != self._size:
             grows = width > image.width
@@ -176,19 +176,19 @@ class Video:
         font: Any = ImageFont.load_default(min(16, max(11, self._size[0] // 22)))
         return font  # type: ignore[no-any-return]
 
-    def _unwritable(self, fault: OSError) -> UsageError:
+    def _say_unwritable(self, fault: OSError) -> UsageError:
         reason = fault.strerror or " ".join(str(fault).split())
         return UsageError(f"'{self._place}' can't be written: {reason}")
 
 
-def shown_size(size: tuple[int, int], most: int) -> tuple[int, int]:
+def scale_size(size: tuple[int, int], most: int) -> tuple[int, int]:
     """Scale a frame's size: large ones down, very small ones up by a whole number.
 
     Args:
         size: width and height.
         most: pixels of the longer side.
 
-    >>> shown_size((600, 400), 480), shown_size((600, 400), 1280), shown_size((84, 84), 480)
+    >>> scale_size((600, 400), 480), scale_size((600, 400), 1280), scale_size((84, 84), 480)
     ((480, 320), (600, 400), (252, 252))
     """
     longer = max(size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -16,12 +17,12 @@ from paths import SUPPORT
 pytest.importorskip("numba")
 
 from distes.engines import choice
-from distes.engines.kernels import lookup, program, sealing
+from distes.engines.kernels import jit, lookup, program
 from distes.policies import Linear
 from distes.population.distributions import Point
 from distes.population.probes import ObservationMoments
 from distes.population.records import RECORDS, Population, RunKey
-from distes.tasks.base import Task
+from distes.tasks.environment import Task
 
 KERNEL = """
 import gymnasium as gym
@@ -75,12 +76,12 @@ def worth(value):
 RUN = """
 import sys
 import numpy as np
-from distes.engines import choice as rollouts
+from distes.engines import choice
 from distes.population.distributions import Point
-from distes.engines.kernels.program import compiled_before
+from distes.engines.kernels import lookup
 from distes.policies import MLP, Linear
-from distes.population import Population, RunKey
-from distes.tasks.base import Task
+from distes.population.records import Population, RunKey
+from distes.tasks.environment import Task
 
 env, hidden = sys.argv[1], tuple(map(int, sys.argv[2].split(","))) if sys.argv[2] else ()
 if env == "slide":
@@ -93,12 +94,12 @@ for name in ("compiled", "loop"):
     engine = choice.make(name, task, policy)
     population = Population(Point(np.ones(policy.num_parameters)), 3)
     if name == "compiled":
-        before = compiled_before(type(engine._kernel), engine._actor)
-        program = engine._ready()._program
+        before = lookup.ready(task, policy)
+        program = engine._load_runner()._program
     returns.append(engine.run(population, RunKey(0, 0), 0, 3).rows["episode_return"])
 assert (returns[0] == returns[1]).all(), returns
-hits = sum(sum(f.stats.cache_hits.values()) for f in (program.begin, program.run))
-misses = sum(sum(f.stats.cache_misses.values()) for f in (program.begin, program.run))
+hits = sum(sum(f.stats.cache_hits.values()) for f in program)
+misses = sum(sum(f.stats.cache_misses.values()) for f in program)
 print(before, hits, misses, returns[0][0])
 """
 
@@ -133,13 +134,13 @@ needs_numba = pytest.mark.skipif(
 )
 
 
-def folders(cache: Path) -> set[str]:
-    return {each.name for each in (cache / "distes" / "kernels").iterdir()}
+def kept(cache: Path) -> set[Path]:
+    """Files of machine code."""
+    return {path for path in cache.rglob("distes/kernels/*") if path.suffix != ".lock"}
 
 
 def stamps(cache: Path) -> dict[Path, int]:
-    files = [p for p in cache.rglob("*") if p.is_file() and p.suffix in (".nbc", ".nbi", ".py")]
-    return {path: path.stat().st_mtime_ns for path in files}
+    return {path: path.stat().st_mtime_ns for path in kept(cache)}
 
 
 @needs_numba
@@ -147,129 +148,125 @@ def test_a_machine_compiles_once(tmp_path: Path) -> None:
     """The second process loads what the first compiled, and writes nothing."""
     assert said(python(RUN, "CartPole-v1", "", cache=tmp_path))[:3] == ["False", "0", "2"]
     before = stamps(tmp_path)
-    assert len([path for path in before if path.suffix == ".nbc"]) == 2
+    assert len(before) == 1
     assert said(python(RUN, "CartPole-v1", "", cache=tmp_path))[:3] == ["True", "2", "0"]
     assert stamps(tmp_path) == before
     # A network of another shape is another program.
     assert said(python(RUN, "CartPole-v1", "3", cache=tmp_path))[:3] == ["False", "0", "2"]
     assert said(python(RUN, "CartPole-v1", "4", cache=tmp_path))[:3] == ["False", "0", "2"]
-    assert len(folders(tmp_path)) == 3
+    assert len(kept(tmp_path)) == 3
 
 
-@needs_numba
-@pytest.mark.parametrize(
-    ("file", "text"),
-    [
-        ("slide.py", KERNEL.replace("+= GAIN", "+= 2 * GAIN")),
-        ("numbers_apart.py", "GAIN = 0.75\n"),
-        ("functions_apart.py", FUNCTIONS.replace("2.0", "3.0")),
-    ],
-)
-def test_what_a_kernel_is_made_of_makes_it_new(tmp_path: Path, file: str, text: str) -> None:
-    """Its own text, a number from elsewhere, a function from elsewhere: all are in the code."""
-    cache = tmp_path / "cache"
-    there = project(tmp_path / "project")
-    first = said(python(RUN, "slide", "", cache=cache, **there))
-    assert first[:3] == ["False", "0", "2"]
-    assert said(python(RUN, "slide", "", cache=cache, **there)) == ["True", "2", "0", first[3]]
-    (tmp_path / "project" / file).write_text(text)
-    changed = said(python(RUN, "slide", "", cache=cache, **there))
-    assert changed[:3] == ["False", "0", "2"]
-    assert changed[3] != first[3]
-
-
-LATER = """
-import pathlib, slide
-text = pathlib.Path("slide.py").read_text()
-pathlib.Path("slide.py").write_text(text.replace("+= GAIN", "+= 2 * GAIN"))
-"""
-
-OWN_CACHE = """
-from numba import njit
-@njit(cache=True)
-def worth(value):
-    return GAIN * value
-from numbers_apart import GAIN
-"""
-
-EAGER = """
-import numpy
-from numba import njit
-import numbers_apart
-
-def made(gain):
-    # Too long to be taken into its caller.
-    @njit("float64(float64)")
-    def worth(value):
-        total = 0.0
-        for i in range(3):
-            for j in range(4):
-                total += numpy.sin(value * i) * numpy.cos(value + j) + numpy.exp(-value * j)
-                if total > 1e9:
-                    total -= numpy.sqrt(abs(value)) + gain
-        return gain * value + 0.0 * total
-    return worth
-
-worth = made(numbers_apart.GAIN)
-"""
-
-
-def project(folder: Path, **texts: str) -> dict[str, str]:
+def write_project(folder: Path) -> dict[str, str]:
     """Write the modules of a user's kernel; the environment for processes that use it."""
     folder.mkdir(exist_ok=True)
-    given = {"slide": KERNEL, "numbers_apart": NUMBERS, "functions_apart": FUNCTIONS}
-    for name, text in (given | texts).items():
+    texts = {"slide": KERNEL, "numbers_apart": NUMBERS, "functions_apart": FUNCTIONS}
+    for name, text in texts.items():
         (folder / f"{name}.py").write_text(text)
     places = os.pathsep.join([str(folder), str(SUPPORT.parent)])
     return {"PWD": str(folder), "PYTHONPATH": places, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
+def install_project(site: Path) -> dict[str, str]:
+    """Write the same as an installed package."""
+    package = site / "sliding"
+    site.mkdir()
+    there = write_project(package)
+    (package / "__init__.py").touch()
+    kernel = package / "slide.py"
+    kernel.write_text(
+        KERNEL.replace("from numbers_", "from .numbers_").replace("from func", "from .func")
+    )
+    (site / "slide.py").write_text("from sliding.slide import Slide")
+    return {
+        **there,
+        "PWD": str(site),
+        "PYTHONPATH": os.pathsep.join([str(site), str(SUPPORT.parent)]),
+    }
+
+
+CHANGES = [
+    ("slide.py", "+= GAIN", "+= 2 * GAIN"),
+    ("numbers_apart.py", "0.5", "0.75"),
+    ("functions_apart.py", "2.0", "3.0"),
+]
+
+
 @needs_numba
-def test_a_file_that_is_edited_while_its_kernel_is_compiled(tmp_path: Path) -> None:
-    """What is kept is told by what was compiled, not by what the file says by then."""
-    there = project(tmp_path / "project")
-    cache = tmp_path / "cache"
+def test_changed_sources_of_an_installed_package(tmp_path: Path) -> None:
+    """Its own text, a number from elsewhere, a function from elsewhere: all are in the code."""
+    cache, site = tmp_path / "cache", tmp_path / "site-packages"
+    there = install_project(site)
+    found = said(python(RUN, "slide", "", cache=cache, **there))
+    assert found[:3] == ["False", "0", "2"]
+    assert said(python(RUN, "slide", "", cache=cache, **there)) == ["True", "2", "0", found[3]]
+    returns = [found[3]]
+    for file, old, new in CHANGES:
+        source = site / "sliding" / file
+        source.write_text(source.read_text().replace(old, new))
+        found = said(python(RUN, "slide", "", cache=cache, **there))
+        assert found[:3] == ["False", "0", "2"]
+        returns.append(found[3])
+    assert len(set(returns)) == 4
+
+
+@needs_numba
+def test_other_versions_and_options_are_other_machine_code(tmp_path: Path) -> None:
+    """Of numba's settings, and of the packages that a kernel's may be made of."""
+    cache, site = tmp_path / "cache", tmp_path / "site-packages"
+    there = install_project(site)
+    for _ in range(2):
+        said(python(RUN, "slide", "", cache=cache, **there))
+    assert len(kept(cache)) == 1
+    for change in ({"NUMBA_OPT": "1"}, {"NUMBA_CPU_NAME": "generic"}):
+        assert said(python(RUN, "slide", "", cache=cache, **there, **change))[:2] == ["False", "0"]
+    (site / "helpers-2.0.dist-info").mkdir()
+    assert said(python(RUN, "slide", "", cache=cache, **there))[:2] == ["False", "0"]
+    assert len(kept(cache)) == 4
+
+
+@needs_numba
+def test_a_kernel_that_may_be_edited_is_not_kept(tmp_path: Path) -> None:
+    """Each process compiles it as it is by then."""
+    cache, folder = tmp_path / "cache", tmp_path / "project"
+    there = write_project(folder)
+    returns = [said(python(RUN, "slide", "", cache=cache, **there))[3]]
+    for file, old, new in CHANGES:
+        (folder / file).write_text((folder / file).read_text().replace(old, new))
+        before, *_, last = said(python(RUN, "slide", "", cache=cache, **there))
+        assert before == "False"
+        returns.append(last)
+    assert len(set(returns)) == 4
+    assert kept(cache) == set()
+
+
+LATER = """
+import pathlib, sliding.slide
+text = pathlib.Path("sliding/slide.py").read_text()
+pathlib.Path("sliding/slide.py").write_text(text.replace("+= GAIN", "+= 2 * GAIN"))
+"""
+
+
+@needs_numba
+def test_a_file_that_is_edited_after_its_import(tmp_path: Path) -> None:
+    """What was compiled is not what the file says by then, so it is not kept."""
+    there, cache = install_project(tmp_path / "site-packages"), tmp_path / "cache"
     first = said(python(LATER + RUN, "slide", "", cache=cache, **there))
+    assert kept(cache) == set()
     edited = said(python(RUN, "slide", "", cache=cache, **there))
     assert edited[:3] == ["False", "0", "2"]
     assert edited[3] != first[3]
 
 
-@needs_numba
-def test_a_function_that_numba_keeps_by_itself(tmp_path: Path) -> None:
-    """Its own cache does not see that a number from elsewhere has changed."""
-    cache, folder = tmp_path / "cache", tmp_path / "project"
-    there = project(folder, functions_apart=OWN_CACHE)
-    assert said(python(RUN, "slide", "", cache=cache, **there))[3] == "4.5"
-    (folder / "numbers_apart.py").write_text("GAIN = 0.75\n")
-    changed = said(python(RUN, "slide", "", cache=cache, **there))
-    assert changed == ["False", "0", "2", "8.625"]
-
-
-@needs_numba
-def test_a_function_compiled_before_distes_was_imported(tmp_path: Path) -> None:
-    """Its name may be that of another process's, which is then called in its place."""
-    cache = tmp_path / "cache"
-    first, second = tmp_path / "first", tmp_path / "second"
-    early = "import functions_apart, sys\nassert 'distes' not in sys.modules\n"
-    found = []
-    for folder, gain in ((first, "0.5"), (second, "0.75")):
-        there = project(folder, functions_apart=EAGER, numbers_apart=f"GAIN = {gain}\n")
-        found.append(said(python(early + RUN, "slide", "", cache=cache, **there))[3])
-    assert found[0] != found[1]
-    both = f"""
-import sys
-returns = []
-for folder in ({str(first)!r}, {str(second)!r}):
-    for name in ("slide", "numbers_apart", "functions_apart"):
-        sys.modules.pop(name, None)
-    sys.path.insert(0, folder)
-    sys.argv = ["", "slide", ""]
-    exec({RUN!r})
-"""
-    there["PYTHONPATH"] = str(SUPPORT.parent)
-    together = said(python(both, cache=cache, **there))
-    assert together == ["True", "2", "0", found[0], "True", "2", "0", found[1]]
+def test_numbers_of_kernels_come_from_hashed_sources() -> None:
+    """If wrong: an edited constant elsewhere in distes leaves machine code as it was."""
+    hashed = tuple("distes." + each.replace("/", ".") for each in program.OWN_SOURCES)
+    root = Path(program.__file__).parent
+    for file in [*root.glob("actors/*.py"), *root.glob("environments/*.py")]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("distes."):
+                numbers = [each.name for each in node.names if each.name.isupper()]
+                assert not numbers or str(node.module).startswith(hashed), (file, numbers)
 
 
 @needs_numba
@@ -313,66 +310,26 @@ def test_a_cache_that_can_only_be_read(tmp_path: Path) -> None:
 
 
 @needs_numba
-def test_a_cache_that_can_only_be_read_with_numbas_elsewhere(tmp_path: Path) -> None:
-    """Otherwise every process compiles, and leaves a folder behind."""
-    numbas = tmp_path / "numba"
-    numbas.mkdir()
-    there = {"NUMBA_CACHE_DIR": str(numbas)}
-    said(python(RUN, "CartPole-v1", "", cache=tmp_path, **there))
-    before = stamps(tmp_path)
-    for _ in range(2):
-        found = said(python(READ_ONLY + RUN, "CartPole-v1", "", cache=tmp_path, **there))
-        assert found[:3] == ["True", "2", "0"]
-    assert stamps(tmp_path) == before
-
-
-@needs_numba
-@pytest.mark.parametrize("apart", [False, True])
-def test_a_cache_whose_files_are_damaged(tmp_path: Path, apart: bool) -> None:
-    """It is compiled again, once: a lost power supply leaves pages of zeros, a disk turns bits."""
-    numbas = tmp_path / "numba"
-    numbas.mkdir()
-    there = {"NUMBA_CACHE_DIR": str(numbas)} if apart else {}
-
-    def run(cached: str) -> None:
-        found = said(python(RUN, "CartPole-v1", "", cache=tmp_path, **there))
-        assert found[1:] == [*{"no": "02", "yes": "20"}[cached], "4.0"]
-
-    run("no")
-    (codes, indices) = (sorted(tmp_path.rglob(f"rollout.run*{end}")) for end in (".nbc", ".nbi"))
-    for file in (codes[0], indices[0]):
-        content = bytearray(file.read_bytes())
-        content[len(content) // 2] ^= 8
-        file.write_bytes(content)
-        run("no")
-        run("yes")
-    content = bytearray(codes[0].read_bytes())
-    content[8192 : 8192 + 4096] = bytes(4096)
-    codes[0].write_bytes(content)
-    run("no")
-
-
-@needs_numba
-def test_two_processors_that_share_a_damaged_cache(tmp_path: Path) -> None:
-    """Each compiles once, and once again for the damage."""
-
-    def runs(cached: str) -> None:
-        for processor in ("", "generic"):
-            found = said(python(RUN, "slide", "", cache=cache, **there, NUMBA_CPU_NAME=processor))
-            assert found[1:3] == list({"no": "02", "yes": "20"}[cached])
-
-    there, cache = project(tmp_path / "project"), tmp_path / "cache"
-    runs("no")
-    runs("yes")
-    file = min(cache.rglob("rollout.run*.nbc"))
-    file.write_bytes(file.read_bytes()[:-1] + b"?")
-    runs("no")
-    runs("yes")
+def test_a_damaged_file_is_compiled_again(tmp_path: Path) -> None:
+    """Once; what it had would end the process, or give other numbers."""
+    cache, folder = tmp_path / "cache", tmp_path / "folder"
+    assert said(python(RUN, "CartPole-v1", "", cache=cache)) == ["False", "0", "2", "4.0"]
+    (file,) = kept(cache)
+    whole = file.read_bytes()
+    flipped, zeros = bytearray(whole), bytearray(whole)
+    flipped[len(whole) // 2] ^= 8
+    zeros[8192 : 8192 + 4096] = bytes(4096)  # as a lost power supply leaves a page
+    for damaged in (b"", whole[:-1], zeros, flipped):
+        file.write_bytes(damaged)
+        program._unpack(file, folder)
+        assert not folder.exists()
+    assert said(python(RUN, "CartPole-v1", "", cache=cache))[1:] == ["0", "2", "4.0"]
+    assert said(python(RUN, "CartPole-v1", "", cache=cache))[1:] == ["2", "0", "4.0"]
 
 
 @needs_numba
 def test_arrays_that_ray_hands_out_are_no_others(tmp_path: Path, monkeypatch: Any) -> None:
-    """Read-only ones would be compiled for once more, in every process."""
+    """Machine code is made for arrays that can be written, and takes no read-only ones."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     task = Task("Pendulum-v1", max_episode_steps=5)
     policy = task.build_policy(Linear())
@@ -386,20 +343,17 @@ def test_arrays_that_ray_hands_out_are_no_others(tmp_path: Path, monkeypatch: An
     )
     for asked in (population, replace(population, records=())):
         assert engine.run(asked, RunKey(0, 0), 0, 9).stop == 9
-    program = engine._ready()._program
-    assert [len(program.begin.signatures), len(program.run.signatures)] == [1, 1]
-    folder = program.place(type(engine._kernel), engine._actor)
-    assert folder is not None
-    assert sealing.intact(folder / "__pycache__")
+    assert len(kept(tmp_path)) == 1
 
 
 @needs_numba
-def test_numbas_cache_that_cannot_be_written(tmp_path: Path) -> None:
-    """Where it was told to keep things, there is no such place."""
+def test_numbas_own_cache_is_left_alone(tmp_path: Path) -> None:
+    """Wherever it was told to keep things: also where there is no such place."""
     (tmp_path / "file").touch()
     nowhere = str(tmp_path / "file" / "numba")
-    found = said(python(RUN, "CartPole-v1", "", cache=tmp_path, NUMBA_CACHE_DIR=nowhere))
-    assert found[:2] == ["False", "0"]
+    for found in (["False", "0", "2"], ["True", "2", "0"]):
+        given = {"NUMBA_CACHE_DIR": nowhere}
+        assert said(python(RUN, "CartPole-v1", "", cache=tmp_path, **given))[:3] == found
 
 
 @needs_numba
@@ -420,17 +374,17 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
     assert [process.returncode for process in started] == [0, 0], answers
     misses = sorted(out.split()[2] for out, _ in answers)
     assert misses == ["0", "2"]
-    assert len(folders(tmp_path)) == 1
+    assert len(kept(tmp_path)) == 1
 
 
 ALIKE = """
 import os, sys
 import numpy as np
-from distes.engines import choice as rollouts
+from distes.engines import choice
 from distes.population.distributions import Point
 from distes.policies import MLP
-from distes.population import Population, RunKey
-from distes.tasks.base import Task
+from distes.population.records import Population, RunKey
+from distes.tasks.environment import Task
 
 task = Task("CartPole-v1")
 
@@ -471,22 +425,18 @@ def test_what_several_processes_compiled_goes_together(tmp_path: Path, way: str)
     before = stamps(tmp_path)
     said(python(ALIKE, "compare", cache=tmp_path))
     assert stamps(tmp_path) == before
-    assert len(folders(tmp_path)) == 3
-
-
-ANOTHER_NUMBA = """
-from distes.engines.kernels import jit
-jit._counter = lambda: None
-assert not jit.named_apart()
-"""
+    assert len(kept(tmp_path)) == 3
 
 
 @needs_numba
-def test_a_numba_whose_names_cannot_be_told_apart(tmp_path: Path) -> None:
+def test_a_numba_whose_names_cannot_be_told_apart(tmp_path: Path, monkeypatch: Any) -> None:
     """Nothing is kept, and each process compiles."""
-    found = said(python(ANOTHER_NUMBA + RUN, "CartPole-v1", "3", cache=tmp_path))
-    assert found[:3] == ["False", "0", "2"]
+    unknown = "from distes.engines.kernels import jit; jit.NAMED_APART = False\n"
+    found = said(python(unknown + RUN, "CartPole-v1", "3", cache=tmp_path))
+    assert found[0] == "False"
     assert not (tmp_path / "distes").exists()
+    monkeypatch.setattr("numba.core.bytecode.FunctionIdentity", object)
+    assert not jit._count_apart()
 
 
 def distes(*arguments: str, cache: Path, first: str = "import sys\n", **there: str) -> Any:
@@ -507,7 +457,7 @@ def test_warmup(tmp_path: Path) -> None:
     ran = distes("run", *settings, *run, cache=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert "compiling" not in ran.stderr
-    assert len(folders(tmp_path)) == 1
+    assert len(kept(tmp_path)) == 1
 
 
 @needs_numba
@@ -519,10 +469,10 @@ def test_warmup_without_a_target(tmp_path: Path) -> None:
     result = distes("warmup", cache=tmp_path)
     assert result.returncode == 0, result.stderr
     told = dict(line.split(": ") for line in result.stdout.splitlines())
-    assert list(told) == lookup.registered()
+    assert list(told) == lookup.covered_environments()
     again = [name for name, words in told.items() if words == "compiled before"]
     assert again == ["CartPole-v1"]
-    assert len(folders(tmp_path)) == len(told) - 1
+    assert len(kept(tmp_path)) == len(told) - 1
 
 
 @needs_numba
@@ -607,32 +557,21 @@ def test_a_folder_that_others_may_write_is_not_used(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     task = Task("CartPole-v1")
     kernel, actor = type(lookup.kernel_of(task)), lookup.actor_of(task.build_policy(Linear()))
-    folder = program.place(kernel, actor)
-    assert folder is not None
-    assert folder.is_relative_to(tmp_path)
-    folder.chmod(0o777)
-    assert program.place(kernel, actor) is None
-    folder.chmod(0o755)
-    assert program.place(kernel, actor) == folder
+    file = program.cache_file(kernel, actor)
+    assert file is not None
+    assert file.is_relative_to(tmp_path)
+    for folder in (file.parent, file.parent.parent):
+        folder.chmod(0o777)
+        assert program.cache_file(kernel, actor) is None
+        folder.chmod(0o755)
+        assert program.cache_file(kernel, actor) == file
     # To anybody else it is another's, who is trusted if that is root.
-    owner = folder.stat().st_uid
+    owner = file.parent.stat().st_uid
     monkeypatch.setattr(os, "getuid", lambda: owner + 1)
-    found = program.place(kernel, actor)
-    assert (found is not None) == (owner == 0)
+    assert (program.cache_file(kernel, actor) is not None) == (owner == 0)
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    other = program.place(kernel, actor)
+    other = program.cache_file(kernel, actor)
     assert other is not None
     assert other.is_relative_to(tmp_path / "home" / ".cache")
-
-
-def test_a_changed_module_is_written_anew(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    task = Task("CartPole-v1")
-    kernel, actor = type(lookup.kernel_of(task)), lookup.actor_of(task.build_policy(Linear()))
-    text, folder = program._source(kernel, actor), program.place(kernel, actor)
-    assert folder is not None
-    (folder / "rollout.py").write_text("half a file (")
-    program.program(kernel, actor)
-    assert (folder / "rollout.py").read_text() == text

@@ -19,12 +19,14 @@ import pytest
 from gymnasium.envs.classic_control.acrobot import AcrobotEnv
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from kernel_environments import Corridor, Plate
+from marks import slow
 
 pytest.importorskip("numba")
 
 from distes import Search
 from distes.engines import choice
 from distes.engines.kernels import lookup
+from distes.engines.wire import assemble
 from distes.errors import UsageError
 from distes.policies.base import PolicySpec
 from distes.policies.linear import Linear
@@ -33,23 +35,24 @@ from distes.policies.network import NetworkPolicy
 from distes.policies.pid import Pid
 from distes.policies.sigmoid import Sigmoid
 from distes.policies.softmax import Softmax
-from distes.policies.spaces import encoder
+from distes.policies.spaces import ObservationEncoder
 from distes.policies.tabular import Tabular
 from distes.policies.threshold import Threshold
 from distes.population.distributions import Gaussian, Point, Table
-from distes.population.features import make
-from distes.population.probes import ObservationMoments, fold
+from distes.population.features import build_features
+from distes.population.folding import fold
+from distes.population.policy_gradient_sums import PolicyGradientSums
+from distes.population.probes import ObservationMoments
 from distes.population.records import RECORDS, Population, Rerun, RunKey, Status
-from distes.population.score_sums import ScoreSums
 from distes.population.upper_policies import LinearGaussian, Mixture
 from distes.seeds import Purpose, noise_key
-from distes.tasks.base import Task
+from distes.tasks.environment import Task
 
 KEY = RunKey(seed=3, generation=2)
 ROWS = ("episode_return", "episode_length", "terminated", "truncated", "status")
 DISCRETE = ("CartPole-v0", "CartPole-v1", "Acrobot-v1", "MountainCar-v0")
 BOX = ("Pendulum-v1", "MountainCarContinuous-v0")
-OURS = tuple(sorted(set(lookup.registered()) - {*DISCRETE, *BOX}))
+OURS = tuple(sorted(set(lookup.covered_environments()) - {*DISCRETE, *BOX}))
 
 
 def engines(task: Task, spec: PolicySpec | None = None) -> tuple[Any, Any, Any]:
@@ -130,8 +133,11 @@ def specs(name: str) -> Iterator[tuple[str, PolicySpec, bool]]:
         yield "pid", Pid(setpoint=(0.1, 0.2), log_error=False, limit=2.0, offset=0.1), False
 
 
+QUICK = ("CartPole-v1-relu", "CartPole-v1-threshold", "Pendulum-v1-tanh", "Pendulum-v1-rescaled")
+"""Each pair takes seconds to compile: the default run has one of a kind."""
+
 PAIRS = [
-    pytest.param(name, spec, exact, id=f"{name}-{about}")
+    (pytest.param if f"{name}-{about}" in QUICK else slow)(name, spec, exact, id=f"{name}-{about}")
     for name in ("CartPole-v1", "Pendulum-v1")
     for about, spec, exact in specs(name)
 ]
@@ -144,13 +150,19 @@ def test_policies(name: str, spec: PolicySpec, exact: bool) -> None:
     assert (chunk.rows["status"] == Status.OK).all()
 
 
-@pytest.mark.parametrize("spec", [Sigmoid(), Sigmoid(hidden=(4,), bias=False)])
+@pytest.mark.parametrize("spec", [Sigmoid(), slow(Sigmoid(hidden=(4,), bias=False))])
 def test_bernoulli_policies(spec: PolicySpec) -> None:
     """Two actions, one output."""
     compare(contextual("CartPole-v1"), spec, 40, exact=False, episodes=2)
 
 
-@pytest.mark.parametrize("name", [*DISCRETE, *BOX, *OURS])
+ALIKE = {"CartPole-v0", "distes/ContextualAcrobot-v0", "distes/ContextualCartPole-v0"}
+"""Their steps are those of another one."""
+
+
+@pytest.mark.parametrize(
+    "name", [slow(name) if name in ALIKE else name for name in (*DISCRETE, *BOX, *OURS)]
+)
 def test_environments(name: str) -> None:
     """Each environment with a kernel, at its own step limit, with a linear policy."""
     chunk = compare(Task(name), Linear(), 15, name in DISCRETE, episodes=2)
@@ -224,7 +236,7 @@ def test_tables_with_odd_rows() -> None:
 
 
 @pytest.mark.parametrize("records", [(), RECORDS], ids=["", "recorded"])
-@pytest.mark.parametrize("rescale", [False, True])
+@pytest.mark.parametrize("rescale", [False, slow(True)])
 def test_actions_of_two_dimensions(records: Any, rescale: bool) -> None:
     """Recorded in the shape that the environment has them in."""
     task = Task(Plate, max_episode_steps=12, log_info=("last",))
@@ -244,7 +256,7 @@ class Contrary(NetworkPolicy):
         return super().bind(-parameters)
 
 
-class Blinking(type(encoder(gym.spaces.Box(-1.0, 1.0)))):  # type: ignore[misc]
+class Blinking(ObservationEncoder):
     """Sees otherwise than its parent."""
 
     def __init__(self, space: Any, scale: bool) -> None:
@@ -284,7 +296,7 @@ SOURCES: dict[str, dict[str, Any]] = {
 
 def upper(task: Task, policy: Any, mixture: bool, **changes: Any) -> Population:
     """Parameters that depend on all components of the context."""
-    features = make("quadratic", task.num_contexts)
+    features = build_features("quadratic", task.num_contexts)
     shape = (features.num_features, policy.num_parameters)
     generator = np.random.default_rng(1)
     key = noise_key(KEY.seed, KEY.generation)
@@ -292,7 +304,7 @@ def upper(task: Task, policy: Any, mixture: bool, **changes: Any) -> Population:
         generator.normal(size=shape), np.ones(policy.num_parameters), features, key
     )
     if mixture:
-        gating = make("linear", task.num_contexts)
+        gating = build_features("linear", task.num_contexts)
         distribution = Mixture(
             generator.normal(size=(gating.num_features, 3)),
             generator.normal(size=(3, *shape)),
@@ -405,7 +417,7 @@ def test_moments_of_a_single_component() -> None:
 def test_scores(frozen: Any) -> None:
     """What a policy gradient is made of, beside the moments."""
     probes = (
-        ScoreSums(discount=0.98, horizon=10, value=True, squares=True, entropy=True),
+        PolicyGradientSums(discount=0.98, horizon=10, value=True, squares=True, entropy=True),
         ObservationMoments(np.zeros(4)),
     )
     task = contextual("CartPole-v1")
@@ -413,7 +425,7 @@ def test_scores(frozen: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", [Linear(), Softmax(), Threshold(), MLP(hidden=(4,), activation="relu")]
+    "spec", [Linear(), Softmax(), slow(Threshold()), slow(MLP(hidden=(4,), activation="relu"))]
 )
 def test_records_of_numbered_actions(spec: PolicySpec) -> None:
     """Types and shapes are the loop's: what learns from them reads both."""
@@ -421,9 +433,9 @@ def test_records_of_numbered_actions(spec: PolicySpec) -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", [Linear(), Linear(rescale_actions=True), Pid(setpoint=(0.0,), log_error=False)]
+    "spec", [Linear(), slow(Linear(rescale_actions=True)), Pid(setpoint=(0.0,), log_error=False)]
 )
-@pytest.mark.parametrize("name", ["Pendulum-v1", "distes/WallFollow-v0"])
+@pytest.mark.parametrize("name", ["Pendulum-v1", slow("distes/WallFollow-v0")])
 def test_records_of_vectors(name: str, spec: PolicySpec) -> None:
     """float32 where the space is."""
     compare(contextual(name), spec, 13, exact=False, records=RECORDS)
@@ -468,7 +480,7 @@ def test_episodes_that_are_run_again() -> None:
     compiled, loop, policy = engines(task, Softmax())
     population = spread(policy, 9, episodes=4, same_start=True)
     chunk = compiled.run(population, KEY, 0, 36)
-    episodes = choice.assemble(population, KEY, task, [chunk])
+    episodes = assemble(population, KEY, task, [chunk])
     rows = np.array([1, 2, 11, 12, 30, 35])
     again = replace(population, rerun=Rerun.of(population, episodes, rows), records=RECORDS)
     found, expected = (each.run(again, KEY, 0, 6) for each in (compiled, loop))
@@ -484,7 +496,7 @@ def test_fitness(rule: str) -> None:
     compiled, loop, policy = engines(task)
     population = spread(policy, 10, episodes=5)
     found, expected = (
-        choice.assemble(population, KEY, task, [each.run(population, KEY, 0, 50)])
+        assemble(population, KEY, task, [each.run(population, KEY, 0, 50)])
         for each in (compiled, loop)
     )
     np.testing.assert_array_equal(found.fitness, expected.fitness)
@@ -506,16 +518,16 @@ def bad_table(policy: Any) -> Any:
     ("name", "spec"),
     [
         ("CartPole-v1", Linear()),
-        ("CartPole-v1", Threshold(bias=True)),
-        ("CartPole-v1", MLP(hidden=(3,), activation="relu")),
-        ("CartPole-v1", MLP(hidden=(3,))),
+        slow("CartPole-v1", Threshold(bias=True)),
+        slow("CartPole-v1", MLP(hidden=(3,), activation="relu")),
+        slow("CartPole-v1", MLP(hidden=(3,))),
         ("CartPole-v1", Softmax()),
-        ("CartPole-v1", Sigmoid()),
+        slow("CartPole-v1", Sigmoid()),
         ("Pendulum-v1", Linear()),
-        ("Pendulum-v1", Linear(rescale_actions=True)),
+        slow("Pendulum-v1", Linear(rescale_actions=True)),
         ("Pendulum-v1", Pid(setpoint=(0.0,), log_error=False)),
-        ("MountainCarContinuous-v0", Linear()),
-        ("distes/WallFollow-v0", Linear()),
+        slow("MountainCarContinuous-v0", Linear()),
+        slow("distes/WallFollow-v0", Linear()),
     ],
 )
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -529,8 +541,8 @@ def test_parameters_that_are_no_numbers(name: str, spec: PolicySpec, probes: str
     chosen: dict[str, Any] = {
         "none": (),
         "moments": (ObservationMoments(np.zeros(policy.observation_size)),),
-        "scores": (ScoreSums(),),
-        "both": (ScoreSums(), ObservationMoments(np.zeros(policy.observation_size))),
+        "scores": (PolicyGradientSums(),),
+        "both": (PolicyGradientSums(), ObservationMoments(np.zeros(policy.observation_size))),
     }
     table = bad_table(policy)
     population = Population(
@@ -567,7 +579,7 @@ def test_chunks_of_any_cut_agree(cuts: list[int]) -> None:
     """Where a population is cut must not show: rows, contexts, records and sums, all bits."""
     task = Task("distes/PhysicalCartPole-v0", max_episode_steps=60, context="info")
     compiled, _, policy = engines(task, Softmax())
-    probes = (ObservationMoments(np.zeros(4)), ScoreSums(discount=0.9))
+    probes = (ObservationMoments(np.zeros(4)), PolicyGradientSums(discount=0.9))
     population = replace(
         upper(task, policy, mixture=True, episodes=4, same_start=True),
         probes=probes,
@@ -654,10 +666,10 @@ def test_no_episode_of_ten_thousand_differs(spec: Any, name: str) -> None:
 
 def test_environments_are_named_at_any_time() -> None:
     """Loading a kernel must not stand in the way."""
-    names = lookup.registered()
+    names = lookup.covered_environments()
     for name in names:
         lookup.kernel_of(Task(name))
-    assert lookup.registered() == names
+    assert lookup.covered_environments() == names
     assert {*DISCRETE, *BOX} < {*names}
 
 

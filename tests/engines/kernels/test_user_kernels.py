@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import subprocess
@@ -20,14 +21,17 @@ from distes import policies
 from distes.engines import choice
 from distes.engines.kernels import lookup
 from distes.errors import Notice, UsageError
+from distes.policies.base import PolicySpec
 from distes.population.distributions import Point, Table
 from distes.population.probes import ObservationMoments
 from distes.population.records import Population, RunKey, Status
 
 pytest.importorskip("numba")
 
+from distes.engines.kernels.actors import layers
+from distes.engines.kernels.environments.cartpole import CartPole
 from distes.engines.kernels.environments.contextual_cartpole import ContextualCartPole
-from distes.engines.kernels.kernel import Array, Kernel, rounded, uniform
+from distes.engines.kernels.kernel import Actor, Array, Kernel, jit, rounded, uniform
 from distes.testing import assert_kernel_matches
 
 LINEAR = policies.Linear()
@@ -274,7 +278,7 @@ def test_a_fault_of_the_environment_is_named() -> None:
         ({"kernel": Sledge}, "is not a subclass of"),
         ({"kernel": Slide()}, "is not a subclass of"),
         ({"policy": "linear"}, "policy 'linear' is none"),
-        ({"policy": policies.Gaussian()}, "Gaussian has no kernel"),
+        ({"policy": policies.GaussianNoise()}, "GaussianNoise has no kernel"),
         ({"episodes": 0}, "episodes 0 is not at least 1"),
         ({"seed": -1}, "seed -1"),
         ({"tolerance": math.nan}, "tolerance nan"),
@@ -300,6 +304,56 @@ def test_engines_take_a_class_with_a_kernel_of_its_own() -> None:
     assert chosen(Odd) == "loop"
     assert chosen(sledge) == "loop"
     assert chosen(Sledge, log_info=("speed",)) == "loop", "its kernel would log NaN"
+
+
+def make_lean(sizes: tuple[int, ...]) -> Any:
+    @jit
+    def choose(
+        parameters: Array, seen: Array, settings: Array, memory: Array, rng: Array, choice: Array
+    ) -> None:
+        choice[0] = 1.0 if seen[2] + parameters[0] * seen[3] > 0.0 else 0.0
+
+    return choose
+
+
+class LeanPolicy:
+    """Pushes to where the pole leans; its file has its machine code, too."""
+
+    num_parameters, observation_size, stochastic = 1, 4, False
+
+    def encode(self, observation: Any) -> Any:
+        return np.asarray(observation, np.float64)
+
+    def initial(self, generator: np.random.Generator) -> Any:
+        return np.ones(1)
+
+    def bind(self, parameters: Any) -> Any:
+        return lambda seen, _: int(seen[2] + parameters[0] * seen[3] > 0.0)
+
+    def actor(self) -> Actor:
+        return Actor(make_lean, layers.decode_number, (), 1, 1, np.zeros(1))
+
+
+class HeirPolicy(LeanPolicy):
+    """Perhaps acts otherwise than its parent."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Lean(PolicySpec):
+    built: type = LeanPolicy
+
+    def build(self, observation_space: Any, action_space: Any) -> Any:
+        return self.built()
+
+
+def test_a_policy_of_ones_own_brings_its_actor() -> None:
+    """Otherwise its machine code would have to be written into the project's own folder."""
+    task = distes.Task("CartPole-v1")
+    assert choice.resolve("auto", task, LeanPolicy()) == "compiled"
+    assert assert_kernel_matches(CartPole, "CartPole-v1", Lean(), episodes=100).steps > 100
+    assert choice.resolve("auto", task, HeirPolicy()) == "loop"
+    with pytest.raises(UsageError, match="HeirPolicy has no kernel for these spaces"):
+        choice.resolve("compiled", task, HeirPolicy())
 
 
 def test_environments_are_known_by_whatever_name() -> None:
@@ -387,7 +441,7 @@ def test_a_kernel_in_a_script_runs_uncached(tmp_path: Path) -> None:
         check=False,
     )
     assert done.stdout.split() == ["compiled", "2"], done.stderr
-    assert not list(cache.rglob("rollout.py"))
+    assert not list(cache.rglob("kernels/*"))
 
 
 def test_importing_distes_loads_no_numba() -> None:
@@ -398,16 +452,10 @@ def test_importing_distes_loads_no_numba() -> None:
     assert done.stdout.strip() == "False"
 
 
-def test_a_number_from_another_module_makes_other_machine_code(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """If wrong: the machine code of the number that was goes on."""
-    from distes.engines.kernels.program import compiled_before
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def test_a_changed_number_makes_other_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If wrong: the machine code of the number that was goes on, as in a notebook."""
     task = distes.Task(Sledge, max_episode_steps=50)
     policy = task.build_policy(LINEAR)
-    actor = lookup.actor_of(policy)
     population = Population(Point(np.zeros(policy.num_parameters)), 20)
 
     def differing() -> int:
@@ -417,11 +465,8 @@ def test_a_number_from_another_module_makes_other_machine_code(
         ]
         return int((lengths[0] != lengths[1]).sum())
 
-    assert not compiled_before(Slide, actor)
     assert differing() == 0
-    assert compiled_before(Slide, actor)
     monkeypatch.setattr(sys.modules[__name__], "EDGE", 0.5)
-    assert not compiled_before(Slide, actor)
     assert differing() == 0
 
 
@@ -512,7 +557,10 @@ def test_an_episode_whose_kernel_raises_is_lost_alone(env: Any, asked: dict[str,
     ("settings", "expected"),
     [
         ({"log_info": ("speed",)}, "Sledge has a kernel, yet runs step by step: its kernel gives"),
-        ({"policy": policies.Gaussian()}, "policy GaussianPolicy has no kernel for these spaces"),
+        (
+            {"policy": policies.GaussianNoise()},
+            "policy GaussianPolicy has no kernel for these spaces",
+        ),
         ({"episode_timeout_s": 5.0}, "episode_timeout_s"),
         ({"engine": "loop"}, None),
         ({}, None),
@@ -614,7 +662,7 @@ def test_a_fault_of_the_kernel_alone_is_named(monkeypatch: pytest.MonkeyPatch) -
     [
         ({}, "far faster: pip install"),
         ({"episode_timeout_s": 5.0}, "episode_timeout_s"),
-        ({"policy": policies.Gaussian()}, "no kernel for these spaces"),
+        ({"policy": policies.GaussianNoise()}, "no kernel for these spaces"),
     ],
 )
 def test_installing_is_advised_where_it_helps(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distes.strategies.numerics.dual import Dual, standardised
+from distes.strategies.numerics.dual import Dual, standardise
 
 
 def differences(function, at, step=1e-3):
@@ -44,7 +44,7 @@ def test_derivatives(seed):
 @pytest.mark.parametrize("seed", range(5))
 def test_the_minimum_meets_targets_and_bound(seed):
     case = dual(seed)
-    found = case.minimum()
+    found = case.minimise()
     assert np.abs(found.gradient).max() < 1e-10
     assert found.weights @ case.columns == pytest.approx(case.targets, abs=1e-10)
     assert found.kl == pytest.approx(0.4, abs=1e-10)
@@ -63,7 +63,7 @@ def test_narrow_and_wide_bounds(epsilon):
         targets=np.array([0.01, -0.01]) * min(1, epsilon / 0.01),
         epsilon=epsilon,
     )
-    found = case.minimum()
+    found = case.minimise()
     assert np.isfinite(found.weights).all()
     assert found.kl <= epsilon
     assert found.weights @ case.columns == pytest.approx(case.targets, abs=0.05)
@@ -75,7 +75,7 @@ def test_standardised_parts_make_the_returns():
     returns = 100 + features @ [0.0, 2.0, -1.0] + generator.normal(size=30)
     prior = generator.random(30)
     prior /= prior.sum()
-    parts = standardised(returns, features, prior)
+    parts = standardise(returns, features, prior)
     centred = features - prior @ features
     whole = parts.mean + centred @ parts.explained + parts.unit * parts.rest
     assert whole == pytest.approx(returns, rel=1e-12)

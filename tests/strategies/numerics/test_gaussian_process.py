@@ -30,7 +30,7 @@ def kernel_of(model, o):
 
 @pytest.fixture(scope="module")
 def model():
-    return gp.fit(*waves(noise=0.05))
+    return gp.fit_processes(*waves(noise=0.05))
 
 
 def test_predicts_as_scikit_learn_does(model):
@@ -77,7 +77,7 @@ def test_the_evidence_is_at_its_greatest(model):
 
 def test_learns_a_function_and_what_does_not_matter():
     """Errors of noiseless data are small; the unused input has the longest length scale."""
-    model = gp.fit(*waves(60))
+    model = gp.fit_processes(*waves(60))
     new, truth = waves(50, seed=7)
     mean, variance = model.predict(new)
     assert np.abs(mean - truth).mean() < 0.02
@@ -88,7 +88,7 @@ def test_learns_a_function_and_what_does_not_matter():
 
 
 def test_noise_is_recovered():
-    model = gp.fit(*waves(150, noise=0.2))
+    model = gp.fit_processes(*waves(150, noise=0.2))
     std = np.sqrt(model.noise_variance) * model.target_spread
     assert std == pytest.approx([0.2, 0.2], rel=0.25)
 
@@ -107,7 +107,7 @@ def test_a_row_is_predicted_the_same_in_any_batch(model, seed, size):
 
 def test_the_same_data_the_same_model():
     """Fixed starts, fixed limits: every bit, and saved and read back, too."""
-    first, second = (gp.fit(*waves(30, noise=0.1)) for _ in range(2))
+    first, second = (gp.fit_processes(*waves(30, noise=0.1)) for _ in range(2))
     assert dumps(first) == dumps(second)
     rows, _ = waves(5, seed=3)
     assert np.array_equal(loads(dumps(first)).predict(rows)[0], first.predict(rows)[0])
@@ -117,7 +117,7 @@ def test_the_same_data_the_same_model():
 def test_data_without_variation(count):
     """Constant inputs, constant targets, repeated rows: finite predictions."""
     rows = np.column_stack([np.ones(count), np.repeat(2.0, count), np.arange(count) % 2])
-    model = gp.fit(rows, np.column_stack([np.full(count, 3.0), np.arange(count) % 2]))
+    model = gp.fit_processes(rows, np.column_stack([np.full(count, 3.0), np.arange(count) % 2]))
     mean, variance = model.predict(rows)
     assert mean[:, 0] == pytest.approx(np.full(count, 3.0))
     assert np.isfinite(mean).all()
@@ -138,13 +138,15 @@ def test_spread_out():
     crowd = 0.1 * np.random.default_rng(0).standard_normal((1000, 2))
     corners = 5.0 * np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]])
     rows = np.vstack([crowd, corners])
-    assert set(gp.spread_out(rows, 5)) > {1000, 1001, 1002, 1003}
-    assert len(gp.spread_out(rows, 50)) == 50
-    assert gp.spread_out(rows[:7], 50) == list(range(7))
-    assert gp.spread_out(rows * [1e6, 1.0], 50) == gp.spread_out(rows, 50), "units matter"
+    assert set(gp.choose_spread_out(rows, 5)) > {1000, 1001, 1002, 1003}
+    assert len(gp.choose_spread_out(rows, 50)) == 50
+    assert gp.choose_spread_out(rows[:7], 50) == list(range(7))
+    assert gp.choose_spread_out(rows * [1e6, 1.0], 50) == gp.choose_spread_out(rows, 50), (
+        "units matter"
+    )
 
 
 def test_a_missing_library_is_said(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"scikit-learn.*pip install 'distes\[gp\]'"):
-        gp.fit(*waves())
+        gp.fit_processes(*waves())

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from distes.strategies.numerics import reps
 from distes.strategies.numerics.dual import Dual
-from distes.strategies.numerics.hireps import weigh
+from distes.strategies.numerics.hireps import weigh_options
 
 RETURNS = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
 FIRST = np.array([0.9, 0.6, 0.5, 0.3, 0.2])
@@ -67,7 +67,7 @@ FEATURE = np.array([[0.5], [-1.0], [0.0], [2.0], [0.25]])
 )
 def test_golden(features, overlap, eta, xi, theta, value, weights):
     """From 40-digit arithmetic: roots of the dual's numerical derivatives (mpmath)."""
-    found = weigh(RETURNS, SHARES, 0.5, features, overlap)
+    found = weigh_options(RETURNS, SHARES, 0.5, features, overlap)
     assert found.eta == pytest.approx(eta, abs=1e-8)
     assert found.xi == pytest.approx(xi, abs=1e-8)
     assert found.theta == pytest.approx(theta, abs=1e-8)
@@ -102,7 +102,7 @@ def dual(x, returns, shares, features, epsilon, kappa):
 def test_it_is_a_minimum_of_the_dual(seed):
     """Differences at the solution vanish, in ξ, too; every step away is worse."""
     returns, shares, features = case(seed)
-    found = weigh(returns, shares, 0.7, features, 0.6)
+    found = weigh_options(returns, shares, 0.7, features, 0.6)
     assert found.xi > 0
     at = np.array([found.eta, found.xi, *found.theta])
 
@@ -159,8 +159,8 @@ def test_its_gradient(seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_one_option_is_reps(seed, overlap):
     returns, _, features = case(seed)
-    plain = reps.weigh(returns, 0.5, features)
-    found = weigh(returns, np.ones((len(returns), 1)), 0.5, features, overlap)
+    plain = reps.weigh_samples(returns, 0.5, features)
+    found = weigh_options(returns, np.ones((len(returns), 1)), 0.5, features, overlap)
     assert np.array_equal(found.weights[:, 0], plain.weights)
     assert found.xi == 0
     for name in ("eta", "value", "kl", "ess", "feature_error"):
@@ -170,8 +170,8 @@ def test_one_option_is_reps(seed, overlap):
 @pytest.mark.parametrize("seed", range(3))
 def test_without_a_bound_on_the_overlap_samples_weigh_as_in_reps(seed):
     returns, shares, features = case(seed)
-    plain = reps.weigh(returns, 0.5, features)
-    found = weigh(returns, shares, 0.5, features)
+    plain = reps.weigh_samples(returns, 0.5, features)
+    found = weigh_options(returns, shares, 0.5, features)
     assert found.weights.sum(axis=1) == pytest.approx(plain.weights, abs=1e-15)
     assert found.weights / plain.weights[:, None] == pytest.approx(shares, rel=1e-12)
     assert found.xi == 0
@@ -180,7 +180,7 @@ def test_without_a_bound_on_the_overlap_samples_weigh_as_in_reps(seed):
 def test_options_that_are_apart_are_left_alone():
     """Where weights alone reduce the overlap enough, ξ = 0."""
     shares = np.array([[0.5, 0.5], [1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
-    found = weigh(np.array([0.0, 1.0, 1.0, 0.0]), shares, 0.3, None, 0.9)
+    found = weigh_options(np.array([0.0, 1.0, 1.0, 0.0]), shares, 0.3, None, 0.9)
     assert found.xi == 0
     assert found.surprise < found.bound
 
@@ -210,7 +210,7 @@ def test_invariances_and_bounds(
     logits = sharpness * generator.normal(size=(len(returns), options))
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
-    found = weigh(returns, shares, epsilon, features, overlap)
+    found = weigh_options(returns, shares, epsilon, features, overlap)
     assert found.weights.sum() == pytest.approx(1.0)
     assert (found.weights >= 0).all()
     assert found.xi >= 0
@@ -224,7 +224,7 @@ def test_invariances_and_bounds(
     if np.isfinite(found.eta) and found.xi > 0:
         assert found.surprise <= found.bound + 1e-6
     if np.ptp(returns) > 1e-6:
-        moved = weigh(scale * returns + shift, shares, epsilon, features, overlap)
+        moved = weigh_options(scale * returns + shift, shares, epsilon, features, overlap)
         # What is lost in the shift's rounding may show.
         lost = 1e-13 * abs(shift) / (scale * np.ptp(returns))
         if lost < 1e-9 and min(found.eta, moved.eta / scale) > 1e-6 * np.ptp(returns):
@@ -233,16 +233,18 @@ def test_invariances_and_bounds(
 
 def test_the_order_of_options_and_samples_does_not_matter():
     returns, shares, features = case(7)
-    found = weigh(returns, shares, 0.5, features, 0.6).weights
+    found = weigh_options(returns, shares, 0.5, features, 0.6).weights
     order = np.random.default_rng(0).permutation(len(returns))
-    other = weigh(returns[order], shares[order][:, [2, 0, 1]], 0.5, features[order], 0.6).weights
+    other = weigh_options(
+        returns[order], shares[order][:, [2, 0, 1]], 0.5, features[order], 0.6
+    ).weights
     assert other == pytest.approx(found[order][:, [2, 0, 1]], abs=1e-10)
 
 
 @pytest.mark.parametrize("overlap", [None, 0.9])
 def test_constant_returns_change_nothing(overlap):
     _, shares, features = case(1)
-    found = weigh(np.full(200, 7.0), shares, 0.5, features, overlap)
+    found = weigh_options(np.full(200, 7.0), shares, 0.5, features, overlap)
     assert found.weights == pytest.approx(shares / 200, abs=1e-15)
     assert found.kl == 0
     assert found.xi == 0
@@ -251,17 +253,17 @@ def test_constant_returns_change_nothing(overlap):
 def test_options_that_are_the_same_cannot_be_told_apart():
     """No weights lower the overlap: samples weigh as in REPS."""
     returns, _, features = case(2)
-    found = weigh(returns, np.full((200, 2), 0.5), 0.5, features, 0.9)
+    found = weigh_options(returns, np.full((200, 2), 0.5), 0.5, features, 0.9)
     assert found.xi == 0
     assert found.weights.sum(axis=1) == pytest.approx(
-        reps.weigh(returns, 0.5, features).weights, abs=1e-15
+        reps.weigh_samples(returns, 0.5, features).weights, abs=1e-15
     )
 
 
 def test_an_overlap_out_of_reach_is_raised():
     """ε = 0.001 cannot take nine tenths of the overlap; it takes what half of ε can."""
     returns, shares, features = case(3)
-    found = weigh(returns, shares, 0.001, features, 0.1)
+    found = weigh_options(returns, shares, 0.001, features, 0.1)
     entropy = -(shares * np.log(shares)).sum(axis=1).mean()
     assert 0.1 * entropy < found.bound < entropy
     assert found.surprise == pytest.approx(found.bound, abs=1e-8)
@@ -273,7 +275,7 @@ def test_an_overlap_out_of_reach_is_raised():
 def test_a_wide_bound(width):
     """Little is left of the overlap and of low returns, and nothing breaks."""
     returns, shares, features = case(4, count=30)
-    found = weigh(returns, shares, 20.0, features[:, :width], 0.5)
+    found = weigh_options(returns, shares, 20.0, features[:, :width], 0.5)
     assert np.isfinite(found.weights).all()
     assert found.weights.sum() == pytest.approx(1.0)
     assert found.surprise <= found.bound + 0.05
@@ -287,7 +289,9 @@ def test_responsibilities_down_to_underflow(seed):
     logits[:100] /= 300
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
-    found = weigh(generator.normal(size=500), shares, 0.8, generator.normal(size=(500, 2)), 0.7)
+    found = weigh_options(
+        generator.normal(size=500), shares, 0.8, generator.normal(size=(500, 2)), 0.7
+    )
     assert np.isfinite(found.weights).all()
     assert found.surprise <= found.bound + 1e-8
     assert found.kl == pytest.approx(0.8, abs=1e-9)
@@ -296,16 +300,16 @@ def test_responsibilities_down_to_underflow(seed):
 def test_an_option_without_part_in_a_sample_gets_none_of_it():
     returns, shares, features = case(5)
     shares = np.column_stack([shares[:, :2] / shares[:, :2].sum(axis=1)[:, None], np.zeros(200)])
-    found = weigh(returns, shares, 0.5, features, 0.6)
+    found = weigh_options(returns, shares, 0.5, features, 0.6)
     assert (found.weights[:, 2] == 0).all()
-    alone = weigh(returns, shares[:, :2], 0.5, features, 0.6)
+    alone = weigh_options(returns, shares[:, :2], 0.5, features, 0.6)
     assert found.weights[:, :2] == pytest.approx(alone.weights, abs=1e-14)
 
 
 def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match="epsilon"):
-        weigh(RETURNS, SHARES, 0.0)
+        weigh_options(RETURNS, SHARES, 0.0)
     with pytest.raises(ValueError, match="finite"):
-        weigh(np.array([1.0, 2.0, np.nan, 4.0, 5.0]), SHARES, 0.5)
+        weigh_options(np.array([1.0, 2.0, np.nan, 4.0, 5.0]), SHARES, 0.5)
     with pytest.raises(ValueError, match="finite"):
-        weigh(RETURNS, SHARES * [np.nan, 1.0], 0.5)
+        weigh_options(RETURNS, SHARES * [np.nan, 1.0], 0.5)

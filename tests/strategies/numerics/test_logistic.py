@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distes.strategies.numerics.logistic import SHRINKAGE, multinomial_fit, softmax
+from distes.strategies.numerics.logistic import SHRINKAGE, fit_multinomial, softmax
 
 
 def case(seed, count=300, width=2, options=3):
@@ -27,7 +27,7 @@ def loss(coefficients, features, weights, shrinkage):
 def test_it_is_a_minimum(seed, shrinkage):
     """Differences at the solution vanish; random steps away are worse."""
     features, weights = case(seed)
-    found = multinomial_fit(features, weights, shrinkage)
+    found = fit_multinomial(features, weights, shrinkage)
     step = 1e-3
     for index in np.ndindex(found.shape):
         values = []
@@ -51,7 +51,7 @@ def test_a_known_gating_is_recovered():
     truth = np.array([[0.5, -0.5, 0.0], [1.0, -2.0, 1.0], [0.0, 1.0, -1.0]])
     levels = generator.random((count, 1))
     chosen = (levels >= np.cumsum(softmax(features @ truth), axis=1)[:, :-1]).sum(axis=1)
-    found = multinomial_fit(features, np.eye(3)[chosen] / count, shrinkage=1e-6)
+    found = fit_multinomial(features, np.eye(3)[chosen] / count, shrinkage=1e-6)
     # Standard errors are about 0.03.
     assert found == pytest.approx(truth, abs=0.12)
 
@@ -60,7 +60,7 @@ def test_without_contexts_probabilities_are_the_shares():
     generator = np.random.default_rng(1)
     weights = generator.random((50, 4)) * [1.0, 5.0, 0.1, 1e-6]
     weights /= weights.sum()
-    found = multinomial_fit(np.ones((50, 1)), weights)
+    found = fit_multinomial(np.ones((50, 1)), weights)
     assert softmax(found)[0] == pytest.approx(weights.sum(axis=0), rel=1e-9)
 
 
@@ -69,20 +69,20 @@ def test_linear_maps_of_the_features_change_nothing(seed):
     """Scale, shift, and repeated features give the same probabilities."""
     features, weights = case(seed)
     generator = np.random.default_rng(seed)
-    expected = softmax(features @ multinomial_fit(features, weights))
+    expected = softmax(features @ fit_multinomial(features, weights))
     mapped = features @ generator.normal(size=(3, 3)) * [1e3, 1.0, 1e-3]
-    assert softmax(mapped @ multinomial_fit(mapped, weights)) == pytest.approx(expected, abs=1e-9)
+    assert softmax(mapped @ fit_multinomial(mapped, weights)) == pytest.approx(expected, abs=1e-9)
     repeated = np.column_stack([features, features[:, 1] + 5])
-    assert softmax(repeated @ multinomial_fit(repeated, weights)) == pytest.approx(
+    assert softmax(repeated @ fit_multinomial(repeated, weights)) == pytest.approx(
         expected, abs=1e-9
     )
 
 
 def test_options_are_treated_alike():
     features, weights = case(3)
-    found = multinomial_fit(features, weights)
+    found = fit_multinomial(features, weights)
     order = [2, 0, 1]
-    assert multinomial_fit(features, weights[:, order]) == pytest.approx(found[:, order], abs=1e-9)
+    assert fit_multinomial(features, weights[:, order]) == pytest.approx(found[:, order], abs=1e-9)
     assert found.sum(axis=1) == pytest.approx(np.zeros(3), abs=1e-12)
 
 
@@ -91,16 +91,16 @@ def test_repeated_samples_are_weights():
     generator = np.random.default_rng(4)
     chosen, times = generator.integers(0, 3, 40), generator.integers(1, 4, 40)
     whole = np.eye(3)[np.repeat(chosen, times)] / times.sum()
-    found = multinomial_fit(np.repeat(features, times, axis=0), whole)
+    found = fit_multinomial(np.repeat(features, times, axis=0), whole)
     weighted = np.eye(3)[chosen] * times[:, None] / times.sum()
-    assert multinomial_fit(features, weighted) == pytest.approx(found, abs=1e-9)
+    assert fit_multinomial(features, weighted) == pytest.approx(found, abs=1e-9)
 
 
 def test_separable_options_keep_finite_coefficients():
     context = np.linspace(-1, 1, 100)
     features = np.column_stack([np.ones(100), context])
     weights = np.column_stack([context < 0, context >= 0]) / 100
-    probabilities = softmax(features @ multinomial_fit(features, weights))
+    probabilities = softmax(features @ fit_multinomial(features, weights))
     assert (probabilities.argmax(axis=1) == (context >= 0)).all()
     assert probabilities[0, 0] > 0.99
     assert probabilities[0, 0] < 1
@@ -108,4 +108,4 @@ def test_separable_options_keep_finite_coefficients():
 
 def test_one_option_is_certain():
     features, weights = case(5, options=1)
-    assert (multinomial_fit(features, weights) == 0).all()
+    assert (fit_multinomial(features, weights) == 0).all()

@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distes.strategies.numerics import gaussians
-from distes.strategies.numerics.more import update
+from distes.strategies.numerics.more import maximise_model
 
 ONE = np.ones((1, 1))
 
 
 def test_golden():
     """d = 1, q = N(0, 1), R = −1, r = 3, ε = 0.3, β = H − 0.1, from independent code."""
-    found = update(-ONE, 3 * ONE, ONE, epsilon=0.3, entropy_change=-0.1)
+    found = maximise_model(-ONE, 3 * ONE, ONE, epsilon=0.3, entropy_change=-0.1)
     assert found.eta == pytest.approx(1.9348898673, abs=1e-8)
     assert found.omega == pytest.approx(1.2867254770, abs=1e-8)
     assert found.shift[0, 0] == pytest.approx(0.7624101566, abs=1e-8)
@@ -64,7 +64,7 @@ def test_it_is_a_minimum_of_the_dual(seed, p):
     root = generator.normal(size=(3, 3)) + 2 * np.eye(3)
     old, weights = root @ root.T, generator.normal(size=(p, 3))
     white, slopes, factor = in_whitened(quadratic, linear, weights, old, features)
-    found = update(white, slopes, features, epsilon=0.4, entropy_change=-0.2)
+    found = maximise_model(white, slopes, features, epsilon=0.4, entropy_change=-0.2)
     assert found.omega > 0
     least = gaussians.entropy(old) - 0.2
     means, tilts = features @ weights, features @ linear
@@ -105,7 +105,9 @@ def test_bounds_hold(seed, d, p, epsilon, entropy_change, magnitude, flat):
     values, axes = np.linalg.eigh(quadratic)
     values[: min(flat, d)] = 0.0
     quadratic = (axes * values) @ axes.T
-    found = update(quadratic, slopes, features, epsilon=epsilon, entropy_change=entropy_change)
+    found = maximise_model(
+        quadratic, slopes, features, epsilon=epsilon, entropy_change=entropy_change
+    )
     old = np.eye(d)
     zeros = np.zeros((len(features), d))
     moved = gaussians.kl(features @ found.shift, found.covariance, zeros, old)
@@ -123,7 +125,7 @@ def test_bounds_hold(seed, d, p, epsilon, entropy_change, magnitude, flat):
 def test_nothing_within_the_bounds_is_better(seed):
     """Random Gaussians within both bounds have no higher mean of the model."""
     quadratic, slopes, features = model(seed)
-    found = update(quadratic, slopes, features, epsilon=0.4, entropy_change=-0.2)
+    found = maximise_model(quadratic, slopes, features, epsilon=0.4, entropy_change=-0.2)
 
     def gain(shift, covariance):
         means = features @ shift
@@ -150,8 +152,10 @@ def test_nothing_within_the_bounds_is_better(seed):
 
 def test_scale_of_the_return_does_not_matter():
     quadratic, slopes, features = model(3)
-    plain = update(quadratic, slopes, features, epsilon=0.3, entropy_change=-0.1)
-    scaled = update(1e9 * quadratic, 1e9 * slopes, features, epsilon=0.3, entropy_change=-0.1)
+    plain = maximise_model(quadratic, slopes, features, epsilon=0.3, entropy_change=-0.1)
+    scaled = maximise_model(
+        1e9 * quadratic, 1e9 * slopes, features, epsilon=0.3, entropy_change=-0.1
+    )
     assert scaled.shift == pytest.approx(plain.shift)
     assert scaled.covariance == pytest.approx(plain.covariance)
     assert scaled.eta == pytest.approx(1e9 * plain.eta)
@@ -160,8 +164,8 @@ def test_scale_of_the_return_does_not_matter():
 def test_turning_turns_along():
     quadratic, slopes, features = model(4)
     turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))
-    plain = update(quadratic, slopes, features, epsilon=0.3, entropy_change=-0.1)
-    turned = update(
+    plain = maximise_model(quadratic, slopes, features, epsilon=0.3, entropy_change=-0.1)
+    turned = maximise_model(
         turn @ quadratic @ turn.T, slopes @ turn.T, features, epsilon=0.3, entropy_change=-0.1
     )
     assert turned.shift == pytest.approx(plain.shift @ turn.T)
@@ -169,13 +173,13 @@ def test_turning_turns_along():
 
 
 def test_nothing_to_gain_changes_nothing():
-    found = update(0 * ONE, 0 * ONE, ONE, epsilon=0.3, entropy_change=-0.1)
+    found = maximise_model(0 * ONE, 0 * ONE, ONE, epsilon=0.3, entropy_change=-0.1)
     assert (found.shift.item(), found.covariance.item(), found.kl) == (0.0, 1.0, 0.0)
 
 
 def test_within_wide_bounds_the_mean_is_the_best():
     """The maximum of −θ² + 3θ is at 1.5; the entropy alone is kept."""
-    found = update(-ONE, 3 * ONE, ONE, epsilon=50.0, entropy_change=-0.5)
+    found = maximise_model(-ONE, 3 * ONE, ONE, epsilon=50.0, entropy_change=-0.5)
     assert found.shift.item() == pytest.approx(1.5)
     assert found.covariance.item() == pytest.approx(np.exp(-1.0))
     assert found.eta < 1e-9
@@ -183,13 +187,13 @@ def test_within_wide_bounds_the_mean_is_the_best():
 
 def test_a_flat_model_moves_the_mean_alone():
     """A linear model: the whole bound goes into the mean, μ²/2 = ε."""
-    found = update(0 * ONE, 7 * ONE, ONE, epsilon=0.5, entropy_change=-1.0)
+    found = maximise_model(0 * ONE, 7 * ONE, ONE, epsilon=0.5, entropy_change=-1.0)
     assert found.shift.item() == pytest.approx(1.0)
     assert found.covariance.item() == pytest.approx(1.0)
 
 
 def test_a_rise_of_the_entropy_beyond_the_bound_is_cut():
-    found = update(-ONE, 3 * ONE, ONE, epsilon=0.1, entropy_change=5.0)
+    found = maximise_model(-ONE, 3 * ONE, ONE, epsilon=0.1, entropy_change=5.0)
     assert found.entropy_change > 0
     assert found.shift.item() > 0
     assert found.kl <= 0.1

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distes.strategies.numerics import gaussians
-from distes.strategies.numerics.regression import constrained_fit, weighted_fit
-from distes.strategies.numerics.reps import weigh
+from distes.strategies.numerics.regression import Fit, fit_constrained, fit_weighted
+from distes.strategies.numerics.reps import weigh_samples
 
 ONES = np.ones((5, 1))
 
@@ -15,18 +15,18 @@ ONES = np.ones((5, 1))
 def test_golden_a():
     """The refit of golden A: mean, variance by each normaliser, from independent code."""
     parameters = np.array([[-1.0], [0.5], [0.0], [1.5], [2.0]])
-    weights = weigh(np.array([1.0, 2.0, 3.0, 4.0, 5.0]), 0.5).weights
+    weights = weigh_samples(np.array([1.0, 2.0, 3.0, 4.0, 5.0]), 0.5).weights
     old = np.zeros((1, 1))
-    plain = weighted_fit(ONES, parameters, weights, old, normaliser="none")
+    plain = fit_weighted(ONES, parameters, weights, old, normaliser="none")
     assert plain.coefficients[0, 0] == pytest.approx(1.5431539541, abs=1e-9)
     assert plain.covariance[0, 0] == pytest.approx(0.5424831672, abs=1e-9)
-    standard = weighted_fit(ONES, parameters, weights, old, normaliser="standard")
+    standard = fit_weighted(ONES, parameters, weights, old, normaliser="standard")
     assert standard.covariance[0, 0] == pytest.approx(0.9287892720, abs=1e-9)
     assert plain.covariance[0, 0] / standard.covariance[0, 0] == pytest.approx(
         0.5840756171, abs=1e-9
     )
     # For a mean alone both corrections are the same.
-    regression = weighted_fit(ONES, parameters, weights, old, normaliser="regression")
+    regression = fit_weighted(ONES, parameters, weights, old, normaliser="regression")
     assert regression.covariance == pytest.approx(standard.covariance)
 
 
@@ -40,7 +40,7 @@ def test_the_regression_normaliser_is_unbiased():
     truth = np.array([[2.0, 0.5], [0.5, 1.0]])
     factor = np.linalg.cholesky(truth)
     fits = [
-        weighted_fit(
+        fit_weighted(
             features,
             features @ np.ones((4, 2)) + generator.normal(size=(25, 2)) @ factor.T,
             weights,
@@ -58,7 +58,7 @@ def test_exact_data_give_exact_coefficients():
     features = np.column_stack([np.ones(30), generator.normal(100.0, 1.0, 30)])
     truth = np.array([[1.0, -2.0], [3.0, 0.5]])
     weights = np.full(30, 1 / 30)
-    fit = weighted_fit(features, features @ truth, weights, np.zeros((2, 2)))
+    fit = fit_weighted(features, features @ truth, weights, np.zeros((2, 2)))
     assert fit.coefficients == pytest.approx(truth, abs=1e-8)
     assert np.abs(fit.covariance).max() < 1e-15
 
@@ -68,7 +68,7 @@ def test_what_the_samples_leave_open_stays():
     generator = np.random.default_rng(2)
     features = np.column_stack([np.ones(20), np.zeros(20)])
     old = np.array([[0.0], [7.0]])
-    fit = weighted_fit(features, generator.normal(size=(20, 1)), np.full(20, 0.05), old)
+    fit = fit_weighted(features, generator.normal(size=(20, 1)), np.full(20, 0.05), old)
     assert fit.coefficients[1, 0] == 7.0
 
 
@@ -96,12 +96,11 @@ def test_constrained_fits_keep_their_bounds(seed, size, columns, epsilon, loss, 
     features, parameters, weights, old, covariance = case(seed, size, columns)
     if diagonal:
         covariance = np.diag(np.diag(covariance))
-    fit = constrained_fit(
+    fit = fit_constrained(
         features,
         parameters,
         weights,
-        old,
-        covariance,
+        Fit(old, covariance),
         epsilon=epsilon,
         entropy_loss=loss,
         diagonal=diagonal,
@@ -119,7 +118,7 @@ def test_constrained_fits_keep_their_bounds(seed, size, columns, epsilon, loss, 
 def test_the_bound_is_used_up(seed):
     """Where plain maximum likelihood goes further than the bound, the fit goes to the bound."""
     features, parameters, weights, old, covariance = case(seed)
-    fit = constrained_fit(features, parameters, weights, old, covariance, epsilon=0.05)
+    fit = fit_constrained(features, parameters, weights, Fit(old, covariance), epsilon=0.05)
     moved = gaussians.kl(features @ old, covariance, features @ fit.coefficients, fit.covariance)
     assert moved == pytest.approx(0.05, rel=1e-6)
 
@@ -127,8 +126,8 @@ def test_the_bound_is_used_up(seed):
 @pytest.mark.parametrize("seed", range(5))
 def test_without_need_it_is_maximum_likelihood(seed):
     features, parameters, weights, old, covariance = case(seed)
-    plain = weighted_fit(features, parameters, weights, old, normaliser="none")
-    fit = constrained_fit(features, parameters, weights, old, covariance, epsilon=1e6)
+    plain = fit_weighted(features, parameters, weights, old, normaliser="none")
+    fit = fit_constrained(features, parameters, weights, Fit(old, covariance), epsilon=1e6)
     assert fit.coefficients == pytest.approx(plain.coefficients, abs=1e-9)
     assert fit.covariance == pytest.approx(plain.covariance, abs=1e-9)
 
@@ -137,7 +136,7 @@ def test_without_need_it_is_maximum_likelihood(seed):
 def test_it_is_stationary(seed):
     """No small change of the fit that keeps the divergence raises the weighted likelihood."""
     features, parameters, weights, old, covariance = case(seed, size=2, columns=2)
-    fit = constrained_fit(features, parameters, weights, old, covariance, epsilon=0.1)
+    fit = fit_constrained(features, parameters, weights, Fit(old, covariance), epsilon=0.1)
 
     def gradient(function):
         at = np.concatenate([fit.coefficients.ravel(), fit.covariance[np.tril_indices(2)]])
@@ -189,22 +188,20 @@ def test_reach_stands_for_repeated_contexts(diagonal):
     if diagonal:
         covariance = np.diag(np.diag(covariance))
     times = np.random.default_rng(8).integers(1, 4, len(features))
-    whole = constrained_fit(
+    whole = fit_constrained(
         np.repeat(features, times, axis=0),
         np.repeat(parameters, times, axis=0),
         np.repeat(weights / times, times),
-        old,
-        covariance,
+        Fit(old, covariance),
         epsilon=0.1,
         diagonal=diagonal,
     )
     reach = times / times.sum()
-    fit = constrained_fit(
+    fit = fit_constrained(
         features,
         parameters,
         weights,
-        old,
-        covariance,
+        Fit(old, covariance),
         epsilon=0.1,
         diagonal=diagonal,
         reach=reach,

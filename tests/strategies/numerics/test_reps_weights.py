@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distes.strategies.numerics.reps import weigh
+from distes.strategies.numerics.reps import weigh_samples
 
 RETURNS = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
 
 
 def test_golden_a():
     """ε = 0.5 over returns 1 to 5, from independent code."""
-    found = weigh(RETURNS, 0.5)
+    found = weigh_samples(RETURNS, 0.5)
     assert found.eta == pytest.approx(1.164779516, abs=1e-8)
     assert found.value == pytest.approx(4.333829762, abs=1e-8)
     expected = [0.0188425805, 0.0444627078, 0.1049183462, 0.2475751008, 0.5842012648]
@@ -22,7 +22,7 @@ def test_golden_a():
 
 
 def test_golden_a_with_more_room():
-    found = weigh(RETURNS, 1.0)
+    found = weigh_samples(RETURNS, 1.0)
     assert found.eta == pytest.approx(0.611023443, abs=1e-8)
     assert found.value == pytest.approx(4.759714926, abs=1e-8)
 
@@ -41,7 +41,7 @@ def test_it_is_a_minimum_of_the_dual(seed):
     generator = np.random.default_rng(seed)
     features = generator.normal(3.0, 2.0, (200, 3))
     returns = features @ [1.0, -2.0, 0.5] * 10 + generator.normal(size=200) ** 3
-    found = weigh(returns, 0.7, features)
+    found = weigh_samples(returns, 0.7, features)
     at = np.array([found.eta, *found.theta])
 
     def value(x):
@@ -76,7 +76,7 @@ def test_invariances_and_bounds(returns, epsilon, scale, shift, width, seed):
     returns = np.array(returns)
     generator = np.random.default_rng(seed)
     features = generator.normal(size=(len(returns), width))
-    found = weigh(returns, epsilon, features)
+    found = weigh_samples(returns, epsilon, features)
     assert found.weights.sum() == pytest.approx(1.0)
     assert (found.weights >= 0).all()
     assert found.kl <= epsilon * (1 + 1e-12)
@@ -84,7 +84,7 @@ def test_invariances_and_bounds(returns, epsilon, scale, shift, width, seed):
     direct = float(np.sum(positive * np.log(positive * len(returns))))
     assert found.kl == pytest.approx(direct, abs=1e-6)
     if np.ptp(returns) > 1e-6:
-        moved = weigh(scale * returns + shift, epsilon, features)
+        moved = weigh_samples(scale * returns + shift, epsilon, features)
         # What is lost in the shift's rounding may show.
         lost = 1e-13 * abs(shift) / (scale * np.ptp(returns))
         if lost < 1e-9 and found.eta > 1e-6 * np.ptp(returns):
@@ -95,20 +95,20 @@ def test_invariances_and_bounds(returns, epsilon, scale, shift, width, seed):
 @given(st.integers(2, 50), st.floats(0.01, 5.0), st.floats(-1e6, 1e6))
 def test_constant_returns_change_nothing(count, epsilon, value):
     features = np.random.default_rng(count).normal(size=(count, 2))
-    found = weigh(np.full(count, value), epsilon, features)
+    found = weigh_samples(np.full(count, value), epsilon, features)
     assert np.array_equal(found.weights, np.full(count, 1 / count))
     assert found.kl == 0
 
 
 def test_returns_that_the_context_explains_change_nothing():
     contexts = np.random.default_rng(0).normal(size=(60, 2))
-    found = weigh(100 + contexts @ [3.0, -7.0], 0.5, contexts)
+    found = weigh_samples(100 + contexts @ [3.0, -7.0], 0.5, contexts)
     assert found.weights == pytest.approx(np.full(60, 1 / 60), abs=1e-12)
     assert found.theta == pytest.approx([3.0, -7.0])
 
 
 def test_the_limit_of_a_wide_bound_is_the_best_alone():
-    found = weigh(np.array([1.0, 5.0, 5.0, 2.0]), 10.0)
+    found = weigh_samples(np.array([1.0, 5.0, 5.0, 2.0]), 10.0)
     assert found.weights == pytest.approx([0.0, 0.5, 0.5, 0.0])
     assert found.eta == 0
     assert found.kl == pytest.approx(np.log(2))
@@ -117,7 +117,7 @@ def test_the_limit_of_a_wide_bound_is_the_best_alone():
 def test_a_wide_bound_with_features_keeps_their_mean():
     generator = np.random.default_rng(3)
     features = generator.normal(size=(30, 2))
-    found = weigh(generator.normal(size=30), 20.0, features)
+    found = weigh_samples(generator.normal(size=30), 20.0, features)
     assert np.isfinite(found.weights).all()
     assert found.weights @ features == pytest.approx(features.mean(axis=0), abs=0.05)
 
@@ -126,8 +126,8 @@ def test_dependent_features_are_harmless():
     generator = np.random.default_rng(1)
     feature = generator.normal(size=(50, 1))
     returns = generator.normal(size=50)
-    plain = weigh(returns, 0.4, feature)
-    doubled = weigh(returns, 0.4, np.hstack([np.ones((50, 1)), feature, 2 * feature + 5]))
+    plain = weigh_samples(returns, 0.4, feature)
+    doubled = weigh_samples(returns, 0.4, np.hstack([np.ones((50, 1)), feature, 2 * feature + 5]))
     assert doubled.weights == pytest.approx(plain.weights, abs=1e-10)
 
 
@@ -136,8 +136,8 @@ def test_base_weights_stand_for_repeated_samples():
     generator = np.random.default_rng(2)
     returns, features = generator.normal(size=20), generator.normal(size=(20, 1))
     times = generator.integers(1, 4, 20)
-    whole = weigh(np.repeat(returns, times), 0.6, np.repeat(features, times, axis=0))
-    found = weigh(returns, 0.6, features, base=times.astype(float))
+    whole = weigh_samples(np.repeat(returns, times), 0.6, np.repeat(features, times, axis=0))
+    found = weigh_samples(returns, 0.6, features, base=times.astype(float))
     ends = np.cumsum(times)
     summed = [whole.weights[end - n : end].sum() for end, n in zip(ends, times, strict=True)]
     assert found.weights == pytest.approx(summed, abs=1e-10)
@@ -146,9 +146,9 @@ def test_base_weights_stand_for_repeated_samples():
 @pytest.mark.parametrize("epsilon", [0.0, -1.0, float("nan")])
 def test_no_room_is_refused(epsilon):
     with pytest.raises(ValueError, match="epsilon"):
-        weigh(RETURNS, epsilon)
+        weigh_samples(RETURNS, epsilon)
 
 
 def test_what_is_not_finite_is_refused():
     with pytest.raises(ValueError, match="finite"):
-        weigh(np.array([1.0, np.nan]), 0.5)
+        weigh_samples(np.array([1.0, np.nan]), 0.5)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distes.strategies.numerics.surrogate import concave, fit, ridge
+from distes.strategies.numerics.surrogate import cut_convex_part, fit_ridge, fit_surrogate
 
 
 def samples(seed=0, d=4, k=2, count=120):
@@ -34,7 +34,7 @@ def test_a_quadratic_is_found_exactly(k):
     quadratic, linear = truth(p=1 + k)
     returns = values(whitened, features, quadratic, linear)
     returns = returns + 1e3 * baseline.sum(axis=1)
-    found = fit(whitened, features, baseline, returns, np.ones(120))
+    found = fit_surrogate(whitened, features, baseline, returns, np.ones(120))
     assert found.quadratic == pytest.approx(quadratic, abs=1e-6)
     assert found.linear == pytest.approx(linear, abs=1e-6)
     assert found.r2 == pytest.approx(1.0, abs=1e-8)
@@ -46,7 +46,7 @@ def test_cross_terms_by_hand():
     z = generator.normal(size=(50, 2))
     ones = np.ones((50, 1))
     returns = -5 * z[:, 0] ** 2 + 2 * z[:, 0] * z[:, 1] - z[:, 1] ** 2 + 3 * z[:, 0]
-    found = fit(z, ones, ones, returns, np.ones(50))
+    found = fit_surrogate(z, ones, ones, returns, np.ones(50))
     assert found.quadratic == pytest.approx(np.array([[-5.0, 1.0], [1.0, -1.0]]), abs=1e-7)
     assert found.linear == pytest.approx(np.array([[3.0, 0.0]]), abs=1e-7)
 
@@ -58,7 +58,7 @@ def test_any_samples_give_a_concave_finite_model(seed, d, count, noise):
     generator = np.random.default_rng(seed)
     whitened, features, baseline = samples(seed % 1000, d, 1, count)
     returns = noise * generator.normal(size=count) + whitened[:, 0] ** 3
-    found = fit(whitened, features, baseline, returns, generator.random(count) + 0.01)
+    found = fit_surrogate(whitened, features, baseline, returns, generator.random(count) + 0.01)
     if found is None:
         return
     for each in (found.quadratic, found.linear, found.r2, found.penalty):
@@ -72,7 +72,7 @@ def test_few_samples_still_tell_the_slope():
     generator = np.random.default_rng(0)
     z, ones = generator.normal(size=(60, 20)), np.ones((60, 1))
     slope = generator.normal(size=20)
-    found = fit(z, ones, ones, z @ slope - 0.05 * (z**2).sum(axis=1), np.ones(60))
+    found = fit_surrogate(z, ones, ones, z @ slope - 0.05 * (z**2).sum(axis=1), np.ones(60))
     cosine = found.linear[0] @ slope / np.linalg.norm(found.linear) / np.linalg.norm(slope)
     assert cosine > 0.9
     assert 0 < found.r2 < 1
@@ -84,7 +84,7 @@ def test_noise_alone_is_not_believed():
     found = []
     for _ in range(20):
         z, ones = generator.normal(size=(100, 5)), np.ones((100, 1))
-        found.append(fit(z, ones, ones, generator.normal(size=100), np.ones(100)))
+        found.append(fit_surrogate(z, ones, ones, generator.normal(size=100), np.ones(100)))
     assert np.mean([each.r2 for each in found]) < 0.05
     assert np.median([each.penalty for each in found]) > 0.3
 
@@ -92,20 +92,20 @@ def test_noise_alone_is_not_believed():
 @pytest.mark.parametrize("value", [0.0, 200.0, -1e9, 1e-300])
 def test_constant_returns_give_none(value):
     whitened, features, baseline = samples()
-    assert fit(whitened, features, baseline, np.full(120, value), np.ones(120)) is None
+    assert fit_surrogate(whitened, features, baseline, np.full(120, value), np.ones(120)) is None
 
 
 def test_returns_that_contexts_explain_give_none():
     whitened, features, baseline = samples()
     returns = baseline @ np.arange(baseline.shape[1])
-    assert fit(whitened, features, baseline, returns, np.ones(120)) is None
+    assert fit_surrogate(whitened, features, baseline, returns, np.ones(120)) is None
 
 
 def test_scale_and_shift_of_the_return():
     whitened, features, baseline = samples()
     returns = np.sin(whitened).sum(axis=1) - (whitened**2).sum(axis=1)
-    plain = fit(whitened, features, baseline, returns, np.ones(120))
-    other = fit(whitened, features, baseline, 1e7 * returns - 5e7, np.ones(120))
+    plain = fit_surrogate(whitened, features, baseline, returns, np.ones(120))
+    other = fit_surrogate(whitened, features, baseline, 1e7 * returns - 5e7, np.ones(120))
     assert other.quadratic == pytest.approx(1e7 * plain.quadratic)
     assert other.linear == pytest.approx(1e7 * plain.linear)
     assert other.r2 == pytest.approx(plain.r2)
@@ -116,8 +116,8 @@ def test_turning_turns_along():
     whitened, features, baseline = samples(count=30)
     returns = np.sin(whitened).sum(axis=1) - (whitened**2).sum(axis=1)
     turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))
-    plain = fit(whitened, features, baseline, returns, np.ones(30))
-    turned = fit(whitened @ turn.T, features, baseline, returns, np.ones(30))
+    plain = fit_surrogate(whitened, features, baseline, returns, np.ones(30))
+    turned = fit_surrogate(whitened @ turn.T, features, baseline, returns, np.ones(30))
     assert plain.penalty > 1e-9
     assert turned.quadratic == pytest.approx(turn @ plain.quadratic @ turn.T)
     assert turned.linear == pytest.approx(plain.linear @ turn.T)
@@ -127,8 +127,8 @@ def test_units_of_the_context_do_not_matter():
     whitened, features, baseline = samples(count=30)
     returns = np.sin(whitened).sum(axis=1) * features[:, 1]
     change = np.array([[1.0, 3.0, 0.0], [0.0, 40.0, 2.0], [0.0, 0.0, 0.01]])
-    plain = fit(whitened, features, baseline, returns, np.ones(30))
-    other = fit(whitened, features @ change, baseline, returns, np.ones(30))
+    plain = fit_surrogate(whitened, features, baseline, returns, np.ones(30))
+    other = fit_surrogate(whitened, features @ change, baseline, returns, np.ones(30))
     assert (features @ change) @ other.linear == pytest.approx(features @ plain.linear)
     assert other.quadratic == pytest.approx(plain.quadratic)
 
@@ -140,12 +140,12 @@ def test_weights_stand_for_repeated_samples():
     returns = values(whitened, features, *truth()) + 1e-3 * generator.normal(size=80)
     times = generator.integers(1, 4, 80)
 
-    def repeated(rows):
+    def repeat(rows):
         return np.repeat(rows, times, axis=0)
 
-    found = fit(whitened, features, baseline, returns, times.astype(float))
-    whole = fit(
-        *(repeated(x) for x in (whitened, features, baseline, returns)), np.ones(sum(times))
+    found = fit_surrogate(whitened, features, baseline, returns, times.astype(float))
+    whole = fit_surrogate(
+        *(repeat(x) for x in (whitened, features, baseline, returns)), np.ones(sum(times))
     )
     assert found.quadratic == pytest.approx(whole.quadratic, abs=1e-4)
     assert found.linear == pytest.approx(whole.linear, abs=1e-4)
@@ -156,7 +156,7 @@ def test_leaving_out_is_leaving_out():
     generator = np.random.default_rng(0)
     columns, free = generator.normal(size=(40, 6)), np.ones((40, 1))
     targets = columns @ generator.normal(size=6) + generator.normal(size=40)
-    found = ridge(columns, free, targets, np.ones(40))
+    found = fit_ridge(columns, free, targets, np.ones(40))
     errors, plain = [], []
     for i in range(40):
         rest = np.arange(40) != i
@@ -170,7 +170,7 @@ def test_leaving_out_is_leaving_out():
 
 def test_the_concave_part_is_the_nearest():
     matrix = np.array([[1.0, 2.0], [2.0, -3.0]])
-    cut = concave(matrix)
+    cut = cut_convex_part(matrix)
     assert np.linalg.eigvalsh(cut).max() <= 1e-12
     positive = matrix - cut
     assert np.linalg.eigvalsh(positive).min() >= -1e-12

@@ -13,13 +13,13 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import distes
-from distes.engines.loop import make as loop
+from distes.engines.loop import LoopEngine
 from distes.errors import UsageError
 from distes.policies import Pid, Threshold
 from distes.population.distributions import Point
 from distes.population.records import Population, RunKey
 from distes.tasks import envs
-from distes.tasks.base import VERIFIED_PURE, Task
+from distes.tasks.environment import VERIFIED_PURE, Task
 from distes.testing import assert_pure
 
 NAMES = sorted(envs.ENVIRONMENTS)
@@ -49,8 +49,12 @@ def test_gymnasium_accepts_it(name):
         env.close()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if "Wall" in name else pytest.mark.slow) for name in NAMES],
+)
 def test_it_is_pure_and_reused(name):
+    """In other processes, too; on one instance all that is reused is tried by test_purity."""
     assert Task(name).reuses_env
     assert_pure(name)
 
@@ -62,8 +66,10 @@ def test_a_seed_is_an_episode(name):
         observation, info = env.reset(seed=seed)
         rows = [info["context"], observation]
         for _ in range(30):
-            observation, reward, *_ = env.step(env.action_space.sample())
+            observation, reward, terminated, *_ = env.step(env.action_space.sample())
             rows += [observation, np.array([reward])]
+            if terminated:
+                break
         return np.concatenate(rows)
 
     one, other = gym.make(name).unwrapped, gym.make(name).unwrapped
@@ -224,13 +230,13 @@ def test_contexts_reach_the_engine(name, source):
     spec = Pid(limit=2.0, offset=0.0) if "Wall" in name or "Pendulum" in name else Threshold()
     policy = task.build_policy(spec)
     population = Population(Point(policy.initial(np.random.default_rng(0))), 4)
-    chunk = loop(task, policy).run(population, RunKey(0, 0, 0), 0, 4)
+    chunk = LoopEngine(task, policy).run(population, RunKey(0, 0, 0), 0, 4)
     assert chunk.faults == []
     assert chunk.contexts.shape == (4, len(inside))
     assert len(np.unique(chunk.contexts[:, 0])) > 1 or source == "uniform"
     imposed = np.array([inside] * 4)
     population = Population(population.distribution, 4, contexts=imposed)
-    chunk = loop(task, policy).run(population, RunKey(0, 0, 0), 0, 4)
+    chunk = LoopEngine(task, policy).run(population, RunKey(0, 0, 0), 0, 4)
     assert chunk.contexts == pytest.approx(imposed, rel=1e-5)
 
 

@@ -13,15 +13,8 @@ from hypothesis import strategies as st
 
 from distes.policies import Pid
 from distes.tasks.envs import wall_follow
-from distes.tasks.envs.wall_follow import (
-    Pose,
-    Wall,
-    WallFollow,
-    driven,
-    reward_for,
-    seen_wall,
-    stopped,
-)
+from distes.tasks.envs.wall_follow import WallFollow, reward_for
+from distes.tasks.envs.wall_geometry import Pose, Wall, drive, read_wall, stop_at_wall
 
 angles = st.floats(math.pi / 6, math.pi / 3)
 readings = st.floats(150.0, 200.0)
@@ -39,29 +32,29 @@ def driven_finely(pose, left, right, pieces=20000):
 
 
 def test_straight_line():
-    assert driven(Pose(3.0, 4.0, 0.0), 100.0, 100.0) == pytest.approx((13.0, 4.0, 0.0))
-    assert driven(Pose(0.0, 0.0, math.pi / 2), 150.0, 150.0) == pytest.approx((0, 15, math.pi / 2))
-    back = driven(Pose(0.0, 0.0, math.pi / 6), -200.0, -200.0)
+    assert drive(Pose(3.0, 4.0, 0.0), 100.0, 100.0) == pytest.approx((13.0, 4.0, 0.0))
+    assert drive(Pose(0.0, 0.0, math.pi / 2), 150.0, 150.0) == pytest.approx((0, 15, math.pi / 2))
+    back = drive(Pose(0.0, 0.0, math.pi / 6), -200.0, -200.0)
     assert back == pytest.approx((-20 * math.sqrt(0.75), -10, math.pi / 6))
 
 
 def test_turning_in_place():
     """Opposite speeds move nothing; the right wheel forwards turns to the left."""
-    pose = driven(Pose(5.0, 6.0, 1.0), -280.0, 280.0)
+    pose = drive(Pose(5.0, 6.0, 1.0), -280.0, 280.0)
     assert pose == pytest.approx((5.0, 6.0, 1.2))
 
 
 def test_arc_around_a_standing_wheel():
     """With the left wheel standing, the robot circles about it, half a wheel base away."""
     turn = 28.0 / 280.0
-    pose = driven(Pose(0.0, 0.0, math.pi / 2), 0.0, 280.0)
+    pose = drive(Pose(0.0, 0.0, math.pi / 2), 0.0, 280.0)
     assert pose == pytest.approx((-140 + 140 * math.cos(turn), 140 * math.sin(turn), 1.670796327))
 
 
 @settings(max_examples=30, deadline=None)
 @given(poses, speeds, speeds)
 def test_arcs_are_the_motion_of_two_wheels(pose, left, right):
-    assert driven(pose, left, right) == pytest.approx(
+    assert drive(pose, left, right) == pytest.approx(
         driven_finely(pose, left, right), rel=1e-6, abs=1e-6
     )
 
@@ -71,7 +64,7 @@ def test_first_reading_and_angle_are_the_context(reading, angle):
     """A wall anywhere else would make the context a lie."""
     wall, start = Wall.at(reading, angle), Pose(0.0, 0.0, math.pi / 2)
     assert wall.range_from(start) == pytest.approx(reading)
-    along = complex(*start.seen(reading)) + 100 * cmath.exp(1j * (math.pi / 2 + angle))
+    along = complex(*start.ray_end(reading)) + 100 * cmath.exp(1j * (math.pi / 2 + angle))
     assert wall.distance(along.real, along.imag) == pytest.approx(0.0, abs=1e-9)
     assert wall.distance(0.0, 0.0) > 0
 
@@ -101,8 +94,8 @@ def test_ray_ends_on_the_wall_or_sees_none(reading, angle, pose):
 def test_collisions_stop_before_the_wall(reading, angle, pose, left, right):
     wall = Wall.at(reading, angle)
     assume(wall.distance(pose.x, pose.y) > 0.001)
-    wanted = driven(pose, left, right)
-    after, met = stopped(wall, pose, wanted)
+    wanted = drive(pose, left, right)
+    after, met = stop_at_wall(wall, pose, wanted)
     beyond = wall.distance(wanted.x, wanted.y) <= 0
     assert met == beyond
     assert wall.distance(after.x, after.y) > 0
@@ -137,11 +130,11 @@ def test_distance_and_angle_by_the_law_of_cosines(reading, angle, pose, apart, h
     pose = pose._replace(heading=heading)
     wall = Wall.at(reading, angle)
     assume(wall.distance(pose.x, pose.y) > 0.1)
-    latest = pose.seen(100.0)
+    latest = pose.ray_end(100.0)
     earlier = latest[0] + apart * math.sin(angle), latest[1] - apart * math.cos(angle)
     relative = heading - math.pi / 2 - angle
     assume(0.01 < abs(relative) < 1.4 and abs(math.cos(heading - math.pi / 2)) > 0.05)
-    found = seen_wall(pose, earlier, latest)
+    found = read_wall(pose, earlier, latest)
     assert found == pytest.approx(by_law_of_cosines(pose, earlier, latest), rel=1e-5, abs=1e-5)
 
 
@@ -175,8 +168,8 @@ def test_distance_is_along_the_lateral_line():
 
 def test_no_line_is_distance_zero():
     """Equal readings from one place show nothing: no NaN, no reward."""
-    assert seen_wall(Pose(0, 0, 1.0), (5.0, 5.0), (5.0, 5.0)) is None
-    assert seen_wall(Pose(0, 0, math.pi / 2), (5.0, 5.0), (9.0, 5.0)) is None
+    assert read_wall(Pose(0, 0, 1.0), (5.0, 5.0), (5.0, 5.0)) is None
+    assert read_wall(Pose(0, 0, math.pi / 2), (5.0, 5.0), (9.0, 5.0)) is None
     env = WallFollow()
     env.reset(options={"context": [180.0, 0.7]})
     observation, reward, *_ = env.step(np.zeros(2))

@@ -1,6 +1,7 @@
 """Learning curves: what they show is what the log says, and it can be read."""
 
 import sys
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -17,7 +18,13 @@ from distes.runs.writer import RunLog
 from distes.strategies.cem import CEM
 from distes.strategies.random_search import RandomSearch
 from distes.views import scores
-from distes.views.figures.learning_curves import draw, spread_apart
+from distes.views.figures.base import Figure
+from distes.views.figures.learning_curves import LearningCurves, spread_apart
+from distes.views.figures.style import make_figure
+
+
+def draw(paths, x="episodes"):
+    return LearningCurves(x).draw([load(path) for path in paths])
 
 
 def hill(parameters, seed):
@@ -81,7 +88,7 @@ def test_one_run_shows_the_logged_figures(runs):
 def test_heldout_scores_stand_where_they_were_taken(runs):
     """The solution scored after generation 1 has cost two generations of episodes."""
     run = load(runs["one"])
-    taken = scores.heldout(run)
+    taken = scores.score_heldout(run)
     assert list(taken) == [1, 3, 5, 7]
     returns = run.evaluations.query("purpose == 'heldout' and generation == 3")["episode_return"]
     assert taken[3].mean == pytest.approx(returns.mean())
@@ -97,26 +104,26 @@ def test_confirming_batch_is_the_score_that_counts(runs):
     rows = run.evaluations.query("purpose == 'heldout' and generation == 0")
     assert set(rows["call"]) == {0, 1}
     confirming = rows.query("call == 1")["episode_return"]
-    assert scores.heldout(run)[0].mean == pytest.approx(confirming.mean())
-    assert scores.heldout(run)[0].episodes == 6
+    assert scores.score_heldout(run)[0].mean == pytest.approx(confirming.mean())
+    assert scores.score_heldout(run)[0].episodes == 6
 
 
 def test_final_score_is_of_the_test_episodes(runs):
     """Held-out episodes decided when to stop; only the test's are unseen."""
     run = load(runs["one"])
     returns = run.evaluations.query("purpose == 'test'")["episode_return"]
-    final = scores.final(run)
+    final = scores.score_test(run)
     assert final is not None
     assert (final.episodes, final.mean) == (6, pytest.approx(returns.mean()))
 
 
 def test_target_is_the_runs_own_or_the_tasks():
     """A line at another height would say that a run stopped for no reason."""
-    assert scores.target({"search": {"env": "CartPole-v1"}}) == 475
-    assert scores.target({"search": {"env": "CartPole-v1", "target": 10}}) == 10
-    assert scores.target({"search": {"env": "not_here:Robot-v0"}}) is None
-    assert scores.target({"search": {"function": "m:f", "threshold": 3}}) == 3
-    assert scores.target({"search": {"function": "m:f"}}) is None
+    assert scores.find_target({"search": {"env": "CartPole-v1"}}) == 475
+    assert scores.find_target({"search": {"env": "CartPole-v1", "target": 10}}) == 10
+    assert scores.find_target({"search": {"env": "not_here:Robot-v0"}}) is None
+    assert scores.find_target({"search": {"function": "m:f", "threshold": 3}}) == 3
+    assert scores.find_target({"search": {"function": "m:f"}}) is None
 
 
 def test_target_far_away_does_not_squeeze_the_curves(runs):
@@ -187,6 +194,32 @@ def test_texts_are_legible(runs, names):
         assert inside, text.get_text()
     for one, other in combinations(texts, 2):
         assert not boxes[one].overlaps(boxes[other]), (one.get_text(), other.get_text())
+
+
+@dataclass(frozen=True)
+class Heading(Figure):
+    """A figure of a user's."""
+
+    x: str = "nothing"
+
+    def draw(self, runs):
+        figure = make_figure(1)
+        figure.suptitle(f"{self.x}, {[run.path.name for run in runs]}")
+        return figure
+
+
+def test_a_users_figure_is_found_and_given_what_it_takes(runs, tmp_path):
+    """One that had to be registered somewhere, or handled apart, would be no door."""
+    over = f"{__name__}:Heading"
+    for x, said in ((None, "nothing, ['one']"), ("anything", "anything, ['one']")):
+        figure = distes.plot(runs["one"], tmp_path / "a.png", x, over=over)
+        assert figure.get_suptitle() == said
+    with pytest.raises(UsageError, match="draws one run, and 2 are given"):
+        distes.plot([runs["one"], runs["two"]], over=over)
+    with pytest.raises(UsageError, match="leave them out here"):
+        distes.plot(runs["one"], over=over, components=[0])
+    with pytest.raises(UsageError, match="did you mean 'context'"):
+        distes.plot(runs["one"], over="contxt")
 
 
 @pytest.mark.parametrize(

@@ -22,16 +22,17 @@ import distes
 from distes.cli import main
 from distes.errors import UsageError
 from distes.policies import Linear
-from distes.policies.gaussian import Gaussian
+from distes.policies.gaussian import GaussianNoise
 from distes.population.records import Rerun
 from distes.search.search import Search
 from distes.strategies import CEM, CREPS
 from distes.strategies.deep_cem import DeepCEM
 from distes.strategies.reinforce import Reinforce
-from distes.tasks.base import FunctionTask, Task
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 from distes.views.replay import video as videos
-from distes.views.replay.recording import Camera, rendering
-from distes.views.replay.replay import watched
+from distes.views.replay.recording import Camera, find_rendering
+from distes.views.replay.replay import watch_episodes
 from distes.views.replay.video import Limits, Video
 
 WINDS: Any = {"context_low": (-1.0, -1.0), "context_high": (1.0, 1.0)}
@@ -56,7 +57,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("runs")
     walk = Task(environments.painted)
     cartpole = search(folder / "cartpole", "CartPole-v1", episodes=2)
-    sampled: dict[str, Any] = {"policy": Gaussian(), "episodes": 3}
+    sampled: dict[str, Any] = {"policy": GaussianNoise(), "episodes": 3}
     return {
         "deterministic": search(folder / "deterministic", walk, episodes=3),
         "normalised": search(folder / "normalised", walk, episodes=2, normalize_observations=True),
@@ -180,7 +181,7 @@ def test_the_solution_meets_the_episodes_it_is_scored_on(
 def test_a_context_is_imposed(runs: dict[str, Path], tmp_path: Path) -> None:
     seen = distes.replay(runs["contextual"], out=tmp_path / "a.mp4", context=[0.5, -1.0])
     assert seen.episodes[["context_0", "context_1"]].to_numpy().tolist() == [[0.5, -1.0]]
-    score = distes.evaluate(runs["contextual"], context=[0.5, -1.0], episodes=1)
+    score = distes.evaluate_contexts(runs["contextual"], [0.5, -1.0], episodes=1)
     assert seen.episodes["episode_return"].tolist() == score["mean"].tolist()
 
 
@@ -221,9 +222,9 @@ def test_frames_are_the_states_of_the_episode(runs: dict[str, Path], name: str, 
         *(rows[column].to_numpy(np.int64) for column in ("candidate", "episode", "seed", "seed"))
     )
     built = task.build_policy(Linear())
-    how = rendering(task, "rgb_array")
+    how = find_rendering(task, "rgb_array")
     camera = Camera(reel, 10.0, every, len(rows))
-    watched(task, how, built, replace(run.population(2), rerun=again), camera)
+    watch_episodes(task, how, built, replace(run.population(2), rerun=again), camera)
     assert len(reel.taken) == len(expected)
     for (frame, caption, _), (position, total) in zip(reel.taken, expected, strict=True):
         np.testing.assert_array_equal(frame, environments.painted_frame(position))
@@ -283,7 +284,7 @@ def test_long_videos_end_early_and_say_so(
 def test_frames_of_any_size_make_a_film(tmp_path: Path) -> None:
     """Odd sides are none of H.264's; an environment may change its size."""
     for suffix in (".mp4", ".gif"):
-        place = videos.video(tmp_path / f"a{suffix}")
+        place = videos.locate_video(tmp_path / f"a{suffix}")
         with Video(place, 5, Limits(60, 100, 200)) as film:
             for size in ((301, 401), (7, 9), (300, 400)):
                 assert film.add(np.zeros((*size, 3), np.uint8), "caption")

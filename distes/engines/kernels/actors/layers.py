@@ -31,12 +31,12 @@ def sizes_of(network: NetworkPolicy) -> tuple[int, ...]:
 
 
 def memory_of(network: NetworkPolicy) -> int:
-    """Numbers that a network needs for its hidden layers."""
+    """Count the numbers that a network needs for its hidden layers."""
     return 2 * max(network.hidden, default=0)
 
 
-def outputs_of(sizes: tuple[int, ...]) -> Evaluate:
-    """Write the function that evaluates a network, (parameters, observation, memory, out).
+def make_outputs(sizes: tuple[int, ...]) -> Evaluate:
+    """Make the function that evaluates a network, (parameters, observation, memory, out).
 
     It takes at least `memory_of` numbers of memory. Its sizes are constants of the machine
     code, which is faster by a fifth for it.
@@ -48,10 +48,10 @@ def outputs_of(sizes: tuple[int, ...]) -> Evaluate:
     room = max(widths[1:-1], default=0)
     shapes = list(pairwise(widths))
     at = [0, *accumulate((fan_in + bias) * fan_out for fan_in, fan_out in shapes)]
-    evaluate = _last(_layer(at[-2], *shapes[-1], bias, activate=False, tanh=False))
+    evaluate = _end_with(_make_layer(at[-2], *shapes[-1], bias, activate=False, tanh=False))
     for i in reversed(range(len(shapes) - 1)):
-        layer = _layer(at[i], *shapes[i], bias, activate=True, tanh=tanh)
-        evaluate = _before(layer, evaluate)
+        layer = _make_layer(at[i], *shapes[i], bias, activate=True, tanh=tanh)
+        evaluate = _put_before(layer, evaluate)
 
     @jit
     def outputs(parameters: Array, observation: Array, memory: Array, out: Array) -> None:
@@ -60,7 +60,7 @@ def outputs_of(sizes: tuple[int, ...]) -> Evaluate:
     return outputs
 
 
-def _last(layer: Layer) -> Rest:
+def _end_with(layer: Layer) -> Rest:
     """Let a layer give the outputs."""
 
     @jit
@@ -70,7 +70,7 @@ def _last(layer: Layer) -> Rest:
     return evaluate
 
 
-def _before(layer: Layer, rest: Rest) -> Rest:
+def _put_before(layer: Layer, rest: Rest) -> Rest:
     """Put a layer before others, which have the two halves of the memory in turn."""
 
     @jit
@@ -81,8 +81,10 @@ def _before(layer: Layer, rest: Rest) -> Rest:
     return evaluate
 
 
-def _layer(at: int, fan_in: int, fan_out: int, bias: bool, *, activate: bool, tanh: bool) -> Layer:
-    """Write a layer, (parameters, values, target), whose weights begin at a place."""
+def _make_layer(
+    at: int, fan_in: int, fan_out: int, bias: bool, *, activate: bool, tanh: bool
+) -> Layer:
+    """Make a layer, (parameters, values, target), whose weights begin at a place."""
     whole = fan_in - fan_in % 4
     biases = at + fan_in * fan_out
 
@@ -120,7 +122,17 @@ def _layer(at: int, fan_in: int, fan_out: int, bias: bool, *, activate: bool, ta
 
 
 @jit
-def argmax(choice: Array, settings: Array, action: Array) -> None:
+def count_reached(steps: Array, level: float) -> int:
+    """Count the steps that a level reaches: with running sums, the outcome that it falls on."""
+    reached = 0
+    for step in steps:
+        if level >= step:
+            reached += 1
+    return reached
+
+
+@jit
+def decode_argmax(choice: Array, settings: Array, action: Array) -> None:
     """Take the first of the largest; settings begin with the number of the first action.
 
     As for numpy, NaN is the largest.
@@ -133,13 +145,13 @@ def argmax(choice: Array, settings: Array, action: Array) -> None:
 
 
 @jit
-def numbered(choice: Array, settings: Array, action: Array) -> None:
-    """The choice is an action's number; settings begin with that of the first."""
+def decode_number(choice: Array, settings: Array, action: Array) -> None:
+    """Take the choice as an action's number; settings begin with that of the first."""
     action[0] = settings[0] + choice[0]
 
 
 @jit
-def box(choice: Array, settings: Array, action: Array) -> None:
+def decode_box(choice: Array, settings: Array, action: Array) -> None:
     """Scale, clip and round; settings are those of `box_settings`."""
     size = len(choice)
     single = settings[0] != 0.0
@@ -152,9 +164,11 @@ def box(choice: Array, settings: Array, action: Array) -> None:
 
 
 def box_settings(head: ActionHead) -> FloatArray | None:
-    """Whether float32, whether to scale; then least, greatest, middle, half width of each.
+    """Write what `decode_box` reads of an action space; None where it is not of floats.
 
-    None where an action is not of floating-point numbers.
+    Returns:
+        (2 + 4a,): whether float32, whether to scale; then least, greatest, middle and half width
+        of each number of an action.
     """
     space = head.space
     dtype = np.dtype(space.dtype)

@@ -6,7 +6,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from distes.engines.kernels.actors import layers
-from distes.engines.kernels.actors.observations import center_of, factor_of, plain
+from distes.engines.kernels.actors.observations import is_plain, scaling_of
 from distes.engines.kernels.jit import jit
 from distes.engines.kernels.kernel import Actor, Choose
 from distes.policies.network import NetworkPolicy
@@ -14,20 +14,15 @@ from distes.policies.spaces import ActionHead
 from distes.types import Array
 
 
-def choosing(sizes: tuple[int, ...]) -> Choose:
+def make_choose(sizes: tuple[int, ...]) -> Choose:
     """Give the outputs."""
-    outputs = layers.outputs_of(sizes)
+    outputs = layers.make_outputs(sizes)
 
     @jit
     def choose(
-        parameters: Array,
-        observation: Array,
-        settings: Array,
-        memory: Array,
-        generator: Array,
-        choice: Array,
+        parameters: Array, seen: Array, settings: Array, memory: Array, rng: Array, choice: Array
     ) -> None:
-        outputs(parameters, observation, memory, choice)
+        outputs(parameters, seen, memory, choice)
 
     return choose
 
@@ -37,27 +32,26 @@ def actor(policy: NetworkPolicy) -> Actor | None:
     head = policy.head
     if not isinstance(head, ActionHead) or type(head) is not ActionHead:
         return None
-    if not plain(policy.encoder):
+    if not is_plain(policy.encoder):
         return None
     space = head.space
     if isinstance(space, Discrete):
-        decode, settings = layers.argmax, np.array([float(space.start)])
+        decode, settings = layers.decode_argmax, np.array([float(space.start)])
         actions = 1
     elif isinstance(space, Box):
-        decode, found = layers.box, layers.box_settings(head)
+        decode, found = layers.decode_box, layers.box_settings(head)
         if found is None:
             return None
         settings, actions = found, head.num_outputs
     else:
         return None
     return Actor(
-        choosing,
+        make_choose,
         decode,
         sizes=layers.sizes_of(policy),
         num_choices=head.num_outputs,
         num_actions=actions,
         settings=settings,
         num_memory=layers.memory_of(policy),
-        center=center_of(policy.encoder),
-        factor=factor_of(policy.encoder),
+        scaling=scaling_of(policy.encoder),
     )

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 from gymnasium.spaces import Box, MultiBinary
 
 from distes.policies.spaces import ObservationEncoder, scaling
 from distes.types import FloatArray
 
 
-def plain(encoder: ObservationEncoder) -> bool:
+def is_plain(encoder: ObservationEncoder) -> bool:
     """Whether observations are encoded as the numbers they consist of, and no otherwise."""
     return type(encoder) is ObservationEncoder and isinstance(encoder.space, Box | MultiBinary)
 
 
-def center_of(encoder: ObservationEncoder) -> FloatArray | None:
-    """What is subtracted first, (k,); None where nothing is scaled."""
+def scaling_of(encoder: ObservationEncoder) -> FloatArray | None:
+    """Give what is subtracted first and multiplied with then, (2, k); None for neither."""
     found = scaling(encoder.space) if encoder.scale else None
-    return None if found is None else found[0]
-
-
-def factor_of(encoder: ObservationEncoder) -> FloatArray | None:
-    """What is multiplied with then, (k,); None where nothing is scaled."""
-    found = scaling(encoder.space) if encoder.scale else None
-    return None if found is None else found[1]
+    return None if found is None else np.array(found)

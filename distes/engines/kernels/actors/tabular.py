@@ -12,20 +12,15 @@ from distes.policies.tabular import TabularPolicy
 from distes.types import Array
 
 
-def choosing(sizes: tuple[int, ...]) -> Choose:
-    """Invert the distribution function of the observation's row."""
+def make_choose(sizes: tuple[int, ...]) -> Choose:
+    """Sample from the observation's row, whose numbers above 0 are weights of the actions."""
 
     @jit
     def choose(
-        parameters: Array,
-        observation: Array,
-        settings: Array,
-        memory: Array,
-        generator: Array,
-        choice: Array,
+        parameters: Array, seen: Array, settings: Array, memory: Array, rng: Array, choice: Array
     ) -> None:
         count = sizes[0]
-        at = int(observation[0]) * count
+        at = int(seen[0]) * count
         total = 0.0
         for j in range(count):
             total += max(parameters[at + j], 0.0)
@@ -34,12 +29,7 @@ def choosing(sizes: tuple[int, ...]) -> Choose:
             for j in range(count):
                 total += 1.0
                 memory[j] = total
-        level = policy_random(generator) * total
-        chosen = 0
-        for j in range(count - 1):
-            if level >= memory[j]:
-                chosen += 1
-        choice[0] = chosen
+        choice[0] = layers.count_reached(memory[: count - 1], policy_random(rng) * total)
 
     return choose
 
@@ -47,8 +37,8 @@ def choosing(sizes: tuple[int, ...]) -> Choose:
 def actor(policy: TabularPolicy) -> Actor:
     """The policy as a kernel."""
     return Actor(
-        choosing,
-        layers.numbered,
+        make_choose,
+        layers.decode_number,
         sizes=(policy.num_actions,),
         num_choices=1,
         num_actions=1,

@@ -5,49 +5,39 @@ from __future__ import annotations
 import numpy as np
 
 from distes.engines.kernels.actors import layers
-from distes.engines.kernels.actors.observations import center_of, factor_of, plain
+from distes.engines.kernels.actors.observations import is_plain, scaling_of
 from distes.engines.kernels.jit import jit
 from distes.engines.kernels.kernel import Actor, Choose
 from distes.policies.threshold import ThresholdPolicy
 from distes.types import Array
 
 
-def choosing(sizes: tuple[int, ...]) -> Choose:
+def make_choose(sizes: tuple[int, ...]) -> Choose:
     """Count the thresholds that are reached."""
 
     @jit
     def choose(
-        parameters: Array,
-        observation: Array,
-        settings: Array,
-        memory: Array,
-        generator: Array,
-        choice: Array,
+        parameters: Array, seen: Array, settings: Array, memory: Array, rng: Array, choice: Array
     ) -> None:
         output = 0.0
         for i in range(sizes[0]):
-            output += observation[i] * parameters[i]
+            output += seen[i] * parameters[i]
         output += parameters[sizes[0]] if sizes[1] else 0.0
-        reached = 0
-        for threshold in settings[1:]:
-            if output >= threshold:
-                reached += 1
-        choice[0] = reached
+        choice[0] = layers.count_reached(settings[1:], output)
 
     return choose
 
 
 def actor(policy: ThresholdPolicy) -> Actor | None:
     """The policy as a kernel."""
-    if not plain(policy.encoder):
+    if not is_plain(policy.encoder):
         return None
     return Actor(
-        choosing,
-        layers.numbered,
+        make_choose,
+        layers.decode_number,
         sizes=(policy.encoder.size, int(policy.bias)),
         num_choices=1,
         num_actions=1,
         settings=np.array([float(policy.first), *policy.thresholds]),
-        center=center_of(policy.encoder),
-        factor=factor_of(policy.encoder),
+        scaling=scaling_of(policy.encoder),
     )

@@ -1,4 +1,8 @@
-"""Gymnasium's Acrobot."""
+"""Gymnasium's Acrobot.
+
+Sutton (1996), "Generalization in reinforcement learning: successful examples using sparse
+coarse coding"; the equations are those of Sutton and Barto's book.
+"""
 
 from __future__ import annotations
 
@@ -57,8 +61,8 @@ class Acrobot(Kernel):
         observation[2], observation[3] = rounded(math.cos(state[1])), rounded(math.sin(state[1]))
         observation[4], observation[5] = rounded(state[2]), rounded(state[3])
 
-    def first(self, states: FloatArray, observations: FloatArray) -> None:
-        """At the start angles are float32, whose cosines numpy rounds otherwise."""
+    def correct_first(self, states: FloatArray, observations: FloatArray) -> None:
+        """Show cosines of float32 angles, as at the start, which numpy rounds otherwise."""
         angles = states[:, :2].astype(np.float32)
         observations[:, 0:4:2] = np.cos(angles)
         observations[:, 1:4:2] = np.sin(angles)
@@ -70,7 +74,10 @@ class Acrobot(Kernel):
 
 @jit
 def swing_up(state: Array, torque: float, two: float) -> tuple[float, bool]:
-    """Take a step of 0.2 s by Runge and Kutta's method of fourth order."""
+    """Take a step of 0.2 s by Runge and Kutta's method of fourth order.
+
+    Up is over: the end of the second link is one link above the first joint.
+    """
     half, sixth = STEP_S / 2.0, STEP_S / 6.0
     a, b, c, d = state[0], state[1], state[2], state[3]
     c1, d1 = slopes(a, b, c, d, torque, two)
@@ -80,8 +87,8 @@ def swing_up(state: Array, torque: float, two: float) -> tuple[float, bool]:
     c3, d3 = slopes(a + half * c_2, b + half * d_2, c_3, d_3, torque, two)
     c_4, d_4 = c + STEP_S * c3, d + STEP_S * d3
     c4, d4 = slopes(a + STEP_S * c_3, b + STEP_S * d_3, c_4, d_4, torque, two)
-    a = _wrapped(a + sixth * (c + 2 * c_2 + 2 * c_3 + c_4))
-    b = _wrapped(b + sixth * (d + 2 * d_2 + 2 * d_3 + d_4))
+    a = _wrap_angle(a + sixth * (c + 2 * c_2 + 2 * c_3 + c_4))
+    b = _wrap_angle(b + sixth * (d + 2 * d_2 + 2 * d_3 + d_4))
     c = c + sixth * (c1 + 2 * c2 + 2 * c3 + c4)
     d = d + sixth * (d1 + 2 * d2 + 2 * d3 + d4)
     c = min(max(c, -MAX_VELOCITIES[0]), MAX_VELOCITIES[0])
@@ -95,7 +102,10 @@ def swing_up(state: Array, torque: float, two: float) -> tuple[float, bool]:
 def slopes(
     theta1: float, theta2: float, dtheta1: float, dtheta2: float, torque: float, two: float
 ) -> tuple[float, float]:
-    """Accelerations of both joints, after Sutton and Barto.
+    """Accelerations of both joints.
+
+    Sutton and Barto (1998), "Reinforcement learning: an introduction", section 11.3; d1, d2,
+    phi1 and phi2 are theirs.
 
     Squares are the library's powers, which differ from products in the last bit now and
     then, and this system makes much of a bit. The exponent ``two`` is not known to the
@@ -118,7 +128,7 @@ def slopes(
 
 
 @jit
-def _wrapped(angle: float) -> float:
+def _wrap_angle(angle: float) -> float:
     while angle > math.pi:
         angle = angle - 2 * math.pi
     while angle < -math.pi:

@@ -1,4 +1,9 @@
-"""Gymnasium's CartPole."""
+"""Gymnasium's CartPole.
+
+Barto, Sutton and Anderson (1983), "Neuronlike adaptive elements that can solve difficult
+learning control problems"; without friction, as in Florian (2007), "Correct equations for
+the dynamics of the cart-pole system".
+"""
 
 from __future__ import annotations
 
@@ -56,12 +61,13 @@ class CartPole(Kernel):
 def balance(
     state: Array, force: float, mass_pole: float, half_length: float, constants: Array
 ) -> tuple[float, bool]:
-    """Take a step of CartPole's equations; constants begin with the two rewards."""
+    """Take a step by Euler's method; constants begin with the two rewards."""
     x, x_dot, theta, theta_dot = state[0], state[1], state[2], state[3]
     total_mass = mass_pole + 1.0
     pole_mass_length = mass_pole * half_length
     cos, sin = math.cos(theta), math.sin(theta)
     shared = (force + pole_mass_length * (theta_dot * theta_dot) * sin) / total_mass
+    # Florian, eqs. 23 and 24.
     theta_acc = (GRAVITY * sin - cos * shared) / (
         half_length * (4.0 / 3.0 - mass_pole * (cos * cos) / total_mass)
     )

@@ -1,4 +1,4 @@
-"""Gymnasium's MountainCarContinuous."""
+"""Gymnasium's MountainCarContinuous: MountainCar with a force of any size."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import math
 
 import numpy as np
 
-from distes.engines.kernels.kernel import Kernel, rounded
-from distes.engines.kernels.random import uniform
+from distes.engines.kernels.environments.mountain_car import (
+    GRAVITY,
+    MAX_POSITION,
+    MAX_SPEED,
+    MIN_POSITION,
+    MountainCar,
+)
+from distes.engines.kernels.kernel import rounded
 from distes.types import Array
 
 POWER = 0.0015
-GRAVITY = 0.0025
-MAX_SPEED = 0.07
-MIN_POSITION, MAX_POSITION, GOAL = -1.2, 0.6, 0.45
+GOAL = 0.45
 
 
-class MountainCarContinuous(Kernel):
+class MountainCarContinuous(MountainCar):
     """State: position, velocity, and whether both are float32, as from the first step on.
 
     Args:
@@ -27,15 +31,8 @@ class MountainCarContinuous(Kernel):
     num_states = 3
 
     def __init__(self, goal_velocity: float = 0) -> None:
+        # The exponent of squares comes last: see `pendulum.swing`.
         self.constants = np.array([float(goal_velocity), 2.0])
-
-    @staticmethod
-    def reset(state: Array, generator: Array, context: Array, constants: Array) -> None:
-        state[0] = uniform(generator, -0.6, -0.4)
-
-    @staticmethod
-    def observe(state: Array, constants: Array, observation: Array) -> None:
-        observation[0], observation[1] = rounded(state[0]), rounded(state[1])
 
     @staticmethod
     def step(state: Array, action: Array, generator: Array, constants: Array) -> tuple[float, bool]:

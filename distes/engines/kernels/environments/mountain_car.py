@@ -1,4 +1,8 @@
-"""Gymnasium's MountainCar."""
+"""Gymnasium's MountainCar.
+
+Moore (1990), "Efficient memory-based learning for robot control"; the equations are those of
+Sutton and Barto (2018), "Reinforcement learning: an introduction", example 10.1.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gymnasium's Pendulum."""
+"""Gymnasium's Pendulum: a rod that turns about its end, θ'' = 3g/(2l) sin θ + 3/(m l²) u."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wall-following robot; see `distes.tasks.envs.wall_follow` for its geometry."""
+"""The wall-following robot; see `distes.tasks.envs.wall_geometry`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from distes.engines.kernels.jit import jit
 from distes.engines.kernels.kernel import Kernel
 from distes.engines.kernels.random import uniform
 from distes.tasks.envs import wall_follow as env
+from distes.tasks.envs import wall_geometry as geometry
 from distes.types import Array, FloatArray
 
 LOW = tuple(each.low for each in env.CONTEXTS.components)
 HIGH = tuple(each.high for each in env.CONTEXTS.components)
-STEP_S, WHEEL_BASE_MM = env.STEP_S, env.WHEEL_BASE_MM
-SENSOR_RAD, MAX_RANGE_MM, NOISE_MM = env.SENSOR_RAD, env.MAX_RANGE_MM, env.NOISE_MM
-SETBACK_MM, TARGET_MM, TOUCH_MM = env.SETBACK_MM, env.TARGET_MM, env.TOUCH_MM
+STEP_S, WHEEL_BASE_MM = geometry.STEP_S, geometry.WHEEL_BASE_MM
+SENSOR_RAD, MAX_RANGE_MM, NOISE_MM = geometry.SENSOR_RAD, env.MAX_RANGE_MM, env.NOISE_MM
+SETBACK_MM, TARGET_MM, TOUCH_MM = geometry.SETBACK_MM, env.TARGET_MM, env.TOUCH_MM
 DISTANCE_COST, ANGLE_COST = env.DISTANCE_COST, env.ANGLE_COST
-SMALLEST_SIDE, SAME_MM = env.SMALLEST_SIDE, env.SAME_MM
+SMALLEST_SIDE, SAME_MM = geometry.SMALLEST_SIDE, geometry.SAME_MM
 
 X, Y, HEADING, RANGE = 0, 1, 2, 3
 READING, ANGLE = 4, 5
@@ -63,7 +64,7 @@ class WallFollow(Kernel):
         earlier_x, earlier_y = _ray_end(state)
         _drive(state, action[0], action[1])
         _read(state, generator, constants[0] != 0.0)
-        found, distance, angle = _seen_wall(state, earlier_x, earlier_y)
+        found, distance, angle = _find_wall(state, earlier_x, earlier_y)
         state[SEEN_1], state[SEEN_2] = distance, angle
         state[STEPS] += 1.0
         if found and distance <= TARGET_MM:
@@ -135,7 +136,7 @@ def _read(state: Array, generator: Array, noise: bool) -> None:
 
 
 @jit
-def _seen_wall(state: Array, earlier_x: float, earlier_y: float) -> tuple[bool, float, float]:
+def _find_wall(state: Array, earlier_x: float, earlier_y: float) -> tuple[bool, float, float]:
     """Whether the last two readings show a wall, its distance and its angle."""
     latest_x, latest_y = _ray_end(state)
     side_x, side_y = math.sin(state[HEADING]), -math.cos(state[HEADING])

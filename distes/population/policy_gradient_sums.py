@@ -1,31 +1,29 @@
-"""What REINFORCE needs of an episode: scores and returns-to-go, as sums of fixed size.
+"""What REINFORCE needs of an episode: log-prob gradients and returns, as sums of fixed size.
 
 | name | Williams 1992; Peters & Schaal 2008, "Reinforcement learning of motor skills" |
 |---|---|
 | discount | γ |
 | returns-to-go | G_t = Σ_{k≥t} γ^{k-t} r_k |
-| score | ∇ log π(a_t | x_t) |
+| log-prob gradient | ∇ log π(a_t | x_t) |
 | baseline | b_t, subtracted from G_t |
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 
 from distes.policies.base import Policy
-from distes.policies.stochastic import ScoreTotals, StochasticPolicy, TotalledScores
-from distes.population.records import Trajectory, normalised
+from distes.policies.log_probs import LogProbGradSummer, LogProbGradSums, StochasticPolicy
+from distes.population.folding import Sums
+from distes.population.records import Trajectory, normalise
 from distes.types import FloatArray
-
-Sums = Mapping[str, FloatArray]
 
 
 @dataclass(frozen=True, eq=False)
-class ScoreSums:
+class PolicyGradientSums:
     """Sums over the steps of an episode, from which a policy gradient is made.
 
     An episode with a sum that is not finite (of an observation, say) reports zeros.
@@ -37,7 +35,7 @@ class ScoreSums:
         horizon: H, time steps that are reported; 0 for none.
         by_value: (p,) of a linear value function, likewise.
         value: whether to report what fits a value function.
-        squares: whether to report the scores' squares.
+        squares: whether to report the squares of log-prob gradients.
         entropy: whether to report the gradient of the entropy.
         center: subtracted from G_t - b_t in all sums, so that squares do not cancel.
     """
@@ -60,44 +58,47 @@ class ScoreSums:
         """Reduce an episode.
 
         Returns:
-            ``score`` and ``score_return`` (d,), weighted by 1 and by A_t = G_t - b_t - center;
-            ``score_square`` and ``score_square_return`` likewise; ``entropy_gradient`` (d,);
+            ``grad`` and ``grad_return`` (d,), log-prob gradients weighted by 1 and by
+            A_t = G_t - b_t - center; ``grad_square`` and ``grad_square_return``, their
+            squares likewise; ``entropy_grad`` (d,);
             ``episode_count``, ``return_count`` (steps), ``return_sum`` Σ A_t,
             ``return_square_sum`` Σ A_t², ``return_size`` Σ |G_t|, (1,) each; ``time_count``
             and ``time_sum`` (H,) of G_t; ``value_gram`` (p, p) and ``value_target`` (p,).
         """
         if len(trajectory.rewards):
             with np.errstate(over="ignore", invalid="ignore"):
-                found = self._summed(trajectory, policy, frozen)
+                found = self._sum_steps(trajectory, policy, frozen)
             if all(np.isfinite(each).all() for each in found.values()):
                 return found
-        return self._nothing(trajectory, policy)
+        return self._zero_sums(trajectory, policy)
 
-    def _summed(self, trajectory: Trajectory, policy: Policy, frozen: Sums) -> Sums:
-        seen = normalised(trajectory.observations, frozen)
+    def _sum_steps(self, trajectory: Trajectory, policy: Policy, frozen: Sums) -> Sums:
+        seen = normalise(trajectory.observations, frozen)
         steps = len(trajectory.rewards)
-        returns = returns_to_go(trajectory.rewards, self.discount)
+        returns = sum_returns_to_go(trajectory.rewards, self.discount)
         advantages = returns - self._baseline(seen, steps) - self.center
         weights = np.stack([np.ones(steps), advantages])
-        totals = self._totals(trajectory, cast("StochasticPolicy", policy), seen, weights)
+        gradients = self._sum_log_prob_grads(
+            trajectory, cast("StochasticPolicy", policy), seen, weights
+        )
         sums = {
-            "score": totals.scores[0],
-            "score_return": totals.scores[1],
+            "grad": gradients.gradients[0],
+            "grad_return": gradients.gradients[1],
             "episode_count": np.ones(1),
             "return_count": np.array([float(steps)]),
             "return_sum": np.array([advantages.sum()]),
             "return_square_sum": np.array([np.square(advantages).sum()]),
             "return_size": np.array([np.abs(returns).sum()]),
         }
-        if totals.squares is not None:
-            sums |= {"score_square": totals.squares[0], "score_square_return": totals.squares[1]}
-        if totals.entropy is not None:
-            sums["entropy_gradient"] = totals.entropy
+        if gradients.squares is not None:
+            sums["grad_square"], sums["grad_square_return"] = gradients.squares
+        if gradients.entropy is not None:
+            sums["entropy_grad"] = gradients.entropy
         if self.horizon:
-            counted, summed = np.zeros(self.horizon), np.zeros(self.horizon)
+            counts, totals = np.zeros(self.horizon), np.zeros(self.horizon)
             within = min(steps, self.horizon)
-            counted[:within], summed[:within] = 1.0, returns[:within]
-            sums |= {"time_count": counted, "time_sum": summed}
+            counts[:within], totals[:within] = 1.0, returns[:within]
+            sums |= {"time_count": counts, "time_sum": totals}
         if self.value:
             features = value_features(seen, steps)
             sums |= {
@@ -106,31 +107,31 @@ class ScoreSums:
             }
         return sums
 
-    def _totals(
+    def _sum_log_prob_grads(
         self,
         trajectory: Trajectory,
         policy: StochasticPolicy,
         seen: FloatArray,
         weights: FloatArray,
-    ) -> ScoreTotals:
+    ) -> LogProbGradSums:
         episode = (trajectory.parameters, seen, trajectory.actions)
         # Not by isinstance: for a protocol that takes as long as a small network's pass.
-        if hasattr(policy, "score_totals"):
-            totalled = cast("TotalledScores", policy)
-            return totalled.score_totals(
+        if hasattr(policy, "sum_log_prob_grads"):
+            summer = cast("LogProbGradSummer", policy)
+            return summer.sum_log_prob_grads(
                 *episode, weights, squares=self.squares, entropy=self.entropy
             )
         if self.squares or self.entropy:
-            raise TypeError(f"{type(policy).__name__} has no score_totals")
-        return ScoreTotals(np.stack([policy.log_prob_grad(*episode, each) for each in weights]))
+            raise TypeError(f"{type(policy).__name__} has no sum_log_prob_grads")
+        return LogProbGradSums(np.stack([policy.log_prob_grad(*episode, each) for each in weights]))
 
-    def _nothing(self, trajectory: Trajectory, policy: Policy) -> Sums:
+    def _zero_sums(self, trajectory: Trajectory, policy: Policy) -> Sums:
         """Zeros, of the shapes that an episode's sums have."""
-        scores = ["score", "score_return"]
-        scores += ["score_square", "score_square_return"] if self.squares else []
-        scores += ["entropy_gradient"] if self.entropy else []
+        gradients = ["grad", "grad_return"]
+        gradients += ["grad_square", "grad_square_return"] if self.squares else []
+        gradients += ["entropy_grad"] if self.entropy else []
         numbers = ("episode_count", "return_count", "return_sum", "return_square_sum")
-        shapes = dict.fromkeys(scores, (policy.num_parameters,))
+        shapes = dict.fromkeys(gradients, (policy.num_parameters,))
         shapes |= dict.fromkeys((*numbers, "return_size"), (1,))
         if self.horizon:
             shapes |= dict.fromkeys(("time_count", "time_sum"), (self.horizon,))
@@ -150,10 +151,10 @@ class ScoreSums:
         return np.zeros(steps)
 
 
-def returns_to_go(rewards: FloatArray, discount: float) -> FloatArray:
-    """Discounted sums of the rewards from each step on, (T,).
+def sum_returns_to_go(rewards: FloatArray, discount: float) -> FloatArray:
+    """Discounted sums of the rewards from each step on, G_t = r_t + γ G_{t+1}, (T,).
 
-    >>> returns_to_go(np.array([1.0, 2.0, 4.0]), 0.5)
+    >>> sum_returns_to_go(np.array([1.0, 2.0, 4.0]), 0.5)
     array([3., 4., 4.])
     """
     out = np.empty(len(rewards))

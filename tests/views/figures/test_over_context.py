@@ -26,10 +26,17 @@ from distes.runs.reader import load
 from distes.search.search import Search
 from distes.strategies import CEM, CREPS
 from distes.strategies.base import Strategy
-from distes.tasks.base import FunctionTask
-from distes.views.figures import context_returns
-from distes.views.figures.context_parameters import draw_parameters, most_varying
-from distes.views.figures.context_returns import bins, cell_means, draw_returns
+from distes.tasks.function import FunctionTask
+from distes.views.figures.context import Context, assign_bins, average_cells
+from distes.views.figures.parameters import Parameters, choose_most_varying
+
+
+def draw_returns(path: Path, components: Any = None) -> Any:
+    return Context(components).draw([load(path)])
+
+
+def draw_parameters(path: Path, components: Any = None) -> Any:
+    return Parameters(components).draw([load(path)])
 
 
 def bowl(k: int, d: int = 3, **changes: Any) -> FunctionTask:
@@ -103,7 +110,7 @@ def test_means_are_those_of_their_bins(runs: dict[str, Path]) -> None:
     line, _, bars = axes.containers[0].lines
     x, y = line.get_data()
     assert len(x) == 14
-    placed = bins(contexts[:, 0], 14)
+    placed = assign_bins(contexts[:, 0], 14)
     assert set(np.bincount(placed)) <= {28, 29}
     centres = [contexts[placed == number, 0].mean() for number in range(14)]
     np.testing.assert_allclose(x, centres)
@@ -119,7 +126,7 @@ def test_means_are_those_of_their_bins(runs: dict[str, Path]) -> None:
 )
 def test_bins_keep_order_and_hold_something(values: list[float], most: int) -> None:
     """An empty bin has no mean; equal contexts apart would have two."""
-    placed = bins(np.array(values), most)
+    placed = assign_bins(np.array(values), most)
     assert sorted(set(placed)) == list(range(placed.max() + 1))
     assert placed.max() < most
     for i, j in combinations(range(len(values)), 2):
@@ -130,7 +137,7 @@ def test_bins_keep_order_and_hold_something(values: list[float], most: int) -> N
 
 
 def test_few_contexts_have_a_bin_each() -> None:
-    assert bins(np.array([3.0, 1.0, 3.0, 2.0, 1.0]), 5).tolist() == [2, 0, 2, 1, 0]
+    assert assign_bins(np.array([3.0, 1.0, 3.0, 2.0, 1.0]), 5).tolist() == [2, 0, 2, 1, 0]
 
 
 def test_cells_hold_the_mean_of_their_episodes(runs: dict[str, Path]) -> None:
@@ -149,7 +156,7 @@ def test_cells_hold_the_mean_of_their_episodes(runs: dict[str, Path]) -> None:
             assert shown[row, column] == pytest.approx(returns[inside].mean())
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("context 0", "context 1")
     assert bar.get_ylabel() == "mean episode return"
-    means = cell_means(
+    means = average_cells(
         [np.array([0, 0, 1]), np.array([1, 1, 0])], np.array([1.0, 3.0, 5.0]), (2, 2)
     )
     np.testing.assert_array_equal(means, [[np.nan, 2.0], [5.0, np.nan]])
@@ -197,16 +204,13 @@ def test_before_the_end_the_newest_heldout_score_is_drawn(runs: dict[str, Path])
     assert "20 held-out episodes of the solution after generation 2" in text
 
 
-def test_the_confirming_batch_is_drawn(
-    runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_confirming_batch_is_drawn(runs: dict[str, Path]) -> None:
     """The first batch at the target is there because it was high: showing it flatters."""
     run = load(runs["cut"])
     first = run.evaluations
     again = first.assign(call=1, episode_return=first["episode_return"] - 5)
     run.__dict__["evaluations"] = pd.concat([again, first])
-    monkeypatch.setattr(context_returns, "load", lambda path: run)
-    points = draw_returns(runs["cut"]).axes[0].collections[0].get_offsets()
+    points = Context().draw([run]).axes[0].collections[0].get_offsets()
     np.testing.assert_allclose(points[:, 1], again["episode_return"])
 
 
@@ -252,7 +256,7 @@ def test_of_many_parameters_those_that_vary_most_are_shown(runs: dict[str, Path]
     assert "the 6 of 14 parameters that vary most, other components" in both.get_suptitle()
     assert len(draw_parameters(runs["wide, two"], [1]).axes) == 12
     ranges = [np.array([[0.0, 2.0, 0.0], [1.0, 0.0, 0.5]]), np.array([[0.0, 0.0, 9.0]] * 2)]
-    assert most_varying(ranges, 2).tolist() == [0, 1]
+    assert choose_most_varying(ranges, 2).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -320,7 +324,7 @@ def test_the_command_draws_both(runs: dict[str, Path], tmp_path: Path, capfd: An
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        ("--over contxt --out a.png", "unknown value of --over 'contxt': did you mean 'context'"),
+        ("--over contxt --out a.png", "unknown figure 'contxt': did you mean 'context'"),
         ("--over context --out a.pgn", "did you mean '.png'"),
         ("--over context --out a.png --x seconds", "leave it out with --over context"),
         ("--over context --out a.png --components a", "--components 'a' is not whole numbers"),

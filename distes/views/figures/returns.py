@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from distes.errors import UsageError
-from distes.runs.reader import Run, load
+from distes.runs.reader import Run
 from distes.types import FloatArray, IntArray
-from distes.views.figures.style import COLOURS, STYLE, finish, matplotlib, thousands, title
+from distes.views import scores
+from distes.views.figures.base import Figure
+from distes.views.figures.style import (
+    COLOURS,
+    STYLE,
+    add_headings,
+    format_axis_number,
+    import_matplotlib,
+    make_figure,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as MatplotlibFigure
 
 MAX_COLUMNS = 150
 """Generations side by side; of longer runs neighbours share a column."""
@@ -28,54 +37,54 @@ OUTLIERS = 0.002
 """Share of the episodes at either end that may lie outside, if they would squeeze the rest."""
 
 
-def draw_distribution(path: str | Path) -> Figure:
-    """Draw a histogram of episode returns for each generation, as a heat map.
+@dataclass(frozen=True)
+class Returns(Figure):
+    """A histogram of episode returns for each generation, as a heat map.
 
     With the mean return, and the elite threshold of strategies that have elites: the least
     fitness among them, where fitness is in the units of a return.
-
-    Args:
-        path: run directory; of a run in progress as far as it is.
-
-    Returns:
-        A matplotlib figure, 9 inches wide.
-
-    Raises:
-        UsageError: matplotlib is missing, there is no generation yet, there are no episodes,
-            or all failed.
     """
-    from matplotlib.figure import Figure
 
-    run = load(path)
-    if run.generations.empty:
-        raise UsageError(f"{run.path} has no generation yet: there is nothing to draw")
-    generation, returns = run.returns()
-    if not len(returns):
-        raise UsageError(f"{run.path} holds no episodes: there is nothing to draw")
-    valid = np.isfinite(returns)
-    if not valid.any():
-        raise UsageError(f"all {len(returns):,} episodes of {run.path} failed: there is no return")
-    rows = run.generations.sort_values("generation")
-    columns = {
-        name: rows[name].to_numpy(dtype=np.float64)
-        for name in ("generation", "episode_return_mean", "elite_fitness_min")
-        if name in rows
-    }
-    with matplotlib().rc_context(STYLE):
-        figure = Figure(figsize=(9, 5))
-        axes = figure.subplots()
-        _heat(figure, axes, generation[valid], returns[valid], len(rows))
-        _lines(axes, columns, elites=_in_returns(run))
-        axes.set_xlabel("generation")
-        axes.set_ylabel("episode return")
-        axes.yaxis.set_major_formatter(lambda value, _: thousands(value))
-        failed = int((~valid).sum())
-        notes = f"{len(returns):,} search episodes"
-        finish(figure, [title(run), notes + (f", {failed:,} failed" if failed else "")])
-        return figure
+    def draw(self, runs: Sequence[Run]) -> MatplotlibFigure:
+        """Draw one run.
+
+        Raises:
+            UsageError: matplotlib is missing, there is no generation yet, there are no
+                episodes, or all failed.
+        """
+        (run,) = runs
+        if run.generations.empty:
+            raise UsageError(f"{run.path} has no generation yet: there is nothing to draw")
+        generation, returns = run.returns()
+        if not len(returns):
+            raise UsageError(f"{run.path} holds no episodes: there is nothing to draw")
+        valid = np.isfinite(returns)
+        if not valid.any():
+            raise UsageError(
+                f"all {len(returns):,} episodes of {run.path} failed: there is no return"
+            )
+        rows = run.generations.sort_values("generation")
+        columns = {
+            name: rows[name].to_numpy(dtype=np.float64)
+            for name in ("generation", "episode_return_mean", "elite_fitness_min")
+            if name in rows
+        }
+        with import_matplotlib().rc_context(STYLE):
+            figure = make_figure(5)
+            axes = figure.subplots()
+            _draw_heat_map(figure, axes, generation[valid], returns[valid], len(rows))
+            _draw_lines(axes, columns, has_threshold=_is_fitness_a_return(run))
+            axes.set_xlabel("generation")
+            axes.set_ylabel("episode return")
+            axes.yaxis.set_major_formatter(lambda value, _: format_axis_number(value))
+            failed = int((~valid).sum())
+            notes = f"{len(returns):,} search episodes"
+            notes += f", {failed:,} failed" if failed else ""
+            add_headings(figure, [scores.name_run(run.config, " · "), notes])
+            return figure
 
 
-def histograms(
+def count_returns(
     generation: IntArray, returns: FloatArray, generations: int
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Count returns, each generation by itself.
@@ -91,7 +100,7 @@ def histograms(
     """
     columns = min(generations, MAX_COLUMNS)
     x = np.unique(np.linspace(0, generations, columns + 1).round()) - 0.5
-    low, high = _range(returns)
+    low, high = _find_range(returns)
     counts, _, y = np.histogram2d(
         generation, returns, bins=[x, np.linspace(low, high, RETURN_BINS + 1)]
     )
@@ -100,7 +109,7 @@ def histograms(
     return shares, x, y
 
 
-def _range(returns: FloatArray) -> tuple[float, float]:
+def _find_range(returns: FloatArray) -> tuple[float, float]:
     """Where returns lie; a few far outliers would leave one row to all others."""
     low, high = float(returns.min()), float(returns.max())
     inner = np.quantile(returns, [OUTLIERS, 1 - OUTLIERS])
@@ -112,12 +121,16 @@ def _range(returns: FloatArray) -> tuple[float, float]:
     return low, high
 
 
-def _heat(
-    figure: Figure, axes: Axes, generation: IntArray, returns: FloatArray, generations: int
+def _draw_heat_map(
+    figure: MatplotlibFigure,
+    axes: Axes,
+    generation: IntArray,
+    returns: FloatArray,
+    generations: int,
 ) -> None:
     from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 
-    shares, x, y = histograms(generation, returns, generations)
+    shares, x, y = count_returns(generation, returns, generations)
     colours = LinearSegmentedColormap.from_list(
         "returns", ["#FFFFFF", "#C6DDEE", "#5FA3CF", COLOURS[0], "#003F66"]
     )
@@ -135,7 +148,7 @@ def _heat(
     bar.outline.set_visible(False)
 
 
-def _lines(axes: Axes, columns: Mapping[str, FloatArray], *, elites: bool) -> None:
+def _draw_lines(axes: Axes, columns: Mapping[str, FloatArray], *, has_threshold: bool) -> None:
     from matplotlib import patheffects
     from matplotlib.ticker import MaxNLocator
 
@@ -144,7 +157,7 @@ def _lines(axes: Axes, columns: Mapping[str, FloatArray], *, elites: bool) -> No
     stroke = [patheffects.withStroke(linewidth=4, foreground="white")]
 
     def line(values: FloatArray, **more: Any) -> None:
-        alone = isolated(values)
+        alone = find_isolated(values)
         axes.plot(
             x,
             values,
@@ -157,19 +170,19 @@ def _lines(axes: Axes, columns: Mapping[str, FloatArray], *, elites: bool) -> No
 
     line(columns["episode_return_mean"], color=COLOURS[6], label="mean return")
     threshold = columns.get("elite_fitness_min")
-    if elites and threshold is not None and np.isfinite(threshold).any():
+    if has_threshold and threshold is not None and np.isfinite(threshold).any():
         label = "elite threshold: least fitness of an elite"
         line(threshold, color=COLOURS[1], linewidth=2.4, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
 
 
-def isolated(values: FloatArray) -> list[int]:
+def find_isolated(values: FloatArray) -> list[int]:
     """Find the values without a neighbour, of which a line shows nothing.
 
     Args:
         values: (g,); NaN where there is none.
 
-    >>> isolated(np.array([1.0, np.nan, 2.0, 3.0, np.nan, 4.0]))
+    >>> find_isolated(np.array([1.0, np.nan, 2.0, 3.0, np.nan, 4.0]))
     [0, 5]
     """
     there = np.concatenate([[False], np.isfinite(values), [False]])
@@ -177,7 +190,7 @@ def isolated(values: FloatArray) -> list[int]:
     return found
 
 
-def _in_returns(run: Run) -> bool:
+def _is_fitness_a_return(run: Run) -> bool:
     """Whether fitness can be drawn on an axis of returns."""
     settings = run.config["search"]
     rule = str(settings.get("fitness", "mean")).partition(":")[0]

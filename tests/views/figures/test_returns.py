@@ -18,13 +18,9 @@ from distes.search.observer import Observer
 from distes.search.search import Search
 from distes.strategies import CEM, RandomSearch
 from distes.strategies.reinforce import Reinforce
-from distes.tasks.base import FunctionTask, Task
-from distes.views.figures.return_distribution import (
-    MAX_COLUMNS,
-    RETURN_BINS,
-    draw_distribution,
-    histograms,
-)
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
+from distes.views.figures.returns import MAX_COLUMNS, RETURN_BINS, Returns, count_returns
 
 
 def search(out: Path, task: Any, **changes: Any) -> Path:
@@ -70,13 +66,13 @@ class AtOnce(Observer):
 
 
 def lines(path: Path) -> dict[str, Any]:
-    axes = draw_distribution(path).axes[0]
+    axes = Returns().draw([load(path)]).axes[0]
     return {str(line.get_label()): line.get_xydata() for line in axes.lines}
 
 
 def test_cells_are_shares_of_a_generation(runs: dict[str, Path]) -> None:
     """Counted anew from the log, cell by cell."""
-    axes = draw_distribution(runs["noisy"]).axes[0]
+    axes = Returns().draw([load(runs["noisy"])]).axes[0]
     mesh = axes.collections[0]
     cells = np.asarray(mesh.get_array()).reshape(RETURN_BINS, -1)
     assert cells.shape == (RETURN_BINS, 8)
@@ -113,7 +109,7 @@ def test_long_runs_share_columns(runs: dict[str, Path]) -> None:
     """Thousands of generations are more than there are pixels."""
     run = load(runs["long"])
     generation, returns = run.returns()
-    shares, x, y = histograms(generation, returns, len(run.generations))
+    shares, x, y = count_returns(generation, returns, len(run.generations))
     assert shares.shape == (MAX_COLUMNS, RETURN_BINS)
     assert (np.diff(x) >= 2).all()
     assert x[0] == -0.5
@@ -129,21 +125,21 @@ def test_returns_are_read_as_they_were_logged(runs: dict[str, Path]) -> None:
     np.testing.assert_array_equal(returns, run.episodes["episode_return"])
     assert np.isnan(returns).any()
     failed = int(np.isnan(returns).sum())
-    heading = draw_distribution(run.path).get_suptitle()
+    heading = Returns().draw([run]).get_suptitle()
     assert heading.endswith(f"90 search episodes, {failed} failed")
 
 
 @pytest.mark.parametrize("outlier", [-1e9, 1e9])
 def test_one_outlier_does_not_squeeze_the_rest(outlier: float) -> None:
     returns = np.append(np.random.default_rng(0).normal(size=5_000), outlier)
-    shares, _, y = histograms(np.zeros(5_001, np.int64), returns, 1)
+    shares, _, y = count_returns(np.zeros(5_001, np.int64), returns, 1)
     assert y[-1] - y[0] < 30
     assert (shares > 0).sum() > 8
     assert 0.999 < shares.sum() < 1
 
 
 def test_equal_returns_have_a_cell(runs: dict[str, Path]) -> None:
-    shares, _, y = histograms(np.zeros(5, np.int64), np.full(5, 3.0), 1)
+    shares, _, y = count_returns(np.zeros(5, np.int64), np.full(5, 3.0), 1)
     assert shares.sum() == 1
     assert y[0] < 3 < y[-1]
     assert len(lines(runs["one"])["mean return"]) == 1
@@ -164,7 +160,7 @@ def test_the_command(
 
 def test_lines_at_the_ends_of_the_axis_are_seen_whole(runs: dict[str, Path]) -> None:
     """Where all elites reach the greatest return, the threshold lies on the last bin's edge."""
-    axes = draw_distribution(runs["capped"]).axes[0]
+    axes = Returns().draw([load(runs["capped"])]).axes[0]
     threshold = lines(runs["capped"])["elite threshold: least fitness of an elite"]
     low, high = axes.get_ylim()
     edges = np.asarray(axes.collections[0].get_coordinates())[:, 0, 1]  # type: ignore[attr-defined]
@@ -190,7 +186,9 @@ def test_points_without_neighbours_are_marked(
     rows = load(runs["noisy"]).generations.iloc[: len(values)].copy()
     rows["elite_fitness_min"] = values
     monkeypatch.setattr(Run, "generations", rows)
-    drawn = [line for line in draw_distribution(runs["noisy"]).axes[0].lines if line.get_marker()]
+    drawn = [
+        line for line in Returns().draw([load(runs["noisy"])]).axes[0].lines if line.get_marker()
+    ]
     named = {str(line.get_label())[:5]: line for line in drawn}
     if not np.isfinite(values).any():
         assert "elite" not in named

@@ -4,33 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from distes.errors import UsageError
-from distes.population.statistics import Score, score
-from distes.runs.reader import Run, load
+from distes.population.statistics import score
+from distes.runs.reader import Run
 from distes.types import Array, FloatArray, IntArray
 from distes.views import scores
+from distes.views.figures.base import Figure
 from distes.views.figures.style import (
     COLOURS,
     GREY,
     STYLE,
-    chosen_components,
-    columns_for,
-    component_label,
-    finish,
-    matplotlib,
-    thousands,
-    ticks,
-    title,
+    add_headings,
+    choose_components,
+    count_columns,
+    draw_intervals,
+    format_axis_number,
+    import_matplotlib,
+    label_component,
+    make_figure,
+    make_locator,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as MatplotlibFigure
 
 MAX_BINS = 20
 PER_CELL = 8
@@ -42,39 +43,44 @@ FEW = 300
 MAX_PANELS = 9
 
 
-def draw_returns(path: str | Path, components: Sequence[int] | None = None) -> Figure:
-    """Draw what the newest solution earned over the contexts of its episodes.
+@dataclass(frozen=True)
+class Context(Figure):
+    """What the newest solution earned over the contexts of its episodes.
 
     They are those of the final test or, before the end, of the newest held-out score: fresh
     contexts. One component: episodes, and the mean with its 95% interval in bins of as many
     episodes. Two: the mean in cells. More: a panel for each.
 
-    Args:
-        path: run directory.
+    Attributes:
         components: of the context; None takes all.
-
-    Returns:
-        A matplotlib figure, 9 inches wide.
-
-    Raises:
-        UsageError: matplotlib is missing, the run has no contexts, no score yet, or no such
-            component.
     """
-    run = load(path)
-    scored = _scored(run)
-    size = scored.contexts.shape[1]
-    shown = chosen_components(components, size)
-    if len(shown) > MAX_PANELS:
-        raise UsageError(
-            f"a context has {size} components, and a figure shows at most {MAX_PANELS}: choose "
-            "components"
-        )
-    with matplotlib().rc_context(STYLE):
-        figure = (
-            _cells(scored, shown[0], shown[1]) if len(shown) == 2 else _panels(scored, shown, size)
-        )
-        finish(figure, [title(run), scored.name])
-        return figure
+
+    components: Sequence[int] | None = None
+
+    def draw(self, runs: Sequence[Run]) -> MatplotlibFigure:
+        """Draw one run.
+
+        Raises:
+            UsageError: matplotlib is missing, the run has no contexts, no score yet, or no
+                such component.
+        """
+        (run,) = runs
+        scored = _find_scored(run)
+        size = scored.contexts.shape[1]
+        shown = choose_components(self.components, size)
+        if len(shown) > MAX_PANELS:
+            raise UsageError(
+                f"a context has {size} components, and a figure shows at most {MAX_PANELS}: "
+                "choose components"
+            )
+        with import_matplotlib().rc_context(STYLE):
+            figure = (
+                _draw_cells(scored, shown[0], shown[1])
+                if len(shown) == 2
+                else _draw_panels(scored, shown, size)
+            )
+            add_headings(figure, [scores.name_run(run.config, " · "), scored.name])
+            return figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +98,7 @@ class _Scored:
     returns: FloatArray
 
 
-def _scored(run: Run) -> _Scored:
+def _find_scored(run: Run) -> _Scored:
     """Find the newest solution's episodes in the log."""
     if not scores.has_contexts(run.config):
         raise UsageError(f"{run.path} has no contexts: there is no return over them")
@@ -116,7 +122,7 @@ def _scored(run: Run) -> _Scored:
     return _Scored(f"{len(rows):,} {name}, each with a fresh context", contexts[known], returns)
 
 
-def bins(values: FloatArray, most: int) -> IntArray:
+def assign_bins(values: FloatArray, most: int) -> IntArray:
     """Put numbers into bins of about as many each; equal numbers share one.
 
     Args:
@@ -126,7 +132,7 @@ def bins(values: FloatArray, most: int) -> IntArray:
     Returns:
         (m,) the bin of each, counted from 0.
 
-    >>> bins(np.array([5.0, 1.0, 2.0, 6.0]), 2).tolist()
+    >>> assign_bins(np.array([5.0, 1.0, 2.0, 6.0]), 2).tolist()
     [1, 0, 0, 1]
     """
     edges = np.unique(np.quantile(values, np.linspace(0, 1, most + 1)[1:-1]))
@@ -136,64 +142,44 @@ def bins(values: FloatArray, most: int) -> IntArray:
     return np.unique(placed, return_inverse=True)[1]
 
 
-def _panels(scored: _Scored, shown: Sequence[int], size: int) -> Figure:
+def _draw_panels(scored: _Scored, shown: Sequence[int], size: int) -> MatplotlibFigure:
     """One panel for each component, all with the same vertical axis."""
-    from matplotlib.figure import Figure
-
-    columns = columns_for(len(shown))
+    columns = count_columns(len(shown))
     rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(9, 4.6 if rows == 1 else 1.4 + 2.6 * rows))
+    figure = make_figure(4.6 if rows == 1 else 1.4 + 2.6 * rows)
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     panels: list[Axes] = list(grid.flat)
     for axes in panels[len(shown) :]:
         axes.remove()
     for axes, component in zip(panels, shown, strict=False):
-        _over(axes, scored.contexts[:, component], scored.returns)
-        axes.xaxis.set_major_locator(ticks(columns))
-        axes.set_xlabel(component_label(component, size))
+        _draw_episodes(axes, scored.contexts[:, component], scored.returns)
+        axes.xaxis.set_major_locator(make_locator(columns))
+        axes.set_xlabel(label_component(component, size))
     for axes in grid[:, 0]:
         axes.set_ylabel("episode return")
-        axes.yaxis.set_major_formatter(lambda value, _: thousands(value))
+        axes.yaxis.set_major_formatter(lambda value, _: format_axis_number(value))
     return figure
 
 
-def _over(axes: Axes, x: FloatArray, returns: FloatArray) -> None:
+def _draw_episodes(axes: Axes, x: FloatArray, returns: FloatArray) -> None:
     """Draw episodes and their mean over one component."""
     valid = np.isfinite(returns)
     axes.scatter(
         x[valid], returns[valid], s=14, color=COLOURS[0], alpha=0.45, linewidth=0, label="episodes"
     )
     # Enough of them to see a shape, and enough episodes in each to see it through their noise.
-    placed = bins(x[valid], int(np.clip(0.7 * np.sqrt(valid.sum()), 1, MAX_BINS)))
+    placed = assign_bins(x[valid], int(np.clip(0.7 * np.sqrt(valid.sum()), 1, MAX_BINS)))
     found = [score(returns[valid][placed == each]) for each in range(placed.max() + 1)]
     centres = np.array([x[valid][placed == each].mean() for each in range(len(found))])
-    _mean(axes, centres, found)
-    _failed(axes, x[~valid], np.full(int((~valid).sum()), 0.02), axes.get_xaxis_transform())
-    low, high = _range(x)
+    ends = np.array([(each.mean, each.low, each.high) for each in found])
+    look = {"fmt": "o-", "color": COLOURS[1], "linewidth": 1.2}
+    draw_intervals(axes, centres, ends, label="mean and its 95% interval", **look)
+    _mark_failures(axes, x[~valid], np.full(int((~valid).sum()), 0.02), axes.get_xaxis_transform())
+    low, high = _find_range(x)
     axes.set_xlim(low - 0.03 * (high - low), high + 0.03 * (high - low))
 
 
-def _mean(axes: Axes, centres: FloatArray, found: Sequence[Score]) -> None:
-    """Draw bins' means with their intervals; a single episode has no interval."""
-    mean = np.array([each.mean for each in found])
-    low, high = (np.array([getattr(each, end) for each in found]) for end in ("low", "high"))
-    errors = np.where(np.isnan(low), 0.0, [mean - low, high - mean])
-    axes.errorbar(
-        centres,
-        mean,
-        np.maximum(errors, 0.0),
-        fmt="o-",
-        color=COLOURS[1],
-        markersize=5,
-        capsize=3,
-        elinewidth=1.4,
-        linewidth=1.2,
-        zorder=5,
-        label="mean and its 95% interval",
-    )
-
-
-def _failed(axes: Axes, x: FloatArray, y: FloatArray, transform: object) -> None:
+def _mark_failures(axes: Axes, x: FloatArray, y: FloatArray, transform: object) -> None:
     """Mark the contexts of failed episodes."""
     if len(x):
         axes.scatter(
@@ -209,20 +195,18 @@ def _failed(axes: Axes, x: FloatArray, y: FloatArray, transform: object) -> None
         )
 
 
-def _cells(scored: _Scored, first: int, second: int) -> Figure:
+def _draw_cells(scored: _Scored, first: int, second: int) -> MatplotlibFigure:
     """Draw the mean return in cells of two components."""
-    from matplotlib.figure import Figure
-
     x, y = scored.contexts[:, first], scored.contexts[:, second]
     valid = np.isfinite(scored.returns)
     count = int(np.clip(np.sqrt(len(x) / PER_CELL), 2, MAX_BINS))
-    edges = [np.linspace(*_range(column), count + 1) for column in (x, y)]
+    edges = [np.linspace(*_find_range(column), count + 1) for column in (x, y)]
     places = [
         np.clip(np.searchsorted(ends, column[valid], side="right") - 1, 0, count - 1)
         for ends, column in zip(edges, (x, y), strict=True)
     ]
-    means = cell_means(places, scored.returns[valid], (count, count))
-    figure = Figure(figsize=(9, 5.6))
+    means = average_cells(places, scored.returns[valid], (count, count))
+    figure = make_figure(5.6)
     axes = figure.subplots()
     axes.grid(visible=False)
     axes.set_facecolor("#EEEEEE")
@@ -236,24 +220,24 @@ def _cells(scored: _Scored, first: int, second: int) -> Figure:
         linewidth=0.5 if len(x) <= FEW else 0.3,
         label="episodes",
     )
-    _failed(axes, x[~valid], y[~valid], axes.transData)
-    axes.set_xlabel(component_label(first, scored.contexts.shape[1]))
-    axes.set_ylabel(component_label(second, scored.contexts.shape[1]))
-    axes.xaxis.set_major_locator(ticks(1))
-    axes.yaxis.set_major_locator(ticks(1))
+    _mark_failures(axes, x[~valid], y[~valid], axes.transData)
+    axes.set_xlabel(label_component(first, scored.contexts.shape[1]))
+    axes.set_ylabel(label_component(second, scored.contexts.shape[1]))
+    axes.xaxis.set_major_locator(make_locator(1))
+    axes.yaxis.set_major_locator(make_locator(1))
     axes.margins(0)
     bar = figure.colorbar(mesh, label="mean episode return")
-    bar.ax.yaxis.set_major_formatter(lambda value, _: thousands(value))
+    bar.ax.yaxis.set_major_formatter(lambda value, _: format_axis_number(value))
     return figure
 
 
-def _range(values: FloatArray) -> tuple[float, float]:
+def _find_range(values: FloatArray) -> tuple[float, float]:
     """The range of some numbers, wide enough to be seen."""
     low, high = float(values.min()), float(values.max())
     return (low, high) if low < high else (low - 0.5, high + 0.5)
 
 
-def cell_means(
+def average_cells(
     places: Sequence[IntArray], returns: FloatArray, shape: tuple[int, int]
 ) -> FloatArray:
     """Mean return in each cell; NaN where there is no episode.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,26 +11,27 @@ import numpy as np
 from distes.errors import UsageError
 from distes.population import features
 from distes.population.records import Population
-from distes.runs.reader import Run, load
+from distes.runs.reader import Run
 from distes.search.config_file import build_from_table
 from distes.search.solution import context_range, read_solution
 from distes.types import FloatArray, IntArray
 from distes.views import scores
+from distes.views.figures.base import Figure
 from distes.views.figures.style import (
     COLOURS,
     STYLE,
-    chosen_components,
-    columns_for,
-    component_label,
-    finish,
-    matplotlib,
-    ticks,
-    title,
+    add_headings,
+    choose_components,
+    count_columns,
+    import_matplotlib,
+    label_component,
+    make_figure,
+    make_locator,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as MatplotlibFigure
 
 POINTS = 121
 """Contexts along a line."""
@@ -44,44 +44,51 @@ MAX_PANELS = 12
 MAX_COLUMNS = 4
 
 
-def draw_parameters(path: str | Path, components: Sequence[int] | None = None) -> Figure:
-    """Draw the parameters that the newest upper policy chooses along each component.
+@dataclass(frozen=True)
+class Parameters(Figure):
+    """The parameters that the newest upper policy chooses along each component of the context.
 
     The other components stay in the middle of their range. A band of one standard deviation
     to each side shows how widely the last generation explored. Of many parameters those are
     shown that vary most with the context.
 
-    Args:
-        path: run directory.
+    Attributes:
         components: of the context; None takes all.
-
-    Returns:
-        A matplotlib figure, 9 inches wide.
-
-    Raises:
-        UsageError: matplotlib is missing, the run has no generation yet, its parameters do
-            not depend on contexts, or there is no such component.
     """
-    run = load(path)
-    if not scores.has_contexts(run.config):
-        raise UsageError(f"{run.path} has no contexts: its parameters depend on nothing")
-    solution = read_solution(run)
-    if not solution.distribution.uses_context:
-        raise UsageError(f"the solution of {run.path} has the same parameters for every context")
-    # Features of the user's are functions, which records name alone.
-    features.remember(vars(build_from_table("strategy", run.config["search"]["strategy"])).values())
-    low, high = context_range(run)
-    shown = chosen_components(components, len(low))
-    if len(shown) > MAX_COLUMNS:
-        raise UsageError(
-            f"a context has {len(low)} components, and a figure shows at most {MAX_COLUMNS}: "
-            "choose components"
+
+    components: Sequence[int] | None = None
+
+    def draw(self, runs: Sequence[Run]) -> MatplotlibFigure:
+        """Draw one run.
+
+        Raises:
+            UsageError: matplotlib is missing, the run has no generation yet, its parameters
+                do not depend on contexts, or there is no such component.
+        """
+        (run,) = runs
+        if not scores.has_contexts(run.config):
+            raise UsageError(f"{run.path} has no contexts: its parameters depend on nothing")
+        solution = read_solution(run)
+        if not solution.distribution.uses_context:
+            raise UsageError(
+                f"the solution of {run.path} has the same parameters for every context"
+            )
+        # Features of the user's are functions, which records name alone.
+        features.remember_functions(
+            vars(build_from_table("strategy", run.config["search"]["strategy"])).values()
         )
-    explored = _last_population(run)
-    lines = [_line(solution, explored, low, high, component) for component in shown]
-    rows = most_varying([line.mean for line in lines], MAX_PANELS // len(shown))
-    with matplotlib().rc_context(STYLE):
-        return _draw(run, lines, rows)
+        low, high = context_range(run)
+        shown = choose_components(self.components, len(low))
+        if len(shown) > MAX_COLUMNS:
+            raise UsageError(
+                f"a context has {len(low)} components, and a figure shows at most "
+                f"{MAX_COLUMNS}: choose components"
+            )
+        explored = _read_last_population(run)
+        lines = [_follow_component(solution, explored, low, high, each) for each in shown]
+        rows = choose_most_varying([line.mean for line in lines], MAX_PANELS // len(shown))
+        with import_matplotlib().rc_context(STYLE):
+            return _draw_panels(run, lines, rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +108,7 @@ class _Line:
     std: FloatArray
 
 
-def _last_population(run: Run) -> Population | None:
+def _read_last_population(run: Run) -> Population | None:
     """Read the last generation's population; None if it was too large to be kept."""
     try:
         return run.population(int(run.generations["generation"].max()))
@@ -109,13 +116,23 @@ def _last_population(run: Run) -> Population | None:
         return None
 
 
-def _line(
+def _follow_component(
     solution: Population,
     explored: Population | None,
     low: FloatArray,
     high: FloatArray,
     component: int,
 ) -> _Line:
+    """Ask the upper policy along one component, the others in the middle of their ranges.
+
+    Args:
+        solution: one candidate, whose parameters depend on the context.
+        explored: the last generation's population, if it was kept.
+        low: (k,) least contexts.
+        high: (k,) greatest.
+        component: counted from 0.
+    """
+
     def along(count: int) -> FloatArray:
         contexts = np.tile((low + high) / 2, (count, 1))
         contexts[:, component] = np.linspace(low[component], high[component], count)
@@ -132,11 +149,11 @@ def _line(
         widths = drawn.reshape(SAMPLES, SAMPLED, -1).std(axis=0, ddof=1)
         for parameter, width in enumerate(widths.T):
             std[:, parameter] = np.interp(contexts[:, component], few[:, component], width)
-    label = component_label(component, len(low))
+    label = label_component(component, len(low))
     return _Line(label, contexts[:, component], mean, std)
 
 
-def most_varying(means: Sequence[FloatArray], count: int) -> IntArray:
+def choose_most_varying(means: Sequence[FloatArray], count: int) -> IntArray:
     """Choose the parameters that change most along any line, in their order.
 
     Those that do not change at all are left out.
@@ -145,7 +162,7 @@ def most_varying(means: Sequence[FloatArray], count: int) -> IntArray:
         means: (points, d) of each line.
         count: how many at most.
 
-    >>> most_varying([np.array([[0.0, 5.0, 1.0], [1.0, 5.0, 9.0]])], 2).tolist()
+    >>> choose_most_varying([np.array([[0.0, 5.0, 1.0], [1.0, 5.0, 9.0]])], 2).tolist()
     [0, 2]
     """
     ranges = np.max([np.ptp(each, axis=0) for each in means], axis=0)
@@ -154,21 +171,19 @@ def most_varying(means: Sequence[FloatArray], count: int) -> IntArray:
     return chosen
 
 
-def _draw(run: Run, lines: Sequence[_Line], shown: IntArray) -> Figure:
+def _draw_panels(run: Run, lines: Sequence[_Line], shown: IntArray) -> MatplotlibFigure:
     """One panel for each parameter or, with several components, a row."""
-    from matplotlib.figure import Figure
-
-    columns = len(lines) if len(lines) > 1 else columns_for(len(shown))
+    columns = len(lines) if len(lines) > 1 else count_columns(len(shown))
     rows = len(shown) if len(lines) > 1 else -(-len(shown) // columns)
-    figure = Figure(figsize=(9, 4.2 if rows == 1 else 1.4 + 1.9 * rows))
+    figure = make_figure(4.2 if rows == 1 else 1.4 + 1.9 * rows)
     grid = figure.subplots(rows, columns, sharex="col", squeeze=False,
                            sharey="row" if len(lines) > 1 else False)  # fmt: skip
     panels: list[Axes] = list(grid.flat)
     cells = [(line, parameter) for parameter in shown.tolist() for line in lines]
     for axes, (line, parameter) in zip(panels, cells, strict=False):
-        _over(axes, line, parameter)
-        axes.xaxis.set_major_locator(ticks(columns))
-        axes.yaxis.set_major_locator(ticks(2))
+        _draw_line(axes, line, parameter)
+        axes.xaxis.set_major_locator(make_locator(columns))
+        axes.yaxis.set_major_locator(make_locator(2))
     for axes in panels[len(cells) :]:
         axes.remove()
     for number, axes in enumerate(panels[: len(cells)]):
@@ -187,11 +202,11 @@ def _draw(run: Run, lines: Sequence[_Line], shown: IntArray) -> Figure:
         notes.append(f"{same} of {total} parameters are the same for all contexts")
     if len(lines[0].label) > len("context"):
         notes.append("other components of the context at their middle")
-    finish(figure, [title(run), ", ".join(notes)])
+    add_headings(figure, [scores.name_run(run.config, " · "), ", ".join(notes)])
     return figure
 
 
-def _over(axes: Axes, line: _Line, parameter: int) -> None:
+def _draw_line(axes: Axes, line: _Line, parameter: int) -> None:
     mean, std = line.mean[:, parameter], line.std[:, parameter]
     axes.plot(line.x, mean, color=COLOURS[0], label="mean of the upper policy")
     if np.isfinite(std).all():
@@ -204,5 +219,5 @@ def _over(axes: Axes, line: _Line, parameter: int) -> None:
             linewidth=0,
             label="±1 standard deviation of the last generation's exploration",
         )
-    axes.yaxis.set_major_locator(ticks(2))
+    axes.yaxis.set_major_locator(make_locator(2))
     axes.ticklabel_format(axis="y", useOffset=False)

@@ -1,0 +1,95 @@
+"""Kinds of arguments and flags that commands share: runs, and what is found by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from distes.errors import unknown
+
+if TYPE_CHECKING:
+    from distes.runs.storage.location import Location
+
+NAMED = {
+    "strategies": ("strategies", "distes.strategies.base:Strategy"),
+    "policies": ("policies", "distes.policies.base:PolicySpec"),
+    "observers": ("views.observers", "distes.search.observer:Observer"),
+}
+"""What is found by name: the folder of its files, and what they derive from."""
+
+
+class RunPlace(click.ParamType[Any]):
+    """Where a run is: a path, or a URI, which a `Path` would spoil."""
+
+    name = "path"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Location:
+        """Read it.
+
+        Raises:
+            UsageError: it can't be where a run is.
+        """
+        from distes.runs.storage.location import locate
+
+        return locate(value)
+
+
+RUN = click.argument("run", type=RunPlace())
+
+
+class OneOf(click.Choice[str]):
+    """One of a few names."""
+
+    name = "name"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Give the name back.
+
+        Raises:
+            UsageError: it is none of them.
+        """
+        spelled = value.replace("-", "_")
+        if spelled not in self.choices:
+            flag = isinstance(param, click.Option)
+            kind = f"value of {param.opts[0]}" if param is not None and flag else "name"
+            raise unknown(kind, value, self.choices)
+        return spelled
+
+
+class NameOption(click.Option):
+    """A flag that takes names of a kind; its help lists them, and imports them only then."""
+
+    def __init__(self, *spelled: Any, kind: str, **settings: Any) -> None:
+        """Take a key of `NAMED`, and what any option takes; ``{}`` in its help is the list."""
+        super().__init__(*spelled, **settings)
+        self.kind = kind
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Fill in the names."""
+        from distes.registry import load, names
+
+        flags, text = super().get_help_record(ctx) or ("", "")
+        folder, base = NAMED[self.kind]
+        return flags, text.format(", ".join(names(folder, load("base", base))))
+
+
+OBSERVERS = click.option(
+    "--observer",
+    "observers",
+    cls=NameOption,
+    kind="observers",
+    multiple=True,
+    metavar="NAME",
+    help="told how the run goes: {} or module:Class; may be repeated",
+)
+
+
+def add_choices(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the flags that name what a search is made of."""
+    strategy = click.option("--strategy", metavar="NAME", help="see distes list strategies (cem)")
+    policy = click.option("--policy", metavar="NAME", help="see distes list policies (linear)")
+    return strategy(policy(OBSERVERS(command)))

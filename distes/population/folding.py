@@ -1,0 +1,137 @@
+"""The tree in which the reports of episodes are added up.
+
+Floating-point addition depends on its order, and the order in which chunks of episodes
+arrive depends on the cluster. So sums fold along the one binary tree over episode
+numbers: node (level l, index j) covers episodes j·2^l up to (j + 1)·2^l. A chunk ships
+the largest whole nodes inside it; the driver adds them in tree order. How the episodes
+were cut into chunks cannot change a bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from distes.types import FloatArray
+
+Sums = Mapping[str, FloatArray]
+Node = tuple[int, int, Sums]
+"""(level, index, sums): a folded stretch of 2**level episodes."""
+
+
+class Folding:
+    """Adds the reports of neighbouring episodes up as they come, along the tree.
+
+    What is held does not grow with the episodes, but with the logarithm of their number.
+
+    Attributes:
+        nodes: the largest whole nodes so far, in episode order.
+    """
+
+    def __init__(self, start: int) -> None:
+        """From a first flat episode number on."""
+        self.nodes: list[Node] = []
+        self._next = start
+
+    def add(self, sums: Sums) -> None:
+        """Add the next episode's report."""
+        level, index = 0, self._next
+        self._next += 1
+        while index % 2 and self.nodes and self.nodes[-1][:2] == (level, index - 1):
+            left = self.nodes.pop()[2]
+            sums = _add(left, sums)
+            level, index = level + 1, index >> 1
+        self.nodes.append((level, index, sums))
+
+
+def fold_chunk(start: int, reports: Iterable[Sums]) -> list[Node]:
+    """Fold the reports of neighbouring episodes into the largest whole nodes.
+
+    >>> [node[:2] for node in fold_chunk(3, [{"count": np.ones(1)}] * 6)]
+    [(0, 3), (2, 1), (0, 8)]
+
+    Args:
+        start: flat number of the first.
+        reports: one for each episode, of the same names and shapes.
+
+    Returns:
+        The nodes, in episode order.
+    """
+    folding = Folding(start)
+    for sums in reports:
+        folding.add(sums)
+    return folding.nodes
+
+
+def fold_rows(start: int, leaves: Mapping[str, FloatArray]) -> list[Node]:
+    """Fold reports that lie in arrays, as `fold_chunk` folds them one by one.
+
+    >>> [node[:2] for node in fold_rows(3, {"count": np.ones((6, 1))})]
+    [(0, 3), (2, 1), (0, 8)]
+
+    Args:
+        start: flat number of the first episode.
+        leaves: by name, (m, ...): one row per episode.
+
+    Returns:
+        The nodes, in episode order.
+    """
+    nodes: list[Node] = []
+    at, stop = start, start + len(next(iter(leaves.values())))
+    while at < stop:
+        alignment = (at & -at).bit_length() - 1 if at else stop.bit_length()
+        level = min(alignment, (stop - at).bit_length() - 1)
+        sums = {}
+        for name, rows in leaves.items():
+            stack = rows[at - start : at - start + (1 << level)]
+            while len(stack) > 1:
+                with np.errstate(over="ignore"):
+                    stack = stack[0::2] + stack[1::2]
+            sums[name] = stack[0]
+        nodes.append((level, at >> level, sums))
+        at += 1 << level
+    return nodes
+
+
+def fold(nodes: Iterable[Node], num_episodes: int) -> dict[str, FloatArray]:
+    """Add nodes that together cover all episodes, in the order of the tree.
+
+    Args:
+        nodes: from `fold_chunk`, of any chunking, in any order.
+        num_episodes: m.
+
+    Returns:
+        The sums over all episodes; empty where there are no nodes.
+
+    Raises:
+        ValueError: the nodes do not cover the episodes exactly.
+    """
+    nodes = sorted(nodes, key=lambda node: node[1] << node[0])
+    if not nodes:
+        return {}
+    covered = 0
+    for level, index, _ in nodes:
+        if index << level != covered:
+            break
+        covered += 1 << level
+    if covered != num_episodes or covered != sum(1 << level for level, _, _ in nodes):
+        raise ValueError(f"{len(nodes)} nodes do not cover {num_episodes} episodes exactly")
+    pending = {(level, index): dict(sums) for level, index, sums in nodes}
+    level = 0
+    while len(pending) > 1 or (level, 0) not in pending:
+        for here, index in sorted(node for node in pending if node[0] == level):
+            if (here, index) not in pending:
+                continue
+            left = pending.pop((here, index))
+            right = pending.pop((here, index + 1), None)
+            # Past the last episode there is nothing to add: the left half moves up.
+            pending[here + 1, index >> 1] = left if right is None else _add(left, right)
+        level += 1
+    return pending[level, 0]
+
+
+def _add(left: Sums, right: Sums) -> dict[str, FloatArray]:
+    """Add two nodes' sums; one that overflows becomes infinite, which the strategy sees."""
+    with np.errstate(over="ignore"):
+        return {name: left[name] + right[name] for name in left}

@@ -1,0 +1,222 @@
+"""Tasks that are Gymnasium environments."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.wrappers import (
+    NormalizeObservation,
+    NormalizeReward,
+    OrderEnforcing,
+    PassiveEnvChecker,
+    TimeLimit,
+)
+
+from distes.errors import UsageError, unknown
+from distes.policies.base import Policy, PolicySpec
+from distes.registry import import_named
+from distes.tasks import envs
+from distes.tasks.base import AnyTask
+from distes.types import FloatArray, PositiveInt
+
+VERIFIED_PURE = frozenset(
+    {"CartPole-v0", "CartPole-v1", "Pendulum-v1", "Acrobot-v1", "MountainCar-v0"}
+    | {"MountainCarContinuous-v0", "Taxi-v4", "FrozenLake-v1", "FrozenLake8x8-v1"}
+    | {"CliffWalking-v1", "CliffWalkingSlippery-v1", "Blackjack-v1"}
+    | {"LunarLander-v3", "LunarLanderContinuous-v3", "CarRacing-v3"}
+    | {"Ant-v5", "HalfCheetah-v5", "Hopper-v5", "Humanoid-v5", "HumanoidStandup-v5"}
+    | {"InvertedDoublePendulum-v5", "InvertedPendulum-v5", "Pusher-v5", "Reacher-v5"}
+    | {"Swimmer-v5", "Walker2d-v5"}
+    | envs.ENVIRONMENTS.keys()
+)
+"""Environments of Gymnasium and of distes whose instances carry nothing from one episode to
+the next, bit for bit; the tests verify each. Others are built anew for every episode."""
+
+LARGEST = 10_000_000
+"""Parameters of a policy that fits into what is sent with every generation."""
+
+
+@dataclass(frozen=True)
+class Task(AnyTask):
+    """A Gymnasium environment.
+
+    Attributes:
+        env: an id (also ``module:Id-v0``) or a function that makes the environment.
+        env_kwargs: passed to the environment.
+        max_episode_steps: step limit; None keeps the environment's own.
+        log_info: keys of the final info to log.
+        reuse_env: keep an instance between episodes; None does so where that is
+            verified not to change results (see `VERIFIED_PURE`).
+    """
+
+    env: str | Callable[..., gym.Env[Any, Any]]
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    max_episode_steps: PositiveInt | None = None
+    log_info: tuple[str, ...] = ()
+    reuse_env: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown environment."""
+        super().__post_init__()
+        if isinstance(self.env, str):
+            environment_spec(self.env)
+
+    @property
+    def name(self) -> str:
+        """The environment's id, or its function's name."""
+        return self.env if isinstance(self.env, str) else getattr(self.env, "__name__", "env")
+
+    @property
+    def reward_threshold(self) -> float | None:
+        """From the environment's registration."""
+        return environment_spec(self.env).reward_threshold if isinstance(self.env, str) else None
+
+    def make_env(self) -> gym.Env[Any, Any]:
+        """Make an instance without the wrappers that the engines replace.
+
+        Raises:
+            UsageError: the arguments do not fit, or a wrapper learns across episodes.
+        """
+        if not isinstance(self.env, str):
+            env = self._call_env()
+        else:
+            try:
+                env = gym.make(
+                    self.env, disable_env_checker=True, max_episode_steps=-1, **self.env_kwargs
+                )
+            except TypeError as error:
+                raise UsageError(
+                    f"{self.env} does not accept env_kwargs {dict(self.env_kwargs)}: {error}"
+                ) from error
+            except gym.error.DependencyNotInstalled as error:
+                raise UsageError(f"{self.env} needs a package: {error}") from error
+        layer: Any = env
+        while isinstance(layer, gym.Wrapper):
+            if isinstance(layer, NormalizeObservation | NormalizeReward):
+                raise UsageError(
+                    f"{self.name} is wrapped in {type(layer).__name__}, which learns across "
+                    "episodes; use normalize_observations, which is frozen within a generation"
+                )
+            layer = layer.env
+        while isinstance(env, PassiveEnvChecker | OrderEnforcing | TimeLimit):
+            env = env.env
+        inner = _time_limit(env)
+        if inner is not None and (self.max_episode_steps or 0) > inner:
+            raise UsageError(
+                f"max_episode_steps {self.max_episode_steps} is above the {inner} steps of "
+                f"a TimeLimit inside {self.name}'s own wrappers"
+            )
+        return env
+
+    def _call_env(self) -> gym.Env[Any, Any]:
+        """Call the user's function, refusing arguments it has no place for."""
+        make = self.env
+        assert callable(make)  # noqa: S101 - the callers' other branch
+        try:
+            inspect.signature(make).bind(**self.env_kwargs)
+        except TypeError as error:
+            if not self.env_kwargs:
+                raise UsageError(
+                    f"{self.name} makes no environment without arguments ({error}): give "
+                    "env_kwargs; a function of the parameters is searched from Python, as a "
+                    "distes.FunctionTask"
+                ) from None
+            raise UsageError(
+                f"{self.name} does not accept env_kwargs {dict(self.env_kwargs)}: {error}"
+            ) from None
+        except ValueError:  # it does not say what it accepts
+            pass
+        env = make(**self.env_kwargs)
+        if not isinstance(env, gym.Env):
+            raise UsageError(f"{self.name} returned a {type(env).__name__}, not a gymnasium.Env")
+        return env
+
+    def step_limit(self) -> int | None:
+        """As asked for, else as the environment is registered or wrapped."""
+        if self.max_episode_steps is not None:
+            return self.max_episode_steps
+        if isinstance(self.env, str):
+            return environment_spec(self.env).max_episode_steps
+        env = self._call_env()
+        try:
+            return _time_limit(env)
+        finally:
+            env.close()
+
+    @property
+    def reuses_env(self) -> bool:
+        """Whether engines keep an instance between episodes."""
+        if self.reuse_env is not None:
+            return self.reuse_env
+        # Verified as they are registered: other arguments are other environments.
+        if not isinstance(self.env, str) or self.env not in VERIFIED_PURE or self.env_kwargs:
+            return False
+        entry = environment_spec(self.env).entry_point
+        return isinstance(entry, str) and entry.startswith(
+            ("gymnasium.envs.", "distes.tasks.envs.")
+        )
+
+    def _try_reset(self, asked: FloatArray | None) -> tuple[FloatArray, bool]:
+        env = self.make_env()
+        try:
+            reset = env.reset(seed=0) if asked is None else self._reset_with_context(env, asked)
+            see = self.contexts.encoder(env.observation_space)
+            context = self.contexts.settle(self.name, see, reset, asked, None)
+            return context, asked is None or "context" in reset[1]
+        finally:
+            env.close()
+
+    def _reset_with_context(
+        self, env: gym.Env[Any, Any], context: FloatArray
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset with a context; what goes wrong then is the context's fault."""
+        try:
+            return env.reset(seed=0, options={"context": context.copy()})
+        except Exception as error:
+            raise UsageError(
+                f"{self.name} can't be reset with the context {context.tolist()}: "
+                f"{type(error).__name__}: {' '.join(str(error).split())}"
+            ) from error
+
+    def build_policy(self, spec: PolicySpec | None) -> Policy:
+        """Build the policy for the environment's spaces."""
+        if spec is None:
+            raise UsageError(f"{self.name} needs a policy, for example distes.policies.Linear()")
+        env = self.make_env()
+        try:
+            policy = spec.build(env.observation_space, env.action_space)
+        finally:
+            env.close()
+        if policy.num_parameters > LARGEST:
+            raise UsageError(
+                f"the policy of {self.name} would have {policy.num_parameters:,} parameters, more "
+                f"than {LARGEST:,}: an observation has {policy.observation_size:,} numbers"
+            )
+        return policy
+
+
+def environment_spec(env_id: str) -> gym.envs.registration.EnvSpec:
+    """Find a registered environment, importing ``module`` of ``module:Id-v0``.
+
+    Raises:
+        UsageError: there is none of that id; the sentence names the nearest.
+    """
+    module, _, name = env_id.rpartition(":")
+    if module:
+        import_named(f"environment '{env_id}'", module)
+    if name not in gym.registry:
+        raise unknown("environment", name, list(gym.registry), at_most=6)
+    return gym.spec(name)
+
+
+def _time_limit(env: Any) -> int | None:
+    """Steps of the outermost TimeLimit among an environment's wrappers."""
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, TimeLimit):
+            return int(env._max_episode_steps)
+        env = env.env
+    return None

@@ -1,0 +1,40 @@
+"""What a figure is, and how it is found."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from distes.runs.reader import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+
+class Figure(ABC):
+    """A way to draw runs; ``plot(over=NAME)`` finds it by its file's name in this folder.
+
+    Made with what it heeds of ``x``, what is along the horizontal axis, and ``components``
+    of a context, counted from 0: arguments with a default, most simply fields of a frozen
+    dataclass. `plot` hands on those that are given, and refuses others.
+
+    Attributes:
+        compares_runs: whether it draws several runs; the others draw one.
+    """
+
+    compares_runs: ClassVar[bool] = False
+
+    @abstractmethod
+    def draw(self, runs: Sequence[Run]) -> MatplotlibFigure:
+        """Draw them.
+
+        Args:
+            runs: of a run in progress as far as it is; exactly one unless `compares_runs`.
+
+        Returns:
+            A matplotlib figure, 9 inches wide.
+
+        Raises:
+            UsageError: they hold nothing to draw, or a field does not fit them.
+        """

@@ -1,0 +1,170 @@
+"""Numbers, scores, generations and searches in words: the same in all that is written of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pandas import DataFrame
+
+from distes.population.statistics import Score
+from distes.registry import name_of, to_plain
+from distes.search.settings import Settings
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
+
+SPARKS = "▁▂▃▄▅▆▇█"
+
+
+def format_generation(row: Mapping[str, Any], heldout: Score | None) -> str:
+    """Say in one line what a generation came to.
+
+    Args:
+        row: of the generations log.
+        heldout: the newest score at the time.
+    """
+    returns = {
+        "mean": row["episode_return_mean"],
+        "elite": row.get("elite_return_mean"),  # not every strategy has elites
+        "best": row["episode_return_max"],
+    }
+    parts = [f"generation {row['generation'] + 1:>4}"]
+    parts += [f"{k} {format_return(v):>8}" for k, v in returns.items() if v is not None]
+    parts += [f"held-out {format_return(heldout.mean if heldout else None):>8}"]
+    parts += [f"{format_rate(row):>9} env steps/s", f"elapsed {format_clock(row['elapsed_s'])}"]
+    if row.get("failed"):
+        parts += [f"{row['failed']:.0f} episodes failed"]
+    return "  ".join(parts)
+
+
+def format_score(score: Score) -> str:
+    """Say a score, its 95% confidence interval and the number of episodes.
+
+    >>> format_score(Score(mean=490.2, std=20.0, low=486.1, high=493.4, episodes=100, failed=0))
+    '490.2, 95% confidence interval 486.1 to 493.4, 100 unseen episodes'
+    """
+    failed = f" and {score.failed} failed" if score.failed else ""
+    return (
+        f"{format_return(score.mean)}, 95% confidence interval {format_return(score.low)} to "
+        f"{format_return(score.high)}, {score.episodes} unseen episodes{failed}"
+    )
+
+
+def format_context_table(scores: DataFrame) -> str:
+    """Lay out the scores at several contexts, as `distes.evaluate` gives them.
+
+    >>> scores = DataFrame({"context_0": [-1.0, 0.5], "mean": [9.0, 10.25],
+    ...     "low": [8.0, 9.0], "high": [9.9, 11.5], "episodes": [20, 19], "failed": [0, 1]})
+    >>> print(format_context_table(scores))
+    context 0  mean  95% confidence interval  episodes  failed
+           -1     9                 8 to 9.9        20       0
+          0.5  10.2                9 to 11.5        19       1
+    """
+    names = [str(name) for name in scores if str(name).startswith("context_")]
+    columns = {name.replace("_", " "): scores[name].map("{:.6g}".format).tolist() for name in names}
+    columns["mean"] = scores["mean"].map(format_return).tolist()
+    ends = zip(scores["low"].map(format_return), scores["high"].map(format_return), strict=True)
+    columns["95% confidence interval"] = [" to ".join(pair) for pair in ends]
+    columns["episodes"] = scores["episodes"].map(str).tolist()
+    if scores["failed"].any():
+        columns["failed"] = scores["failed"].map(str).tolist()
+    widths = [max(map(len, [name, *cells])) for name, cells in columns.items()]
+    rows = [list(columns), *zip(*columns.values(), strict=True)]
+    return "\n".join(
+        "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    )
+
+
+def draw_sparkline(values: Sequence[float], low: float, high: float) -> str:
+    """Draw values as bars between two bounds; a gap where a value is NaN.
+
+    >>> draw_sparkline([0.0, 1.0, float("nan"), 2.0], 0.0, 2.0)
+    '▁▅ █'
+    """
+    span = (high - low) or 1.0
+    return "".join(
+        SPARKS[min(len(SPARKS) - 1, int((value - low) / span * len(SPARKS)))]
+        if math.isfinite(value)
+        else " "
+        for value in values
+    )
+
+
+def describe_search(search: Settings) -> str:
+    """Say what a search is about to do, in one line: task, strategy, policy, size, seed."""
+    task: Any = search.task
+    parts = [_name_task(task), name_of("strategies", type(search.strategy))]
+    if not isinstance(task, FunctionTask):
+        parts.append(name_of("policies", type(search.policy)))
+        parts.append(f"{search.resolved_engine()} engine")
+    contexts = task.num_contexts
+    if contexts:
+        parts.append(f"context of {contexts} from {task.contexts.name}")
+    size = search.built_policy().num_parameters
+    target = task.reward_threshold if search.target is None else search.target
+    if target is not None:
+        parts.append(f"target {target:g}")
+    return f"{', '.join(parts)}, {size} parameters, seed {search.seed}"
+
+
+def _name_task(task: Any) -> str:
+    """Name a function that makes environments as the command line does: ``make`` says little."""
+    reference = str(to_plain(task.env)) if isinstance(task, Task) else "<"
+    return str(task.name) if reference.startswith("<") else reference
+
+
+def format_rate(row: Mapping[str, Any]) -> str:
+    """Write a generation's environment steps a second; ``-`` where no time is known."""
+    seconds = float(row["run_s"])
+    return f"{row['env_steps'] / seconds:,.0f}" if seconds > 0 else "-"
+
+
+def format_return(value: float | None) -> str:
+    """Write a return with about four digits, to be read while others follow; None is ``-``.
+
+    >>> [format_return(v) for v in (486.123, -0.012345, 123456.7, float("nan"))]
+    ['486.1', '-0.01235', '123457', 'nan']
+    """
+    if value is None or not math.isfinite(value):
+        return "-" if value is None else str(value)
+    if abs(value) >= 1000:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.4g}"
+
+
+def format_number(value: float) -> str:
+    """Write a return or a setting with five digits, as they are quoted from a report.
+
+    >>> [format_number(v) for v in (475.0, -1234.567, 0.0123456, 1e7, float("nan"))]
+    ['475', '-1234.6', '0.012346', '10000000', 'nan']
+    """
+    if not math.isfinite(value):
+        return str(float(value))
+    return f"{value:.0f}" if abs(value) >= 1e5 else f"{np.round(value, 10):.5g}"
+
+
+def format_clock(seconds: float) -> str:
+    """Write seconds as minutes and seconds, with hours where there are any.
+
+    >>> format_clock(83.4), format_clock(3723)
+    ('1:23', '1:02:03')
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def format_duration(seconds: float) -> str:
+    """Write a duration with its units.
+
+    >>> format_duration(4.21), format_duration(83.4), format_duration(3723)
+    ('4.2 s', '1 min 23 s', '1 h 2 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
