@@ -27,8 +27,8 @@ SAVED = """
 AdamState CCMAESState Concat DeepCEMState EliteFigures ExternalState Gaussian GaussianProcess
 GaussianState ICEMState Incumbents LinearGaussian MOREState Mixture ModelBasedState ModelMetrics
 NormalizedState ObservationMoments OptionsMetrics OptionsState Pairs PathMetrics Point
-PolicyGradientSums PolicySamples Polynomial Population Purpose RadialBasis RandomSearchState ReinforceState
-RelativeEntropyMetrics RelativeEntropyState Rerun Samples Selected Snapshot
+PolicyGradientSums PolicySamples Polynomial Population Purpose RadialBasis RandomSearchState
+ReinforceState RelativeEntropyMetrics RelativeEntropyState Rerun Samples Selected Snapshot
 SurrogateMetrics Table TabularCEMState Transitions
 """
 """Classes of distes that runs hold. Renaming one makes these runs unreadable: raise
