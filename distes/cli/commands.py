@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from distes.cli.options import read_values
-from distes.cli.parameters import NAMED, OBSERVERS, RUN, OneOf, RunPlace, add_choices
+from distes.cli.parameters import NAMED, OBSERVERS, RUN, NameOption, OneOf, RunPlace, add_choices
 from distes.cli.run_flags import RunCommand, WarmupCommand, build_config, spell_flags
 from distes.cli.submit import Submission, SubmitCommand
 from distes.cli.submit import submit as submit_job
@@ -248,9 +248,10 @@ def replay(
 )
 @click.option(
     "--over",
+    cls=NameOption,
+    kind="figures",
     metavar="NAME",
-    help="context: returns over the context; parameters: what the upper policy chooses over "
-    "it; returns: how they are distributed in each generation; or package.module:Class",
+    help="what to draw: {} or module:Class; see distes list figures (learning_curves)",
 )
 @click.option("--components", metavar="N,N,...", help="of the context, with --over (all)")
 def plot(
@@ -368,7 +369,7 @@ def warmup(
 @distes.command("list")
 @click.argument("what", metavar="|".join(NAMED), type=OneOf(list(NAMED)))
 def list_names(what: str) -> None:
-    """List what --strategy, --policy or --observer accepts."""
+    """List what --strategy, --policy, --engine, --observer or --over accepts."""
     from distes.registry import find_all, load
 
     folder, base = NAMED[what]

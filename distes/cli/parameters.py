@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 NAMED = {
     "strategies": ("strategies", "distes.strategies.base:Strategy"),
     "policies": ("policies", "distes.policies.base:PolicySpec"),
+    "engines": ("engines", "distes.engines.base:Engine"),
     "observers": ("views.observers", "distes.search.observer:Observer"),
+    "figures": ("views.figures", "distes.views.figures.base:Figure"),
 }
 """What is found by name: the folder of its files, and what they derive from."""
 

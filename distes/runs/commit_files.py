@@ -19,7 +19,7 @@ from distes.runs.schema import (
     GenerationRows,
     ParquetFile,
     Record,
-    episodes_table,
+    make_episodes_table,
     write_parquet,
 )
 
@@ -60,7 +60,7 @@ class CommitFiles:
         for name, records in ((EPISODES, generations), (EVALUATIONS, evaluations)):
             filled = [r for r in records if len(r.evaluated.episodes.candidate)]
             if filled:
-                table = episodes_table(filled, self._info, evaluations=name == EVALUATIONS)
+                table = make_episodes_table(filled, self._info, evaluations=name == EVALUATIONS)
                 if name not in self._episodes:
                     self._episodes[name] = ParquetFile(table.schema)
                 self._episodes[name].add(table)
@@ -74,7 +74,7 @@ class CommitFiles:
             figures: makes the table of the generations.
         """
         if self._rows:
-            yield GENERATIONS, write_parquet(figures.table(self._rows))
+            yield GENERATIONS, write_parquet(figures.make_table(self._rows))
         for name, file in self._episodes.items():
             yield name, file.finish()
         if self._populations:

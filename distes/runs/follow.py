@@ -65,7 +65,7 @@ class Tail:
         try:
             # Events first: those of a generation are written before its commit.
             events = list(self._read_events())
-            found = checkpoint.newest(self._folder)
+            found = checkpoint.find_newest(self._folder)
             newest = -1 if found is None else found
             if self._commit is not None and newest < self._commit:
                 raise self._explain_loss()
@@ -98,7 +98,7 @@ class Tail:
         return news
 
     def _number_backwards(self, folder: str, newest: int) -> Iterator[int]:
-        numbers = [part_number(name) for name in self._folder.names(folder)]
+        numbers = [part_number(name) for name in self._folder.list_names(folder)]
         return iter(sorted((n for n in numbers if n is not None and n <= newest), reverse=True))
 
     def _read_rows(self, number: int) -> list[dict[str, Any]]:
@@ -125,7 +125,7 @@ class Tail:
         return pq.read_table(pa.BufferReader(self._folder.read(name)), columns=columns)
 
     def _read_events(self) -> Iterator[Event]:
-        for line in self._folder.lines(EVENTS, self._seen):
+        for line in self._folder.read_lines(EVENTS, self._seen):
             try:
                 yield json.loads(line)
             except ValueError:  # cut short by a crash

@@ -28,7 +28,7 @@ from distes.runs.schema import (
     GENERATIONS,
     POPULATIONS,
     SCHEMA_VERSION,
-    empty_table,
+    make_empty_table,
     part_number,
 )
 from distes.runs.storage.folder import Folder, open_folder
@@ -91,7 +91,7 @@ class Run:
     def events(self) -> list[dict[str, Any]]:
         """What happened besides, in order; each has ``time`` and ``kind``."""
         events = []
-        for line in self._folder.lines(EVENTS):
+        for line in self._folder.read_lines(EVENTS):
             try:
                 events.append(json.loads(line))
             except ValueError:  # cut short by a crash, or still being written
@@ -129,7 +129,7 @@ class Run:
         Raises:
             UsageError: it is damaged, or the modules that define it are not imported.
         """
-        number = checkpoint.newest(self._folder)
+        number = checkpoint.find_newest(self._folder)
         if number is None:
             return None
         return checkpoint.read(self._folder, number)
@@ -185,15 +185,15 @@ class Run:
         locked = self._folder.is_locked(CONFIG)
         if locked is not None:
             return locked
-        newest = checkpoint.newest(self._folder)
-        name = CONFIG if newest is None else checkpoint.marker(newest)
+        newest = checkpoint.find_newest(self._folder)
+        name = CONFIG if newest is None else checkpoint.marker_name(newest)
         written = self._folder.last_write(name)
         return written is not None and time.time() - written < QUIET_S
 
     def _read_table(self, folder: str, **options: Any) -> pa.Table:
         """Read a table, or what `pyarrow.parquet.read_table` is to read of it."""
         parts = list(self._read_parts(folder, **options))
-        return pa.concat_tables(parts) if parts else empty_table(folder)
+        return pa.concat_tables(parts) if parts else make_empty_table(folder)
 
     def _read_parts(self, folder: str, **options: Any) -> Iterator[pa.Table]:
         for part in self._folder.read_all(_list_parts(self._folder, folder)):
@@ -245,7 +245,7 @@ def _explain_missing(root: Location) -> UsageError:
         beside = [each.parent.name for each in root.absolute().parent.glob(f"*/{CONFIG}")]
     else:
         try:
-            names = open_folder(root.parent).names()
+            names = open_folder(root.parent).list_names()
         except (OSError, UsageError):  # the bucket itself, or not ours to list
             names = []
         near = get_close_matches(root.name, names, n=1)
@@ -264,7 +264,7 @@ def exists_run(out: str | Path) -> bool:
     return open_folder(out).exists(CONFIG)
 
 
-def generations_schema(folder: Folder) -> pa.Schema | None:
+def read_generations_schema(folder: Folder) -> pa.Schema | None:
     """Read the columns of the generations so far; None if there are none."""
     parts = _list_parts(folder, GENERATIONS)
     return pq.read_schema(pa.BufferReader(folder.read(parts[0]))) if parts else None
@@ -272,5 +272,5 @@ def generations_schema(folder: Folder) -> pa.Schema | None:
 
 def _list_parts(folder: Folder, name: str) -> list[str]:
     """List a folder's parts in the order of their commits."""
-    numbered = {part_number(part): f"{name}/{part}" for part in folder.names(name)}
+    numbered = {part_number(part): f"{name}/{part}" for part in folder.list_names(name)}
     return [numbered[number] for number in sorted(n for n in numbered if n is not None)]

@@ -73,13 +73,13 @@ def part_number(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def empty_table(folder: str) -> pa.Table:
+def make_empty_table(folder: str) -> pa.Table:
     """Make a table without rows, for a folder without parts."""
     columns = {EPISODES: _EPISODES, EVALUATIONS: _EVALUATIONS}.get(folder, _EPISODES[:1])
     return pa.schema(columns).empty_table()
 
 
-def episodes_table(
+def make_episodes_table(
     records: Sequence[Record], info: Sequence[str] = (), *, evaluations: bool = False
 ) -> pa.Table:
     """Make the rows of some evaluations, one an episode.
@@ -240,7 +240,7 @@ class GenerationRows:
                     "in the first generation"
                 )
 
-    def table(self, rows: Sequence[Mapping[str, float | int | str]]) -> pa.Table:
+    def make_table(self, rows: Sequence[Mapping[str, float | int | str]]) -> pa.Table:
         """Make a table of rows that were checked."""
         assert self._schema is not None  # noqa: S101 - set by the first check
         return pa.table(

@@ -20,7 +20,7 @@ from distes.errors import StorageError, UsageError
 from distes.population.records import Evaluated, Population, RunKey
 from distes.runs import checkpoint, codec
 from distes.runs.commit_files import CommitFiles
-from distes.runs.reader import generations_schema, read_config
+from distes.runs.reader import read_config, read_generations_schema
 from distes.runs.schema import (
     CONFIG,
     EPISODES,
@@ -29,7 +29,7 @@ from distes.runs.schema import (
     SCHEMA_VERSION,
     GenerationRows,
     Record,
-    empty_table,
+    make_empty_table,
     part_name,
     write_parquet,
 )
@@ -87,7 +87,7 @@ class RunLog:
         self._folder = folder
         self._lock = lock
         self._number = number
-        self._rows = GenerationRows(generations_schema(folder))
+        self._rows = GenerationRows(read_generations_schema(folder))
         self._interval_s = folder.commit_s if interval_s is None else interval_s
         self._changed = threading.Condition()
         self._queued = _Batch()  # not yet covered by a commit point
@@ -172,7 +172,7 @@ class RunLog:
         try:
             lock = folder.lock(CONFIG, say)
             try:
-                newest = checkpoint.newest(folder)
+                newest = checkpoint.find_newest(folder)
                 snapshot = None if newest is None else checkpoint.read(folder, newest)
                 last = -1 if newest is None else newest
                 checkpoint.drop_beyond(folder, last)
@@ -184,7 +184,7 @@ class RunLog:
             raise _storage_error(folder, error) from error
 
     @shielded
-    def generation(
+    def add_generation(
         self, row: Row, key: RunKey, population: Population, evaluated: Evaluated
     ) -> None:
         """Queue a generation: its figures, its episodes, its population, its events.
@@ -203,14 +203,14 @@ class RunLog:
         self._queue_events(key, population, evaluated)
 
     @shielded
-    def evaluation(self, key: RunKey, population: Population, evaluated: Evaluated) -> None:
+    def add_evaluation(self, key: RunKey, population: Population, evaluated: Evaluated) -> None:
         """Queue the episodes and events of any further evaluation."""
         self._check_usable()
         self._queued.evaluations.append(Record(key, population, evaluated))
         self._queue_events(key, population, evaluated)
 
     @shielded
-    def event(self, kind: str, **fields: object) -> None:
+    def add_event(self, kind: str, **fields: object) -> None:
         """Write an event soon, with the time; it does not wait for a commit."""
         self._check_usable()
         with self._changed:
@@ -279,7 +279,9 @@ class RunLog:
 
     def _work(self) -> None:
         try:
-            write_parquet(empty_table(EPISODES))  # the first takes longer: now nobody waits for it
+            write_parquet(
+                make_empty_table(EPISODES)
+            )  # the first takes longer: now nobody waits for it
             while self._step():
                 pass
         except Exception as error:  # noqa: BLE001 - raised by the caller's next call

@@ -113,7 +113,7 @@ class GPREPS(Refitting[ModelBasedState]):
     samples: PositiveInt = 300
     trajectories: PositiveInt = 1
     updates: PositiveInt = 3
-    max_steps: Annotated[int, Ge(2)] = 100
+    max_steps: Annotated[int, Ge(2), "at least 2"] = 100
     dual_features: FeatureChoice = "quadratic"
     policy_features: FeatureChoice = "affine"
 

@@ -78,7 +78,7 @@ class Folder(ABC):
 
     @abstractmethod
     def append(self, name: str, data: bytes) -> None:
-        """Add whole lines to a file, which readers then find by `lines`."""
+        """Add whole lines to a file, which readers then find by `read_lines`."""
 
     @abstractmethod
     def read(self, name: str, start: int = 0) -> bytes:
@@ -92,7 +92,7 @@ class Folder(ABC):
         """Read several whole files, one after the other as they are asked for."""
         return map(self.read, names)
 
-    def lines(self, name: str, seen: dict[str, int] | None = None) -> list[bytes]:
+    def read_lines(self, name: str, seen: dict[str, int] | None = None) -> list[bytes]:
         """Read the whole lines that were appended to a file.
 
         Args:
@@ -124,7 +124,7 @@ class Folder(ABC):
         """Whether there is a file or folder of that name."""
 
     @abstractmethod
-    def names(self, folder: str = ".") -> list[str]:
+    def list_names(self, folder: str = ".") -> list[str]:
         """List what a folder holds, sorted, temporaries left out; empty if there is none."""
 
     @abstractmethod
@@ -246,7 +246,7 @@ class LocalFolder(Folder):
     def exists(self, name: str) -> bool:
         return (self.root / name).exists()
 
-    def names(self, folder: str = ".") -> list[str]:
+    def list_names(self, folder: str = ".") -> list[str]:
         try:
             found = os.listdir(self.root / folder)  # noqa: PTH208 (names are wanted)
         except FileNotFoundError:
@@ -343,7 +343,7 @@ class ObjectFolder(Folder):
     def append(self, name: str, data: bytes) -> None:
         # The newest part is written again until it is large enough.
         parts = _parts_folder(name)
-        number, text = self._tails.get(name) or self._tail(parts)
+        number, text = self._tails.get(name) or self._read_tail(parts)
         if text and len(text) + len(data) > LINES_PART:
             number, text = number + 1, b""
         text += data
@@ -363,7 +363,7 @@ class ObjectFolder(Folder):
     def exists(self, name: str) -> bool:
         return self._store.exists(name)
 
-    def names(self, folder: str = ".") -> list[str]:
+    def list_names(self, folder: str = ".") -> list[str]:
         return _leave_out_hidden(self._store.list_names("" if folder == "." else folder))
 
     def delete(self, name: str) -> None:
@@ -414,9 +414,9 @@ class ObjectFolder(Folder):
     def take_overcome_faults(self) -> list[dict[str, object]]:
         return self._store.take_overcome_faults()
 
-    def _tail(self, parts: str) -> tuple[int, bytes]:
+    def _read_tail(self, parts: str) -> tuple[int, bytes]:
         """Read the newest part of what was appended, to go on with it."""
-        found = self.names(parts)
+        found = self.list_names(parts)
         if not found:
             return 0, b""
         number = int(found[-1].removeprefix("part-").removesuffix(".jsonl"))
@@ -463,7 +463,7 @@ def _parts_folder(name: str) -> str:
 def _list_parts(folder: Folder, name: str) -> list[str]:
     """List the parts that an object store's folder keeps a file's lines in."""
     parts = _parts_folder(name)
-    return [f"{parts}/{part}" for part in folder.names(parts)]
+    return [f"{parts}/{part}" for part in folder.list_names(parts)]
 
 
 def _leave_out_hidden(names: Sequence[str]) -> list[str]:

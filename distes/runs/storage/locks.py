@@ -133,7 +133,7 @@ class Lease:
         time.sleep(SETTLE_S)
         found = read_lease(store)
         if found is None or found.get("holder") != self._me["holder"]:
-            raise _still_written(uri, found or {})
+            raise _refuse_written(uri, found or {})
         self._thread = threading.Thread(target=self._beat, name="distes-lease", daemon=True)
         self._thread.start()
 
@@ -185,7 +185,7 @@ class Lease:
             if found is None:
                 return
             if found != first:
-                raise _still_written(self._uri, found)
+                raise _refuse_written(self._uri, found)
 
 
 def read_lease(store: RetryingStore) -> dict[str, Any] | None:
@@ -222,7 +222,7 @@ def _age_s(lease: dict[str, Any]) -> float:
         return 0.0
 
 
-def _still_written(uri: URI, lease: dict[str, Any]) -> UsageError:
+def _refuse_written(uri: URI, lease: dict[str, Any]) -> UsageError:
     host = f" on {lease['host']}" if "host" in lease else ""
     return UsageError(f"'{uri}' is being written by a search that still runs{host}")
 

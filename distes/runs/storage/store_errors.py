@@ -33,7 +33,7 @@ def describe_fault(uri: URI, error: OSError) -> StoreError:
         error: of a store.
     """
     text = " ".join(str(error).split())
-    family = _family(uri)
+    family = _name_family(uri)
     known = CREDENTIALS.get(family, "its credentials")
     permanent = {
         r"NO_SUCH_BUCKET|NoSuchBucket|ContainerNotFound|bucket does not exist": (
@@ -62,7 +62,7 @@ def describe_fault(uri: URI, error: OSError) -> StoreError:
     for pattern, sentence in permanent.items():
         if re.search(pattern, f"{type(error).__name__}: {text}"):
             return StoreRefusedError(f"'{uri}': {sentence}")
-    detail = _last(text)
+    detail = _shorten(text)
     if re.search(r"resolve host|connect|NETWORK_CONNECTION|Timeout", text, re.IGNORECASE):
         endpoint = "AWS_ENDPOINT_URL" if family == "s3" else "the endpoint"
         return StoreError(
@@ -72,12 +72,12 @@ def describe_fault(uri: URI, error: OSError) -> StoreError:
     return StoreError(f"'{uri}' fails ({detail})")
 
 
-def _family(uri: URI) -> str:
+def _name_family(uri: URI) -> str:
     families = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
     return families.get(uri.scheme, uri.scheme)
 
 
-def _last(text: str) -> str:
+def _shorten(text: str) -> str:
     """Shorten what a library says to its cause, without request numbers."""
     text = re.sub(r"\s*\(Request ID:[^)]*\)", "", text)
     text = text.rpartition("Details: ")[2]

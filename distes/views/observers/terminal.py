@@ -6,7 +6,7 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 from rich.console import Console, Group
@@ -46,22 +46,16 @@ REFRESHES_PER_SECOND = 2
 class Display(Observer):
     """Shows a search as it goes, and at its end what came out and what to do next.
 
+    Args:
+        stream: stdout by default; live only where it is a terminal.
+
     Attributes:
         path: the run directory, once there is one.
     """
 
-    def __init__(
-        self, stream: TextIO | None = None, on_start: Callable[[], None] | None = None
-    ) -> None:
-        """Choose how to show.
-
-        Args:
-            stream: stdout by default; live only where it is a terminal.
-            on_start: called when the workers are up.
-        """
+    def __init__(self, stream: TextIO | None = None) -> None:
         self.path: Location | None = None
         self._stream = sys.stdout if stream is None else stream
-        self._on_start = on_start
         self._console = Console(file=self._stream, highlight=False)
         self._live: Live | None = None
         self._search: Settings | None = None
@@ -84,8 +78,6 @@ class Display(Observer):
         self.path = path
         self._search = search
         self._began = time.monotonic()
-        if self._on_start is not None:
-            self._on_start()
         self._print(
             f"writes {path}"
             if resumed_at is None

@@ -190,15 +190,11 @@ def replay(
             search.resolved_task, how, search.built_policy(), chosen.population, camera, seed or 0
         )
 
-    if place is None:
-        answer = watch(None)
-        return Replay(
-            chosen.played,
-            _tabulate_episodes(answer.episodes, chosen.logged),
-            None,
-            fault=describe_fault(answer),
-        )
-    return _film_episodes(place, how, chosen, watch)
+    if place is not None:
+        return _film_episodes(place, how, chosen, watch)
+    answer = watch(None)
+    table = _tabulate_episodes(answer.episodes, chosen.logged)
+    return Replay(chosen.played, table, None, fault=describe_fault(answer))
 
 
 @dataclass(frozen=True, eq=False)
