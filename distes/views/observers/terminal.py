@@ -32,11 +32,7 @@ from distes.views.text import (
     format_score,
 )
 
-CURVES = {
-    "mean": "episode_return_mean",
-    "elite": "elite_return_mean",
-    "best": "episode_return_max",
-}
+CURVES = {"mean": "episode_return_mean", "elite": "elite_return_mean", "best": "episode_return_max"}
 """Lines of the panel, and their columns of the generations log."""
 
 SPARK_WIDTH = 40
@@ -78,18 +74,11 @@ class Display(Observer):
         self.path = path
         self._search = search
         self._began = time.monotonic()
-        self._print(
-            f"writes {path}"
-            if resumed_at is None
-            else f"{path} resumes at generation {resumed_at + 1}"
-        )
+        at = f"{path} resumes at generation {(resumed_at or 0) + 1}"
+        self._print(f"writes {path}" if resumed_at is None else at)
         if self._console.is_terminal:
-            self._live = Live(
-                console=self._console,
-                get_renderable=self._panel,
-                refresh_per_second=REFRESHES_PER_SECOND,
-                transient=True,
-            )
+            how: dict[str, Any] = {"refresh_per_second": REFRESHES_PER_SECOND, "transient": True}
+            self._live = Live(console=self._console, get_renderable=self._panel, **how)
             self._live.start()
 
     def generation(self, row: Mapping[str, Any]) -> None:
@@ -159,11 +148,8 @@ class Display(Observer):
             f"   {format_rate(row)} env steps/s",
             (f"   {row['failed']:.0f} episodes failed", "bold red") if row.get("failed") else "",
         )
-        curves = {
-            name: [float(each[column]) for each in rows]
-            for name, column in CURVES.items()
-            if column in row
-        }
+        shown = {name: column for name, column in CURVES.items() if column in row}
+        curves = {name: [float(each[column]) for each in rows] for name, column in shown.items()}
         finite = [v for curve in curves.values() for v in curve if math.isfinite(v)]
         bounds = (min(finite), max(finite)) if finite else (0.0, 0.0)
         table = Table.grid(padding=(0, 2))
@@ -174,9 +160,6 @@ class Display(Observer):
         generation, score = self._heldout or (None, None)
         heldout = format_return(None if score is None else score.mean)
         after = "" if generation is None else f"after generation {generation + 1}"
-        table.add_row(
-            "held-out",
-            Text(heldout, style="bold green", justify="right"),
-            ", ".join(filter(None, [after, target])),
-        )
+        figure = Text(heldout, style="bold green", justify="right")
+        table.add_row("held-out", figure, ", ".join(filter(None, [after, target])))
         return Group(head, table)
