@@ -7,8 +7,7 @@ from distes.runs import codec
 from distes.runs.schema import CHECKPOINTS, PARTS, part_number
 from distes.runs.storage.folder import Folder
 
-KEEP = 3
-"""Checkpoints kept: a reader still finds the one it has just looked up."""
+KEEP = 3  # checkpoints kept: a reader still finds the one it has just looked up
 
 
 def write(folder: Folder, number: int, state: bytes) -> None:

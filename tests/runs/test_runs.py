@@ -139,7 +139,7 @@ def test_parquet_is_made_before_its_commit_is_due(tmp_path, monkeypatch):
     for generation in range(0, 9, 3):
         run_to(log, generation, generation + 3, now=False)
         record(log, generation + 3)  # beyond the commit point
-        log._queued = writer._Batch()
+        log._queued = writer.Batch()
         while log._ready.num_episodes >= 10:
             assert time.monotonic() < deadline
             time.sleep(0.01)
