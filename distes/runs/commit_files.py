@@ -55,7 +55,7 @@ class CommitFiles:
         ):
             filled = [r for r in records if len(r.evaluated.episodes.candidate)]
             if filled:
-                table = schema.episodes_table(
+                table = schema.make_episodes_table(
                     filled, self._info, evaluations=name == schema.EVALUATIONS
                 )
                 if name not in self._episodes:
@@ -67,7 +67,7 @@ class CommitFiles:
     def finish(self, figures: schema.GenerationRows) -> Iterator[tuple[str, bytes | memoryview]]:
         """Make the files: the folders that get one, and the bytes of it."""
         if self._rows:
-            yield schema.GENERATIONS, schema.write_parquet(figures.table(self._rows))
+            yield schema.GENERATIONS, schema.write_parquet(figures.make_table(self._rows))
         for name, file in self._episodes.items():
             yield name, file.finish()
         if self._populations:

@@ -58,8 +58,8 @@ class Tail:
         """
         try:
             # Events first: those of a generation are written before its commit.
-            events = parse_events(self._folder.lines(EVENTS, self._seen))
-            found = checkpoint.newest(self._folder)
+            events = parse_events(self._folder.read_lines(EVENTS, self._seen))
+            found = checkpoint.find_newest(self._folder)
             newest = -1 if found is None else found
             if self._commit is not None and newest < self._commit:
                 raise self._explain_loss()

@@ -76,7 +76,7 @@ class Run:
     @cached_property
     def events(self) -> list[dict[str, Any]]:
         """What happened besides, in order; each has ``time`` and ``kind``."""
-        return parse_events(self._folder.lines(schema.EVENTS))
+        return parse_events(self._folder.read_lines(schema.EVENTS))
 
     def population(self, generation: int) -> Population:
         """Read a generation's population; its task is None.
@@ -109,7 +109,7 @@ class Run:
         Raises:
             UsageError: it is damaged, or the modules that define it are not imported.
         """
-        number = checkpoint.newest(self._folder)
+        number = checkpoint.find_newest(self._folder)
         return None if number is None else checkpoint.read(self._folder, number)
 
     def episodes_of(self, generation: int) -> pd.DataFrame:
@@ -159,15 +159,15 @@ class Run:
         locked = self._folder.is_locked(schema.CONFIG)
         if locked is not None:
             return locked
-        newest = checkpoint.newest(self._folder)
+        newest = checkpoint.find_newest(self._folder)
         written = self._folder.last_write(
-            schema.CONFIG if newest is None else checkpoint.marker(newest)
+            schema.CONFIG if newest is None else checkpoint.marker_name(newest)
         )
         return written is not None and time.time() - written < QUIET_S
 
     def _read_frame(self, folder: str, **options: Any) -> pd.DataFrame:
         """Read a table, or what `pyarrow.parquet.read_table` is to read of it."""
-        parts = list(self._read_parts(folder, **options)) or [schema.empty_table(folder)]
+        parts = list(self._read_parts(folder, **options)) or [schema.make_empty_table(folder)]
         frame: pd.DataFrame = pa.concat_tables(parts).to_pandas()
         return frame
 
@@ -253,5 +253,5 @@ def read_generations_schema(folder: Folder) -> pa.Schema | None:
 
 def _list_parts(folder: Folder, name: str) -> list[str]:
     """List a folder's parts in the order of their commits."""
-    numbered = {schema.part_number(part): f"{name}/{part}" for part in folder.names(name)}
+    numbered = {schema.part_number(part): f"{name}/{part}" for part in folder.list_names(name)}
     return [numbered[number] for number in sorted(n for n in numbered if n is not None)]

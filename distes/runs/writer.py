@@ -19,7 +19,7 @@ from distes.errors import StorageError, UsageError
 from distes.population.records import Evaluated, Population, RunKey
 from distes.runs import checkpoint, codec, schema
 from distes.runs.commit_files import Batch, CommitFiles, Row
-from distes.runs.reader import generations_schema, read_config
+from distes.runs.reader import read_config, read_generations_schema
 from distes.runs.storage.folder import Folder, open_folder, say_nothing
 from distes.runs.storage.locks import Lock
 from distes.signals import shielded
@@ -45,7 +45,7 @@ class RunLog:
         """Start the thread; use `create` or `resume`."""
         self.path = folder.root
         self._folder, self._lock, self._number = folder, lock, number
-        self._rows = schema.GenerationRows(generations_schema(folder))
+        self._rows = schema.GenerationRows(read_generations_schema(folder))
         self._interval_s = folder.commit_s if interval_s is None else interval_s
         self._changed = threading.Condition()
         self._queued = Batch()  # not yet covered by a commit point
@@ -235,7 +235,7 @@ class RunLog:
     def _work(self) -> None:
         try:
             # The first takes longer: now nobody waits for it.
-            schema.write_parquet(schema.empty_table(schema.EPISODES))
+            schema.write_parquet(schema.make_empty_table(schema.EPISODES))
             while self._step():
                 pass
         except Exception as error:  # noqa: BLE001 - raised by the caller's next call

@@ -316,7 +316,7 @@ class ObjectFolder(Folder):
     def append(self, name: str, data: bytes) -> None:
         # The newest part is written again until it is large enough.
         parts = name.rpartition(".")[0]
-        number, text = self._tails.get(name) or self._tail(parts)
+        number, text = self._tails.get(name) or self._read_tail(parts)
         if text and len(text) + len(data) > LINES_PART:
             number, text = number + 1, b""
         text += data
@@ -427,7 +427,7 @@ def _blame_user(error: StoreError) -> Exception:
 def _list_parts(folder: Folder, name: str) -> list[str]:
     """List the parts that an object store's folder keeps a file's lines in."""
     parts = name.rpartition(".")[0]
-    return [f"{parts}/{part}" for part in folder.names(parts)]
+    return [f"{parts}/{part}" for part in folder.list_names(parts)]
 
 
 def _leave_out_hidden(names: Sequence[str]) -> list[str]:
