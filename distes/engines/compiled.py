@@ -228,13 +228,7 @@ class _ChunkBuilder:
     """
 
     def __init__(
-        self,
-        task: Task,
-        policy: Policy,
-        population: Population,
-        key: RunKey,
-        start: int,
-        stop: int,
+        self, task: Task, policy: Policy, population: Population, key: RunKey, start: int, stop: int
     ) -> None:
         self._task, self._policy, self._population = task, policy, population
         self._start, self._stop = start, stop

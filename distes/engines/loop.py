@@ -115,11 +115,7 @@ class LoopEngine(Engine):
                 observation, shown = episode.reset(self._env, int(starts[i]), asked)
                 if contexts is not None:
                     contexts[i] = self._task.contexts.settle(
-                        self._task.name,
-                        self._see,
-                        (observation, shown),
-                        asked,
-                        contexts.shape[1],
+                        self._task.name, self._see, (observation, shown), asked, contexts.shape[1]
                     )
                 theta = draw(i) if parameters is None else parameters[number - first]
                 last = episode.run(self._env, theta, seed, observation, shown)
@@ -180,11 +176,7 @@ class _Episode:
     outcome: tuple[float, int, bool, bool, Status]
 
     def __init__(
-        self,
-        policy: Policy,
-        population: Population,
-        limit: int | None,
-        records: frozenset[str],
+        self, policy: Policy, population: Population, limit: int | None, records: frozenset[str]
     ) -> None:
         self._policy = policy
         # Asked once: whether a class fits a protocol takes longer to say than a step.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,11 +26,7 @@ class ObservationMoments:
     """
 
     center: FloatArray
-
-    @property
-    def records(self) -> frozenset[str]:
-        """Observations alone."""
-        return frozenset({"observations"})
+    records: ClassVar[frozenset[str]] = frozenset({"observations"})
 
     def sums(self, trajectory: Trajectory, policy: Policy, frozen: Sums) -> Sums:
         """Reduce an episode to ``observation_{count,sum,square_sum}``."""

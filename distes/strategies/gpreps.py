@@ -173,11 +173,7 @@ class GPREPS(Refitting[ModelBasedState]):
         return problem.population(policy, self.population_size(problem))
 
     def tell(
-        self,
-        problem: Problem,
-        state: ModelBasedState,
-        population: Population,
-        episodes: Episodes,
+        self, problem: Problem, state: ModelBasedState, population: Population, episodes: Episodes
     ) -> ModelBasedState:
         """Learn the model from real episodes, then the policy from imagined ones."""
         state = replace(state, generation=state.generation + 1)

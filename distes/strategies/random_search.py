@@ -72,11 +72,7 @@ class RandomSearch(Strategy[RandomSearchState]):
         return problem.population(union, size)
 
     def tell(
-        self,
-        problem: Problem,
-        state: RandomSearchState,
-        population: Population,
-        episodes: Episodes,
+        self, problem: Problem, state: RandomSearchState, population: Population, episodes: Episodes
     ) -> RandomSearchState:
         """Keep the best by the mean of their evaluations; those that failed now are dropped."""
         first = population.size - state.best.count

@@ -94,10 +94,7 @@ class GaussianProcess:
             explained = products.multiply(apart * apart, ones)[:, 0]
             variances[:, o] = np.maximum(self.signal_variance[o] - explained, 0.0)
         variances += self.noise_variance
-        return (
-            self.target_center + self.target_spread * means,
-            self.target_spread**2 * variances,
-        )
+        return (self.target_center + self.target_spread * means, self.target_spread**2 * variances)
 
 
 def available() -> bool:
