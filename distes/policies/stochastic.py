@@ -336,5 +336,4 @@ def _log_softmax(outputs: FloatArray) -> FloatArray:
 
 
 def _sigmoid(logit: FloatArray) -> FloatArray:
-    share: FloatArray = np.exp(-np.logaddexp(0.0, -logit))
-    return share
+    return np.exp(-np.logaddexp(0.0, -logit))

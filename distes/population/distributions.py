@@ -59,8 +59,7 @@ class Table:
 
     def draw(self, candidates: IntArray, contexts: Array | None = None) -> FloatArray:
         """Pick the candidates' rows, (m, d)."""
-        rows: FloatArray = self.parameters[candidates]
-        return rows
+        return self.parameters[candidates]
 
 
 @dataclass(frozen=True, eq=False)

@@ -133,8 +133,7 @@ class Mixture:
         def draw_one(index: int, context: FloatArray) -> FloatArray:
             probabilities = self.probabilities(context[None], 1)
             option = self._options_at(probabilities, levels[index : index + 1])[0]
-            parameters: FloatArray = part(int(option))(index, context)
-            return parameters
+            return part(int(option))(index, context)
 
         return draw_one
 

@@ -213,11 +213,9 @@ def _least_samples(features: Features) -> int:
 
 
 def _rank_samples(samples: Samples, baseline: Features) -> tuple[IntArray | None, float]:
-    """Order samples by what they return beyond their context, R − V(s), best first.
+    """Order samples (N,) by what they return beyond their context, R − V(s), best first.
 
-    Returns:
-        (N,) sample numbers, None where contexts explain all; and the share of the variance
-        that contexts predict.
+    None where contexts explain all; and the share of the variance that contexts predict.
     """
     returns = samples.returns
     if not baseline.uses_context or not np.ptp(samples.contexts, axis=0).any():

@@ -182,7 +182,10 @@ class GPREPS(Refitting[ModelBasedState]):
         fresh = collect_transitions(trajectories)
         if fresh is None or episodes.contexts is None:
             return state
-        model_rollouts.check_reward(self.reward, fresh)
+        # A reward model that does not fit is refused here: workers would only see it fail.
+        model_rollouts.call_reward_model(
+            self.reward, fresh.observations, fresh.actions, fresh.following
+        )
         whole = [i for i, trajectory in enumerate(trajectories) if len(trajectory.observations)]
         contexts = episodes.contexts[rows[whole]]
         firsts = np.stack([trajectories[i].observations[0] for i in whole])
@@ -210,13 +213,7 @@ class GPREPS(Refitting[ModelBasedState]):
     def _update_policy(
         self, problem: Problem, state: ModelBasedState, told: Population
     ) -> ModelBasedState:
-        """Update the upper policy on an imagined population.
-
-        Args:
-            problem: whose evaluator runs imagined episodes.
-            state: with the model.
-            told: the real population, whose observation statistics the imagined one shares.
-        """
+        """Update the upper policy on an imagined population, with the real one's statistics."""
         if state.model is None:
             return state
         at = state.upper.generation

@@ -206,7 +206,10 @@ class HiREPS(Refitting[OptionsState]):
                 samples.parameters,
                 weighting.weights[:, option] / shares[option],
                 state.options[option],
-                _reach_of_option(responsibilities[:, option]),
+                # How much each context counts for the option; None where all do alike.
+                responsibilities[:, option] / responsibilities[:, option].sum()
+                if np.ptp(responsibilities[:, option])
+                else None,
             )
             for option in kept
         ]
@@ -303,11 +306,3 @@ def _compute_responsibilities(state: OptionsState, samples: Samples) -> FloatArr
             ]
         )
     return softmax(logits + np.maximum(densities, IMPOSSIBLE))
-
-
-def _reach_of_option(responsibilities: FloatArray) -> FloatArray | None:
-    """How much each sample's context counts for an option, (N,); None where all do alike."""
-    if (responsibilities == responsibilities[0]).all():
-        return None
-    reach: FloatArray = responsibilities / responsibilities.sum()
-    return reach

@@ -66,13 +66,11 @@ class NormalizedState:
 
         Args:
             count: how many.
-            total: (k,) their sum.
-            squares: (k,) sum of their squares.
+            total: T, (k,).
+            squares: Q, (k,).
         """
-        finite = np.isfinite(total).all() and np.isfinite(squares).all()
-        if count == 0 or not finite:
-            # A non-finite observation would spoil the statistics for good.
-            return self
+        if count == 0 or not (np.isfinite(total).all() and np.isfinite(squares).all()):
+            return self  # a non-finite observation would spoil the statistics for good
         everything = self.count + count
         return replace(
             self,

@@ -33,10 +33,7 @@ def mean_and_covariance(
 ) -> tuple[FloatArray, FloatArray]:
     """Weighted mean (d,) and covariance (d, d), Σ w (x − μ)(x − μ)ᵀ/(1 − ddof·Σw²).
 
-    Args:
-        samples: (m, d).
-        weights: (m,) >= 0 with a positive sum.
-        ddof: 0 maximum likelihood, 1 unbiased.
+    Arguments are those of `mean_and_variance`.
     """
     share, divisor = _normalise(weights, ddof)
     mean = share @ samples

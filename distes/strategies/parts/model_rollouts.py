@@ -19,7 +19,7 @@ from distes.policies import products
 from distes.policies.base import Policy
 from distes.seeds import model_generator, policy_generator, splitmix
 from distes.strategies.numerics.gaussian_process import GaussianProcess
-from distes.strategies.parts.transitions import Transitions, build_model_inputs
+from distes.strategies.parts.transitions import build_model_inputs
 from distes.tasks.function import FunctionTask
 from distes.types import Array, FloatArray, IntArray
 
@@ -83,8 +83,7 @@ class Imagination:
             if not len(alive):
                 break
         table, ones = returns.reshape(count, each), products.lay_out(np.ones((each, 1)))
-        means: FloatArray = products.multiply(table, ones)[:, 0] / each
-        return means
+        return products.multiply(table, ones)[:, 0] / each
 
 
 def build_imagined_task(imagination: Imagination, contexts: FloatArray) -> FunctionTask:
@@ -169,12 +168,3 @@ def refuse_other_starts(
             f"{observations[0].tolist()} of its episode: give first_observation, a function of "
             "contexts"
         )
-
-
-def check_reward(reward: RewardModel, steps: Transitions) -> None:
-    """Refuse a reward model that does not fit real steps; workers would only see it fail.
-
-    Raises:
-        UsageError: it gives something else than is due.
-    """
-    call_reward_model(reward, steps.observations, steps.actions, steps.following)
