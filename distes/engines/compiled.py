@@ -213,18 +213,13 @@ class CompiledEngine(Engine):
         else:
             choices = choices.astype(space.dtype).reshape(-1, *space.shape)
         starts = np.concatenate([[0], records.ends[:-1]])
-        return [
-            Trajectory(
-                parameters[row],
-                records.observations[first:end],
-                choices[first:end],
-                records.rewards[first:end],
-                last,
-            )
-            for row, first, end, last in zip(
-                rows, starts, records.ends, records.last_observations, strict=True
-            )
-        ]
+        found = []
+        for row, first, end, last in zip(
+            rows, starts, records.ends, records.last_observations, strict=True
+        ):
+            seen, rewards = records.observations[first:end], records.rewards[first:end]
+            found.append(Trajectory(parameters[row], seen, choices[first:end], rewards, last))
+        return found
 
 
 class _ChunkBuilder:

@@ -70,10 +70,8 @@ class LoopEngine(Engine):
 
     def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
         """Run the flat episodes ``start .. stop``."""
-        if not population.probes:
-            return self._run(population, key, start, stop)
         # Probes multiply whole episodes: with one thread a product's bits are its own.
-        with products.one_blas_thread():
+        with products.one_blas_thread() if population.probes else contextlib.nullcontext():
             return self._run(population, key, start, stop)
 
     def _run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:

@@ -149,12 +149,7 @@ class StochasticNetwork(BuiltPolicy):
     def forward(
         self, parameters: FloatArray, observations: FloatArray
     ) -> tuple[FloatArray, list[FloatArray]]:
-        """Compute outputs (T, o), and the inputs of every layer.
-
-        Args:
-            parameters: (d,).
-            observations: (T, k).
-        """
+        """Compute outputs (T, o) from observations (T, k), and the inputs of every layer."""
         inputs, values = [], observations
         layers = self.network.layers(parameters)
         for number, (weights, bias) in enumerate(layers):
@@ -172,13 +167,8 @@ class StochasticNetwork(BuiltPolicy):
     ) -> list[FloatArray]:
         """Derivatives of each row's function by the outputs of every layer.
 
-        Backpropagation: with a_l the inputs of layer l, δ_{l-1} = (δ_l W_lᵀ) ⊙ f'(a_l), where
-        tanh' = 1 - a² and relu' = [a > 0].
-
-        Args:
-            parameters: (d,).
-            inputs: a, of every layer, from `forward`.
-            slopes: δ of the last layer, (T, o).
+        Backpropagation: with a_l the inputs of layer l, from `forward`, and δ of the last layer the
+        slopes (T, o), δ_{l-1} = (δ_l W_lᵀ) ⊙ f'(a_l), where tanh' = 1 - a² and relu' = [a > 0].
         """
         found = [slopes]
         layers = self.network.layers(parameters)

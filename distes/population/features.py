@@ -239,11 +239,7 @@ def build_features(choice: FeatureChoice, num_contexts: int, label: str = "featu
 
 
 def remember_functions(settings: Iterable[object]) -> None:
-    """Know users' functions again, for records that name them.
-
-    Args:
-        settings: of a strategy; those that are no functions are passed over.
-    """
+    """Know users' functions again, among a strategy's settings, for records that name them."""
     for each in settings:
         if callable(each) and _find_by_name(each) is each:
             _FUNCTIONS[_name_of(each)] = each

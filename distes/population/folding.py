@@ -46,7 +46,7 @@ class Folding:
 
 
 def fold_chunk(start: int, reports: Iterable[Sums]) -> list[Node]:
-    """Fold the reports of neighbouring episodes into the largest whole nodes.
+    """Fold the reports of neighbouring episodes into the largest whole nodes, in episode order.
 
     >>> [node[:2] for node in fold_chunk(3, [{"count": np.ones(1)}] * 6)]
     [(0, 3), (2, 1), (0, 8)]
@@ -54,9 +54,6 @@ def fold_chunk(start: int, reports: Iterable[Sums]) -> list[Node]:
     Args:
         start: flat number of the first.
         reports: one for each episode, of the same names and shapes.
-
-    Returns:
-        The nodes, in episode order.
     """
     folding = Folding(start)
     for sums in reports:
@@ -65,17 +62,10 @@ def fold_chunk(start: int, reports: Iterable[Sums]) -> list[Node]:
 
 
 def fold_rows(start: int, leaves: Mapping[str, FloatArray]) -> list[Node]:
-    """Fold reports that lie in arrays, as `fold_chunk` folds them one by one.
+    """Fold reports that lie in arrays (m, ...), by name, as `fold_chunk` folds them one by one.
 
     >>> [node[:2] for node in fold_rows(3, {"count": np.ones((6, 1))})]
     [(0, 3), (2, 1), (0, 8)]
-
-    Args:
-        start: flat number of the first episode.
-        leaves: by name, (m, ...): one row per episode.
-
-    Returns:
-        The nodes, in episode order.
     """
     nodes: list[Node] = []
     at, stop = start, start + len(next(iter(leaves.values())))

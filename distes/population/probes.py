@@ -44,13 +44,9 @@ class ObservationMoments:
 def report(
     probes: Iterable[Probe], trajectory: Trajectory, policy: Policy, frozen: Sums
 ) -> dict[str, FloatArray]:
-    """Reduce one episode by all probes.
+    """Reduce one episode, which has no steps where it failed, by all probes of a population.
 
-    Args:
-        probes: of the population.
-        trajectory: what was recorded; one without steps where the episode failed.
-        policy: that acted.
-        frozen: statistics of the population.
+    ``frozen`` are the population's statistics.
     """
     return {
         name: np.asarray(value)

@@ -94,11 +94,7 @@ class External(Strategy[ExternalState]):
         object.__setattr__(self, "_cached", _Cache())
 
     def check(self, problem: Problem) -> None:
-        """Refuse an object that does not fit, or that does not replay identically.
-
-        Raises:
-            UsageError: one sentence with what was found and what is needed.
-        """
+        """Refuse an object that does not fit, or that does not replay identically."""
         size = problem.population_size
         for first, second in zip(self._rehearse(problem), self._rehearse(problem), strict=True):
             if size is not None and len(first) != size:

@@ -125,11 +125,7 @@ class GPREPS(Refitting[ModelBasedState]):
         return CREPS(**{name: getattr(self, name) for name in shared})
 
     def check(self, problem: Problem) -> None:
-        """Refuse a task without states to model, and what CREPS refuses.
-
-        Raises:
-            UsageError: one sentence with what was given and what is accepted.
-        """
+        """Refuse a task without states to model, and what CREPS refuses."""
         if not problem.has_trajectories:
             raise UsageError(
                 "gpreps learns a model of an environment's steps, and the task is a function "

@@ -185,14 +185,9 @@ def fit_constrained(
 def orthonormalise(
     features: FloatArray, shares: FloatArray | None = None
 ) -> tuple[FloatArray, FloatArray]:
-    """Find Q = S T with Qᵀ diag(shares) Q = I.
+    """Find Q = S T (N, r), and T (p, r), with Qᵀ diag(shares) Q = I, for features S (N, p).
 
-    Args:
-        features: S, (N, p).
-        shares: (N,) >= 0, sum 1; None for all alike.
-
-    Returns:
-        Q (N, r) and T (p, r).
+    Shares (N,) are >= 0, of sum 1; None for all alike.
     """
     root = np.full(len(features), len(features) ** -0.5) if shares is None else np.sqrt(shares)
     rows = root[:, None] * features

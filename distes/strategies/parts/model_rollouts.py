@@ -87,12 +87,7 @@ class Imagination:
 
 
 def build_imagined_task(imagination: Imagination, contexts: FloatArray) -> FunctionTask:
-    """Make the task whose episodes are imagined.
-
-    Args:
-        imagination: what an episode is.
-        contexts: (m, k) that its populations will impose.
-    """
+    """Make the task whose episodes are imagined, with contexts (m, k) that populations impose."""
     return FunctionTask(
         imagination,
         imagination.policy.num_parameters,
@@ -107,16 +102,7 @@ def build_imagined_task(imagination: Imagination, contexts: FloatArray) -> Funct
 def call_reward_model(
     reward: RewardModel, observations: FloatArray, actions: Array, following: FloatArray
 ) -> tuple[FloatArray, Array]:
-    """Call a user's reward model.
-
-    Args:
-        reward: the model.
-        observations: (m, o) before the steps.
-        actions: (m, ...).
-        following: (m, o) after the steps.
-
-    Returns:
-        (m,) rewards, and (m,) whether episodes end.
+    """Call a user's reward model on m steps: rewards (m,), and whether episodes end, (m,).
 
     Raises:
         UsageError: it gives something else.
@@ -145,16 +131,11 @@ def find_first_observations(model: StartModel | None, contexts: FloatArray) -> F
 def refuse_other_starts(
     model: StartModel | None, contexts: FloatArray, observations: FloatArray
 ) -> None:
-    """Refuse imagined episodes that start elsewhere than the real ones.
-
-    Args:
-        model: as given by the user.
-        contexts: (m, k) of real episodes.
-        observations: (m, o) their first.
+    """Refuse imagined episodes that start elsewhere than real ones, of contexts (m, k).
 
     Raises:
-        UsageError: a first observation is of another length or, without a model, not the
-            context.
+        UsageError: a first observation, of (m, o), is of another length or, without a model, not
+            the context.
     """
     starts = find_first_observations(model, contexts)
     if starts.shape != observations.shape:

@@ -141,8 +141,7 @@ class UpperLevel(Strategy[S]):
 
     def population_size(self, problem: Problem) -> int:
         """Candidates of a generation."""
-        asked = problem.population_size
-        return self.default_population(problem) if asked is None else asked
+        return problem.population_size or self.default_population(problem)
 
     def contextual(self, problem: Problem) -> bool:
         """Whether contexts are learnt from: where the task has some."""
@@ -159,11 +158,7 @@ class UpperLevel(Strategy[S]):
         return build_features(getattr(self, name), problem.num_contexts, name)
 
     def check(self, problem: Problem) -> None:
-        """Refuse features and a start that do not fit; with contexts, repeats and common seeds.
-
-        Raises:
-            UsageError: one sentence with what was given and what is accepted.
-        """
+        """Refuse features and a start that do not fit; with contexts, repeats and common seeds."""
         self.init(problem)
         if not self.contextual(problem):
             return
@@ -261,10 +256,7 @@ class OneGaussian(UpperLevel[U]):
 def collect_samples(population: Population, episodes: Episodes, *, contextual: bool) -> Samples:
     """Take the valid candidates of a generation, with the parameters that they drew.
 
-    Args:
-        population: of the generation.
-        episodes: its.
-        contextual: whether contexts are learnt from; then a candidate has one episode.
+    If ``contextual``, contexts are learnt from, and a candidate has one episode.
     """
     candidates = np.flatnonzero(~np.isnan(episodes.fitness))
     if not contextual or episodes.contexts is None:
@@ -389,11 +381,9 @@ def has_shrunk(covariance: FloatArray, initial_std: float | tuple[float, ...]) -
 
 
 def describe_width(covariances: FloatArray, shares: FloatArray | None = None) -> dict[str, float]:
-    """Name the width of Gaussians: mean entropy in nats, and standard deviations.
+    """Name the width of Gaussians (O, d, d): mean entropy in nats, and standard deviations.
 
-    Args:
-        covariances: (O, d, d); what is frozen does not count.
-        shares: (O,) of the Gaussians in the mean entropy, sum 1; None for one Gaussian.
+    What is frozen does not count. Entropies are weighed by ``shares`` (O,); None for one Gaussian.
     """
     parts = [take_free(covariance)[1] for covariance in covariances]
     std = np.sqrt([np.diag(part) for part in parts])
