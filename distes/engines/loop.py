@@ -233,7 +233,7 @@ class _Episode:
         """Run the same loop, keeping what the probes asked for."""
         observations, actions, rewards = [], [], []
         sampler = self._sampler  # what it chooses is recorded, before that is made an action
-        choose: Any = (sampler.choose if sampler else self._policy.bind)(parameters)
+        choose: Any = (self._policy.bind if sampler is None else sampler.choose)(parameters)
         keeps_actions = bool(self._records - {"observations"})
         normalise = self._normalise
         total = 0.0
@@ -243,7 +243,7 @@ class _Episode:
             observations.append(seen.copy())  # it may be the environment's own array
             choice = choose(seen if normalise is None else normalise(seen), generator)
             observation, reward, terminated, truncated, info = env.step(
-                sampler.decode(choice) if sampler else choice
+                choice if sampler is None else sampler.decode(choice)
             )
             total += float(reward)
             if keeps_actions:

@@ -200,19 +200,13 @@ class HiREPS(Refitting[OptionsState]):
         )
         # M-step: each option is refitted with its own weights w_·o/Σ_i w_io, and the gating
         # with all of them.
-        refits = [
-            self.refit(
-                rows,
-                samples.parameters,
-                weighting.weights[:, option] / shares[option],
-                state.options[option],
-                # How much each context counts for the option; None where all do alike.
-                responsibilities[:, option] / responsibilities[:, option].sum()
-                if np.ptp(responsibilities[:, option])
-                else None,
-            )
-            for option in kept
-        ]
+        refits = []
+        for option in kept:
+            own = weighting.weights[:, option] / shares[option]
+            # How much each context counts for the option; None where all do alike.
+            reach = responsibilities[:, option]
+            reach = reach / reach.sum() if np.ptp(reach) else None
+            refits.append(self.refit(rows, samples.parameters, own, state.options[option], reach))
         weights = weighting.weights[:, kept] / shares[kept].sum()
         return replace(
             state,
