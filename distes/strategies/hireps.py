@@ -204,8 +204,8 @@ class HiREPS(Refitting[OptionsState]):
         for option in kept:
             own = weighting.weights[:, option] / shares[option]
             # How much each context counts for the option; None where all do alike.
-            reach = responsibilities[:, option]
-            reach = reach / reach.sum() if np.ptp(reach) else None
+            shown = responsibilities[:, option]
+            reach = shown / shown.sum() if np.ptp(shown) else None
             refits.append(self.refit(rows, samples.parameters, own, state.options[option], reach))
         weights = weighting.weights[:, kept] / shares[kept].sum()
         return replace(
