@@ -55,11 +55,7 @@ def resolve(engine: str, task: AnyTask, policy: Policy, *, timed: bool = False) 
 def hint(engine: str, task: AnyTask, policy: Policy, timed: bool) -> str | None:
     """Say why ``auto`` passes by an engine made for the task; None where it does not.
 
-    Args:
-        engine: that is asked for.
-        task: what is to be solved.
-        policy: built for it.
-        timed: whether each episode has a time limit.
+    ``timed`` says whether each episode has a time limit.
     """
     if engine != AUTO:
         return None

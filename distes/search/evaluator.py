@@ -25,9 +25,10 @@ def compile_ahead(settings: Settings) -> float | None:
     if settings.resolved_engine() != "compiled":
         return None
     assert isinstance(task, Task)  # noqa: S101 - no other has a kernel
-    if lookup.ready(task, policy):
+    ready = lookup.ready(task, policy)
+    if ready:
         return None
-    kept = "is kept" if lookup.keeps(task, policy) else "can't be kept here: each process does it"
+    kept = "can't be kept here: each process does it" if ready is None else "is kept"
     notify(f"compiling {task.name} with its policy: it takes a few seconds, and {kept}")
     began = time.perf_counter()
     choice.make("compiled", task, policy).prepare()
