@@ -25,10 +25,9 @@ def compile_ahead(settings: Settings) -> float | None:
     if settings.resolved_engine() != "compiled":
         return None
     assert isinstance(task, Task)  # noqa: S101 - no other has a kernel
-    ready = lookup.ready(task, policy)
-    if ready:
+    if lookup.ready(task, policy):
         return None
-    kept = "can't be kept here: each process does it" if ready is None else "is kept"
+    kept = "is kept" if lookup.keeps(task, policy) else "can't be kept here: each process does it"
     notify(f"compiling {task.name} with its policy: it takes a few seconds, and {kept}")
     began = time.perf_counter()
     choice.make("compiled", task, policy).prepare()

@@ -74,12 +74,19 @@ def misfit(task: Task, policy: Policy) -> str | None:
     return None
 
 
-def ready(task: Task, policy: Policy) -> bool | None:
-    """Whether this machine has compiled a task and policy that fit; None if it can't keep that."""
+def ready(task: Task, policy: Policy) -> bool:
+    """Whether this machine has compiled a task and policy that fit before."""
     from distes.engines.kernels.program import cache_file
 
     file = cache_file(type(kernel_of(task)), actor_of(policy))
-    return None if file is None else file.exists()
+    return file is not None and file.exists()
+
+
+def keeps(task: Task, policy: Policy) -> bool:
+    """Whether this machine can keep what it compiles for them."""
+    from distes.engines.kernels.program import cache_file
+
+    return cache_file(type(kernel_of(task)), actor_of(policy)) is not None
 
 
 def kernel_of(task: Task) -> Any:
