@@ -3,7 +3,7 @@
 M samples, 12 parameters, 2 contexts, quadratic features of the value function. PyCREPS is
 not on the package index: give the folder of a clone (it needs scipy).
 
-    python benchmarks/creps_update.py [CLONE]
+    python benchmarks/creps_update.py [--theirs CLONE]
 """
 
 from __future__ import annotations

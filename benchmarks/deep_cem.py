@@ -24,7 +24,7 @@ from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
 import distes
-from distes.evaluators.worker import Answer
+from distes.engines.wire import Chunk
 from distes.population.records import RunKey
 from distes.search.evaluator import compile_ahead, make_evaluator
 from distes.strategies.deep_cem import DeepCEM, Pairs
@@ -130,17 +130,17 @@ def travels() -> dict[str, Any]:
     problem.evaluator = evaluator = make_evaluator(search, 2)
     sent: list[int] = []
     steps: list[int] = []
-    of_bare = Answer.of_bare
+    from_wire = Chunk.from_wire
 
-    def measured(bare: Any) -> Answer:
-        answer = of_bare(bare)
-        sent.append(len(pickle.dumps(bare, 5)))
-        if answer.chunk.trajectories is not None:
-            steps.append(int(answer.chunk.trajectories.lengths.sum()))
-        return answer
+    def measured(wire: Any) -> Chunk:
+        chunk = from_wire(wire)
+        sent.append(len(pickle.dumps((0.25, *wire), 5)))  # an answer begins with its seconds
+        if chunk.trajectories is not None:
+            steps.append(int(chunk.trajectories.lengths.sum()))
+        return chunk
 
     state, beyond = strategy.init(problem), []
-    Answer.of_bare = measured  # type: ignore[method-assign, assignment]
+    Chunk.from_wire = measured  # type: ignore[method-assign, assignment]
     try:
         for generation in range(GENERATIONS_SENT):
             sent.clear()
@@ -152,7 +152,7 @@ def travels() -> dict[str, Any]:
             share = sum(steps) * 8 * (4 + 1)  # observation and choice of each step
             beyond.append((sum(sent) - share) / SESSIONS)
     finally:
-        Answer.of_bare = of_bare  # type: ignore[method-assign]
+        Chunk.from_wire = from_wire  # type: ignore[method-assign]
         evaluator.close()
     return {
         "measure": "bytes an episode beyond the elites' trajectories, most of any generation",

@@ -8,6 +8,8 @@ python benchmarks/hireps_modes.py --seeds 20
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -17,7 +19,10 @@ from common import keep, options
 from distes.strategies.base import Strategy
 from distes.strategies.creps import CREPS
 from distes.strategies.hireps import HiREPS
-from distes.testing.problems import TwoSolutions, search
+from distes.testing.problems import search
+
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
+from two_solutions import TwoSolutions
 
 POPULATION, GENERATIONS = 1000, 10
 SHARED = {"epsilon": 1.0, "initial_std": 2.0, "min_std": 0.2}

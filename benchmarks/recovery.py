@@ -273,7 +273,7 @@ def drive(command: str, out: str, address: str) -> None:
         return wrapped
 
     evaluator.connect = told("joined", evaluator.connect)
-    RunLog.generation = told("generation", RunLog.generation)  # type: ignore[method-assign]
+    RunLog.add_generation = told("generation", RunLog.add_generation)  # type: ignore[method-assign]
     if command == "resume":
         distes_main(["resume", out, "--address", address])
         return

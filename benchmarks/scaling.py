@@ -221,7 +221,7 @@ def learning(size: int, parameters: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         log = RunLog.create(Path(folder) / "run", {})
         began = time.thread_time()
-        log.generation(summary(population, answer.episodes), key, population, answer)
+        log.add_generation(summary(population, answer.episodes), key, population, answer)
         log.commit(state, now=True)
         log_s = time.thread_time() - began
         log.close()

@@ -20,6 +20,7 @@ import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
@@ -45,8 +46,7 @@ def names(folder: str, base: type) -> list[str]:
 
     What installed packages announce is listed unseen: nothing of theirs is imported.
     """
-    own = [name for name in _files(folder) if _subclasses(_import_file(folder, name), base)]
-    return [*own, *_announced(folder)]
+    return [*_own_classes(folder, base), *_announced(folder)]
 
 
 def find(folder: str, name: str, base: type[T]) -> type[T]:
@@ -66,14 +66,11 @@ def find(folder: str, name: str, base: type[T]) -> type[T]:
     kind = base.__name__.lower().removesuffix("spec")
     if ":" in name:
         return _load_class(kind, name, base)
-    spelled = _normalize(name)
-    if spelled in _files(folder):
-        found = _subclasses(_import_file(folder, spelled), base)
-        if found:
-            return found[0]
-    announced = _announced(folder)
-    if spelled in announced:
-        return _load_class(kind, announced[spelled].value, base)
+    spelled = name.replace("-", "_").lower()
+    if spelled in _files(folder) and (own := _own_class(folder, spelled, base)):
+        return own
+    if entry := _announced(folder).get(spelled):
+        return _load_class(kind, entry.value, base)
     known = names(folder, base)
     raise unknown(kind, name, known, at_most=len(known))
 
@@ -83,19 +80,14 @@ def find_all(folder: str, base: type) -> dict[str, type]:
 
     An announced class that can't be imported is named in a `Notice`, and left out.
     """
-    found: dict[str, type] = {}
-    for name in names(folder, base):
+    found = _own_classes(folder, base)
+    for name, entry in _announced(folder).items():
         try:
             found[name] = find(folder, name, base)
-        except Exception as error:
-            if name in _files(folder):
-                raise
-            entry = _announced(folder)[name]
+        except Exception as error:  # noqa: BLE001 - whatever others' code does
             reason = str(error) if isinstance(error, UsageError) else repr(error)
-            warnings.warn(
-                Notice(f"'{name}', announced as {entry.value}, can't be used: {reason}"),
-                stacklevel=2,
-            )
+            said = f"'{name}', announced as {entry.value}, can't be used: {reason}"
+            warnings.warn(Notice(said), stacklevel=2)
     return found
 
 
@@ -166,17 +158,28 @@ def _load_class(kind: str, reference: str, base: type[T]) -> type[T]:
     return found
 
 
-def _normalize(name: str) -> str:
-    return name.replace("-", "_").lower()
-
-
 def _files(folder: str) -> list[str]:
     package = importlib.import_module(f"distes.{folder}")
     return [module.name for module in pkgutil.iter_modules(package.__path__)]
 
 
-def _import_file(folder: str, name: str) -> types.ModuleType:
-    return importlib.import_module(f"distes.{folder}.{name}")
+def _own_classes(folder: str, base: type) -> dict[str, type]:
+    found: dict[str, type | None] = {n: _own_class(folder, n, base) for n in _files(folder)}
+    return {name: cls for name, cls in found.items() if cls is not None}
+
+
+def _own_class(folder: str, file: str, base: type[T]) -> type[T] | None:
+    """Find the public concrete subclass of ``base`` that a file defines itself.
+
+    A class with ``listed = False`` is left out: an option of a run, not a choice by name.
+    """
+    module = importlib.import_module(f"distes.{folder}.{file}")
+    for name, member in vars(module).items():
+        if inspect.isclass(member) and issubclass(member, base) and not name.startswith("_"):
+            listed = getattr(member, "listed", True) and not inspect.isabstract(member)
+            if listed and member.__module__ == module.__name__:
+                return member
+    return None
 
 
 def _announced(folder: str) -> dict[str, EntryPoint]:
@@ -185,7 +188,7 @@ def _announced(folder: str) -> dict[str, EntryPoint]:
     own = _files(folder)
     found: dict[str, EntryPoint] = {}
     for entry in _entry_points(group, tuple(sys.path)):
-        name = _normalize(entry.name)
+        name = entry.name.replace("-", "_").lower()
         if name not in own:
             found.setdefault(name, entry)  # the first on sys.path, as for imports
     return found
@@ -194,23 +197,6 @@ def _announced(folder: str) -> dict[str, EntryPoint]:
 @functools.cache
 def _entry_points(group: str, _path: tuple[str, ...]) -> EntryPoints:
     return entry_points(group=group)
-
-
-def _subclasses(module: types.ModuleType, base: type[T]) -> list[type[T]]:
-    """List the public concrete subclasses of ``base`` that a module defines itself.
-
-    A class with ``listed = False`` is left out: an option of a run, not a choice by name.
-    """
-    return [
-        member
-        for name, member in vars(module).items()
-        if inspect.isclass(member)
-        and issubclass(member, base)
-        and not inspect.isabstract(member)
-        and getattr(member, "listed", True)
-        and member.__module__ == module.__name__
-        and not name.startswith("_")
-    ]
 
 
 @dataclass(frozen=True)
@@ -235,23 +221,13 @@ class Setting:
         return self.default is MISSING
 
     @property
-    def is_switch(self) -> bool:
-        """Whether it is just true or false."""
-        return self.hint is bool
-
-    @property
     def accepted(self) -> str:
         """What may be given, in words."""
         return _describe(self.hint)
 
 
 def settings_of(cls: type) -> Mapping[str, Setting]:
-    """List a dataclass's settings by name, in the order of its fields.
-
-    >>> from distes.strategies.base import Strategy
-    >>> dict(settings_of(Strategy))
-    {}
-    """
+    """List a dataclass's settings by name, in the order of its fields."""
     return _settings_of(cls)
 
 
@@ -261,14 +237,10 @@ def _settings_of(cls: Any) -> Mapping[str, Setting]:
     texts = _read_attributes(cls)
     found = {}
     for entry in fields(cls):
-        if not entry.init or entry.name.startswith("_"):
-            continue
-        default = entry.default
-        if entry.default_factory is not MISSING:
-            default = entry.default_factory()
-        found[entry.name] = Setting(
-            entry.name, hints[entry.name], default, texts.get(entry.name, "")
-        )
+        name, make = entry.name, entry.default_factory
+        if entry.init and not name.startswith("_"):
+            default = entry.default if make is MISSING else make()
+            found[name] = Setting(name, hints[name], default, texts.get(name, ""))
     return found
 
 
@@ -287,11 +259,11 @@ def parse_setting(setting: Setting, given: Any, label: str) -> Any:
     Raises:
         UsageError: the value is not of the type; one sentence says what is.
     """
-    lost = next((v for v in _list_leaves(given) if isinstance(v, str) and _LOST.fullmatch(v)), None)
-    if lost is not None:
+    lost = [v for v in _list_leaves(given) if isinstance(v, str) and _LOST.fullmatch(v)]
+    if lost:
         raise UsageError(
-            f"{label} was set in Python to {lost}, which can't be found again by name: define it "
-            "in a module that can be imported, or go on in the script that made the run"
+            f"{label} was set in Python to {lost[0]}, which can't be found again by name: define "
+            "it in a module that can be imported, or go on in the script that made the run"
         )
     members = _members(setting.hint)
     if isinstance(given, str) and given.lower() == NONE and type(None) in members:
@@ -301,13 +273,13 @@ def parse_setting(setting: Setting, given: Any, label: str) -> Any:
         raise unknown(label, given, map(str, choices))
     value = _parse_text(given, members, label)
     refused = UsageError(f"{label} {_quote(given)} is not {setting.accepted}")
-    if isinstance(value, bool) and not _allows(members, bool):
+    if isinstance(value, bool) and not {bool, Any} & {*members}:
         raise refused
     try:
         result = _adapter(setting.hint).validate_python(value)
     except ValidationError:
         raise refused from None
-    if any(isinstance(leaf, float) and not math.isfinite(leaf) for leaf in _list_leaves(result)):
+    if _has_infinite(result):
         raise UsageError(f"{label} {_quote(given)} is not finite")
     return result
 
@@ -333,15 +305,14 @@ def check_fields(settings: Any) -> None:
             continue
         value = given.tolist() if isinstance(given, np.generic | np.ndarray) else given
         members = _members(setting.hint)
-        truth = isinstance(value, bool) and not _allows(members, bool)
+        truth = isinstance(value, bool) and not {bool, Any} & {*members}
         if isinstance(value, float) and int in members and float not in members:
             raise _refusal(setting, given, "")
         try:
             value = _adapter(hint).validate_python(value)
         except ValidationError:
             raise _refusal(setting, given, _range(hint)) from None
-        infinite = any(isinstance(v, float) and not math.isfinite(v) for v in _list_leaves(value))
-        if truth or infinite:
+        if truth or _has_infinite(value):
             raise _refusal(setting, given, _range(hint))
         object.__setattr__(settings, name, value)
 
@@ -376,15 +347,15 @@ def to_plain(value: Any) -> Any:
 def _refusal(setting: Setting, given: Any, accepted: str) -> UsageError:
     """Say why a field's value is none: outside its range, if that is said, or of another type."""
     members = _members(setting.hint)
-    shown = given if isinstance(given, str) else repr(given)
     if len(members) == 1 and get_origin(members[0]) is Literal:
         return unknown(setting.name, str(given), map(str, get_args(members[0])))
     if not accepted:
-        whole = int in members and isinstance(given, float)
-        infinite = any(isinstance(v, float) and not math.isfinite(v) for v in _list_leaves(given))
-        finite = "a finite number" if float in members else "finite"
-        accepted = finite if infinite else setting.accepted.removesuffix(f" or {NONE}")
-        accepted = "a whole number" if whole else accepted
+        accepted = setting.accepted.removesuffix(f" or {NONE}")
+        if int in members and isinstance(given, float):
+            accepted = "a whole number"
+        elif _has_infinite(given):
+            accepted = "a finite number" if float in members else "finite"
+    shown = given if isinstance(given, str) else repr(given)
     return UsageError(f"{setting.name} {shown} is not {accepted}")
 
 
@@ -420,12 +391,11 @@ def _parse_text(given: Any, members: tuple[Any, ...], label: str) -> Any:
     """Read text as the types ask, as far as pydantic would not."""
     if not isinstance(given, str):
         return given
-    if ":" in given and any(_is_callable_type(member) for member in members):
-        try:
+    if ":" in given and any(map(_is_callable_type, members)):
+        with suppress(UsageError):
             found = load(label, given)
-        except UsageError:
-            return given
-        return found if callable(found) else given
+            return found if callable(found) else given
+        return given
     if any(_is_kind(member, Mapping) for member in members):
         try:
             return json.loads(given)
@@ -438,10 +408,8 @@ def _parse_text(given: Any, members: tuple[Any, ...], label: str) -> Any:
         empty = given.strip().lower() in ("", NONE)
         return [] if empty else [part.strip() for part in given.split(",")]
     if str in members and (int in members or float in members):
-        try:
+        with suppress(ValueError):
             return float(given) if float in members else int(given)
-        except ValueError:
-            return given
     return given
 
 
@@ -467,16 +435,13 @@ def _is_callable_type(hint: Any) -> bool:
     return get_origin(hint) is Callable or hint is Callable
 
 
-def _allows(members: tuple[Any, ...], cls: type) -> bool:
-    return cls in members or Any in members
+def _has_infinite(value: Any) -> bool:
+    return any(isinstance(leaf, float) and not math.isfinite(leaf) for leaf in _list_leaves(value))
 
 
 def _list_leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, Mapping):
-        for item in value.values():
-            yield from _list_leaves(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
+    if isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
             yield from _list_leaves(item)
     else:
         yield value
@@ -520,24 +485,13 @@ def _describe(hint: Any) -> str:
 
 
 def _read_attributes(cls: type) -> dict[str, str]:
-    """Read the ``Attributes`` sections of a class and its bases.
-
-    Args:
-        cls: with Google-style docstrings.
-    """
+    """Read the ``Attributes`` sections of a class and its bases, in Google style."""
     texts: dict[str, str] = {}
     for base in reversed(cls.__mro__):
-        lines = inspect.cleandoc(base.__dict__.get("__doc__") or "").splitlines()
-        if "Attributes:" not in lines:
-            continue
-        name = ""
-        for line in lines[lines.index("Attributes:") + 1 :]:
-            if line and not line.startswith(" "):
-                break
-            start = re.match(r" {4}(\w+):\s*(.*)", line)
-            if start:
-                name = start[1]
-                texts[name] = start[2]
-            elif name and line.strip():
-                texts[name] += " " + line.strip()
-    return {name: text.replace("``", "").replace("`", "") for name, text in texts.items()}
+        text = inspect.cleandoc(base.__dict__.get("__doc__") or "")
+        section = re.search(r"^Attributes:\n((?: .*\n?|\n)*)", text, re.MULTILINE)
+        parts = re.split(r"^ {4}(?=\w+:)", section[1], flags=re.MULTILINE) if section else []
+        for part in parts[1:]:
+            name, _, about = part.partition(":")
+            texts[name] = " ".join(about.replace("`", "").split())
+    return texts

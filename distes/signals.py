@@ -39,11 +39,7 @@ class _Shield:
 
 
 def defer(act: Callable[[], None]) -> None:
-    """Act now, or at the end of the shielded work that is under way.
-
-    Args:
-        act: raises; called from a signal's handler.
-    """
+    """Act, that is raise, now or at the end of the shielded work; for a signal's handler."""
     if _Shield.depth:
         _Shield.waiting = act
     else:
@@ -104,12 +100,7 @@ class Interrupted(BaseException):
 
 
 def answer(first: Callable[[int], None], again: Callable[[int], None]) -> None:
-    """Answer the next SIGINT or SIGTERM in one way, those after it in another.
-
-    Args:
-        first: called with the signal's number.
-        again: called with the number of each later one, echoes left out.
-    """
+    """Call ``first`` with the next SIGINT or SIGTERM, ``again`` with later ones but echoes."""
     heard_at: float | None = None
 
     def handle(number: int, _frame: FrameType | None) -> None:
@@ -170,8 +161,11 @@ def leave(number: int) -> None:
 
 
 def _interrupt(number: int) -> None:
+    def stop() -> None:
+        raise Interrupted(number)
+
     say(f"{signal.Signals(number).name}: saving the run; a second one leaves at once")
-    defer(lambda: _raise(number))
+    defer(stop)
 
 
 def say(text: str) -> None:
@@ -182,7 +176,3 @@ def say(text: str) -> None:
         os.write(2, clear + f"distes: {text}\n".encode())
     except OSError:  # there is no stderr
         pass
-
-
-def _raise(number: int) -> None:
-    raise Interrupted(number)

@@ -55,6 +55,9 @@ broken = plugged.needs_more:Thing
 gone = plugged.gone:Thing
 misfit = plugged.patient:function
 
+[distes.engines]
+gone = plugged.gone:Engine
+
 [distes.observers]
 counting = plugged:Counting
 """
@@ -131,6 +134,10 @@ def test_the_command_line_knows_them(capsys: pytest.CaptureFixture[str]) -> None
     told = capsys.readouterr().out
     assert 'name = "patient_one"\n' in told
     assert "patience = 7\n" in told
+    assert main(["list", "engines"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        *("compiled", "function", "loop")
+    ]
     assert main(["run", "CartPole-v1", "--strategy", "patient-two", "--dry-run"]) == 2
     assert "did you mean 'patient_one'?" in capsys.readouterr().err
 

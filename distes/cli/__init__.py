@@ -44,11 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("always", Notice)
             warnings.showwarning = _show_notices(warnings.showwarning)
-            code = distes.main(
-                args=None if arguments is None else list(arguments),
-                prog_name="distes",
-                standalone_mode=False,
-            )
+            given = None if arguments is None else list(arguments)
+            code = distes.main(args=given, prog_name="distes", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return BAD_USAGE
@@ -90,8 +87,7 @@ def _show_notices(others: Callable[..., None]) -> Callable[..., None]:
 
 
 def _refuse(sentence: str, exit_code: int) -> int:
-    line = re.sub(r"\s+", " ", sentence)
-    click.echo(f"distes: {line}", err=True)
+    click.echo("distes: " + re.sub(r"\s+", " ", sentence), err=True)
     return exit_code
 
 
@@ -101,12 +97,8 @@ def _explain(error: click.ClickException) -> str:
         return str(unknown("command", error.command_name, distes.commands))
     if isinstance(error, click.NoSuchOption) and error.ctx is not None:
         command = error.ctx.command
-        flags = [
-            flag
-            for parameter in command.get_params(error.ctx)
-            for flag in parameter.opts
-            if flag.startswith("--")
-        ]
+        spelled = [flag for option in command.get_params(error.ctx) for flag in option.opts]
+        flags = [flag for flag in spelled if flag.startswith("--")]
         explain = getattr(command, "explain_unknown", None)
         said = explain(error.ctx, error.option_name, flags) if explain else None
         return said or str(unknown("flag", error.option_name, flags))

@@ -6,16 +6,15 @@ import json
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from distes.cli.options import read_values
-from distes.cli.parameters import NAMED, OBSERVERS, RUN, OneOf, RunPlace, add_choices
-from distes.cli.run_flags import RunCommand, WarmupCommand, build_config, spell_flags
-from distes.cli.submit import Submission, SubmitCommand
+from distes.cli.parameters import NAMED, OBSERVERS, RUN, NameOption, add_choices, locate_run
+from distes.cli.run_flags import RunCommand, build_config, spell_flags
 from distes.cli.submit import submit as submit_job
-from distes.errors import UsageError
+from distes.errors import UsageError, unknown
 from distes.signals import Interrupted, interruptible
 
 if TYPE_CHECKING:
@@ -47,13 +46,7 @@ def distes() -> None:
 )
 @click.pass_context
 def run(
-    ctx: click.Context,
-    /,
-    target: str,
-    *,
-    dry_run: bool,
-    resume_if_exists: bool,
-    **settings: Any,  # noqa: ARG001 - read through the context
+    ctx: click.Context, /, target: str, *, dry_run: bool, resume_if_exists: bool, **_: Any
 ) -> None:
     """Search for a policy for an environment, or run what a TOML file describes.
 
@@ -71,8 +64,7 @@ def run(
         search.check()
         config = config_file.to_config(search)
         if search.observers:  # no setting of the run: another session may have others
-            named = [name_of("views.observers", type(each)) for each in search.observers]
-            config["observers"] = named
+            config["observers"] = [name_of("views.observers", type(o)) for o in search.observers]
         click.echo(config_file.to_toml(config), nl=False)
         return
 
@@ -83,7 +75,7 @@ def run(
     _run_displayed(start)
 
 
-@distes.command(cls=SubmitCommand)
+@distes.command(cls=RunCommand, without="address")
 @click.argument("target", metavar="ENV|CONFIG.toml")
 @click.option("--address", metavar="URL", help="http://HOST:8265 ($RAY_API_SERVER_ADDRESS)")
 @click.option("--storage", metavar="PATH|URI", help="where the cluster keeps runs")
@@ -93,27 +85,15 @@ def run(
 @click.option("--wait/--no-wait", default=True, help="follow the job until it ends (wait)")
 @add_choices
 @click.pass_context
-def submit(
-    ctx: click.Context,
-    /,
-    target: str,
-    address: str | None,
-    storage: str | None,
-    name: str | None,
-    job_id: str | None,
-    *,
-    ship_distes: bool,
-    wait: bool,
-    **settings: Any,  # noqa: ARG001
-) -> int:
+def submit(ctx: click.Context, /, target: str, **given: Any) -> int:
     """Run on a Ray cluster, as a job: send the project, follow the log.
 
     The current directory is sent, without runs, environments and what .gitignore and
     .rayignore name. Ctrl-C stops the job, which saves its run; the same command goes on
     with it. The exit code is that of the run.
     """
-    asked = Submission(address, storage, name, job_id, ship_distes=ship_distes, wait=wait)
-    return submit_job(ctx, target, asked)
+    own = ("address", "storage", "name", "job_id", "ship_distes", "wait")
+    return submit_job(ctx, target, **{name: given[name] for name in own})
 
 
 @distes.command()
@@ -146,13 +126,12 @@ def resume(run: Location, *, observers: tuple[str, ...], **flags: str | None) ->
 @click.option("--json", "as_json", is_flag=True, help="print JSON: an object, or one per context")
 def evaluate(
     run: Location,
-    episodes: int | None,
-    seed: int,
-    workers: int,
     context: tuple[str, ...],
     grid: int | None,
+    episodes: int | None,
     *,
     as_json: bool,
+    **asked: int,
 ) -> None:
     """Score a run's solution on episodes that no search has seen.
 
@@ -163,17 +142,14 @@ def evaluate(
     from distes.views.text import format_context_table, format_score
 
     if not context and grid is None:
-        found = solution.evaluate(run, episodes=episodes or 100, seed=seed, workers=workers)
+        found = solution.evaluate(run, episodes=episodes or 100, **asked)
         text = f"{format_score(found)}, standard deviation {found.std:.6g}"
         click.echo(_to_json(asdict(found)) if as_json else text)
         return
     contexts = _parse_contexts(context) if context else None
-    table = solution.evaluate_contexts(
-        run, contexts, grid=grid, episodes=episodes, seed=seed, workers=workers
-    )
+    table = solution.evaluate_contexts(run, contexts, grid=grid, episodes=episodes, **asked)
     if as_json:
-        rows = table.to_dict("records")
-        click.echo("[" + ",\n ".join(_to_json(row) for row in rows) + "]")
+        click.echo("[" + ",\n ".join(map(_to_json, table.to_dict("records"))) + "]")
     else:
         click.echo(format_context_table(table))
 
@@ -192,25 +168,12 @@ def evaluate(
     help="the candidate with the greatest logged return, of --generation or of all",
 )
 @click.option("--episodes", type=click.IntRange(1), help="1; of a candidate all, at most 10")
-@click.option("--out", type=RunPlace(), metavar="FILE", help="video to write, .mp4 or .gif")
+@click.option("--out", type=locate_run, metavar="FILE", help="video to write, .mp4 or .gif")
 @click.option("--show", is_flag=True, help="open a window instead")
 @click.option("--context", metavar="X,X,...", help="to impose on the solution")
 @click.option("--seed", type=click.IntRange(0), help="gives the solution other episodes (0)")
 @click.pass_context
-def replay(
-    ctx: click.Context,
-    /,
-    run: Location,
-    generation: int | None,
-    candidate: int | None,
-    episodes: int | None,
-    out: Location | None,
-    *,
-    best: bool,
-    show: bool,
-    context: str | None,
-    seed: int | None,
-) -> None:
+def replay(ctx: click.Context, /, run: Location, *, context: str | None, **asked: Any) -> None:
     """Watch a run's policy: in a video, which needs no display, or in a window.
 
     Exactly one of --out and --show is needed. The solution is shown on episodes that no
@@ -219,17 +182,8 @@ def replay(
     """
     from distes.views.replay.replay import replay as watch
 
-    seen = watch(
-        run,
-        out=out,
-        show=show,
-        generation=generation,
-        candidate=candidate,
-        best=best,
-        episodes=episodes,
-        context=None if context is None else _parse_contexts((context,))[0],
-        seed=seed,
-    )
+    imposed = None if context is None else _parse_contexts((context,))[0]
+    seen = watch(run, context=imposed, **asked)
     for line in seen.lines():
         click.echo(line)
     if seen.differences is not None:
@@ -238,33 +192,39 @@ def replay(
 
 
 @distes.command()
-@click.argument("runs", nargs=-1, required=True, type=RunPlace())
-@click.option("--out", required=True, type=RunPlace(), help="image to write")
+@click.argument("runs", nargs=-1, required=True, type=locate_run)
+@click.option("--out", required=True, type=locate_run, metavar="PATH", help="image to write")
 @click.option(
-    "--x",
-    type=OneOf(["episodes", "env_steps", "seconds"]),
-    metavar="AXIS",
-    help="of learning curves: episodes, env_steps or seconds (episodes)",
+    "--x", metavar="AXIS", help="of learning curves: episodes, env_steps or seconds (episodes)"
 )
 @click.option(
     "--over",
+    cls=NameOption,
+    kind="figures",
     metavar="NAME",
-    help="context: returns over the context; parameters: what the upper policy chooses over "
-    "it; returns: how they are distributed in each generation; or package.module:Class",
+    help="what to draw: {} or module:Class; see distes list figures (learning_curves)",
 )
 @click.option("--components", metavar="N,N,...", help="of the context, with --over (all)")
 def plot(
     runs: tuple[Location, ...],
     out: Location,
-    x: Literal["episodes", "env_steps", "seconds"] | None,
+    x: str | None,
     over: str | None,
     components: str | None,
 ) -> None:
     """Draw learning curves of one or more runs; with --over, one run in another way."""
+    from distes.views.figures.learning_curves import AXES
     from distes.views.figures.plot import plot as draw
 
-    chosen = None if components is None else _parse_whole_numbers(components)
-    draw(runs, out, x, over=over, components=chosen)
+    axis = x and x.replace("-", "_")
+    if axis is not None and axis not in AXES:
+        raise unknown("value of --x", str(x), AXES)
+    try:
+        chosen = None if components is None else [int(part) for part in components.split(",")]
+    except ValueError:
+        said = f"--components '{components}' is not whole numbers separated by commas"
+        raise UsageError(said) from None
+    draw(runs, out, axis, over=over, components=chosen)
     click.echo(out)
 
 
@@ -320,16 +280,11 @@ def check(
     ctx.exit(0 if report.reproducible else 1)
 
 
-@distes.command(cls=WarmupCommand)
+@distes.command(cls=RunCommand, without="out")
 @click.argument("target", metavar="[ENV|CONFIG.toml]", required=False)
 @add_choices
 @click.pass_context
-def warmup(
-    ctx: click.Context,
-    /,
-    target: str | None,
-    **settings: Any,  # noqa: ARG001
-) -> None:
+def warmup(ctx: click.Context, /, target: str | None, **_: Any) -> None:
     """Compile ahead what a run would compile when it starts, for images of machines.
 
     Takes what distes run takes. Without an environment, all that have a kernel are compiled
@@ -347,8 +302,8 @@ def warmup(
         searches = [config_file.from_config(build_config(ctx, target), Search)]
         if searches[0].engine not in ("auto", "compiled"):
             raise UsageError(f"engine '{searches[0].engine}' compiles nothing ahead")
-    elif spell_flags(ctx):
-        raise UsageError(f"warmup needs an environment for {' '.join(spell_flags(ctx))}")
+    elif flags := spell_flags(ctx):
+        raise UsageError(f"warmup needs an environment for {' '.join(flags)}")
     else:
         searches = [Search(name) for name in lookup.covered_environments()]
     for search in searches:
@@ -366,11 +321,13 @@ def warmup(
 
 
 @distes.command("list")
-@click.argument("what", metavar="|".join(NAMED), type=OneOf(list(NAMED)))
+@click.argument("what", metavar="|".join(NAMED))
 def list_names(what: str) -> None:
-    """List what --strategy, --policy or --observer accepts."""
+    """List what --strategy, --policy, --engine, --observer or --over accepts."""
     from distes.registry import find_all, load
 
+    if what not in NAMED:
+        raise unknown("name", what, NAMED)
     folder, base = NAMED[what]
     found = find_all(folder, load("base", base))
     width = max(map(len, found))
@@ -390,16 +347,6 @@ def _parse_contexts(texts: tuple[str, ...]) -> list[list[float]]:
     if len({len(each) for each in found}) > 1:
         raise UsageError(f"--context {' and '.join(texts)} are of different lengths")
     return found
-
-
-def _parse_whole_numbers(text: str) -> list[int]:
-    """Read the components of a context."""
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UsageError(
-            f"--components '{text}' is not whole numbers separated by commas"
-        ) from None
 
 
 def _to_json(figures: Mapping[Any, Any]) -> str:

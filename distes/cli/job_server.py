@@ -10,8 +10,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.client import BadStatusLine, HTTPException
 from pathlib import Path
@@ -28,32 +27,13 @@ ANSWERS_WITHIN_S = 4.0
 STOP_WAIT_S = 30
 """Seconds that Ray gives a stopped job to save its run; its own default is 3."""
 
-LOOK_S = 1.0
-LOOK_SHARE = 20
-MAX_LOOK_S = 10.0
+LOOK_S, LOOK_SHARE, MAX_LOOK_S = 1.0, 20, 10.0
 """Seconds between two looks at a job's log: 20 times what one takes, within these bounds."""
 
 LOST_AFTER_S = 300.0
 """Seconds without an answer after which a job is no longer followed."""
 
 _ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is to run.
-
-    Attributes:
-        id: unlike any earlier job's on the cluster.
-        entrypoint: a shell command.
-        package: a .zip; unpacked, it is the command's working directory.
-        metadata: shown with the job.
-    """
-
-    id: str
-    entrypoint: str
-    package: Path
-    metadata: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -93,11 +73,20 @@ class JobServer:
         for each in JobSubmissionClient.__mro__:  # Ray's client would tell of its every step
             logging.getLogger(each.__module__).setLevel(logging.ERROR)
         # To Ray's client they count more than the address that it is given.
-        with _hide_variables(_ADDRESSES):
+        hidden = {name: os.environ.pop(name) for name in _ADDRESSES if name in os.environ}
+        try:
             self._client: Any = _Client(self.address, headers=headers)
+        finally:
+            os.environ.update(hidden)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job_id: str, entrypoint: str, package: Path, metadata: dict[str, str]) -> None:
         """Send a job; it runs from then on, whether it is followed or not.
+
+        Args:
+            job_id: unlike any earlier job's on the cluster.
+            entrypoint: a shell command.
+            package: a .zip; unpacked, it is the command's working directory.
+            metadata: shown with the job.
 
         Raises:
             UsageError: there is a job of that id already.
@@ -106,19 +95,18 @@ class JobServer:
         environment = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}
         try:
             self._client.submit_job(
-                entrypoint=job.entrypoint,
-                submission_id=job.id,
-                runtime_env={"working_dir": str(job.package), "env_vars": environment},
-                metadata=dict(job.metadata),
+                entrypoint=entrypoint,
+                submission_id=job_id,
+                runtime_env={"working_dir": str(package), "env_vars": environment},
+                metadata=metadata,
             )
         except Exception as error:
             if "already exists" in str(error):
                 raise UsageError(
-                    f"there is a job '{job.id}' on the cluster already: give another --job-id"
+                    f"there is a job '{job_id}' on the cluster already: give another --job-id"
                 ) from error
-            raise RunFailed(
-                f"the cluster does not take the job: {_take_last_line(str(error))}"
-            ) from error
+            reason = _take_last_line(error)
+            raise RunFailed(f"the cluster does not take the job: {reason}") from error
 
     def stop(self, job_id: str) -> None:
         """Ask a job to save its run and end.
@@ -129,9 +117,8 @@ class JobServer:
         try:
             self._client.stop_job(job_id)
         except Exception as error:
-            raise RunFailed(
-                f"job '{job_id}' can't be stopped: {_take_last_line(str(error))}"
-            ) from error
+            reason = _take_last_line(error)
+            raise RunFailed(f"job '{job_id}' can't be stopped: {reason}") from error
 
     def follow(
         self,
@@ -164,21 +151,16 @@ class JobServer:
                 log = self._client.get_job_logs(job_id)
             except Exception as error:
                 if time.monotonic() - answered > LOST_AFTER_S:
-                    raise RunFailed(
-                        f"{self.address} has not answered for {LOST_AFTER_S:.0f} s: "
-                        f"{_take_last_line(str(error))}"
-                    ) from error
+                    silent = f"{self.address} has not answered for {LOST_AFTER_S:.0f} s"
+                    raise RunFailed(f"{silent}: {_take_last_line(error)}") from error
             else:
                 answered = time.monotonic()
                 if len(log) > told:
                     say(log[told:])
                     told = len(log)
                 if info.status.is_terminal():
-                    return Outcome(
-                        stopped=info.status == JobStatus.STOPPED,
-                        exit_code=info.driver_exit_code,
-                        message=info.message or "",
-                    )
+                    stopped = info.status == JobStatus.STOPPED
+                    return Outcome(stopped, info.driver_exit_code, info.message or "")
             took = time.monotonic() - began
             pause = min(max(LOOK_S, LOOK_SHARE * took), MAX_LOOK_S)
             if select.select([wake], [], [], pause)[0]:
@@ -260,11 +242,7 @@ def _fetch(url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
 
 
 def _read_token(address: str) -> str:
-    """Find the cluster's token where Ray looks for it.
-
-    Raises:
-        UsageError: there is none.
-    """
+    """Find the cluster's token where Ray looks for it."""
     if "RAY_AUTH_TOKEN" in os.environ:
         return os.environ["RAY_AUTH_TOKEN"].strip()
     given = os.environ.get("RAY_AUTH_TOKEN_PATH")
@@ -278,16 +256,5 @@ def _read_token(address: str) -> str:
         ) from None
 
 
-@contextmanager
-def _hide_variables(names: tuple[str, ...]) -> Iterator[None]:
-    """Hide environment variables for a moment."""
-    hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
-    try:
-        yield
-    finally:
-        os.environ.update(hidden)
-
-
-def _take_last_line(text: str) -> str:
-    lines = text.strip().splitlines() or ["no reason given"]
-    return lines[-1].strip()
+def _take_last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no reason given"])[-1].strip()

@@ -24,14 +24,11 @@ class SettingOption(click.Option):
         self.setting = setting
         self.table = table
         flag = flag_of(setting.name, table)
-        off = f"/--no-{flag.removeprefix('--')}" if setting.is_switch else ""
-        super().__init__(
-            [flag + off, f"{table}_{setting.name}"],
-            type=bool if setting.is_switch else str,
-            default=None,
-            metavar=None if setting.is_switch else metavar(setting),
-            help=_help(setting),
-        )
+        switch = setting.hint is bool
+        off = f"/--no-{flag.removeprefix('--')}" if switch else ""
+        kind = {"type": bool} if switch else {"type": str, "metavar": metavar(setting)}
+        names = [flag + off, f"{table}_{setting.name}"]
+        super().__init__(names, default=None, help=_help(setting), **kind)
 
     def read(self, given: Any) -> Any:
         """Read a value of this flag.

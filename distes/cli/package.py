@@ -20,21 +20,12 @@ from distes.errors import UsageError
 MAX_BYTES = 512 * 2**20
 """Ray takes no larger package."""
 
-NOT_SOURCES = {".git", ".hg", ".svn", "__pycache__", "node_modules"} | {
-    ".ipynb_checkpoints",
-    ".tox",
-    ".nox",
-}
+NOT_SOURCES = {".git", ".hg", ".svn", "__pycache__", "node_modules", ".ipynb_checkpoints"}
+NOT_SOURCES |= {".tox", ".nox"}
 """Never part of a project's sources."""
 
-SECRET = {".ssh", ".aws", ".azure", ".gnupg", ".kube", ".ray", ".docker", ".config", ".cache"} | {
-    ".env",
-    ".netrc",
-    ".pypirc",
-    ".bash_history",
-    ".zsh_history",
-    ".python_history",
-}
+SECRET = {".ssh", ".aws", ".azure", ".gnupg", ".kube", ".ray", ".docker", ".config", ".cache"}
+SECRET |= {".env", ".netrc", ".pypirc", ".bash_history", ".zsh_history", ".python_history"}
 """Where keys, tokens and what people typed are kept: sent to nobody."""
 
 MARKS = ("pyvenv.cfg", "conda-meta", "CACHEDIR.TAG")
@@ -157,9 +148,6 @@ def _walk(
         root: of the project; what it ignores is left out. None lists all sources.
         rules: of the folders between.
         above: the folders between, links resolved.
-
-    Raises:
-        UsageError: a folder or an ignore file can't be read.
     """
     real = folder.resolve()
     if real in above:

@@ -7,57 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distes.errors import unknown
-
 if TYPE_CHECKING:
     from distes.runs.storage.location import Location
 
 NAMED = {
     "strategies": ("strategies", "distes.strategies.base:Strategy"),
     "policies": ("policies", "distes.policies.base:PolicySpec"),
+    "engines": ("engines", "distes.engines.base:Engine"),
     "observers": ("views.observers", "distes.search.observer:Observer"),
+    "figures": ("views.figures", "distes.views.figures.base:Figure"),
 }
 """What is found by name: the folder of its files, and what they derive from."""
 
 
-class RunPlace(click.ParamType[Any]):
-    """Where a run is: a path, or a URI, which a `Path` would spoil."""
+def locate_run(given: str) -> Location:
+    """Read where a run is: a path, or a URI, which a `Path` would spoil."""
+    from distes.runs.storage.location import locate
 
-    name = "path"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Location:
-        """Read it.
-
-        Raises:
-            UsageError: it can't be where a run is.
-        """
-        from distes.runs.storage.location import locate
-
-        return locate(value)
+    return locate(given)
 
 
-RUN = click.argument("run", type=RunPlace())
-
-
-class OneOf(click.Choice[str]):
-    """One of a few names."""
-
-    name = "name"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Give the name back.
-
-        Raises:
-            UsageError: it is none of them.
-        """
-        spelled = value.replace("-", "_")
-        if spelled not in self.choices:
-            flag = isinstance(param, click.Option)
-            kind = f"value of {param.opts[0]}" if param is not None and flag else "name"
-            raise unknown(kind, value, self.choices)
-        return spelled
+RUN = click.argument("run", type=locate_run)
 
 
 class NameOption(click.Option):

@@ -13,13 +13,20 @@ from distes.cli.options import SettingOption, flag_of, options_for, read_flags
 from distes.errors import unknown
 
 _STATE = "distes.run"
+_PATHS = ("--out", "--start-from", "--storage", "--name", "--job-id")
+"""Flags whose value may be called anything, NAME.toml too."""
+
+TABLES = ("strategy", "policy")
+"""What else has flags of its own."""
 
 
 class RunCommand(click.Command):
     """A command whose flags are the settings of what it is about to run."""
 
-    without: frozenset[str] = frozenset()
-    """Settings of the search that the command decides itself."""
+    def __init__(self, *given: Any, without: str = "", **settings: Any) -> None:
+        """Take what any command takes, and a setting of the search that it decides itself."""
+        super().__init__(*given, **settings)
+        self.without = without
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Find out which strategy and policy are meant, then read the flags."""
@@ -41,16 +48,11 @@ class RunCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the flags in groups."""
-        own = [
-            p.get_help_record(ctx) for p in super().get_params(ctx) if p.param_type_name == "option"
-        ]
-        groups = {"Choices": own} | {
-            title: [option.get_help_record(ctx) for option in options]
-            for title, options in _option_groups(ctx).items()
-        }
-        for title, records in groups.items():
-            rows = [record for record in records if record is not None]
-            if rows:
+        own = [p for p in super().get_params(ctx) if isinstance(p, click.Option)]
+        groups: dict[str, Sequence[click.Option]] = {"Choices": own, **_option_groups(ctx)}
+        for title, options in groups.items():
+            records = [option.get_help_record(ctx) for option in options]
+            if rows := [record for record in records if record is not None]:
                 with formatter.section(title):
                     formatter.write_dl(rows, col_max=34)
 
@@ -62,17 +64,14 @@ class RunCommand(click.Command):
         spelled = flag.replace("_", "-").removeprefix("--").removeprefix("no-")
         table, dot, name = spelled.partition(".")
         if not dot:
-            meant = [f for f in flags if f.partition(".")[2] == spelled]
-            if meant:
+            if meant := [f for f in flags if f.partition(".")[2] == spelled]:
                 return f"unknown flag '{flag}': did you mean '{meant[0]}'?"
             return str(unknown("flag", flag, [f for f in flags if "." not in f]))
         if table not in TABLES:
             return None
         package, base = config_file.SECTIONS[table]
-        classes = find_all(package, base)
-        owners = [
-            owner for owner, cls in classes.items() if name.replace("-", "_") in settings_of(cls)
-        ]
+        field, classes = name.replace("-", "_"), find_all(package, base)
+        owners = [owner for owner, cls in classes.items() if field in settings_of(cls)]
         title = next(title for title in _option_groups(ctx) if title.lower().startswith(table))
         chosen = title.partition(":")[0].split()[1]
         if owners:
@@ -82,27 +81,8 @@ class RunCommand(click.Command):
         return str(unknown(f"flag of {table} {chosen}", flag, own))
 
 
-class WarmupCommand(RunCommand):
-    """A command that takes what ``run`` takes, and needs no environment."""
-
-    without = frozenset({"out"})
-
-
-_PATHS = ("--out", "--start-from", "--storage", "--name", "--job-id")
-"""Flags whose value may be called anything, NAME.toml too."""
-
-TABLES = ("strategy", "policy")
-"""What else has flags of its own."""
-
-
 def _choose_name(config: Mapping[str, Any], table: str, strategy: str) -> str:
-    """Name what a file chooses, or what runs where it chooses nothing.
-
-    Args:
-        config: of the file.
-        table: ``strategy`` or ``policy``.
-        strategy: that is chosen; it has a policy of its own choice.
-    """
+    """Name what a file chooses, or what runs where it chooses nothing: a strategy's own policy."""
     from distes.search import config_file
 
     found = config_file.parse_table(config.get(table, {})).get("name")
@@ -115,12 +95,7 @@ def _choose_name(config: Mapping[str, Any], table: str, strategy: str) -> str:
 
 
 def build_config(ctx: click.Context, target: str) -> dict[str, Any]:
-    """Lay the flags of a parsed command over its file, if it names one.
-
-    Args:
-        ctx: of a `RunCommand`.
-        target: the environment, or the file.
-    """
+    """Lay the flags of a parsed `RunCommand` over its file, if the target is one."""
     from distes.search import config_file
 
     config, _ = ctx.meta[_STATE]
@@ -157,17 +132,14 @@ def _option_groups(ctx: click.Context) -> dict[str, list[SettingOption]]:
     return groups
 
 
-def _make_options(named: dict[str, str], without: frozenset[str]) -> dict[str, list[SettingOption]]:
+def _make_options(named: dict[str, str], without: str) -> dict[str, list[SettingOption]]:
     from distes.registry import settings_of
     from distes.search import config_file
     from distes.tasks.environment import Task
 
-    task = {name: s for name, s in settings_of(Task).items() if name != "env"}
-    search = {k: s for k, s in config_file.search_settings().items() if k not in without}
-    groups = {
-        "Search": options_for(search),
-        "Task": options_for(task),
-    }
+    task = {k: setting for k, setting in settings_of(Task).items() if k != "env"}
+    search = {k: s for k, s in config_file.search_settings().items() if k != without}
+    groups = {"Search": options_for(search), "Task": options_for(task)}
     for table, name in named.items():
         cls = config_file.choose(table, name)
         about = (cls.__doc__ or "").partition("\n")[0].rstrip(".")

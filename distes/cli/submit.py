@@ -9,7 +9,7 @@ import shlex
 import signal
 import socket
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from distes.cli.package import Project
-from distes.cli.run_flags import RunCommand, build_config, spell_flags
+from distes.cli.run_flags import build_config, spell_flags
 from distes.errors import RunFailed, UsageError
 from distes.runs.storage.location import URI, locate
 from distes.signals import answer, interruptible, leave, say
@@ -32,40 +32,18 @@ NOT_FOUND = 127
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-class SubmitCommand(RunCommand):
-    """Takes the flags of ``distes run``; the run's cluster is the one that gets the job."""
-
-    without = frozenset({"address"})
-
-
-@dataclass(frozen=True)
-class Submission:
-    """What was asked for besides the run itself.
-
-    Attributes:
-        address: of the job server, or None.
-        storage: where the cluster keeps runs, or None.
-        name: of the run, or None.
-        job_id: or None.
-        ship_distes: whether to send this distes along.
-        wait: whether to follow the job.
-    """
-
-    address: str | None
-    storage: str | None
-    name: str | None
-    job_id: str | None
-    ship_distes: bool
-    wait: bool
-
-
-def submit(ctx: click.Context, target: str, asked: Submission) -> int:
-    """Check, pack, send and follow.
-
-    Args:
-        ctx: of a `SubmitCommand`.
-        target: the environment, or the configuration file.
-        asked: the rest.
+def submit(
+    ctx: click.Context,
+    target: str,
+    address: str | None,
+    storage: str | None,
+    name: str | None,
+    job_id: str | None,
+    *,
+    ship_distes: bool,
+    wait: bool,
+) -> int:
+    """Check, pack, send and follow; the arguments are those of ``distes submit``.
 
     Returns:
         The driver's exit code, or 128 and a signal's number.
@@ -73,33 +51,33 @@ def submit(ctx: click.Context, target: str, asked: Submission) -> int:
     Raises:
         UsageError: something is wrong that can be seen from here; nothing was sent.
     """
-    from distes.cli.job_server import Job, JobServer
+    from distes.cli.job_server import JobServer
     from distes.search import config_file
     from distes.search.search import Search
 
     search = config_file.from_config(build_config(ctx, target), Search)
-    name = _choose_name(asked.name, target, search)
-    out = _choose_out(ctx, asked.storage, name, search)
+    name = _choose_name(name, target, search)
+    out = _choose_out(ctx, storage, name, search)
     # What is at `out` is the cluster's to see.
     replace(search, out=None).check()
-    job_id = asked.job_id or f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    job_id = job_id or f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     if not _SAFE.fullmatch(job_id):
         raise UsageError(f"--job-id '{job_id}' has other signs than letters, digits, . _ -")
-    project, spelled = _gather_project(target, search, ship_distes=asked.ship_distes)
-    program = ["python", "-m", "distes"] if asked.ship_distes else ["distes"]
+    project, spelled = _gather_project(target, search, ship_distes=ship_distes)
+    program = ["python", "-m", "distes"] if ship_distes else ["distes"]
     flags = [flag for flag in spell_flags(ctx) if not flag.startswith("--out=")]
     if search.address is not None:  # from the file: where a laptop finds a cluster
         flags.append("--address=none")
     command = [*program, "run", spelled, *flags, f"--out={out}", "--resume-if-exists"]
     metadata = {"distes": importlib.metadata.version("distes"), "run": name, "out": out}
-    server = JobServer(asked.address)
+    server = JobServer(address)
     with tempfile.TemporaryDirectory(prefix="distes-") as folder:
         package = Path(folder) / "project.zip"
         count = project.pack(package)
         size = package.stat().st_size / 2**20
         click.echo(f"sending {count} files, {size:.1f} MiB packed")
         try:
-            server.submit(Job(job_id, shlex.join(command), package, metadata))
+            server.submit(job_id, shlex.join(command), package, metadata)
         except KeyboardInterrupt:
             stop = _ray_command("stop", job_id, server)
             _tell(f"if the job was taken already, stop it with: {stop}")
@@ -108,9 +86,7 @@ def submit(ctx: click.Context, target: str, asked: Submission) -> int:
     click.echo(f"run: {out} (on the cluster)")
     click.echo(f"follow: {_ray_command('logs', job_id, server)} --follow")
     click.echo(f"stop: {_ray_command('stop', job_id, server)}")
-    if not asked.wait:
-        return 0
-    return _follow(server, job_id, out)
+    return _follow(server, job_id, out) if wait else 0
 
 
 def _follow(server: JobServer, job_id: str, out: str) -> int:
@@ -179,9 +155,8 @@ def _choose_name(given: str | None, target: str, search: Settings) -> str:
     from distes.search.settings import path_name
 
     if given is None:
-        if target.endswith(".toml"):
-            return path_name(f"{Path(target).stem}-{search.seed}")
-        return search.name
+        toml = target.endswith(".toml")
+        return path_name(f"{Path(target).stem}-{search.seed}") if toml else search.name
     if not _SAFE.fullmatch(given):
         raise UsageError(f"--name '{given}' has other signs than letters, digits, . _ -")
     return given
@@ -216,8 +191,7 @@ def _outlives_job(given: str) -> bool:
 def _gather_project(target: str, search: Settings, *, ship_distes: bool) -> tuple[Project, str]:
     """Say what to send, and how the job spells its target."""
     here = Project(Path.cwd())
-    needed = []
-    spelled = target
+    needed, spelled = [], target
     if target.endswith(".toml"):
         spelled = here.within(target, "configuration")
         needed.append(here.root / spelled)

@@ -53,21 +53,15 @@ class Engine(ABC):
     def hint(cls, task: Any, policy: Policy, *, timed: bool) -> str | None:  # noqa: ARG003
         """Say why ``auto`` passes it by though the task is made for it; None where it does not.
 
-        Args:
-            task: what is to be solved.
-            policy: built for the task.
-            timed: whether each episode has a time limit.
+        ``timed`` says whether each episode has a time limit.
         """
         return None
 
     @classmethod
     def first_chunk(cls, population: Population, task: Any, policy: Policy) -> int:  # noqa: ARG003
-        """Say how many episodes it is sure to run within a chunk's time, their durations unknown.
+        """Say how many episodes of a population on the task surely end within a chunk's time.
 
-        Args:
-            population: what is to be evaluated, on the task.
-            task: what is to be solved.
-            policy: built for the task.
+        Their durations are not known yet.
         """
         return 1
 
@@ -85,13 +79,7 @@ class Engine(ABC):
 def draw_contexts(
     population: Population, task: AnyTask, candidate: IntArray, seeds: IntArray
 ) -> tuple[FloatArray | None, Mapping[int, Exception]]:
-    """Give the contexts that are known before the reset: imposed, or drawn from the seeds.
-
-    Args:
-        population: what is evaluated.
-        task: what it is evaluated on.
-        candidate: (m,).
-        seeds: (m,).
+    """Give the contexts that are known before the reset: imposed, or drawn from the seeds (m,).
 
     Returns:
         The contexts (m, k), None where there are none or only the reset shows them; and by row
@@ -100,12 +88,10 @@ def draw_contexts(
     Raises:
         UsageError: contexts have another length than the task's.
     """
+    if population.contexts is None and task.contexts.sampled:
+        return task.contexts.try_sampling(seeds, task.num_contexts)
     if population.contexts is None:
-        return (
-            task.contexts.try_sampling(seeds, task.num_contexts)
-            if task.contexts.sampled
-            else (None, {})
-        )
+        return None, {}
     imposed: FloatArray = population.contexts[candidate]
     if task.context is not None and imposed.shape[1] != task.num_contexts:
         raise UsageError(
@@ -126,14 +112,9 @@ def empty_trajectory(policy: Policy) -> Trajectory:
 def make_lost_chunk(
     population: Population, policy: Policy, task: AnyTask, flat: int, status: Status
 ) -> Chunk:
-    """Make the answer for an episode that no worker could finish.
+    """Make the answer for a flat episode that no worker could finish, for which ``status`` is why.
 
-    Args:
-        population: what is evaluated.
-        policy: built for the task.
-        task: the evaluator's; a population's own goes before it.
-        flat: number of the episode.
-        status: why.
+    The task is the evaluator's; a population's own goes before it.
     """
     own = task if population.task is None else population.task
     rows = np.zeros(1, ROW)

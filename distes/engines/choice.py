@@ -7,7 +7,7 @@ from distes.engines.wire import Chunk
 from distes.errors import UsageError, unknown
 from distes.policies.base import Policy
 from distes.population.records import Population, RunKey
-from distes.registry import find, names
+from distes.registry import find, find_all
 from distes.tasks.base import AnyTask
 
 AUTO = "auto"
@@ -55,11 +55,7 @@ def resolve(engine: str, task: AnyTask, policy: Policy, *, timed: bool = False) 
 def hint(engine: str, task: AnyTask, policy: Policy, timed: bool) -> str | None:
     """Say why ``auto`` passes by an engine made for the task; None where it does not.
 
-    Args:
-        engine: that is asked for.
-        task: what is to be solved.
-        policy: built for it.
-        timed: whether each episode has a time limit.
+    ``timed`` says whether each episode has a time limit.
     """
     if engine != AUTO:
         return None
@@ -113,6 +109,6 @@ def find_engine(engine: str) -> type[Engine]:
 
 def _engines_for(task: AnyTask) -> dict[str, type[Engine]]:
     """Find the engines for a kind of task, by name, the most preferred first."""
-    found = {name: find_engine(name) for name in names("engines", Engine)}
+    found: dict[str, type[Engine]] = find_all("engines", Engine)
     fitting = [(name, each) for name, each in found.items() if isinstance(task, each.solves)]
     return dict(sorted(fitting, key=lambda item: -item[1].preference))

@@ -116,8 +116,10 @@ class CompiledEngine(Engine):
         conditions = self._conditions(population, builder.about)
         if builder.known is not None and self._kernel.num_contexts:
             self._kernel.check_contexts(builder.known[builder.sound])
-        for episodes in builder.cut_slices(conditions.limit):
-            self._run_slice(builder, episodes, conditions)
+        sound = np.flatnonzero(builder.sound)
+        size = max(1, min(SLICE, STEPS // max(conditions.limit, 1)))
+        for at in range(0, len(sound), size):
+            self._run_slice(builder, sound[at : at + size], conditions)
         return builder.to_chunk()
 
     def _run_slice(
@@ -135,7 +137,7 @@ class CompiledEngine(Engine):
             except Exception as error:  # noqa: BLE001 - what a kernel raises is its own
                 raised = error
             if len(part) == 1:
-                builder.mark_lost(int(part[0]), raised)
+                builder.lost[int(part[0])] = raised
             else:
                 todo += reversed(np.array_split(part, 2))
 
@@ -164,7 +166,7 @@ class CompiledEngine(Engine):
         outcomes = runner.run(batch)
         if outcomes.raised:
             for number, error in outcomes.raised.items():
-                builder.mark_lost(int(chosen[number]), error)
+                builder.lost[int(chosen[number])] = error
             sound = np.ones(len(chosen), bool)
             sound[list(outcomes.raised)] = False
             if not sound.any():
@@ -173,9 +175,13 @@ class CompiledEngine(Engine):
         if builder.records:
             records = runner.record(batch, outcomes.lengths)
             trajectories = self._make_trajectories(records, parameters, batch.rows)
-            builder.keep_trajectories(chosen, outcomes, trajectories)
+            builder.trajectories.update(zip(chosen.tolist(), trajectories, strict=True))
         builder.take_outcomes(chosen, outcomes, self._kernel.info_names)
-        builder.share_time(chosen, outcomes.lengths, began_at, time.perf_counter() - began)
+        # The batch's time is shared out step by step.
+        share = outcomes.lengths / max(int(outcomes.lengths.sum()), 1)
+        share *= time.perf_counter() - began
+        builder.rows["started_at"][chosen] = began_at + np.cumsum(share) - share
+        builder.rows["duration_s"][chosen] = share
 
     def _conditions(self, population: Population, about: FloatArray | None) -> Conditions:
         none = np.zeros((0, self._policy.observation_size))
@@ -207,18 +213,13 @@ class CompiledEngine(Engine):
         else:
             choices = choices.astype(space.dtype).reshape(-1, *space.shape)
         starts = np.concatenate([[0], records.ends[:-1]])
-        return [
-            Trajectory(
-                parameters[row],
-                records.observations[first:end],
-                choices[first:end],
-                records.rewards[first:end],
-                last,
-            )
-            for row, first, end, last in zip(
-                rows, starts, records.ends, records.last_observations, strict=True
-            )
-        ]
+        found = []
+        for row, first, end, last in zip(
+            rows, starts, records.ends, records.last_observations, strict=True
+        ):
+            seen, rewards = records.observations[first:end], records.rewards[first:end]
+            found.append(Trajectory(parameters[row], seen, choices[first:end], rewards, last))
+        return found
 
 
 class _ChunkBuilder:
@@ -228,13 +229,7 @@ class _ChunkBuilder:
     """
 
     def __init__(
-        self,
-        task: Task,
-        policy: Policy,
-        population: Population,
-        key: RunKey,
-        start: int,
-        stop: int,
+        self, task: Task, policy: Policy, population: Population, key: RunKey, start: int, stop: int
     ) -> None:
         self._task, self._policy, self._population = task, policy, population
         self._start, self._stop = start, stop
@@ -243,33 +238,27 @@ class _ChunkBuilder:
         self.starts = population.start_seeds(key, start, stop)
         size = stop - start
         self.known, lost = draw_contexts(population, task, self._candidate, self.starts)
-        self._lost = dict(lost)
+        self.lost = dict(lost)
         # What is shown goes beside what was asked for: a batch may be reset a second time.
         self._contexts = None if self.known is None else self.known.copy()
         if self.known is None and task.num_contexts:
             self._contexts = np.full((size, task.num_contexts), np.nan)
         self.sound = np.ones(size, bool)
-        self.sound[list(self._lost)] = False
-        self._rows = np.zeros(size, ROW)
+        self.sound[list(self.lost)] = False
+        self.rows = np.zeros(size, ROW)
         self._info = {name: np.full(size, np.nan) for name in task.log_info}
         moments = [p for p in population.probes if isinstance(p, ObservationMoments)]
         # Moments alone are summed by the kernel itself; other probes need all that happened.
         self.about = moments[0].center if len(moments) == len(population.probes) == 1 else None
         self.records = bool(population.records) or (self.about is None and bool(population.probes))
         self._moments: FloatArray = np.zeros((size, 0))
-        self._trajectories: dict[int, Trajectory] = {}
+        self.trajectories: dict[int, Trajectory] = {}
         distribution = population.distribution
         self._parameters: FloatArray | None = None
         if not distribution.uses_context:
             first = int(self._candidate[0])
             numbers = np.arange(first, int(self._candidate[-1]) + 1)
             self._parameters = distribution.draw(numbers)
-
-    def cut_slices(self, limit: int) -> Sequence[IntArray]:
-        """Cut the episodes into those that run together, of at most ``limit`` steps each."""
-        sound = np.flatnonzero(self.sound)
-        size = max(1, min(SLICE, STEPS // max(limit, 1)))
-        return [sound[at : at + size] for at in range(0, len(sound), size)]
 
     def settle(self, chosen: IntArray, observations: FloatArray, shown: FloatArray) -> Array:
         """Note the contexts that resets show; returns which episodes can go on, (m,) bool."""
@@ -280,7 +269,7 @@ class _ChunkBuilder:
         self._contexts[chosen], lost = self._task.contexts.settle_all(
             self._task.name, observations, shown, asked
         )
-        self._lost.update({int(chosen[i]): error for i, error in lost.items()})
+        self.lost.update({int(chosen[i]): error for i, error in lost.items()})
         good[list(lost)] = False
         return good
 
@@ -295,13 +284,9 @@ class _ChunkBuilder:
         parameters = self._population.distribution.draw(candidate, contexts)
         return parameters, np.arange(len(chosen))
 
-    def mark_lost(self, number: int, error: Exception) -> None:
-        """Note that an episode's kernel raised."""
-        self._lost[number] = error
-
     def take_outcomes(self, chosen: IntArray, outcomes: Outcomes, names: tuple[str, ...]) -> None:
         """Note how episodes went."""
-        rows = self._rows
+        rows = self.rows
         rows["episode_return"][chosen] = outcomes.returns
         rows["episode_length"][chosen] = outcomes.lengths
         rows["terminated"][chosen] = outcomes.terminated
@@ -316,43 +301,29 @@ class _ChunkBuilder:
                 self._moments = np.zeros((len(rows), outcomes.moments.shape[1]))
             self._moments[chosen[finite]] = outcomes.moments[finite]
 
-    def keep_trajectories(
-        self, chosen: IntArray, outcomes: Outcomes, trajectories: Sequence[Trajectory]
-    ) -> None:
-        """Note what was recorded."""
-        finite = np.isfinite(outcomes.returns)
-        for i, trajectory, sound in zip(chosen.tolist(), trajectories, finite, strict=True):
-            if sound:
-                self._trajectories[i] = trajectory
-
-    def share_time(
-        self, chosen: IntArray, lengths: IntArray, began_at: float, spent: float
-    ) -> None:
-        """Share a batch's time out, step by step."""
-        share = lengths / max(int(lengths.sum()), 1) * spent
-        self._rows["started_at"][chosen] = began_at + np.cumsum(share) - share
-        self._rows["duration_s"][chosen] = share
-
     def to_chunk(self) -> Chunk:
         """The whole builder."""
-        lost = list(self._lost)
-        self._rows["episode_return"][lost] = np.nan
-        self._rows["status"][lost] = Status.ERROR
-        self._rows["started_at"][lost] = time.time()
+        lost = list(self.lost)
+        self.rows["episode_return"][lost] = np.nan
+        self.rows["status"][lost] = Status.ERROR
+        self.rows["started_at"][lost] = time.time()
         faults = [
-            (self._start + i, "".join(traceback.format_exception(self._lost[i])))
+            (self._start + i, "".join(traceback.format_exception(self.lost[i])))
             for i in sorted(lost)[:MAX_FAULTS]
         ]
         size = self._stop - self._start
         nothing = empty_trajectory(self._policy)
+        whole = self.rows["status"] == Status.OK
         trajectories = (
-            [self._trajectories.get(i, nothing) for i in range(size)] if self.records else []
+            [self.trajectories[i] if whole[i] else nothing for i in range(size)]
+            if self.records
+            else []
         )
         asked = self._population.records
         return Chunk(
             start=self._start,
             stop=self._stop,
-            rows=self._rows,
+            rows=self.rows,
             nodes=self._fold_reports(trajectories),
             contexts=self._contexts,
             info=self._info,
@@ -365,9 +336,9 @@ class _ChunkBuilder:
         probes = self._population.probes
         if self.about is not None:
             width = len(self.about)
-            whole = self._rows["status"] == Status.OK
+            whole = self.rows["status"] == Status.OK
             moments = self._moments if self._moments.shape[1] else np.zeros((len(whole), 2 * width))
-            counts = np.where(whole, self._rows["episode_length"], 0).astype(np.float64)
+            counts = np.where(whole, self.rows["episode_length"], 0).astype(np.float64)
             return fold_rows(
                 self._start,
                 {

@@ -7,8 +7,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable
-from itertools import count
-from typing import Any, cast
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -18,7 +17,7 @@ from distes.engines.base import Engine, draw_contexts, empty_trajectory
 from distes.engines.wire import MAX_FAULTS, ROW, Chunk, PackedTrajectories
 from distes.errors import UsageError
 from distes.policies import products
-from distes.policies.base import Act, Policy, Sampler
+from distes.policies.base import Policy, Sampler
 from distes.population.folding import Folding
 from distes.population.probes import report
 from distes.population.records import (
@@ -32,9 +31,12 @@ from distes.population.records import (
 from distes.seeds import policy_generator
 from distes.tasks.contexts import NotFiniteError
 from distes.tasks.environment import Task
-from distes.types import Array, FloatArray, IntArray
+from distes.types import FloatArray, IntArray
 
 See = Callable[[Any], FloatArray]
+
+UNLIMITED = 2**62
+"""Steps that no episode takes."""
 
 _EVERYTHING = frozenset({"observations", "actions", "rewards"})
 
@@ -68,10 +70,8 @@ class LoopEngine(Engine):
 
     def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
         """Run the flat episodes ``start .. stop``."""
-        if not population.probes:
-            return self._run(population, key, start, stop)
         # Probes multiply whole episodes: with one thread a product's bits are its own.
-        with products.one_blas_thread():
+        with products.one_blas_thread() if population.probes else contextlib.nullcontext():
             return self._run(population, key, start, stop)
 
     def _run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
@@ -112,14 +112,11 @@ class LoopEngine(Engine):
                 if self._env is None:
                     self._env = self._task.make_env()
                 asked = None if given is None else given[i]
-                observation, shown = episode.reset(self._env, int(starts[i]), asked)
+                options = None if asked is None else {"context": asked.copy()}
+                observation, shown = self._env.reset(seed=int(starts[i]), options=options)
                 if contexts is not None:
                     contexts[i] = self._task.contexts.settle(
-                        self._task.name,
-                        self._see,
-                        (observation, shown),
-                        asked,
-                        contexts.shape[1],
+                        self._task.name, self._see, (observation, shown), asked, contexts.shape[1]
                     )
                 theta = draw(i) if parameters is None else parameters[number - first]
                 last = episode.run(self._env, theta, seed, observation, shown)
@@ -180,17 +177,13 @@ class _Episode:
     outcome: tuple[float, int, bool, bool, Status]
 
     def __init__(
-        self,
-        policy: Policy,
-        population: Population,
-        limit: int | None,
-        records: frozenset[str],
+        self, policy: Policy, population: Population, limit: int | None, records: frozenset[str]
     ) -> None:
         self._policy = policy
         # Asked once: whether a class fits a protocol takes longer to say than a step.
         self._sampler = policy if isinstance(policy, Sampler) else None
         limits = [n for n in (limit, population.max_steps) if n is not None]
-        self._limit = min(limits) if limits else None
+        self._limit = min(limits, default=UNLIMITED)
         self._encode = encode = policy.encode
         self._normalise = normalise = _make_normaliser(population)
         self._see = (
@@ -201,14 +194,6 @@ class _Episode:
         self._last: FloatArray | None = None
         self._actions: list[Any] = []
         self._rewards: list[float] = []
-
-    @staticmethod
-    def reset(
-        env: gym.Env[Any, Any], seed: int, context: Array | None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode, with a context if one is asked for."""
-        options = None if context is None else {"context": context.copy()}
-        return env.reset(seed=seed, options=options)
 
     def run(
         self,
@@ -222,14 +207,12 @@ class _Episode:
         generator = policy_generator(seed) if self._policy.stochastic else None
         parameters = parameters.copy()  # a policy may write into its own
         if self._records:
-            return self._run_recorded(
-                env, self._bind_choosing(parameters), generator, observation, info
-            )
+            return self._run_recorded(env, parameters, generator, observation, info)
         act = self._policy.bind(parameters)
         see, step = self._see, env.step
         total = 0.0
         terminated = truncated = False
-        for steps in self._count_steps():  # noqa: B007 - the count is used after the loop
+        for steps in range(1, self._limit + 1):  # noqa: B007 - the count is used after the loop
             observation, reward, terminated, truncated, info = step(
                 act(see(observation), generator)
             )
@@ -239,32 +222,29 @@ class _Episode:
         self._finish(total, steps, terminated, truncated)
         return info
 
-    def _bind_choosing(self, parameters: FloatArray) -> tuple[Act, Callable[[Any], Any]]:
-        """Bind what gives the choice that is recorded, and what makes an action of it."""
-        if self._sampler is not None:
-            return cast("Act", self._sampler.choose(parameters)), self._sampler.decode
-        return self._policy.bind(parameters), lambda action: action
-
     def _run_recorded(
         self,
         env: gym.Env[Any, Any],
-        choosing: tuple[Act, Callable[[Any], Any]],
+        parameters: FloatArray,
         generator: Generator | None,
         observation: Any,
         info: dict[str, Any],
     ) -> dict[str, Any]:
         """Run the same loop, keeping what the probes asked for."""
         observations, actions, rewards = [], [], []
-        choose, decode = choosing
+        sampler = self._sampler  # what it chooses is recorded, before that is made an action
+        choose: Any = (self._policy.bind if sampler is None else sampler.choose)(parameters)
         keeps_actions = bool(self._records - {"observations"})
         normalise = self._normalise
         total = 0.0
         terminated = truncated = False
-        for steps in self._count_steps():  # noqa: B007 - the count is used after the loop
+        for steps in range(1, self._limit + 1):  # noqa: B007 - the count is used after the loop
             seen = self._encode(observation)
             observations.append(seen.copy())  # it may be the environment's own array
             choice = choose(seen if normalise is None else normalise(seen), generator)
-            observation, reward, terminated, truncated, info = env.step(decode(choice))
+            observation, reward, terminated, truncated, info = env.step(
+                choice if sampler is None else sampler.decode(choice)
+            )
             total += float(reward)
             if keeps_actions:
                 actions.append(choice)
@@ -275,9 +255,6 @@ class _Episode:
         self._last = self._encode(observation).copy() if keeps_actions else None
         self._finish(total, steps, terminated, truncated)
         return info
-
-    def _count_steps(self) -> Any:
-        return count(1) if self._limit is None else range(1, self._limit + 1)
 
     def _finish(self, total: float, steps: int, terminated: bool, truncated: bool) -> None:
         total = float(total)
@@ -304,13 +281,7 @@ class _Episode:
 def _make_drawer(
     distribution: Distribution, candidate: IntArray, contexts: FloatArray | None
 ) -> Callable[[int], FloatArray]:
-    """Draw the parameters of a chunk's i-th episode, once its context is known.
-
-    Args:
-        distribution: that uses contexts, or is not asked.
-        candidate: (m,).
-        contexts: (m, k), filled in as episodes begin.
-    """
+    """Draw the parameters of a chunk's i-th episode, once contexts (m, k) hold its own."""
     if contexts is None:
         return lambda i: distribution.draw(candidate[i : i + 1])[0]
     if isinstance(distribution, Contextual) and distribution.uses_context:

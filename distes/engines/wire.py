@@ -73,11 +73,9 @@ class PackedTrajectories:
     def pack(
         cls, trajectories: Sequence[Trajectory], records: Collection[str] = RECORDS
     ) -> PackedTrajectories | None:
-        """Put trajectories together; those of failed episodes have no step.
+        """Put trajectories together, at least one; those of failed episodes have no step.
 
-        Args:
-            trajectories: at least one.
-            records: their parts that are asked for; None is the answer if there are none.
+        Parts that are not among ``records`` stay behind; None is the answer if there are none.
         """
         if not records:
             return None
@@ -108,15 +106,11 @@ class PackedTrajectories:
         found = []
         for i, (end, length) in enumerate(zip(ends, self.lengths.tolist(), strict=True)):
             steps = slice(end - length, end)
-            found.append(
-                Trajectory(
-                    parameters[i],
-                    self.observations[steps],
-                    nothing if self.actions is None else self.actions[steps],
-                    nothing if self.rewards is None else self.rewards[steps],
-                    None if self.last_observations is None else self.last_observations[i],
-                )
-            )
+            actions = nothing if self.actions is None else self.actions[steps]
+            rewards = nothing if self.rewards is None else self.rewards[steps]
+            last = None if self.last_observations is None else self.last_observations[i]
+            seen = self.observations[steps]
+            found.append(Trajectory(parameters[i], seen, actions, rewards, last))
         return found
 
     def to_wire(self) -> WireTuple:
@@ -202,11 +196,7 @@ class Chunk:
 
 
 def join_chunks(chunks: Sequence[Chunk]) -> Chunk:
-    """Make one chunk of neighbours with one episode each.
-
-    Args:
-        chunks: at least one, in order.
-    """
+    """Make one chunk of neighbours with one episode each, in order; there is at least one."""
     first, last = chunks[0], chunks[-1]
     contexts = [chunk.contexts for chunk in chunks if chunk.contexts is not None]
     sums = [chunk.nodes[0][2] for chunk in chunks if chunk.nodes]
@@ -247,13 +237,9 @@ def join_rows(chunks: Sequence[Chunk]) -> Array:
 def assemble(
     population: Population, key: RunKey, task: AnyTask, chunks: Sequence[Chunk]
 ) -> Episodes:
-    """Put a population's chunks together and score its candidates.
+    """Put a population's chunks together and score its candidates by the task's fitness rule.
 
-    Args:
-        population: what was evaluated.
-        key: its key, from which seeds follow.
-        task: whose fitness rule applies.
-        chunks: covering all episodes once, in any order.
+    Chunks cover all episodes once, in any order; seeds follow from the population's key.
     """
     chunks = sorted(chunks, key=lambda chunk: chunk.start)
     rows = join_rows(chunks)

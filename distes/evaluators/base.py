@@ -12,10 +12,9 @@ from distes.engines.wire import ROW, Chunk, assemble, collect_trajectories, join
 from distes.population.records import Evaluated, Population, RunKey, Telemetry
 from distes.tasks.base import AnyTask
 
+# Tracebacks kept of one evaluation: the first in episode order. Every chunk ships at least
+# as many, so which are kept does not depend on how the episodes were cut.
 FAULTS_KEPT = 3
-"""Tracebacks kept of one evaluation: the first in episode order. Every chunk ships at
-least as many, so which are kept does not depend on how the episodes were cut."""
-
 
 Event = dict[str, object]
 
@@ -50,19 +49,12 @@ class Evaluator(Protocol):
 
 
 class PlacedChunk(NamedTuple):
-    """A chunk's answer, and where it came from.
-
-    Attributes:
-        chunk: the answer.
-        attempt: 1 for the first try.
-        worker: worker number.
-        node: index into the evaluation's node names.
-    """
+    """A chunk's answer, and where it came from."""
 
     chunk: Chunk
-    attempt: int = 1
+    attempt: int = 1  # 1 for the first try
     worker: int = 0
-    node: int = 0
+    node: int = 0  # index into the evaluation's node names
 
 
 def assemble_evaluated(
@@ -113,13 +105,7 @@ def _fault_events(population: Population, chunks: Sequence[Chunk]) -> list[Mappi
     faults = [fault for chunk in chunks for fault in sorted(chunk.faults)]
     events: list[Mapping[str, object]] = []
     for flat, traceback in faults[:FAULTS_KEPT]:
-        candidate, episode = population.locate(flat, flat + 1)
-        events.append(
-            {
-                "kind": "episode_error",
-                "candidate": int(candidate[0]),
-                "episode": int(episode[0]),
-                "traceback": traceback,
-            }
-        )
+        candidate, episode = (int(each[0]) for each in population.locate(flat, flat + 1))
+        place = {"kind": "episode_error", "candidate": candidate, "episode": episode}
+        events.append({**place, "traceback": traceback})
     return events

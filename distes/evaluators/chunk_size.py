@@ -11,18 +11,11 @@ from distes.tasks.base import AnyTask
 from distes.tasks.environment import Task
 
 EPISODES_PER_CHUNK = 2048
-INLINE_BYTES = 80_000
-"""Answers below 100 KB travel with the reply and outlive the node that made them."""
+INLINE_BYTES = 80_000  # answers below 100 KB travel with the reply and outlive their node
 
 
 def find_largest_size(population: Population, task: AnyTask, policy: Policy) -> int:
-    """Find how many episodes an answer that travels inline may hold.
-
-    Args:
-        population: what is evaluated.
-        task: on which.
-        policy: built for the task.
-    """
+    """Find how many episodes an answer that travels inline may hold."""
     room, sums = INLINE_BYTES, 0
     info: tuple[str, ...] = ()
     if isinstance(task, Task):
@@ -30,8 +23,7 @@ def find_largest_size(population: Population, task: AnyTask, policy: Policy) -> 
         # A chunk, being aligned, ships one node of sums.
         sums = sum(value.nbytes for value in nothing.values())
         info = task.log_info
-    if sums < INLINE_BYTES:
-        # Larger sums never travel inline; the fewer chunks the better.
+    if sums < INLINE_BYTES:  # larger sums never travel inline; the fewer chunks the better
         room -= sums
     imposed = 0 if population.contexts is None else int(population.contexts.shape[1])
     each = int(ROW.itemsize) + 8 * (max(imposed, task.num_contexts) + len(info))

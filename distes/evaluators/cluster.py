@@ -17,17 +17,11 @@ from ray.experimental import internal_kv
 
 @dataclass(frozen=True)
 class ClusterState:
-    """A cluster at one moment.
+    """A cluster at one moment."""
 
-    Attributes:
-        cpus: of each node that is alive and stays, by node id.
-        free: CPUs of each of these nodes that nobody uses.
-        draining: ids of nodes that are about to go.
-    """
-
-    cpus: Mapping[str, float]
-    free: Mapping[str, float]
-    draining: frozenset[str]
+    cpus: Mapping[str, float]  # of each node that is alive and stays, by node id
+    free: Mapping[str, float]  # CPUs of each of these nodes that nobody uses
+    draining: frozenset[str]  # ids of nodes that are about to go
 
     def room(self, cpus_per_worker: float) -> int:
         """How many workers the nodes could hold if they were empty."""

@@ -17,12 +17,9 @@ import ray
 from distes.errors import RunFailed, UsageError
 from distes.signals import keep_answer
 
-REACH_S = 5.0
-"""Seconds to wait for a cluster's port: Ray itself would try for minutes, then exit."""
-
+REACH_S = 5.0  # seconds to wait for a cluster's port: Ray itself would try for minutes, then exit
+# A private Ray does not depend on the network; 127.0.0.1 Ray replaces by an outside address.
 LOOPBACK = "127.0.0.2"
-"""A private Ray does not depend on the network. Ray replaces 127.0.0.1 itself by an
-address that can be reached from outside."""
 
 
 class Connection(Enum):
@@ -37,11 +34,8 @@ def connect(address: str | None, num_cpus: int | None) -> Connection:
     """Connect this process to Ray.
 
     A Ray that this process uses already is kept. Otherwise the cluster at `address`, or
-    at ``RAY_ADDRESS``, is joined; without either, or with ``local``, one is started.
-
-    Args:
-        address: ``host:port`` or ``auto``.
-        num_cpus: of a Ray started here; None counts the machine's.
+    at ``RAY_ADDRESS``, is joined; without either, or with ``local``, one is started, which
+    has ``num_cpus`` or, with None, the machine's.
 
     Raises:
         UsageError: the cluster cannot be reached, or Ray is connected to another one.
@@ -66,7 +60,7 @@ def disconnect() -> None:
 
 
 def _refuse_another(address: str | None) -> None:
-    if address is None or address in ("auto", "local"):
+    if address in (None, "auto", "local"):
         return
     connected = str(ray.get_runtime_context().gcs_address)
     if _resolve_host(address) != _resolve_host(connected):
@@ -110,15 +104,11 @@ def _join(address: str) -> None:
         if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
             raise  # Ray's own answer to that signal, while it joins
         # A cluster may exit the process that tries to join it, where it finds no token.
-        first = str(error).strip().partition("\n")[0]
-        hint = (
-            ""
-            if "RAY_AUTH_MODE" in os.environ
-            else "; if it wants a token, set RAY_AUTH_MODE=token"
-        )
-        raise UsageError(
-            f"the Ray cluster at '{address}' cannot be joined: {first}{hint}"
-        ) from error
+        said = f"the Ray cluster at '{address}' cannot be joined: "
+        said += str(error).strip().partition("\n")[0]
+        if "RAY_AUTH_MODE" not in os.environ:
+            said += "; if it wants a token, set RAY_AUTH_MODE=token"
+        raise UsageError(said) from error
 
 
 def _start(num_cpus: int | None) -> None:
@@ -181,10 +171,7 @@ def _quieten_ray() -> None:
 def _forget_token() -> None:
     """Make this process read token settings anew; Ray keeps those it saw first."""
     try:
-        from ray._raylet import (  # type: ignore[attr-defined]
-            AuthenticationTokenLoader,
-            Config,
-        )
+        from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
     except ImportError:  # another version of Ray keeps them elsewhere, or does not
         return
     AuthenticationTokenLoader.instance().reset_cache()

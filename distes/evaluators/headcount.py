@@ -15,16 +15,10 @@ from distes.errors import Notice, RunFailed, UsageError
 from distes.evaluators import cluster
 from distes.evaluators.base import Event, event
 
-PLACED_WITHIN_S = 8.0
-"""Seconds after which what cannot be placed is spoken of, or refused."""
-
-DESERTED_S = 600.0
-"""Seconds for which a run that had workers waits where no node is left, and no autoscaler."""
-
-LOOK_S = 1.0
-"""Seconds between two looks at the cluster, and at least `LOOK_SHARE` times what one takes."""
-
-LOOK_SHARE = 20
+PLACED_WITHIN_S = 8.0  # seconds after which what cannot be placed is spoken of, or refused
+DESERTED_S = 600.0  # for so long a run that had workers waits for nodes, with no autoscaler
+LOOK_S = 1.0  # seconds between two looks at the cluster, at least
+LOOK_SHARE = 20  # times the seconds that a look takes, at least
 
 
 class Headcount:
@@ -38,10 +32,6 @@ class Headcount:
 
     Raises:
         UsageError: the cluster has no room for a worker, and nothing that makes room.
-
-    Attributes:
-        wanted: how many there should be now.
-        cpus_per_worker: as given.
     """
 
     def __init__(
@@ -55,25 +45,18 @@ class Headcount:
         self.cpus_per_worker = cpus_per_worker
         self._private = private
         self._follows = workers == "auto" and not private
-        now = time.monotonic()
+        self._looked_at = self._deserted_since = now = time.monotonic()
         self._short_since: float | None = now
-        self._deserted_since = now
-        self._told = False
-        self._looked_at = now
-        self._look_s = LOOK_S
+        self._told, self._look_s = False, LOOK_S
         state = self._await_room()
         found = state.vacant(cpus_per_worker) if self._follows else state.room(cpus_per_worker)
         # On a cluster in use, one worker at least waits for its turn.
         least = 1 if private else min_workers
-        self.wanted = max(found, least) if workers == "auto" else workers
+        self.wanted = max(found, least) if workers == "auto" else workers  # as things stand now
         self._least = min(min_workers, self.wanted)
 
     def _await_room(self) -> cluster.ClusterState:
-        """Look until there is room for a worker, or something that makes room.
-
-        Raises:
-            UsageError: there is neither, for `PLACED_WITHIN_S`.
-        """
+        """Look until there is room for a worker, or something that makes room."""
         until = time.monotonic() + PLACED_WITHIN_S
         while True:
             state = cluster.read_state()
@@ -93,11 +76,7 @@ class Headcount:
         return not self._least
 
     def look(self, now: float) -> cluster.ClusterState | None:
-        """Look at the cluster, now and then; None when it is too early for it.
-
-        Args:
-            now: time.monotonic().
-        """
+        """Look at the cluster, now and then; None when it is too early for it."""
         if now - self._looked_at < self._look_s:
             return None
         state = cluster.read_state()
@@ -115,14 +94,8 @@ class Headcount:
     ) -> list[Any]:
         """Want as many workers as fit: more where nodes came, fewer where nodes went.
 
-        Args:
-            state: of the cluster.
-            ready: workers that are ready.
-            starting: when each other one was asked for, by its reference.
-            now: time.monotonic().
-
-        Returns:
-            References of workers that wait in vain, to be withdrawn.
+        Besides those that are ``ready``, some are ``starting``: when each was asked for, by its
+        reference. Returns the references of those that wait in vain, to be withdrawn.
         """
         if not self._follows:
             return []
@@ -149,13 +122,11 @@ class Headcount:
         """
         asked = max(self.wanted, self._least)
         if ready >= asked:
-            self._short_since, self._told = None, False
-            self._deserted_since = now
+            self._short_since, self._told, self._deserted_since = None, False, now
             return None
         if self._short_since is None:
             self._short_since = now
-        late = now - self._short_since > PLACED_WITHIN_S
-        if not late or self._private:
+        if now - self._short_since <= PLACED_WITHIN_S or self._private:
             return None  # a private Ray has room for all: they are only slow to start
         cpus, free_cpus = sum(state.cpus.values()), sum(state.free.values())
         message = (

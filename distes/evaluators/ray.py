@@ -24,15 +24,15 @@ from ray.exceptions import RayError, RaySystemError, RayTaskError
 
 from distes.engines.base import make_lost_chunk
 from distes.engines.choice import find_engine
-from distes.engines.wire import WireTuple
+from distes.engines.wire import Chunk, WireTuple
 from distes.errors import Notice, RunFailed, UsageError
 from distes.evaluators import cluster
 from distes.evaluators.base import Event, PlacedChunk, assemble_evaluated, event
 from distes.evaluators.chunk_size import find_largest_size
 from distes.evaluators.connection import Connection, connect, disconnect
 from distes.evaluators.headcount import Headcount
-from distes.evaluators.scheduling import CHUNK_S, Assignment, Dispatcher, EpisodeRange
-from distes.evaluators.worker import Answer, PackedPopulation, Ready, Setup
+from distes.evaluators.scheduling import CHUNK_S, Dispatcher, EpisodeRange
+from distes.evaluators.worker import PackedPopulation, Ready, Setup
 from distes.evaluators.worker_pool import Loss, WorkerHandle, WorkerPool, find_lost_error
 from distes.policies.base import Policy
 from distes.population.records import Evaluated, Population, Purpose, RunKey, Status
@@ -40,55 +40,44 @@ from distes.signals import shielded
 from distes.tasks.base import AnyTask
 from distes.tasks.environment import Task, environment_spec
 
+# Workers that one episode may cost before it is given up: a worker may also die of something
+# else just then, while an episode that is too slow is so by its own clock.
 DEATHS_ALLOWED = {Status.CRASHED: 3, Status.TIMEOUT: 2}
-"""Workers that one episode may cost before it is given up: a worker may also die of
-something else just then, while an episode that is too slow is so by its own clock."""
-
+# Seconds beyond twice a chunk's time limit (its environments may have to be made) after which
+# a worker, whose own clock should have ended it, is ended from here.
 OVERTIME_S = 60.0
-"""Seconds beyond twice a chunk's time limit (its environments may have to be made) after
-which a worker, whose own clock should have ended it, is ended from here."""
-
-LOOK_S = 1.0
-IDLE_S = 0.05
-"""Seconds to wait for anything to happen: usually, and where workers are idle. The first
-is also the time between two searches for workers beyond their time."""
+LOOK_S = 1.0  # seconds to wait for anything to happen, and between searches for such workers
+IDLE_S = 0.05  # where workers are idle
 
 
 @dataclass(eq=False)
-class _Evaluation:
-    """An evaluation under way.
+class RayPending:
+    """An evaluation under way; asking for its result drives all of them."""
 
-    Attributes:
-        number: of the evaluation, from 1.
-        population: what is evaluated.
-        key: its key.
-        packed: both on their way to workers; None once the evaluation is over.
-        worker_s: the pool's `worker_seconds` when it was submitted.
-        missing: episodes without an answer.
-        placed: answers so far.
-        events: what happened, for the log.
-        busy_s: seconds that workers spent on its episodes.
-        retries: chunks that were run again.
-        duplicates: chunks that were run a second time because they were late.
-        handed_out_at: time.monotonic() when the last of it was handed out.
-        answer: once it is complete.
-        error: that ended it.
-    """
-
-    number: int
+    evaluator: RayEvaluator
+    number: int  # from 1
     population: Population
     key: RunKey
-    packed: PackedPopulation | None
-    worker_s: float
-    missing: int
-    placed: list[PlacedChunk] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-    busy_s: float = 0.0
-    retries: int = 0
-    duplicates: int = 0
-    handed_out_at: float = 0.0
-    answer: Evaluated | None = None
-    error: Exception | None = None
+    packed: PackedPopulation | None  # both on their way to workers; None once it is over
+    worker_s: float  # the pool's `worker_seconds` when it was submitted
+    missing: int  # episodes without an answer
+    placed: list[PlacedChunk] = field(default_factory=list)  # answers so far
+    events: list[Event] = field(default_factory=list)  # what happened, for the log
+    busy_s: float = 0.0  # seconds that workers spent on its episodes
+    retries: int = 0  # chunks that were run again
+    duplicates: int = 0  # chunks that were run a second time because they were late
+    handed_out_at: float = 0.0  # time.monotonic() when the last of it was handed out
+    answer: Evaluated | None = None  # once it is complete
+    error: Exception | None = None  # that ended it
+
+    def result(self) -> Evaluated:
+        """Wait for the whole answer, handing out work meanwhile.
+
+        Raises:
+            RunFailed: workers cannot be started any more.
+            Exception: what the user's code raised outside an episode.
+        """
+        return self.evaluator._wait_for(self)
 
 
 class RayEvaluator:
@@ -141,7 +130,7 @@ class RayEvaluator:
         self._dispatcher = Dispatcher(chunk_s)
         self._running: dict[Any, tuple[WorkerHandle, EpisodeRange]] = {}
         self._references: dict[tuple[int, EpisodeRange], Any] = {}
-        self._evaluations: dict[int, _Evaluation] = {}
+        self._evaluations: dict[int, RayPending] = {}
         self._unread: dict[int, list[Event]] = {}
         self._retiring: dict[int, WorkerHandle] = {}
         self._losses: list[tuple[Loss, int]] = []
@@ -150,11 +139,8 @@ class RayEvaluator:
         self._closed = False
         self._pool: WorkerPool | None = None
         self._connection = connect(address, _count_local_cpus(workers, cpus_per_worker))
-        spec = (
-            environment_spec(task.env)
-            if isinstance(task, Task) and isinstance(task.env, str)
-            else None
-        )
+        env = task.env if isinstance(task, Task) else None
+        spec = environment_spec(env) if isinstance(env, str) else None
         with self._close_at_fault():
             headcount = Headcount(
                 workers,
@@ -186,7 +172,8 @@ class RayEvaluator:
         if self._closed:
             raise RuntimeError("the evaluator is closed")
         self._submitted += 1
-        evaluation = _Evaluation(
+        evaluation = RayPending(
+            self,
             self._submitted,
             population,
             key,
@@ -210,7 +197,7 @@ class RayEvaluator:
             self._hand_out()
         else:
             self._complete(evaluation)
-        return RayPending(self, evaluation)
+        return evaluation
 
     def close(self) -> None:
         """End the workers, and the Ray that was started for them."""
@@ -237,7 +224,7 @@ class RayEvaluator:
             self.close()
             raise
 
-    def _wait_for(self, evaluation: _Evaluation) -> Evaluated:
+    def _wait_for(self, evaluation: RayPending) -> Evaluated:
         while evaluation.answer is None:
             if evaluation.error is not None:
                 raise evaluation.error
@@ -296,7 +283,7 @@ class RayEvaluator:
                 handle = self._workers.join(reference, value)
             self._dispatcher.join(handle.number)
             return
-        chunk, seconds = Answer.from_wire(value)
+        seconds, chunk = value[0], Chunk.from_wire(value[1:])
         handle, piece = self._running.pop(reference)
         del self._references[handle.number, piece]
         first = self._dispatcher.finish(handle.number, piece, seconds, time.monotonic())
@@ -307,13 +294,13 @@ class RayEvaluator:
         if handle.number in self._retiring and self._dispatcher.is_resting(handle.number):
             self._leave(handle)
 
-    def _place(self, evaluation: _Evaluation, placed: PlacedChunk) -> None:
+    def _place(self, evaluation: RayPending, placed: PlacedChunk) -> None:
         evaluation.placed.append(placed)
         evaluation.missing -= placed.chunk.stop - placed.chunk.start
         if not evaluation.missing:
             self._complete(evaluation)
 
-    def _complete(self, evaluation: _Evaluation) -> None:
+    def _complete(self, evaluation: RayPending) -> None:
         now = time.monotonic()
         worker_s = self._workers.worker_seconds() - evaluation.worker_s
         events = [*self._workers.events, *evaluation.events]
@@ -340,7 +327,7 @@ class RayEvaluator:
         except Exception as error:  # noqa: BLE001 - a user's fitness rule may raise anything
             evaluation.error = error
 
-    def _drop(self, evaluation: _Evaluation) -> None:
+    def _drop(self, evaluation: RayPending) -> None:
         self._dispatcher.forget(evaluation.number)
         del self._evaluations[evaluation.number]
         evaluation.packed = None
@@ -383,17 +370,13 @@ class RayEvaluator:
         departure = self._dispatcher.leave(
             handle.number, deaths_allowed=DEATHS_ALLOWED[status] if loss.by_episode else None
         )
-        self._workers.events.append(
-            event(
-                "worker_lost",
-                worker=handle.number,
-                node=self._workers.nodes[handle.node],
-                node_id=handle.node_id,
-                reason=loss.value,
-                error="" if error is None else type(error).__name__,
-                retried=sorted([piece.start, piece.stop] for piece in departure.again),
-                lost_s=round(seconds, 3),
-            )
+        self._workers.note(
+            "worker_lost",
+            handle,
+            reason=loss.value,
+            error="" if error is None else type(error).__name__,
+            retried=sorted([piece.start, piece.stop] for piece in departure.again),
+            lost_s=round(seconds, 3),
         )
         self._losses.append((loss, sum(piece.size for piece in departure.again)))
         first = departure.running
@@ -412,12 +395,13 @@ class RayEvaluator:
     ) -> None:
         """Mark an episode that killed one worker after the other, and go on without it."""
         evaluation = self._evaluations[piece.work]
-        candidate, episode = evaluation.population.locate(piece.start, piece.stop)
+        located = evaluation.population.locate(piece.start, piece.stop)
+        candidate, episode = (int(each[0]) for each in located)
         evaluation.events.append(
             event(
                 f"episode_{status.name.lower()}",
-                candidate=int(candidate[0]),
-                episode=int(episode[0]),
+                candidate=candidate,
+                episode=episode,
                 workers_lost=piece.deaths,
                 worker=handle.number,
                 node=self._workers.nodes[handle.node],
@@ -425,7 +409,7 @@ class RayEvaluator:
             )
         )
         _notify(
-            f"candidate {candidate[0]}, episode {episode[0]} of generation "
+            f"candidate {candidate}, episode {episode} of generation "
             f"{evaluation.key.generation} is given up ({status.name.lower()}): "
             f"{piece.deaths} workers were lost to it"
         )
@@ -465,7 +449,9 @@ class RayEvaluator:
         now = time.monotonic()
         for assignment in self._dispatcher.assign(now):
             if assignment.taken_from is not None:
-                self._take_back(assignment)
+                # Its first worker may still run it: Ray's cancellation would not prevent that,
+                # only lose the answer.
+                del self._running[self._references.pop((assignment.taken_from, assignment.piece))]
             piece, handle = assignment.piece, self._workers.handles[assignment.worker]
             evaluation = self._evaluations[piece.work]
             evaluation.duplicates += assignment.duplicate
@@ -475,38 +461,11 @@ class RayEvaluator:
             sent = None
             if piece.work not in handle.knows:
                 sent = evaluation.packed
-                handle.knows = {number for number in handle.knows if number >= oldest} | {
-                    piece.work
-                }
+                known = {number for number in handle.knows if number >= oldest}
+                handle.knows = known | {piece.work}
             reference = handle.actor.run.remote(piece.work, piece.start, piece.stop, oldest, sent)
             self._running[reference] = handle, piece
             self._references[handle.number, piece] = reference
-
-    def _take_back(self, assignment: Assignment) -> None:
-        """Wait no longer for a chunk that another worker has now.
-
-        Its first worker may still run it: Ray's cancellation would not prevent that, only
-        lose the answer.
-        """
-        reference = self._references.pop((assignment.taken_from or 0, assignment.piece))
-        del self._running[reference]
-
-
-@dataclass(frozen=True)
-class RayPending:
-    """An evaluation on its way; asking for its result drives all of them."""
-
-    evaluator: RayEvaluator
-    evaluation: _Evaluation
-
-    def result(self) -> Evaluated:
-        """Wait for the whole answer, handing out work meanwhile.
-
-        Raises:
-            RunFailed: workers cannot be started any more.
-            Exception: what the user's code raised outside an episode.
-        """
-        return self.evaluator._wait_for(self.evaluation)
 
 
 def _count_local_cpus(workers: int | Literal["auto"], cpus_per_worker: float) -> int | None:

@@ -27,75 +27,41 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-CHUNK_S = 0.075
-"""Seconds that a chunk aims at; with many workers more, see `DRIVER_S`."""
-
-FLOOR_S = 0.01
-"""Seconds below which chunks do not shrink, however little is left."""
-
-DRIVER_S = 0.001
-"""Seconds that the driver spends on a chunk, with room to spare."""
-
+CHUNK_S = 0.075  # seconds that a chunk aims at; with many workers more, see `DRIVER_S`
+FLOOR_S = 0.01  # seconds below which chunks do not shrink, however little is left
+DRIVER_S = 0.001  # seconds that the driver spends on a chunk, with room to spare
+# Times the driver's seconds for all workers that a chunk lasts at least, while work is
+# plentiful: with many workers chunks are longer, or workers would wait for the driver.
 ROOM = 4
-"""Times the driver's seconds for all workers that a chunk lasts at least, while work is
-plentiful: with many workers chunks are longer, or workers would wait for the driver."""
 
-SHRINK = 1.5
-"""A chunk is at most a worker's share of what is left, divided by this."""
-
-MEMORY = 0.98
-"""How much of what was learnt of durations remains with each new answer."""
-
-ERRATIC = 0.5
-"""Relative standard deviation of chunks' durations above which none waits behind another."""
-
-PATIENCE = 2.0
-"""Times its expected duration after which a chunk is overdue."""
-
+SHRINK = 1.5  # a chunk is at most a worker's share of what is left, divided by this
+MEMORY = 0.98  # how much of what was learnt of durations remains with each new answer
+ERRATIC = 0.5  # relative standard deviation of durations above which no chunk waits for another
+PATIENCE = 2.0  # times its expected duration after which a chunk is overdue
+# Standard deviations above its expected duration after which a chunk may run twice: long
+# episodes are no reason where episodes differ much in length.
 SURPRISE = 3.0
-"""Standard deviations above its expected duration after which a chunk may run twice: long
-episodes are no reason where episodes differ much in length."""
 
-LOOK_S = 0.02
-"""Seconds between two searches for overdue chunks, at least."""
-
-LOOK_WORKER_S = 40e-6
-"""Further seconds for every worker: a search takes about one microsecond for each."""
-
-SPLIT = 64
-"""Parts into which a chunk that killed its worker is cut, at most."""
-
-MAX_NODE_LOSSES = 3
-"""Losses with their node after which a chunk is suspected of them."""
+LOOK_S = 0.02  # seconds between two searches for overdue chunks, at least
+LOOK_WORKER_S = 40e-6  # further seconds for every worker: a search takes about 1 µs for each
+SPLIT = 64  # parts into which a chunk that killed its worker is cut, at most
+MAX_NODE_LOSSES = 3  # losses with their node after which a chunk is suspected of them
 
 
 @dataclass(eq=False)
 class EpisodeRange:
-    """Episodes ``start .. stop`` of one evaluation, to be run by one worker.
+    """Episodes ``start .. stop`` of one evaluation, to be run by one worker."""
 
-    Attributes:
-        work: number of the evaluation.
-        start: first flat episode number.
-        stop: one past the last.
-        attempt: 1 for the first try.
-        suspect: whether a worker died while it ran these episodes.
-        deaths: workers that died of it since it was cut.
-        node_losses: workers that it lost together with their node.
-        holders: workers that have it.
-        answered: whether an answer counts already.
-        sent_at: when a worker was given it.
-    """
-
-    work: int
-    start: int
-    stop: int
-    attempt: int = 1
-    suspect: bool = False
-    deaths: int = 0
-    node_losses: int = 0
-    holders: int = 0
-    answered: bool = False
-    sent_at: float = 0.0
+    work: int  # number of the evaluation
+    start: int  # first flat episode number
+    stop: int  # one past the last
+    attempt: int = 1  # 1 for the first try
+    suspect: bool = False  # whether a worker died while it ran these episodes
+    deaths: int = 0  # workers that died of it since it was cut
+    node_losses: int = 0  # workers that it lost together with their node
+    holders: int = 0  # workers that have it
+    answered: bool = False  # whether an answer counts already
+    sent_at: float = 0.0  # when a worker was given it
 
     @property
     def size(self) -> int:
@@ -114,34 +80,21 @@ class EpisodeRange:
 
 
 class Departure(NamedTuple):
-    """What the loss of a worker means for the pieces it held.
+    """What the loss of a worker means for the pieces it held."""
 
-    Attributes:
-        running: what it ran, or None.
-        again: to be run again, in whole or in parts.
-        given_up: one episode that killed too many workers, or None.
-    """
-
-    running: EpisodeRange | None
-    again: list[EpisodeRange]
-    given_up: EpisodeRange | None
+    running: EpisodeRange | None  # what it ran, or None
+    again: list[EpisodeRange]  # to be run again, in whole or in parts
+    given_up: EpisodeRange | None  # one episode that killed too many workers, or None
 
 
 @dataclass(frozen=True, eq=False)
 class Assignment:
-    """Give a piece to a worker; if it waited on another, take it from there.
-
-    Attributes:
-        worker: who gets it.
-        piece: what.
-        taken_from: on whom it waited, or None.
-        duplicate: whether another worker goes on running it, too.
-    """
+    """Give a piece to a worker; if it waited on another, take it from there."""
 
     worker: int
     piece: EpisodeRange
-    taken_from: int | None = None
-    duplicate: bool = False
+    taken_from: int | None = None  # on whom it waited, or None
+    duplicate: bool = False  # whether another worker goes on running it, too
 
 
 @dataclass
@@ -166,10 +119,6 @@ class _Pace:
     def per_episode(self, under_way: float = 0.0) -> float:
         """Seconds per episode, given seconds already spent on episodes yet to end."""
         return max((self.seconds + under_way) / self.episodes, 1e-9)
-
-    @property
-    def erratic(self) -> bool:
-        return self.spread > ERRATIC
 
     @property
     def spread(self) -> float:
@@ -204,11 +153,7 @@ class _Worker:
 
 
 class Dispatcher:
-    """Keeps account of evaluations and workers, and hands out pieces.
-
-    Args:
-        chunk_s: seconds that a chunk aims at.
-    """
+    """Keeps account of evaluations and workers, and hands out pieces of ``chunk_s`` seconds."""
 
     def __init__(self, chunk_s: float = CHUNK_S) -> None:
         self._chunk_s = chunk_s
@@ -217,8 +162,7 @@ class Dispatcher:
         # Workers by the number of pieces they hold, so that none is asked in vain.
         self._holding: tuple[dict[int, None], ...] = ({}, {}, {})
         self._paces: dict[Hashable, _Pace] = {}
-        self._looked_at = -math.inf
-        self._none_late_at = -math.inf
+        self._looked_at = self._none_late_at = -math.inf
 
     @property
     def idle(self) -> bool:
@@ -264,11 +208,7 @@ class Dispatcher:
         self._holding[0][worker] = None
 
     def retire(self, worker: int) -> list[EpisodeRange]:
-        """Give a worker nothing more: its node is about to go.
-
-        Returns:
-            The pieces that waited on it, which go elsewhere if anybody waits for them.
-        """
+        """Give a worker nothing more; the pieces that waited on it, which go elsewhere."""
         account = self._workers[worker]
         account.leaving = True
         del self._holding[len(account.held)][worker]
@@ -280,10 +220,8 @@ class Dispatcher:
     def leave(self, worker: int, *, deaths_allowed: int | None) -> Departure:
         """A worker is gone: what it held is run again, before anything else.
 
-        Args:
-            worker: its number.
-            deaths_allowed: workers that one episode may cost before it is given up; None
-                where the loss was not the episodes' fault.
+        ``deaths_allowed`` is how many workers one episode may cost before it is given up; None
+        where the loss was not the episodes' fault.
         """
         account = self._workers.pop(worker, None)
         if account is None:
@@ -304,30 +242,17 @@ class Dispatcher:
         running.holders -= 1
         if running.holders:
             return Departure(running, again, None)
-        if not running.suspect:
-            parts = [running]
-        elif running.size > 1:
+        parts = [running]
+        if running.suspect and running.size > 1:
             parts = running.split()
-        elif running.deaths < (deaths_allowed or MAX_NODE_LOSSES):
-            parts = [running]
-        else:
+        elif running.suspect and running.deaths >= (deaths_allowed or MAX_NODE_LOSSES):
             running.answered = True
             return Departure(running, again, running)
         self._works[running.work].returned += parts
         return Departure(running, parts + again, None)
 
     def finish(self, worker: int, piece: EpisodeRange, seconds: float, now: float) -> bool:
-        """A worker has answered.
-
-        Args:
-            worker: its number.
-            piece: what it ran.
-            seconds: that it spent on it.
-            now: the time.
-
-        Returns:
-            Whether this is the piece's first answer.
-        """
+        """A worker has answered after some seconds; whether this is the piece's first answer."""
         account = self._workers[worker]
         self._move(worker, account, -1)
         account.held.remove(piece)
@@ -389,7 +314,7 @@ class Dispatcher:
                 size = self._size(work, under_way)
                 # Near the end a second chunk had better wait for whoever is free first.
                 plenty = work.remaining > len(self._workers) * size
-                if depth and not (plenty and work.pace.answers and not work.pace.erratic):
+                if depth and not (plenty and work.pace.answers and work.pace.spread <= ERRATIC):
                     return None
                 piece = EpisodeRange(number, work.start, min(work.start + size, work.stop))
                 work.start = piece.stop
@@ -416,45 +341,41 @@ class Dispatcher:
 
     def _size(self, work: _Work, under_way: tuple[int, float]) -> int:
         workers = len(self._workers)
+        share = work.remaining / (SHRINK * workers)
         if not work.pace.answers:
-            share = work.remaining / (SHRINK * workers)
             few, most = 0.0, float(work.first)
             if work.like.answers:
                 known_s = work.like.per_episode()
                 few = min(FLOOR_S, self._chunk_s) / known_s
                 most = max(few, min(most, self._chunk_s / known_s))
-            wanted = min(max(share, few), most)
-            return self._align(work, min(_power_of_two(wanted), work.cap))
+            return self._align(work, min(max(share, few), most))
         spent = under_way[1] if self._works.get(under_way[0]) is work else 0.0
         seconds = work.pace.per_episode(spent)
-        share = work.remaining / (SHRINK * workers)
         # Rounded to the nearest power of two, but down where durations are erratic.
-        nearest = 1.0 if work.pace.erratic else math.sqrt(2)
+        nearest = 1.0 if work.pace.spread > ERRATIC else math.sqrt(2)
         chunk_s, driver_s = self._chunk_s * nearest, DRIVER_S * workers
         aim_s = max(chunk_s, ROOM * driver_s * nearest)
         # At the end it may be busy without a pause.
         floor_s = max(min(max(FLOOR_S, driver_s), chunk_s), driver_s / 2)
-        wanted = min(max(share, floor_s / seconds), aim_s / seconds)
-        return self._align(work, min(_power_of_two(wanted), work.cap))
+        return self._align(work, min(max(share, floor_s / seconds), aim_s / seconds))
 
     @staticmethod
-    def _align(work: _Work, size: int) -> int:
+    def _align(work: _Work, wanted: float) -> int:
+        size = min(_power_of_two(wanted), work.cap)
         return min(size, work.start & -work.start) if work.start else size
 
     def _take_waiting(self, worker: int, now: float, *, overdue_only: bool) -> Assignment | None:
         """Take back the piece that has waited longest behind another."""
-        best: tuple[int, _Worker] | None = None
-        for number in self._holding[2]:
-            owner = self._workers[number]
-            if not self._is_awaited(owner.held[1]):
-                continue  # of an evaluation that was given up
-            if overdue_only and not self._overdue(owner, now):
-                continue
-            if best is None or owner.held[1].sent_at < best[1].held[1].sent_at:
-                best = number, owner
-        if best is None:
+        owners = [(number, self._workers[number]) for number in self._holding[2]]
+        waiting = [
+            (number, owner)
+            for number, owner in owners  # a piece is not awaited where its evaluation was given up
+            if self._is_awaited(owner.held[1])
+            and not (overdue_only and not self._overdue(owner, now))
+        ]
+        if not waiting:
             return None
-        number, owner = best
+        number, owner = min(waiting, key=lambda each: each[1].held[1].sent_at)
         self._move(number, owner, -1)
         piece = owner.held.pop(1)
         piece.holders -= 1

@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,86 +27,45 @@ from distes.policies.base import Policy
 from distes.population.records import Population, RunKey
 from distes.tasks.base import AnyTask
 
-SMALL_BYTES = 16_000
-"""A population up to this size is sent to each worker, a larger one shared."""
+SMALL_BYTES = 16_000  # a population up to this size is sent to each worker, a larger one shared
 
 
 class Setup(NamedTuple):
-    """What all workers are made from, broadcast once.
+    """What all workers are made from, broadcast once."""
 
-    Attributes:
-        engine: a resolved engine's name.
-        task: what is to be solved.
-        policy: built for the task.
-        environment: registration of the task's environment, which the driver's own code
-            may have made.
-        episode_timeout_s: seconds after which an episode ends its worker, or None.
-    """
-
-    engine: str
-    task: AnyTask
-    policy: Policy
-    environment: gym.envs.registration.EnvSpec | None
-    episode_timeout_s: float | None = None
+    engine: str  # a resolved engine's name
+    task: AnyTask  # what is to be solved
+    policy: Policy  # built for the task
+    environment: gym.envs.registration.EnvSpec | None  # the driver's code may have registered it
+    episode_timeout_s: float | None = None  # after which an episode ends its worker
 
 
 class Ready(NamedTuple):
-    """What a worker says of itself when it is ready.
+    """What a worker says of itself when it is ready."""
 
-    Attributes:
-        node: name of its machine.
-        node_id: Ray's.
-        pid: its process.
-        fingerprint: of its libraries and processor.
-    """
-
-    node: str
-    node_id: str
-    pid: int
-    fingerprint: dict[str, str]
-
-
-class Answer(NamedTuple):
-    """A chunk, and the seconds that it took."""
-
-    chunk: Chunk
-    seconds: float
-
-    def to_wire(self) -> WireTuple:
-        """Write it as plain numbers and bytes; `from_wire` reads them."""
-        return self.seconds, *self.chunk.to_wire()
-
-    @classmethod
-    def from_wire(cls, sent: WireTuple) -> Answer:
-        """Read what `to_wire` wrote."""
-        return cls(Chunk.from_wire(sent[1:]), sent[0])
+    node: str  # name of its machine
+    node_id: str  # Ray's
+    pid: int  # its process
+    fingerprint: dict[str, str]  # of its libraries and processor
 
 
 class PackedPopulation(NamedTuple):
-    """A population and its key on their way to workers.
+    """A population and its key on their way to workers."""
 
-    Attributes:
-        data: pickled, arrays apart; empty for large ones.
-        arrays: bytes of the arrays, which arrive read-only.
-        shared: one reference to large ones, of which each machine keeps one copy.
-    """
-
-    data: bytes
-    arrays: tuple[bytes, ...] = ()
-    shared: tuple[Any, ...] = ()
+    data: bytes  # pickled, arrays apart; empty for large ones
+    arrays: tuple[bytes, ...] = ()  # bytes of the arrays, which arrive read-only
+    shared: tuple[Any, ...] = ()  # one reference to a large one: each machine keeps one copy
 
     @classmethod
     def pack(cls, population: Population, key: RunKey) -> PackedPopulation:
         """Pack what goes to every worker; small ones go with the call, in half the time."""
         found: list[pickle.PickleBuffer] = []
-        try:
+        with suppress(Exception):  # Ray says more of why it cannot be pickled
             data = cloudpickle.dumps((population, key), protocol=5, buffer_callback=found.append)
-        except Exception:  # noqa: BLE001 - Ray says more of why it cannot be pickled
-            return cls(b"", shared=(ray.put((population, key)),))
-        arrays = [each.raw() for each in found]
-        if len(data) + sum(each.nbytes for each in arrays) > SMALL_BYTES:
-            return cls(b"", shared=(ray.put((population, key)),))
-        return cls(data, tuple(bytes(each) for each in arrays))
+            arrays = [each.raw() for each in found]
+            if len(data) + sum(each.nbytes for each in arrays) <= SMALL_BYTES:
+                return cls(data, tuple(bytes(each) for each in arrays))
+        return cls(b"", shared=(ray.put((population, key)),))
 
     def unpack(self) -> tuple[Population, RunKey]:
         """Take population and key out again.
@@ -134,7 +94,7 @@ class DistesWorker:
 
     def __init__(self, number: int, path: Sequence[str]) -> None:
         self._number = number
-        self._engines: Engines | None = None
+        self._engines: Engines
         self._timeout_s: float | None = None
         self._populations: dict[int, tuple[Population, RunKey]] = {}
         sys.path += [entry for entry in path if entry not in sys.path and Path(entry).is_dir()]
@@ -166,7 +126,7 @@ class DistesWorker:
     def run(
         self, evaluation: int, start: int, stop: int, oldest: int, sent: PackedPopulation | None
     ) -> WireTuple:
-        """Run the flat episodes ``start .. stop``; the answer is that of `Answer.to_wire`.
+        """Run the flat episodes ``start .. stop``: the seconds, and the chunk's `Chunk.to_wire`.
 
         Args:
             evaluation: its number.
@@ -176,8 +136,6 @@ class DistesWorker:
             sent: the population and its key, the first time only: a reference with every
                 call would double what a call costs.
         """
-        if self._engines is None:
-            raise RuntimeError(f"{self!r} was not started")
         if sent is not None:
             self._populations[evaluation] = sent.unpack()
             for over in [number for number in self._populations if number < oldest]:
@@ -186,7 +144,7 @@ class DistesWorker:
         began = time.perf_counter()
         run = self._engines.run if self._timeout_s is None else self._run_watched
         chunk = run(population, key, start, stop)
-        return Answer(chunk, time.perf_counter() - began).to_wire()
+        return time.perf_counter() - began, *chunk.to_wire()
 
     def _run_watched(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
         """Run one episode at a time; one that takes too long ends this process.
@@ -194,8 +152,7 @@ class DistesWorker:
         The clock is a thread of C that needs no lock of Python's: it stops a simulator
         that hangs inside its own code, and leaves the traceback in the worker's log.
         """
-        if self._engines is None or self._timeout_s is None:
-            raise RuntimeError(f"{self!r} was not started")
+        assert self._timeout_s is not None  # noqa: S101 - as `run` has seen
         chunks = []
         try:
             for flat in range(start, stop):

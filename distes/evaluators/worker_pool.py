@@ -17,16 +17,8 @@ from enum import Enum
 from typing import Any
 
 import ray
-from ray.exceptions import (
-    ActorUnavailableError,
-    LocalRayletDiedError,
-    NodeDiedError,
-    ObjectLostError,
-    OutOfMemoryError,
-    RayActorError,
-    RayError,
-    WorkerCrashedError,
-)
+from ray import exceptions
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeLabelSchedulingStrategy, NotIn
 
 from distes.errors import RunFailed, UsageError
@@ -36,32 +28,21 @@ from distes.evaluators.fingerprint import differences, fingerprint
 from distes.evaluators.headcount import Headcount
 from distes.evaluators.worker import DistesWorker, Ready, Setup
 
+GONE = (exceptions.NodeDiedError, exceptions.LocalRayletDiedError)  # with its node
+# Errors that mean a worker is gone; anything else is an error of the code it ran.
 LOST = (
-    RayActorError,
-    OutOfMemoryError,
-    NodeDiedError,
-    WorkerCrashedError,
-    LocalRayletDiedError,
-    ObjectLostError,
+    *(exceptions.RayActorError, exceptions.OutOfMemoryError, exceptions.WorkerCrashedError),
+    *(exceptions.ObjectLostError, *GONE),
 )
-"""Errors that mean a worker is gone; anything else is an error of the code it ran."""
-
+# Seconds for which no worker is started on a lost node: Ray counts on one whose raylet was
+# killed for about 14 s.
 AVOIDED_S = 30.0
-"""Seconds for which no worker is started on a node that was lost: Ray goes on counting on
-a node whose raylet was killed for about 14 s."""
-
 PAUSE_S = 0.5
-MAX_PAUSE_S = 30.0
-"""Seconds before the next try, after a worker died while it started."""
-
-MAX_FAILED_STARTS = 5
-"""Waves of workers that may die while they start before a run without any worker stops."""
-
-
+MAX_PAUSE_S = 30.0  # seconds before the next try, after a worker died while it started
+MAX_FAILED_STARTS = 5  # waves of workers that died while they started; then the run stops
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
-_NOT_CREATED = "creation task"
-"""In Ray's words for a worker whose own code could not even be loaded."""
+_NOT_CREATED = "creation task"  # in Ray's words for a worker whose code could not be loaded
 
 
 class Loss(Enum):
@@ -82,23 +63,14 @@ class Loss(Enum):
 
 @dataclass(eq=False)
 class WorkerHandle:
-    """A worker as the driver sees it.
+    """A worker as the driver sees it."""
 
-    Attributes:
-        number: for people.
-        actor: Ray's handle.
-        asked_at: when it was asked for.
-        node: index into the pool's node names.
-        node_id: Ray's.
-        knows: evaluations whose population it was sent.
-    """
-
-    number: int
-    actor: Any
-    asked_at: float
-    node: int = -1
-    node_id: str = ""
-    knows: set[int] = field(default_factory=set)
+    number: int  # for people
+    actor: Any  # Ray's handle
+    asked_at: float  # when it was asked for
+    node: int = -1  # index into the pool's node names
+    node_id: str = ""  # Ray's
+    knows: set[int] = field(default_factory=set)  # evaluations whose population it was sent
 
 
 class WorkerPool:
@@ -127,11 +99,8 @@ class WorkerPool:
         self._leaving: dict[int, WorkerHandle] = {}
         self._avoided: dict[str, float] = {}  # nodes, and until when
         self._count = 0
-        self._failed_starts = 0
-        self._failed_at = -math.inf
-        self._resume_at = -math.inf
-        self._worker_s = 0.0
-        self._counted_at = time.monotonic()
+        self._failed_starts, self._failed_at, self._resume_at = 0, -math.inf, -math.inf
+        self._worker_s, self._counted_at = 0.0, time.monotonic()
         self._headcount = headcount
         self._setup = ray.put(setup)
         self._make = ray.remote(
@@ -184,17 +153,14 @@ class WorkerPool:
         handle.node_id = ready.node_id
         self.worker_seconds()
         self.handles[handle.number] = handle
-        self.events.append(
-            event(
-                "worker_joined",
-                worker=handle.number,
-                node=ready.node,
-                node_id=ready.node_id,
-                pid=ready.pid,
-                waited_s=round(time.monotonic() - handle.asked_at, 3),
-            )
-        )
+        waited_s = round(time.monotonic() - handle.asked_at, 3)
+        self.note("worker_joined", handle, pid=ready.pid, waited_s=waited_s)
         return handle
+
+    def note(self, kind: str, handle: WorkerHandle, **fields: object) -> None:
+        """Note for the log what happened just now to a worker that was ready."""
+        where = {"node": self.nodes[handle.node], "node_id": handle.node_id}
+        self.events.append(event(kind, worker=handle.number, **where, **fields))
 
     def note_failed_start(self, reference: Any, error: RayError) -> None:
         """Take note that a worker died while it started; `follow` tries again later.
@@ -202,24 +168,21 @@ class WorkerPool:
         Raises:
             RunFailed: there is no other worker, and this went on for too long.
         """
-        handle = self.starting.pop(reference)
-        now = time.monotonic()
-        self.events.append(
-            event("worker_start_failed", worker=handle.number, error=_cause_line(error))
-        )
-        self._kill(handle)
+        handle, cause, now = self.starting.pop(reference), _cause_line(error), time.monotonic()
+        self.events.append(event("worker_start_failed", worker=handle.number, error=cause))
+        ray.kill(handle.actor)
         if handle.asked_at > self._failed_at:  # not of a wave that was counted already
             self._failed_starts += 1
             self._failed_at = now
         if _NOT_CREATED in str(error) and not self.handles:
             raise RunFailed(
-                f"workers cannot be made on the cluster's nodes: {_cause_line(error)} (is distes "
+                f"workers cannot be made on the cluster's nodes: {cause} (is distes "
                 "installed there, as here? the run can be resumed)"
             ) from error
         if self._failed_starts >= MAX_FAILED_STARTS and not self.handles:
             raise RunFailed(
                 f"workers died while they started, {self._failed_starts} times in a row; the "
-                f"last error was: {_cause_line(error)} (the run can be resumed)"
+                f"last error was: {cause} (the run can be resumed)"
             ) from error
         pause = min(PAUSE_S * 2 ** min(self._failed_starts - 1, 10), MAX_PAUSE_S)
         self._resume_at = now + pause
@@ -235,7 +198,7 @@ class WorkerPool:
         """Strike off a worker that is gone, and ask for another in its place.
 
         Args:
-            handle: which.
+            handle: of the worker.
             error: Ray's; None where it is ended from here.
             sent_at: when it was sent what it runs, in seconds since the epoch.
             timed_out: whether what it runs takes longer than one episode may.
@@ -246,7 +209,7 @@ class WorkerPool:
         self.worker_seconds()
         counted = self.handles.pop(handle.number, None) is not None
         self._leaving.pop(handle.number, None)
-        self._kill(handle)  # where it is unreachable rather than dead
+        ray.kill(handle.actor)  # where it is unreachable rather than dead
         on_node = loss in (Loss.NODE, Loss.PREEMPTED)
         if on_node:
             self._avoided[handle.node_id] = time.monotonic() + AVOIDED_S
@@ -259,9 +222,6 @@ class WorkerPool:
 
     def follow(self, now: float) -> list[WorkerHandle]:
         """Look at the cluster, now and then: start, withdraw and retire workers.
-
-        Args:
-            now: time.monotonic().
 
         Returns:
             Workers that should get nothing more, because their nodes are about to go; end
@@ -282,7 +242,7 @@ class WorkerPool:
             self._leaving[handle.number] = handle
         asked_at = {reference: handle.asked_at for reference, handle in self.starting.items()}
         for reference in self._headcount.fit_in(state, len(self.handles), asked_at, now):
-            self._kill(self.starting.pop(reference))
+            ray.kill(self.starting.pop(reference).actor)
         if now >= self._resume_at:
             for _ in range(self._headcount.wanted - len(self.handles) - len(self.starting)):
                 self._start()
@@ -294,30 +254,18 @@ class WorkerPool:
     def dismiss(self, handle: WorkerHandle) -> None:
         """End a worker that rests on a node about to go."""
         self._leaving.pop(handle.number)
-        self._kill(handle)
-        self.events.append(
-            event(
-                "worker_left",
-                worker=handle.number,
-                node=self.nodes[handle.node],
-                node_id=handle.node_id,
-                reason="node is draining",
-            )
-        )
+        ray.kill(handle.actor)
+        self.note("worker_left", handle, reason="node is draining")
 
     def close(self) -> None:
         """End all workers."""
         # Not where somebody has shut Ray down already: asking it would start another.
         if ray.is_initialized():
-            for handle in [
-                *self.handles.values(),
-                *self._leaving.values(),
-                *self.starting.values(),
-            ]:
-                self._kill(handle)
-        self.handles.clear()
-        self._leaving.clear()
-        self.starting.clear()
+            for workers in (self.handles, self._leaving, self.starting):
+                for handle in workers.values():
+                    ray.kill(handle.actor)
+        for workers in (self.handles, self._leaving, self.starting):
+            workers.clear()
 
     def _start(self) -> None:
         number = self._count
@@ -330,9 +278,6 @@ class WorkerPool:
         actor = self._make.options(**options).remote(number, [each for each in sys.path if each])
         reference = actor.start.remote([self._setup])
         self.starting[reference] = WorkerHandle(number, actor, time.monotonic())
-
-    def _kill(self, handle: WorkerHandle) -> None:
-        ray.kill(handle.actor)
 
 
 def find_lost_error(raised: RayError) -> RayError | None:
@@ -347,11 +292,11 @@ def _find_loss(
 ) -> Loss:
     if error is None:
         return Loss.TIMEOUT
-    if isinstance(error, OutOfMemoryError) and not idle:
+    if isinstance(error, exceptions.OutOfMemoryError) and not idle:
         return Loss.MEMORY
     if getattr(error, "preempted", False):
         return Loss.PREEMPTED
-    gone = isinstance(error, ActorUnavailableError | NodeDiedError | LocalRayletDiedError)
+    gone = isinstance(error, (exceptions.ActorUnavailableError, *GONE))
     if gone or not cluster.is_node_alive(handle.node_id):
         return Loss.NODE
     if idle:

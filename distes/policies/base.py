@@ -41,10 +41,9 @@ class Policy(Protocol):
         """Parameters to start a search from, (d,)."""
 
     def bind(self, parameters: FloatArray) -> Act:
-        """Make the acting function of one episode; it may keep state within the episode.
+        """Make the acting function of one episode for parameters (d,), of which it keeps a copy.
 
-        Args:
-            parameters: (d,).
+        It may keep state within the episode.
         """
 
 
@@ -61,11 +60,7 @@ class Sampler(Policy, Protocol):
     """
 
     def choose(self, parameters: FloatArray) -> Choose:
-        """Make the sampling function of one episode.
-
-        Args:
-            parameters: (d,).
-        """
+        """Make the sampling function of one episode for parameters (d,)."""
 
     def decode(self, choice: Any) -> Any:
         """Make an action for ``env.step`` of a choice."""
@@ -83,7 +78,7 @@ class Encoder(Protocol):
         """Environment observation -> (k,) float64 array."""
 
 
-class BuiltPolicy(ABC):
+class BuiltPolicy(Policy):
     """What policies share that see observations through an encoder.
 
     They start at zero and are deterministic, unless a subclass says otherwise.
@@ -97,31 +92,16 @@ class BuiltPolicy(ABC):
     stochastic: ClassVar[bool] = False
 
     @property
-    @abstractmethod
-    def num_parameters(self) -> int:
-        """Length d of a parameter vector."""
-
-    @property
     def observation_size(self) -> int:
-        """Length k of an encoded observation."""
         return self.encoder.size
 
     @property
     def encode(self) -> Callable[[Any], FloatArray]:
-        """Environment observation -> (k,) float64 array."""
         return self.encoder.encode
 
     def initial(self, generator: Generator) -> FloatArray:
         """Zeros to start a search from, (d,)."""
         return np.zeros(self.num_parameters)
-
-    @abstractmethod
-    def bind(self, parameters: FloatArray) -> Act:
-        """Make the acting function of one episode, which keeps a copy of its parameters.
-
-        Args:
-            parameters: (d,).
-        """
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,6 @@ class GaussianNoise(StochasticSpec):
     def build(
         self, observation_space: gym.Space[Any], action_space: gym.Space[Any]
     ) -> GaussianPolicy:
-        """Build the policy for an environment.
-
-        Raises:
-            UsageError: actions are not Box, or observations are not supported.
-        """
         if not isinstance(action_space, Box):
             other = "softmax takes Discrete"
             if not isinstance(action_space, Discrete):

@@ -26,7 +26,6 @@ class DirectPolicy:
 
     @property
     def num_parameters(self) -> int:
-        """Length d of a parameter vector."""
         return len(self.start)
 
     @property

@@ -32,11 +32,6 @@ class Linear(PolicySpec):
     def build(
         self, observation_space: gym.Space[Any], action_space: gym.Space[Any]
     ) -> NetworkPolicy:
-        """Build the policy for an environment.
-
-        Raises:
-            UsageError: a space is not supported; the sentence names it.
-        """
         return NetworkPolicy(
             ObservationEncoder(observation_space, self.scale_observations),
             ActionHead(action_space, self.rescale_actions),

@@ -11,34 +11,20 @@ from distes.types import Array, FloatArray
 
 @runtime_checkable
 class StochasticPolicy(Sampler, Protocol):
-    """A policy that samples, and can say how its choices depend on its parameters."""
+    """A policy that samples, and can say how its choices depend on its parameters.
+
+    Parameters are (d,), observations (T, k) encoded, choices (T,) or (T, a).
+    """
 
     def log_prob(
         self, parameters: FloatArray, observations: FloatArray, choices: Array
     ) -> FloatArray:
-        """Log π(c_t | x_t), (T,).
-
-        Args:
-            parameters: (d,).
-            observations: (T, k) encoded.
-            choices: (T,) or (T, a).
-        """
+        """Log π(c_t | x_t), (T,)."""
 
     def log_prob_grad(
-        self,
-        parameters: FloatArray,
-        observations: FloatArray,
-        choices: Array,
-        weights: FloatArray,
+        self, parameters: FloatArray, observations: FloatArray, choices: Array, weights: FloatArray
     ) -> FloatArray:
-        """Σ_t w_t ∇ log π(c_t | x_t), (d,).
-
-        Args:
-            parameters: (d,).
-            observations: (T, k) encoded.
-            choices: (T,) or (T, a).
-            weights: w, (T,).
-        """
+        """Σ_t w_t ∇ log π(c_t | x_t), (d,), for weights w (T,)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,13 +60,7 @@ class LogProbGradSummer(StochasticPolicy, Protocol):
         squares: bool = False,
         entropy: bool = False,
     ) -> LogProbGradSums:
-        """Add up log-prob gradients, weighted in several ways.
+        """Add up log-prob gradients, weighted in several ways: each row of weights (w, T) is one.
 
-        Args:
-            parameters: (d,).
-            observations: (T, k) encoded.
-            choices: (T,) or (T, a).
-            weights: (w, T), each row a weighting of the steps.
-            squares: whether to add up their squares, too.
-            entropy: whether to add up the entropy's gradients, too.
+        Their squares and the entropy's gradients are added up where asked for.
         """

@@ -51,11 +51,6 @@ class Pid(PolicySpec):
     limit: PositiveFloat = 324.0
 
     def build(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> PidPolicy:
-        """Build the policy for an environment.
-
-        Raises:
-            UsageError: a space is not Box, or the setpoint is longer than an observation.
-        """
         for kind, space in (("observation", observation_space), ("action", action_space)):
             if not isinstance(space, Box):
                 raise UsageError(
@@ -85,15 +80,10 @@ class PidPolicy(BuiltPolicy):
 
     @property
     def num_parameters(self) -> int:
-        """Length d of a parameter vector."""
         return 3 * self.encoder.size * self.head.num_outputs
 
     def bind(self, parameters: FloatArray) -> Act:
-        """Make the acting function of one episode, with an integral and an error of its own.
-
-        Args:
-            parameters: (d,).
-        """
+        """Make the acting function of one episode, with an integral and an error of its own."""
         settings, size, outputs = self.settings, self.encoder.size, self.head.num_outputs
         gains = np.array(parameters, np.float64).reshape(3, outputs, size)
         # Plain numbers: controllers are small, and sums are in the order of the indices.

@@ -17,13 +17,9 @@ from distes.types import FloatArray
 
 
 def lay_out(matrix: FloatArray) -> FloatArray:
-    """Lay out an (in, out) matrix for `multiply`: C-ordered, at least two columns.
+    """Lay out an (in, out) matrix for `multiply`: C-ordered, (in, max(out, 2)).
 
-    Args:
-        matrix: (in, out).
-
-    Returns:
-        (in, max(out, 2)); an added column is zero.
+    An added column is zero.
     """
     if matrix.shape[1] >= 2:
         return np.ascontiguousarray(matrix)
@@ -35,8 +31,7 @@ def lay_out(matrix: FloatArray) -> FloatArray:
 def multiply(rows: FloatArray, laid_out: FloatArray) -> FloatArray:
     """Multiply (m, in) rows, or one (in,) row, by weights laid out with `lay_out`.
 
-    Returns:
-        (m, out) or (out,), including columns that `lay_out` added.
+    (m, out) or (out,), including columns that `lay_out` added.
     """
     subscripts = "i,io->o" if rows.ndim == 1 else "mi,io->mo"
     result: FloatArray = np.einsum(subscripts, rows, laid_out)

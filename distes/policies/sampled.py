@@ -34,12 +34,6 @@ class Sampled(StochasticSpec):
     def build(
         self, observation_space: gym.Space[Any], action_space: gym.Space[Any]
     ) -> CategoricalPolicy | GaussianPolicy:
-        """Build the policy for an environment.
-
-        Raises:
-            UsageError: actions are neither Discrete nor Box, or observations are not
-                supported.
-        """
         if isinstance(action_space, Box):
             return GaussianNoise(**vars(self)).build(observation_space, action_space)
         if not isinstance(action_space, Discrete):

@@ -24,11 +24,6 @@ class Sigmoid(StochasticSpec):
     def build(
         self, observation_space: gym.Space[Any], action_space: gym.Space[Any]
     ) -> BernoulliPolicy:
-        """Build the policy for an environment.
-
-        Raises:
-            UsageError: there are not just two actions, or observations are not supported.
-        """
         if not isinstance(action_space, Discrete) or action_space.n != 2:
             raise UsageError(
                 f"sigmoid needs a Discrete action space of 2, not {describe(action_space)}: "

@@ -24,11 +24,6 @@ class Softmax(StochasticSpec):
     def build(
         self, observation_space: gym.Space[Any], action_space: gym.Space[Any]
     ) -> CategoricalPolicy:
-        """Build the policy for an environment.
-
-        Raises:
-            UsageError: actions are not Discrete, or observations are not supported.
-        """
         if not isinstance(action_space, Discrete):
             other = "gaussian takes Box"
             if not isinstance(action_space, Box):

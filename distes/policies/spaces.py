@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import gymnasium as gym
@@ -48,11 +49,11 @@ class ObservationEncoder:
         self.space = space
         self.scale = scale
         self.size = sum(flatdim(leaf) for leaf in _leaves(space, space))
-        self.encode = _encode_scaled(space) if scale else _encode(space)
-
-    def __call__(self, observation: Any) -> FloatArray:
-        """Encode an observation, (k,)."""
-        return self.encode(observation)
+        self.encode = plain = _encode(space)
+        found = scaling(space) if scale else None
+        if found is not None:
+            center, factor = found
+            self.encode = lambda observation: (plain(observation) - center) * factor
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as space and setting: the function is made anew."""
@@ -82,10 +83,6 @@ class ActionHead:
         self.space = space
         self.rescale = rescale
         self.num_outputs, self.decode = _decode(space, rescale)
-
-    def __call__(self, outputs: FloatArray) -> Any:
-        """Decode an output vector."""
-        return self.decode(outputs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as space and setting: the function is made anew."""
@@ -129,15 +126,6 @@ def _encode(space: gym.Space[Any]) -> Callable[[Any], FloatArray]:
 
         return one_hot
     return lambda observation: asarray(flatten(space, observation), float64)
-
-
-def _encode_scaled(space: gym.Space[Any]) -> Callable[[Any], FloatArray]:
-    plain = _encode(space)
-    found = scaling(space)
-    if found is None:
-        return plain
-    center, factor = found
-    return lambda observation: (plain(observation) - center) * factor
 
 
 def scaling(space: gym.Space[Any]) -> tuple[FloatArray, FloatArray] | None:
@@ -188,11 +176,7 @@ def _decode(space: gym.Space[Any], rescale: bool) -> tuple[int, Callable[[FloatA
 
 
 def _components(space: MultiDiscrete) -> Callable[[FloatArray], Array]:
-    ends = np.cumsum(space.nvec.reshape(-1))
-    spans = [
-        slice(int(stop - count), int(stop))
-        for count, stop in zip(space.nvec.reshape(-1), ends, strict=True)
-    ]
+    spans = [slice(*ends) for ends in pairwise([0, *np.cumsum(space.nvec).tolist()])]
     start, dtype, shape = space.start, space.dtype, space.shape
 
     def decode(outputs: FloatArray) -> Array:

@@ -19,7 +19,7 @@ from numpy.random import Generator
 
 from distes.policies.base import Act, BuiltPolicy, Choose, PolicySpec
 from distes.policies.log_probs import LogProbGradSums
-from distes.policies.network import Activation, NetworkPolicy, refuse_layers
+from distes.policies.network import Activation, NetworkPolicy, Outputs, refuse_layers
 from distes.policies.spaces import ActionHead, ObservationEncoder
 from distes.types import Array, FloatArray, NonNegativeFloat
 
@@ -64,23 +64,6 @@ class StochasticSpec(PolicySpec):
         )
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """In place of an action head: a network's outputs as they are.
-
-    Attributes:
-        num_outputs: how many.
-        space: none, for they are no action yet.
-    """
-
-    num_outputs: int
-    space: ClassVar[None] = None
-
-    def decode(self, outputs: FloatArray) -> FloatArray:
-        """Keep them."""
-        return outputs
-
-
 @dataclass(frozen=True, eq=False)
 class StochasticNetwork(BuiltPolicy):
     """A network whose outputs set the law of actions; a subclass says which law.
@@ -92,6 +75,7 @@ class StochasticNetwork(BuiltPolicy):
     network: NetworkPolicy
 
     stochastic: ClassVar[bool] = True
+    entropy_varies: ClassVar[bool] = True
 
     @cached_property
     def encoder(self) -> ObservationEncoder:  # type: ignore[override]  # a field elsewhere
@@ -100,7 +84,6 @@ class StochasticNetwork(BuiltPolicy):
 
     @property
     def num_parameters(self) -> int:
-        """Length d of a parameter vector."""
         return self.network.num_parameters
 
     def initial(self, generator: Generator) -> FloatArray:
@@ -132,21 +115,12 @@ class StochasticNetwork(BuiltPolicy):
         return self.log_probs(outputs, choices)[0]
 
     def log_prob_grad(
-        self,
-        parameters: FloatArray,
-        observations: FloatArray,
-        choices: Array,
-        weights: FloatArray,
+        self, parameters: FloatArray, observations: FloatArray, choices: Array, weights: FloatArray
     ) -> FloatArray:
         """Σ_t w_t ∇ log π(c_t | x_t), (d,)."""
         sums = self.sum_log_prob_grads(parameters, observations, choices, weights[np.newaxis])
         gradient: FloatArray = sums.gradients[0]
         return gradient
-
-    @property
-    def entropy_varies(self) -> bool:
-        """Unless a kind of policy says otherwise."""
-        return True
 
     def sum_log_prob_grads(
         self,
@@ -175,12 +149,7 @@ class StochasticNetwork(BuiltPolicy):
     def forward(
         self, parameters: FloatArray, observations: FloatArray
     ) -> tuple[FloatArray, list[FloatArray]]:
-        """Compute outputs (T, o), and the inputs of every layer.
-
-        Args:
-            parameters: (d,).
-            observations: (T, k).
-        """
+        """Compute outputs (T, o) from observations (T, k), and the inputs of every layer."""
         inputs, values = [], observations
         layers = self.network.layers(parameters)
         for number, (weights, bias) in enumerate(layers):
@@ -198,13 +167,8 @@ class StochasticNetwork(BuiltPolicy):
     ) -> list[FloatArray]:
         """Derivatives of each row's function by the outputs of every layer.
 
-        Backpropagation: with a_l the inputs of layer l, δ_{l-1} = (δ_l W_lᵀ) ⊙ f'(a_l), where
-        tanh' = 1 - a² and relu' = [a > 0].
-
-        Args:
-            parameters: (d,).
-            inputs: a, of every layer, from `forward`.
-            slopes: δ of the last layer, (T, o).
+        Backpropagation: with a_l the inputs of layer l, from `forward`, and δ of the last layer the
+        slopes (T, o), δ_{l-1} = (δ_l W_lᵀ) ⊙ f'(a_l), where tanh' = 1 - a² and relu' = [a > 0].
         """
         found = [slopes]
         layers = self.network.layers(parameters)
@@ -249,14 +213,21 @@ class StochasticNetwork(BuiltPolicy):
 
 
 @dataclass(frozen=True, eq=False)
-class CategoricalPolicy(StochasticNetwork):
-    """Softmax over one output for each action.
+class DiscretePolicy(StochasticNetwork):
+    """A law of the actions of a Discrete space.
 
     Attributes:
         start: number of the first action.
     """
 
     start: int
+
+    def decode(self, choice: int) -> int:
+        return self.start + int(choice)
+
+
+class CategoricalPolicy(DiscretePolicy):
+    """Softmax over one output for each action."""
 
     def sample(self, outputs: FloatArray, generator: Generator) -> int:
         """Invert the distribution function."""
@@ -267,10 +238,6 @@ class CategoricalPolicy(StochasticNetwork):
     def likeliest(self, outputs: FloatArray) -> int:
         """The largest output."""
         return int(outputs.argmax())
-
-    def decode(self, choice: int) -> int:
-        """Count from the space's own first number."""
-        return self.start + int(choice)
 
     def log_probs(self, outputs: FloatArray, choices: Array) -> tuple[FloatArray, FloatArray]:
         """Log softmax at the choices; its derivative e_c - p."""
@@ -288,15 +255,8 @@ class CategoricalPolicy(StochasticNetwork):
         return values, -shares * (logs + values[:, None])
 
 
-@dataclass(frozen=True, eq=False)
-class BernoulliPolicy(StochasticNetwork):
-    """Logistic law of two actions with one output, the logit of the second.
-
-    Attributes:
-        start: number of the first action.
-    """
-
-    start: int
+class BernoulliPolicy(DiscretePolicy):
+    """Logistic law of two actions with one output, the logit of the second."""
 
     def sample(self, outputs: FloatArray, generator: Generator) -> int:
         """The second action with probability σ(z)."""
@@ -305,10 +265,6 @@ class BernoulliPolicy(StochasticNetwork):
     def likeliest(self, outputs: FloatArray) -> int:
         """The second where its logit is not negative."""
         return int(outputs[0] >= 0)
-
-    def decode(self, choice: int) -> int:
-        """Count from the space's own first number."""
-        return self.start + int(choice)
 
     def log_probs(self, outputs: FloatArray, choices: Array) -> tuple[FloatArray, FloatArray]:
         """Log σ(±z); its derivative a - σ(z)."""
@@ -336,11 +292,7 @@ class GaussianPolicy(StochasticNetwork):
 
     head: ActionHead
     std: float
-
-    @property
-    def entropy_varies(self) -> bool:
-        """Never: the noise is as wide everywhere."""
-        return False
+    entropy_varies: ClassVar[bool] = False
 
     def sample(self, outputs: FloatArray, generator: Generator) -> FloatArray:
         """Add noise."""
@@ -374,5 +326,4 @@ def _log_softmax(outputs: FloatArray) -> FloatArray:
 
 
 def _sigmoid(logit: FloatArray) -> FloatArray:
-    share: FloatArray = np.exp(-np.logaddexp(0.0, -logit))
-    return share
+    return np.exp(-np.logaddexp(0.0, -logit))

@@ -31,11 +31,6 @@ class Tabular(PolicySpec):
     def build(
         self, observation_space: gym.Space[Any], action_space: gym.Space[Any]
     ) -> TabularPolicy:
-        """Build the policy for an environment.
-
-        Raises:
-            UsageError: a space is not Discrete, or the table would be too large.
-        """
         for what, space in (("observation", observation_space), ("action", action_space)):
             if not isinstance(space, Discrete):
                 raise UsageError(
@@ -109,11 +104,7 @@ class TabularPolicy(BuiltPolicy):
         return act
 
     def choose(self, parameters: FloatArray) -> Choose:
-        """Make the sampling function of one episode, which inverts the distribution function.
-
-        Args:
-            parameters: (d,).
-        """
+        """Make the sampling function of one episode, which inverts the distribution function."""
         table = self._table(parameters)
 
         def sample(observation: FloatArray, generator: Generator) -> int:
@@ -127,7 +118,6 @@ class TabularPolicy(BuiltPolicy):
         return np.asarray(parameters, np.float64).reshape(self.num_states, self.num_actions)
 
     def decode(self, choice: int) -> int:
-        """Count from the space's own first number."""
         return self.first_action + int(choice)
 
 

@@ -47,11 +47,6 @@ class Threshold(PolicySpec):
     def build(
         self, observation_space: gym.Space[Any], action_space: gym.Space[Any]
     ) -> ThresholdPolicy:
-        """Build the policy for an environment.
-
-        Raises:
-            UsageError: a space is not supported; the sentence names it.
-        """
         seen = ObservationEncoder(observation_space, self.scale_observations)
         if not isinstance(action_space, Discrete):
             raise UsageError(
@@ -88,11 +83,9 @@ class ThresholdPolicy(BuiltPolicy):
 
     @property
     def num_parameters(self) -> int:
-        """Length d of a parameter vector."""
         return self.encoder.size + self.bias
 
     def bind(self, parameters: FloatArray) -> Act:
-        """Make the acting function for given parameters, (d,), of which it keeps a copy."""
         kept = np.array(parameters, np.float64)
         weights = products.lay_out(kept[: self.encoder.size, None])
         offset = float(kept[-1]) if self.bias else 0.0

@@ -35,7 +35,6 @@ class Point:
 
     @property
     def num_parameters(self) -> int:
-        """Length d of a parameter vector."""
         return len(self.parameters)
 
     def draw(self, candidates: IntArray, contexts: Array | None = None) -> FloatArray:
@@ -56,13 +55,11 @@ class Table:
 
     @property
     def num_parameters(self) -> int:
-        """Length d of a parameter vector."""
         return int(self.parameters.shape[1])
 
     def draw(self, candidates: IntArray, contexts: Array | None = None) -> FloatArray:
         """Pick the candidates' rows, (m, d)."""
-        rows: FloatArray = self.parameters[candidates]
-        return rows
+        return self.parameters[candidates]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +81,6 @@ class Gaussian:
 
     @property
     def num_parameters(self) -> int:
-        """Length d of a parameter vector."""
         return len(self.mean)
 
     def noise(self, candidates: IntArray) -> FloatArray:
@@ -132,7 +128,6 @@ class Concat:
 
     @property
     def num_parameters(self) -> int:
-        """Length d of a parameter vector."""
         return self.parts[0].num_parameters
 
     @property

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from itertools import combinations_with_replacement
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -32,29 +32,6 @@ SAME = 1e-3
 
 TRIAL_CONTEXTS = (1.0, 0.0, 0.5, 2.0)
 """Contexts, one after the other, that a user's function is asked for the shape of features."""
-
-
-@runtime_checkable
-class Features(Protocol):
-    """Maps contexts (m, k) to features (m, p)."""
-
-    @property
-    def num_features(self) -> int:
-        """Length p of a row."""
-
-    @property
-    def uses_context(self) -> bool:
-        """Whether features differ between contexts."""
-
-    @property
-    def constant(self) -> int | None:
-        """Which feature is 1 for every context, if one is."""
-
-    def __call__(self, contexts: FloatArray) -> FloatArray:
-        """Features of contexts, (m, k) -> (m, p)."""
-
-    def adapt_to(self, contexts: FloatArray) -> Features:
-        """Adapt to contexts that were seen, (m, k); features there were keep their places."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +62,6 @@ class Polynomial:
 
     @property
     def num_features(self) -> int:
-        """Length p of a row."""
         return len(self.monomials)
 
     @property
@@ -107,7 +83,6 @@ class Polynomial:
         return out
 
     def adapt_to(self, contexts: FloatArray) -> Polynomial:
-        """Nothing is to be adapted."""
         return self
 
 
@@ -138,7 +113,6 @@ class RadialBasis:
 
     @property
     def num_features(self) -> int:
-        """Length p of a row."""
         return 1 + len(self.centers)
 
     @property
@@ -206,12 +180,7 @@ class Custom:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to a worker together with the function."""
-        return _rebuild_custom, (
-            _FUNCTIONS[self.name],
-            self.name,
-            self.num_contexts,
-            self.num_features,
-        )
+        return _rebuild_custom, (_FUNCTIONS[self.name], *astuple(self))
 
     def __call__(self, contexts: FloatArray) -> FloatArray:
         """Call the function, (m, k) -> (m, p); NaN for contexts that hold NaN.
@@ -234,8 +203,13 @@ class Custom:
         return out
 
     def adapt_to(self, contexts: FloatArray) -> Custom:
-        """Nothing is to be adapted."""
         return self
+
+
+Features = Polynomial | RadialBasis | Custom
+"""Maps contexts (m, k) to features (m, p): p is `num_features`; `uses_context` says whether they
+differ between contexts, `constant` which is 1 for every context, if one is. `adapt_to` adapts to
+contexts that were seen, (m, k); features there were keep their places."""
 
 
 def build_features(choice: FeatureChoice, num_contexts: int, label: str = "features") -> Features:
@@ -265,11 +239,7 @@ def build_features(choice: FeatureChoice, num_contexts: int, label: str = "featu
 
 
 def remember_functions(settings: Iterable[object]) -> None:
-    """Know users' functions again, for records that name them.
-
-    Args:
-        settings: of a strategy; those that are no functions are passed over.
-    """
+    """Know users' functions again, among a strategy's settings, for records that name them."""
     for each in settings:
         if callable(each) and _find_by_name(each) is each:
             _FUNCTIONS[_name_of(each)] = each
@@ -304,7 +274,7 @@ def _build_custom(function: FeatureFunction, num_contexts: int, label: str) -> C
 
 
 def _count_features(function: FeatureFunction, name: str, num_contexts: int) -> int:
-    """How many features a function gives; what they are, its own contexts will show."""
+    """How many features a function gives."""
     faults: list[Exception] = []
     for value in TRIAL_CONTEXTS:
         context = np.full((1, num_contexts), value)
@@ -337,9 +307,7 @@ def _call_function(
     return row
 
 
-def _rebuild_custom(
-    function: FeatureFunction, name: str, num_contexts: int, num_features: int
-) -> Custom:
+def _rebuild_custom(function: FeatureFunction, name: str, *sizes: int) -> Custom:
     """Make features on the process that they travelled to."""
     _FUNCTIONS[name] = function
-    return Custom(name, num_contexts, num_features)
+    return Custom(name, *sizes)

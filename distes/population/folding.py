@@ -27,26 +27,26 @@ class Folding:
 
     Attributes:
         nodes: the largest whole nodes so far, in episode order.
+        next: flat number of the episode after them.
     """
 
     def __init__(self, start: int) -> None:
         """From a first flat episode number on."""
         self.nodes: list[Node] = []
-        self._next = start
+        self.next = start
 
-    def add(self, sums: Sums) -> None:
-        """Add the next episode's report."""
-        level, index = 0, self._next
-        self._next += 1
+    def add(self, sums: Sums, level: int = 0) -> None:
+        """Add the next episode's report, or the node of the next ``2**level`` episodes."""
+        index = self.next >> level
+        self.next += 1 << level
         while index % 2 and self.nodes and self.nodes[-1][:2] == (level, index - 1):
-            left = self.nodes.pop()[2]
-            sums = _add(left, sums)
+            sums = _add(self.nodes.pop()[2], sums)
             level, index = level + 1, index >> 1
         self.nodes.append((level, index, sums))
 
 
 def fold_chunk(start: int, reports: Iterable[Sums]) -> list[Node]:
-    """Fold the reports of neighbouring episodes into the largest whole nodes.
+    """Fold the reports of neighbouring episodes into the largest whole nodes, in episode order.
 
     >>> [node[:2] for node in fold_chunk(3, [{"count": np.ones(1)}] * 6)]
     [(0, 3), (2, 1), (0, 8)]
@@ -54,9 +54,6 @@ def fold_chunk(start: int, reports: Iterable[Sums]) -> list[Node]:
     Args:
         start: flat number of the first.
         reports: one for each episode, of the same names and shapes.
-
-    Returns:
-        The nodes, in episode order.
     """
     folding = Folding(start)
     for sums in reports:
@@ -65,17 +62,10 @@ def fold_chunk(start: int, reports: Iterable[Sums]) -> list[Node]:
 
 
 def fold_rows(start: int, leaves: Mapping[str, FloatArray]) -> list[Node]:
-    """Fold reports that lie in arrays, as `fold_chunk` folds them one by one.
+    """Fold reports that lie in arrays (m, ...), by name, as `fold_chunk` folds them one by one.
 
     >>> [node[:2] for node in fold_rows(3, {"count": np.ones((6, 1))})]
     [(0, 3), (2, 1), (0, 8)]
-
-    Args:
-        start: flat number of the first episode.
-        leaves: by name, (m, ...): one row per episode.
-
-    Returns:
-        The nodes, in episode order.
     """
     nodes: list[Node] = []
     at, stop = start, start + len(next(iter(leaves.values())))
@@ -110,25 +100,19 @@ def fold(nodes: Iterable[Node], num_episodes: int) -> dict[str, FloatArray]:
     nodes = sorted(nodes, key=lambda node: node[1] << node[0])
     if not nodes:
         return {}
-    covered = 0
-    for level, index, _ in nodes:
-        if index << level != covered:
+    folding = Folding(0)
+    for level, index, sums in nodes:
+        if index << level != folding.next:
             break
-        covered += 1 << level
-    if covered != num_episodes or covered != sum(1 << level for level, _, _ in nodes):
-        raise ValueError(f"{len(nodes)} nodes do not cover {num_episodes} episodes exactly")
-    pending = {(level, index): dict(sums) for level, index, sums in nodes}
-    level = 0
-    while len(pending) > 1 or (level, 0) not in pending:
-        for here, index in sorted(node for node in pending if node[0] == level):
-            if (here, index) not in pending:
-                continue
-            left = pending.pop((here, index))
-            right = pending.pop((here, index + 1), None)
-            # Past the last episode there is nothing to add: the left half moves up.
-            pending[here + 1, index >> 1] = left if right is None else _add(left, right)
-        level += 1
-    return pending[level, 0]
+        folding.add(sums, level)
+    else:
+        if folding.next == num_episodes:
+            # Past the last episode there is nothing to add: a left half moves up as it is.
+            *lefts, (_, _, total) = folding.nodes
+            for _, _, left in reversed(lefts):
+                total = _add(left, total)
+            return dict(total)
+    raise ValueError(f"{len(nodes)} nodes do not cover {num_episodes} episodes exactly")
 
 
 def _add(left: Sums, right: Sums) -> dict[str, FloatArray]:

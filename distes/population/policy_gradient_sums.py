@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 import numpy as np
 
@@ -48,11 +48,7 @@ class PolicyGradientSums:
     squares: bool = False
     entropy: bool = False
     center: float = 0.0
-
-    @property
-    def records(self) -> frozenset[str]:
-        """All there is."""
-        return frozenset({"observations", "actions", "rewards"})
+    records: ClassVar[frozenset[str]] = frozenset({"observations", "actions", "rewards"})
 
     def sums(self, trajectory: Trajectory, policy: Policy, frozen: Sums) -> Sums:
         """Reduce an episode.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,11 +26,7 @@ class ObservationMoments:
     """
 
     center: FloatArray
-
-    @property
-    def records(self) -> frozenset[str]:
-        """Observations alone."""
-        return frozenset({"observations"})
+    records: ClassVar[frozenset[str]] = frozenset({"observations"})
 
     def sums(self, trajectory: Trajectory, policy: Policy, frozen: Sums) -> Sums:
         """Reduce an episode to ``observation_{count,sum,square_sum}``."""
@@ -47,13 +44,9 @@ class ObservationMoments:
 def report(
     probes: Iterable[Probe], trajectory: Trajectory, policy: Policy, frozen: Sums
 ) -> dict[str, FloatArray]:
-    """Reduce one episode by all probes.
+    """Reduce one episode, which has no steps where it failed, by all probes of a population.
 
-    Args:
-        probes: of the population.
-        trajectory: what was recorded; one without steps where the episode failed.
-        policy: that acted.
-        frozen: statistics of the population.
+    ``frozen`` are the population's statistics.
     """
     return {
         name: np.asarray(value)

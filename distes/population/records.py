@@ -153,13 +153,7 @@ class Rerun:
 
     @classmethod
     def of(cls, population: Population, episodes: Episodes, rows: IntArray) -> Rerun:
-        """Name some episodes of a population.
-
-        Args:
-            population: that was evaluated.
-            episodes: what happened, all of it.
-            rows: (r,) of the episodes, ascending.
-        """
+        """Name episodes of an evaluated population by their rows among all, (r,) ascending."""
         start = episodes.seed
         if population.same_start:
             _, first, which = np.unique(episodes.candidate, return_index=True, return_inverse=True)

@@ -69,14 +69,8 @@ def score(returns: FloatArray, confidence: float = 0.95) -> Score:
     shift = skewness / (6 * math.sqrt(len(valid))) * (1 + 2 * quantile**2)
     shift = min(max(shift, -quantile), quantile)
     error = std / math.sqrt(len(valid))
-    return Score(
-        mean,
-        std,
-        mean + error * (shift - quantile),
-        mean + error * (shift + quantile),
-        len(valid),
-        failed,
-    )
+    low, high = mean + error * (shift - quantile), mean + error * (shift + quantile)
+    return Score(mean, std, low, high, len(valid), failed)
 
 
 def student_quantile(probability: float, degrees: int) -> float:

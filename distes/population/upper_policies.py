@@ -38,7 +38,6 @@ class LinearGaussian:
 
     @property
     def num_parameters(self) -> int:
-        """Length d of a parameter vector."""
         return int(self.weights.shape[1])
 
     @property
@@ -51,7 +50,7 @@ class LinearGaussian:
         mean = multiply_features(self.features, self.weights, contexts, len(candidates))
         if not self.scale.any():
             return mean
-        return mean + _draw_deviations(self.scale, self.key, candidates)
+        return mean + Gaussian(np.zeros(len(self.scale)), self.scale, self.key).draw(candidates)
 
     def prepare_draw(self, candidates: IntArray) -> Callable[[int, FloatArray], FloatArray]:
         """Draw the noise ahead; a context then costs one product."""
@@ -59,7 +58,7 @@ class LinearGaussian:
         laid_out = products.lay_out(self.weights)
         if not self.scale.any():
             return lambda _, context: products.multiply(features(context[None]), laid_out)[0, :size]
-        moved = _draw_deviations(self.scale, self.key, candidates)
+        moved = Gaussian(np.zeros(size), self.scale, self.key).draw(candidates)
         return lambda index, context: (
             products.multiply(features(context[None]), laid_out)[0, :size] + moved[index]
         )
@@ -94,7 +93,6 @@ class Mixture:
 
     @property
     def num_parameters(self) -> int:
-        """Length d of a parameter vector."""
         return int(self.weights.shape[2])
 
     @property
@@ -135,8 +133,7 @@ class Mixture:
         def draw_one(index: int, context: FloatArray) -> FloatArray:
             probabilities = self.probabilities(context[None], 1)
             option = self._options_at(probabilities, levels[index : index + 1])[0]
-            parameters: FloatArray = part(int(option))(index, context)
-            return parameters
+            return part(int(option))(index, context)
 
         return draw_one
 
@@ -186,8 +183,3 @@ def draw_uniform(key: NoiseKey, candidates: IntArray) -> FloatArray:
     """One number in (0, 1) for each candidate, (m,): the normal distribution of its noise."""
     normals = noise(key, candidates, 1)[:, 0]
     return np.array([0.5 * math.erfc(-value / math.sqrt(2.0)) for value in normals.tolist()])
-
-
-def _draw_deviations(scale: FloatArray, key: NoiseKey, candidates: IntArray) -> FloatArray:
-    zero = np.zeros(len(scale))
-    return Gaussian(zero, scale, key).draw(candidates)

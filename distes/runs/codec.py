@@ -18,9 +18,10 @@ import pkgutil
 import re
 import sys
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import chain
 from types import MappingProxyType, ModuleType
 from typing import Any
 
@@ -30,11 +31,10 @@ from distes.errors import UsageError
 from distes.population.records import Population
 from distes.types import Array
 
-TREE = "tree"
-"""Name of the array that holds the JSON tree, as UTF-8 bytes."""
+TREE = "tree"  # name of the array that holds the JSON tree, as UTF-8 bytes
 
 ROOMS = ("distes.seeds", "distes.population", "distes.strategies", "distes.runs")
-"""Where the records of distes that are saved are defined: a name means one class in all four."""
+"""Where saved records of distes are defined: a name means one class in all four."""
 
 Json = Any
 
@@ -79,11 +79,7 @@ def pack(tree: Json, arrays: Mapping[str, Array]) -> bytes:
 
 
 def unpack(data: bytes) -> tuple[Json, Mapping[str, Array]]:
-    """Open what `pack` made; an array is read when it is looked up.
-
-    Raises:
-        UsageError: the bytes are something else.
-    """
+    """Open what `pack` made, or refuse it; an array is read when it is looked up."""
     try:
         arrays = np.load(io.BytesIO(data), allow_pickle=False)
         return json.loads(bytes(arrays[TREE])), arrays
@@ -93,13 +89,9 @@ def unpack(data: bytes) -> tuple[Json, Mapping[str, Array]]:
 
 @dataclass(eq=False)
 class Encoder:
-    """Encodes values into trees that share one set of arrays.
+    """Encodes values into trees that share one set of arrays."""
 
-    Attributes:
-        arrays: by name, what the trees refer to.
-    """
-
-    arrays: dict[str, Array] = field(default_factory=dict)
+    arrays: dict[str, Array] = field(default_factory=dict)  # by name
 
     def encode(self, value: Any, path: str) -> Json:
         """Encode a value; ``path`` names its arrays and places it in error messages.
@@ -164,11 +156,7 @@ class Encoder:
 
 
 def decode(tree: Json, arrays: Mapping[str, Array]) -> Any:
-    """Decode one tree.
-
-    Args:
-        tree: from `Encoder.encode`.
-        arrays: by name, what the tree refers to.
+    """Decode one tree of `Encoder.encode`, which refers to arrays by name.
 
     Raises:
         UsageError: the tree is damaged, or names a class that cannot be found.
@@ -265,13 +253,7 @@ def _look_up_member(module_name: str, qualname: str) -> Any:
 def _find_own(qualname: str) -> type | None:
     """Find the class that one of `ROOMS` defines under a name; None where none does."""
     # Most are imported when they are asked for, and importing all takes a moment.
-    return _find_definition(qualname, list(sys.modules)) or _find_definition(
-        qualname, _import_rooms()
-    )
-
-
-def _find_definition(qualname: str, module_names: Iterable[str]) -> type | None:
-    for module_name in filter(_is_own, module_names):
+    for module_name in filter(_is_own, chain(list(sys.modules), _import_rooms())):
         found = _look_up_member(module_name, qualname)
         # Where it is defined, not where it is imported.
         if isinstance(found, type) and found.__module__ == module_name:

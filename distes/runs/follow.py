@@ -6,7 +6,6 @@ covers, so each generation is seen once. A commit that was read is never read ag
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from distes.errors import UsageError
 from distes.population.records import Purpose
 from distes.population.statistics import Score, score
 from distes.runs import checkpoint
+from distes.runs.reader import parse_events
 from distes.runs.schema import EVALUATIONS, EVENTS, GENERATIONS, part_name, part_number
 from distes.runs.storage.folder import open_folder
 
@@ -27,18 +27,12 @@ Event = dict[str, Any]
 
 @dataclass
 class News:
-    """What a run has added.
+    """What a run has added."""
 
-    Attributes:
-        rows: generations, in order.
-        heldout: generation -> held-out score of the solution after it, the confirming
-            batch's where there is one.
-        events: in the order of writing.
-    """
-
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)  # generations, in order
+    # By generation, of the solution after it: the confirming batch's where there is one.
     heldout: dict[int, Score] = field(default_factory=dict)
-    events: list[Event] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)  # in the order of writing
 
 
 class Tail:
@@ -64,8 +58,8 @@ class Tail:
         """
         try:
             # Events first: those of a generation are written before its commit.
-            events = list(self._read_events())
-            found = checkpoint.newest(self._folder)
+            events = parse_events(self._folder.read_lines(EVENTS, self._seen))
+            found = checkpoint.find_newest(self._folder)
             newest = -1 if found is None else found
             if self._commit is not None and newest < self._commit:
                 raise self._explain_loss()
@@ -98,7 +92,7 @@ class Tail:
         return news
 
     def _number_backwards(self, folder: str, newest: int) -> Iterator[int]:
-        numbers = [part_number(name) for name in self._folder.names(folder)]
+        numbers = [part_number(name) for name in self._folder.list_names(folder)]
         return iter(sorted((n for n in numbers if n is not None and n <= newest), reverse=True))
 
     def _read_rows(self, number: int) -> list[dict[str, Any]]:
@@ -123,13 +117,6 @@ class Tail:
         if not self._folder.exists(name):
             return None  # a commit writes only what it has
         return pq.read_table(pa.BufferReader(self._folder.read(name)), columns=columns)
-
-    def _read_events(self) -> Iterator[Event]:
-        for line in self._folder.lines(EVENTS, self._seen):
-            try:
-                yield json.loads(line)
-            except ValueError:  # cut short by a crash
-                continue
 
     def _explain_loss(self) -> UsageError:
         return UsageError(f"'{self._path}' was removed or replaced while it was followed")

@@ -6,7 +6,8 @@ import json
 import time
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -19,25 +20,13 @@ import pyarrow.parquet as pq
 
 from distes.errors import UsageError, unknown
 from distes.population.records import Population
-from distes.runs import checkpoint, codec
-from distes.runs.schema import (
-    CONFIG,
-    EPISODES,
-    EVALUATIONS,
-    EVENTS,
-    GENERATIONS,
-    POPULATIONS,
-    SCHEMA_VERSION,
-    empty_table,
-    part_number,
-)
+from distes.runs import checkpoint, codec, schema
 from distes.runs.storage.folder import Folder, open_folder
 from distes.runs.storage.location import Location, locate
 from distes.runs.storage.store_errors import StoreRefusedError
 from distes.types import FloatArray, IntArray
 
-QUIET_S = 600.0
-"""Seconds without a commit after which a run that cannot be locked counts as left."""
+QUIET_S = 600.0  # seconds without a commit after which a run that cannot be locked counts as left
 
 
 def load(path: str | Path) -> Run:
@@ -72,31 +61,22 @@ class Run:
     @cached_property
     def generations(self) -> pd.DataFrame:
         """One row a generation."""
-        frame: pd.DataFrame = self._read_table(GENERATIONS).to_pandas()
-        return frame
+        return self._read_frame(schema.GENERATIONS)
 
     @cached_property
     def episodes(self) -> pd.DataFrame:
         """One row an episode of the search."""
-        frame: pd.DataFrame = self._read_table(EPISODES).to_pandas()
-        return frame
+        return self._read_frame(schema.EPISODES)
 
     @cached_property
     def evaluations(self) -> pd.DataFrame:
         """One row an episode of a held-out, test or further evaluation."""
-        frame: pd.DataFrame = self._read_table(EVALUATIONS).to_pandas()
-        return frame
+        return self._read_frame(schema.EVALUATIONS)
 
     @cached_property
     def events(self) -> list[dict[str, Any]]:
         """What happened besides, in order; each has ``time`` and ``kind``."""
-        events = []
-        for line in self._folder.lines(EVENTS):
-            try:
-                events.append(json.loads(line))
-            except ValueError:  # cut short by a crash, or still being written
-                continue
-        return events
+        return parse_events(self._folder.read_lines(schema.EVENTS))
 
     def population(self, generation: int) -> Population:
         """Read a generation's population; its task is None.
@@ -105,7 +85,7 @@ class Run:
             UsageError: the generation is not there, or its population was too large to
                 be kept.
         """
-        parts = _list_parts(self._folder, POPULATIONS)
+        parts = _list_parts(self._folder, schema.POPULATIONS)
 
         def first(name: str) -> int:
             return min(self._open_populations(name)[0])
@@ -129,16 +109,12 @@ class Run:
         Raises:
             UsageError: it is damaged, or the modules that define it are not imported.
         """
-        number = checkpoint.newest(self._folder)
-        if number is None:
-            return None
-        return checkpoint.read(self._folder, number)
+        number = checkpoint.find_newest(self._folder)
+        return None if number is None else checkpoint.read(self._folder, number)
 
     def episodes_of(self, generation: int) -> pd.DataFrame:
         """Read the rows of one generation's episodes, without the rest of them."""
-        table = self._read_table(EPISODES, filters=[("generation", "==", generation)])
-        frame: pd.DataFrame = table.to_pandas()
-        return frame
+        return self._read_frame(schema.EPISODES, filters=[("generation", "==", generation)])
 
     def returns(self) -> tuple[IntArray, FloatArray]:
         """Read generations and returns of the search's episodes, without the rest of them.
@@ -146,15 +122,13 @@ class Run:
         Returns:
             (m,) generations and (m,) returns; NaN = failed.
         """
-        columns = ["generation", "episode_return"]
-        table = self._read_table(EPISODES, columns=columns)
-        generation, episode_return = (table.column(name).to_numpy() for name in columns)
-        return generation, episode_return
+        frame = self._read_frame(schema.EPISODES, columns=["generation", "episode_return"])
+        return frame["generation"].to_numpy(), frame["episode_return"].to_numpy()
 
     def statuses(self) -> dict[str, int]:
         """Count the search's episodes by status, without reading the rest of them."""
         counts: Counter[str] = Counter()
-        for part in self._read_parts(EPISODES, columns=["status"]):
+        for part in self._read_parts(schema.EPISODES, columns=["status"]):
             found = part.column("status").value_counts().to_pylist()
             counts.update({each["values"]: each["counts"] for each in found})
         return dict(counts)
@@ -166,7 +140,7 @@ class Run:
             Those that are known; None for a run without contexts.
         """
         found = []
-        for part in self._read_parts(EPISODES, columns=["context"]):
+        for part in self._read_parts(schema.EPISODES, columns=["context"]):
             column = part.column("context").combine_chunks().drop_null()
             if len(column):
                 found.append(column.flatten().to_numpy().reshape(len(column), -1))
@@ -182,18 +156,20 @@ class Run:
         Where there are no locks (object stores, some network file systems) one that has
         committed nothing for `QUIET_S` counts as gone.
         """
-        locked = self._folder.is_locked(CONFIG)
+        locked = self._folder.is_locked(schema.CONFIG)
         if locked is not None:
             return locked
-        newest = checkpoint.newest(self._folder)
-        name = CONFIG if newest is None else checkpoint.marker(newest)
-        written = self._folder.last_write(name)
+        newest = checkpoint.find_newest(self._folder)
+        written = self._folder.last_write(
+            schema.CONFIG if newest is None else checkpoint.marker_name(newest)
+        )
         return written is not None and time.time() - written < QUIET_S
 
-    def _read_table(self, folder: str, **options: Any) -> pa.Table:
+    def _read_frame(self, folder: str, **options: Any) -> pd.DataFrame:
         """Read a table, or what `pyarrow.parquet.read_table` is to read of it."""
-        parts = list(self._read_parts(folder, **options))
-        return pa.concat_tables(parts) if parts else empty_table(folder)
+        parts = list(self._read_parts(folder, **options)) or [schema.make_empty_table(folder)]
+        frame: pd.DataFrame = pa.concat_tables(parts).to_pandas()
+        return frame
 
     def _read_parts(self, folder: str, **options: Any) -> Iterator[pa.Table]:
         for part in self._folder.read_all(_list_parts(self._folder, folder)):
@@ -217,7 +193,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     """
     folder = open_folder(path)
     try:
-        text = folder.read(CONFIG) if folder.exists(CONFIG) else None
+        text = folder.read(schema.CONFIG) if folder.exists(schema.CONFIG) else None
     except StoreRefusedError as error:
         raise UsageError(str(error)) from error
     if text is None and not (isinstance(folder.root, Path) and folder.root.is_dir()):
@@ -227,13 +203,13 @@ def read_config(path: str | Path) -> dict[str, Any]:
         version = config["schema_version"]
     except (ValueError, KeyError, TypeError):
         raise UsageError(
-            f"'{path}' is not a run directory: it has no {CONFIG} with a schema_version"
+            f"'{path}' is not a run directory: it has no {schema.CONFIG} with a schema_version"
         ) from None
-    if version != SCHEMA_VERSION:
-        older = isinstance(version, int) and version < SCHEMA_VERSION
+    if version != schema.SCHEMA_VERSION:
+        older = isinstance(version, int) and version < schema.SCHEMA_VERSION
         raise UsageError(
             f"'{path}' was written with schema version {version}, and this distes reads "
-            f"version {SCHEMA_VERSION}: "
+            f"version {schema.SCHEMA_VERSION}: "
             + ("go on with the distes that wrote it, or begin anew" if older else "use a newer one")
         )
     return dict(config)
@@ -242,10 +218,10 @@ def read_config(path: str | Path) -> dict[str, Any]:
 def _explain_missing(root: Location) -> UsageError:
     """Say that there is no run, and which one beside it may be meant."""
     if isinstance(root, Path):
-        beside = [each.parent.name for each in root.absolute().parent.glob(f"*/{CONFIG}")]
+        beside = [each.parent.name for each in root.absolute().parent.glob(f"*/{schema.CONFIG}")]
     else:
         try:
-            names = open_folder(root.parent).names()
+            names = open_folder(root.parent).list_names()
         except (OSError, UsageError):  # the bucket itself, or not ours to list
             names = []
         near = get_close_matches(root.name, names, n=1)
@@ -256,21 +232,26 @@ def _explain_missing(root: Location) -> UsageError:
 
 
 def exists_run(out: str | Path) -> bool:
-    """Whether a run has begun there: for jobs that begin it at first and go on with it later.
-
-    Args:
-        out: where a run's directory would be.
-    """
-    return open_folder(out).exists(CONFIG)
+    """Whether a run has begun there: for jobs that begin it at first and go on with it later."""
+    return open_folder(out).exists(schema.CONFIG)
 
 
-def generations_schema(folder: Folder) -> pa.Schema | None:
+def parse_events(lines: Iterable[bytes]) -> list[dict[str, Any]]:
+    """Parse whole lines of a run's events."""
+    events = []
+    for line in lines:
+        with suppress(ValueError):  # cut short by a crash
+            events.append(json.loads(line))
+    return events
+
+
+def read_generations_schema(folder: Folder) -> pa.Schema | None:
     """Read the columns of the generations so far; None if there are none."""
-    parts = _list_parts(folder, GENERATIONS)
+    parts = _list_parts(folder, schema.GENERATIONS)
     return pq.read_schema(pa.BufferReader(folder.read(parts[0]))) if parts else None
 
 
 def _list_parts(folder: Folder, name: str) -> list[str]:
     """List a folder's parts in the order of their commits."""
-    numbered = {part_number(part): f"{name}/{part}" for part in folder.names(name)}
+    numbered = {schema.part_number(part): f"{name}/{part}" for part in folder.list_names(name)}
     return [numbered[number] for number in sorted(n for n in numbered if n is not None)]

@@ -29,9 +29,7 @@ POPULATIONS = "populations"
 CHECKPOINTS = "checkpoints"
 PARTS = (GENERATIONS, EPISODES, EVALUATIONS, POPULATIONS)
 
-MAX_LOGGED_PARAMETERS = 32
-"""Parameter vectors longer than this are not logged; populations can redraw them."""
-
+MAX_LOGGED_PARAMETERS = 32  # longer vectors are not logged; populations can redraw them
 _LIST = pa.list_(pa.float64())
 _EPISODES = [
     ("generation", pa.int64()),
@@ -73,13 +71,13 @@ def part_number(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def empty_table(folder: str) -> pa.Table:
+def make_empty_table(folder: str) -> pa.Table:
     """Make a table without rows, for a folder without parts."""
     columns = {EPISODES: _EPISODES, EVALUATIONS: _EVALUATIONS}.get(folder, _EPISODES[:1])
     return pa.schema(columns).empty_table()
 
 
-def episodes_table(
+def make_episodes_table(
     records: Sequence[Record], info: Sequence[str] = (), *, evaluations: bool = False
 ) -> pa.Table:
     """Make the rows of some evaluations, one an episode.
@@ -107,27 +105,18 @@ def episodes_table(
     started_at = concatenate(telemetry, "started_at") * 1e6
     unknown = ~np.isfinite(started_at)
     started_at = np.where(unknown, 0.0, started_at).round().astype(np.int64)
-    contexts = [each.contexts for each in episodes]
-    parameters = [_draw_parameters(record) for record in records]
+    plain = ("candidate", "episode", "seed", "episode_return", "episode_length")
     columns: dict[str, Any] = {
+        **{name: concatenate(episodes, name) for name in (*plain, "terminated", "truncated")},
+        **{name: concatenate(telemetry, name) for name in ("attempt", "worker", "duration_s")},
         "generation": repeat_by_episode([record.key.generation for record in records]),
-        "candidate": concatenate(episodes, "candidate"),
-        "episode": concatenate(episodes, "episode"),
-        "seed": concatenate(episodes, "seed"),
-        "episode_return": concatenate(episodes, "episode_return"),
-        "episode_length": concatenate(episodes, "episode_length"),
-        "terminated": concatenate(episodes, "terminated"),
-        "truncated": concatenate(episodes, "truncated"),
         "status": _make_text_column(
             concatenate(episodes, "status"), [each.name.lower() for each in Status]
         ),
-        "context": _make_list_column(contexts, counts),
-        "parameters": _make_list_column(parameters, counts),
-        "attempt": concatenate(telemetry, "attempt"),
-        "worker": concatenate(telemetry, "worker"),
+        "context": _make_list_column([each.contexts for each in episodes], counts),
+        "parameters": _make_list_column([_draw_parameters(each) for each in records], counts),
         "node": _make_text_column(node, nodes),
         "started_at": pa.array(started_at, mask=unknown).cast(pa.timestamp("us", tz="UTC")),
-        "duration_s": concatenate(telemetry, "duration_s"),
     }
     if evaluations:
         purpose = repeat_by_episode([record.population.purpose for record in records])
@@ -159,17 +148,12 @@ def episodes_table(
 class ParquetFile:
     """A Parquet file in memory; each table that is added is a row group.
 
-    Text has dictionaries; whole numbers are stored as differences, and the bytes of
-    floats side by side: then LZ4 makes smaller files than Zstandard does without, in
-    less time.
-
-    Args:
-        schema: of all tables.
+    Text has dictionaries; whole numbers are stored as differences, and the bytes of floats
+    side by side: then LZ4 makes smaller files than Zstandard does without, in less time.
     """
 
     def __init__(self, schema: pa.Schema) -> None:
-        text = []
-        encodings = {}
+        text, encodings = [], {}
         for each in schema:
             if pa.types.is_string(each.type):
                 text.append(each.name)
@@ -210,10 +194,7 @@ class GenerationRows:
     """
 
     def __init__(self, schema: pa.Schema | None = None) -> None:
-        self._schema: pa.Schema | None = None
-        self._accepted: dict[str, tuple[type, ...]] = {}
-        if schema is not None:
-            self._set_schema(schema)
+        self._schema = schema
 
     def check(self, row: Mapping[str, float | int | str]) -> None:
         """Refuse a row that does not fit.
@@ -222,35 +203,32 @@ class GenerationRows:
             UsageError: other names than the first row's, or a value of another type.
         """
         if self._schema is None:
-            self._set_schema(
-                pa.schema([(name, _choose_type(name, value)) for name, value in row.items()])
-            )
-        if row.keys() != self._accepted.keys():
-            missing = sorted(self._accepted.keys() - row.keys())
-            added = sorted(row.keys() - self._accepted.keys())
+            columns = [(name, _choose_type(name, value)) for name, value in row.items()]
+            self._schema = pa.schema(columns)
+        types = {each.name: _ACCEPTED[each.type] for each in self._schema}
+        if row.keys() != types.keys():
+            missing = sorted(types.keys() - row.keys())
+            added = sorted(row.keys() - types.keys())
             raise UsageError(
                 f"a generation's figures lack {missing} and add {added}: the same names are "
                 "needed in every generation"
             )
-        for name, accepted in self._accepted.items():
+        for name, accepted in types.items():
             value = row[name]
-            if not (isinstance(value, accepted) or (accepted is _WHOLE and _is_whole(value))):
+            whole = accepted is _WHOLE and isinstance(value, float) and value.is_integer()
+            if not (whole or isinstance(value, accepted)):
                 raise UsageError(
                     f"the figure {name} is {value!r}: it must be {accepted[0].__name__}, as "
                     "in the first generation"
                 )
 
-    def table(self, rows: Sequence[Mapping[str, float | int | str]]) -> pa.Table:
+    def make_table(self, rows: Sequence[Mapping[str, float | int | str]]) -> pa.Table:
         """Make a table of rows that were checked."""
         assert self._schema is not None  # noqa: S101 - set by the first check
         return pa.table(
             [pa.array([row[each.name] for row in rows], each.type) for each in self._schema],
             schema=self._schema,
         )
-
-    def _set_schema(self, schema: pa.Schema) -> None:
-        self._schema = schema
-        self._accepted = {each.name: _ACCEPTED[each.type] for each in schema}
 
 
 _WHOLE = (int, np.integer)
@@ -259,10 +237,6 @@ _ACCEPTED: dict[pa.DataType, tuple[type, ...]] = {
     pa.float64(): (float, int, np.floating, np.integer),
     pa.string(): (str,),
 }
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, float) and value.is_integer()
 
 
 def _choose_type(name: str, value: object) -> pa.DataType:

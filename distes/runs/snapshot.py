@@ -12,47 +12,26 @@ from distes.types import FloatArray
 
 @dataclass(frozen=True, eq=False)
 class Selected:
-    """The top candidates of a generation.
+    """The top candidates of a generation."""
 
-    Attributes:
-        parameters: (n, d), best first.
-        returns: (n,) mean returns, less any reward shift, under which they were selected.
-        frozen: the statistics they ran with.
-    """
-
-    parameters: FloatArray
-    returns: FloatArray
-    frozen: Mapping[str, FloatArray]
+    parameters: FloatArray  # (n, d), best first
+    returns: FloatArray  # (n,) mean returns, less any reward shift, under which they were selected
+    frozen: Mapping[str, FloatArray]  # the statistics they ran with
 
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """All that a run needs to go on exactly.
+    """All that a run needs to go on exactly."""
 
-    Attributes:
-        generation: the next one to run.
-        start: (d,) where the search started; what it was read from may change.
-        strategy: the strategy's state.
-        solution: what would be deployed now.
-        episodes: search episodes so far.
-        env_steps: search steps so far.
-        elapsed_s: seconds so far, of all sessions.
-        due: a solution whose held-out score is still to be taken, None if there is none.
-        confirmed: a solution that reached the target twice.
-        last: the last search population and its fitness, for the final re-evaluation.
-        stopped: the reason to stop, "" while running.
-        finished: whether the final evaluations are done, too.
-    """
-
-    generation: int
-    start: FloatArray
-    strategy: Any
-    solution: Population
-    episodes: int = 0
-    env_steps: int = 0
-    elapsed_s: float = 0.0
-    due: Population | None = None
-    confirmed: Population | None = None
-    last: Selected | None = None
-    stopped: str = ""
-    finished: bool = False
+    generation: int  # the next one to run
+    start: FloatArray  # (d,) where the search started; what it was read from may change
+    strategy: Any  # the strategy's state
+    solution: Population  # what would be deployed now
+    episodes: int = 0  # search episodes so far
+    env_steps: int = 0  # search steps so far
+    elapsed_s: float = 0.0  # seconds so far, of all sessions
+    due: Population | None = None  # a solution whose held-out score is still to be taken
+    confirmed: Population | None = None  # a solution that reached the target twice
+    last: Selected | None = None  # of the last generation, for the final re-evaluation
+    stopped: str = ""  # the reason to stop, "" while running
+    finished: bool = False  # whether the final evaluations are done, too

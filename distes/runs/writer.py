@@ -11,56 +11,21 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from distes.errors import StorageError, UsageError
 from distes.population.records import Evaluated, Population, RunKey
-from distes.runs import checkpoint, codec
-from distes.runs.commit_files import CommitFiles
-from distes.runs.reader import generations_schema, read_config
-from distes.runs.schema import (
-    CONFIG,
-    EPISODES,
-    EVENTS,
-    PARTS,
-    SCHEMA_VERSION,
-    GenerationRows,
-    Record,
-    empty_table,
-    part_name,
-    write_parquet,
-)
+from distes.runs import checkpoint, codec, schema
+from distes.runs.commit_files import Batch, CommitFiles, Row
+from distes.runs.reader import read_config, read_generations_schema
 from distes.runs.storage.folder import Folder, open_folder, say_nothing
 from distes.runs.storage.locks import Lock
 from distes.signals import shielded
 
-Row = Mapping[str, float | int | str]
-
-MAX_QUEUED_EPISODES = 1_000_000
-"""More than this is written without waiting, and the caller waits for it: memory stays
-bounded where episodes come faster than the disk takes them."""
-
-ROW_GROUP = 8192
-"""Episodes that are made Parquet of at once, before their commit is due."""
-
-
-@dataclass
-class _Batch:
-    """What was queued since some moment."""
-
-    rows: list[Row] = field(default_factory=list)
-    generations: list[Record] = field(default_factory=list)
-    evaluations: list[Record] = field(default_factory=list)
-    num_episodes: int = 0
-
-    def extend(self, other: _Batch) -> None:
-        self.rows += other.rows
-        self.generations += other.generations
-        self.evaluations += other.evaluations
-        self.num_episodes += other.num_episodes
+MAX_QUEUED_EPISODES = 1_000_000  # with more the caller waits for the disk: memory stays bounded
+ROW_GROUP = 8192  # episodes that are made Parquet of at once, before their commit is due
 
 
 class RunLog:
@@ -75,34 +40,24 @@ class RunLog:
     """
 
     def __init__(
-        self,
-        folder: Folder,
-        lock: Lock,
-        number: int,
-        interval_s: float | None,
-        info: Sequence[str],
+        self, folder: Folder, lock: Lock, number: int, interval_s: float | None, info: Sequence[str]
     ) -> None:
         """Start the thread; use `create` or `resume`."""
         self.path = folder.root
-        self._folder = folder
-        self._lock = lock
-        self._number = number
-        self._rows = GenerationRows(generations_schema(folder))
+        self._folder, self._lock, self._number = folder, lock, number
+        self._rows = schema.GenerationRows(read_generations_schema(folder))
         self._interval_s = folder.commit_s if interval_s is None else interval_s
         self._changed = threading.Condition()
-        self._queued = _Batch()  # not yet covered by a commit point
-        self._ready = _Batch()  # covered by the newest commit point
+        self._queued = Batch()  # not yet covered by a commit point
+        self._ready = Batch()  # covered by the newest commit point
         self._info = info
         self._files = CommitFiles(info)  # likewise, as files: the thread's own
         self._waiting = 0  # episodes in both
         self._events: list[str] = []
         self._snapshot: Any = None
-        self._points = 0  # commit points so far
-        self._durable = 0  # how many of them are on disk
-        self._urgent = False
-        self._closing = False
+        self._points, self._durable = 0, 0  # commit points so far, and those that are on disk
+        self._urgent = self._closing = self._fault_raised = False
         self._fault: Exception | None = None
-        self._fault_raised = False
         self._last_commit = time.monotonic()
         self._last_events = -math.inf
         self._thread = threading.Thread(target=self._work, name="distes-log", daemon=True)
@@ -132,12 +87,12 @@ class RunLog:
         refuse_taken(path)
         folder = open_folder(path)
         try:
-            text = json.dumps({"schema_version": SCHEMA_VERSION, **config}, indent=2)
+            text = json.dumps({"schema_version": schema.SCHEMA_VERSION, **config}, indent=2)
         except (TypeError, ValueError) as error:
             raise UsageError(f"the configuration cannot be written as JSON: {error}") from error
         try:
-            folder.create(PARTS)
-            lock = folder.begin(CONFIG, text.encode() + b"\n")
+            folder.create(schema.PARTS)
+            lock = folder.begin(schema.CONFIG, text.encode() + b"\n")
             return cls(folder, lock, 0, interval_s, info)
         except OSError as error:
             raise _storage_error(folder, error) from error
@@ -155,7 +110,7 @@ class RunLog:
 
         Args:
             path: run directory.
-            interval_s: seconds between commits, at least; None is what suits the place.
+            interval_s: as for `create`.
             info: as the run was created with.
             say: told if it has to wait until another writer is known to be gone.
 
@@ -170,9 +125,9 @@ class RunLog:
         read_config(path)
         folder = open_folder(path)
         try:
-            lock = folder.lock(CONFIG, say)
+            lock = folder.lock(schema.CONFIG, say)
             try:
-                newest = checkpoint.newest(folder)
+                newest = checkpoint.find_newest(folder)
                 snapshot = None if newest is None else checkpoint.read(folder, newest)
                 last = -1 if newest is None else newest
                 checkpoint.drop_beyond(folder, last)
@@ -184,7 +139,7 @@ class RunLog:
             raise _storage_error(folder, error) from error
 
     @shielded
-    def generation(
+    def add_generation(
         self, row: Row, key: RunKey, population: Population, evaluated: Evaluated
     ) -> None:
         """Queue a generation: its figures, its episodes, its population, its events.
@@ -199,18 +154,18 @@ class RunLog:
         row = {"generation": key.generation, **row}
         self._rows.check(row)
         self._queued.rows.append(row)
-        self._queued.generations.append(Record(key, population, evaluated))
+        self._queued.generations.append(schema.Record(key, population, evaluated))
         self._queue_events(key, population, evaluated)
 
     @shielded
-    def evaluation(self, key: RunKey, population: Population, evaluated: Evaluated) -> None:
+    def add_evaluation(self, key: RunKey, population: Population, evaluated: Evaluated) -> None:
         """Queue the episodes and events of any further evaluation."""
         self._check_usable()
-        self._queued.evaluations.append(Record(key, population, evaluated))
+        self._queued.evaluations.append(schema.Record(key, population, evaluated))
         self._queue_events(key, population, evaluated)
 
     @shielded
-    def event(self, kind: str, **fields: object) -> None:
+    def add_event(self, kind: str, **fields: object) -> None:
         """Write an event soon, with the time; it does not wait for a commit."""
         self._check_usable()
         with self._changed:
@@ -232,7 +187,7 @@ class RunLog:
         with self._changed:
             self._waiting += self._queued.num_episodes
             self._ready.extend(self._queued)
-            self._queued = _Batch()
+            self._queued = Batch()
             self._snapshot = snapshot
             self._points += 1
             point = self._points
@@ -279,7 +234,8 @@ class RunLog:
 
     def _work(self) -> None:
         try:
-            write_parquet(empty_table(EPISODES))  # the first takes longer: now nobody waits for it
+            # The first takes longer: now nobody waits for it.
+            schema.write_parquet(schema.make_empty_table(schema.EPISODES))
             while self._step():
                 pass
         except Exception as error:  # noqa: BLE001 - raised by the caller's next call
@@ -292,7 +248,7 @@ class RunLog:
         with self._changed:
             while not (self._closing or (due_s := self._due_s()) <= 0):
                 self._changed.wait(None if due_s == math.inf else due_s)
-            closing, point, batch = self._closing, None, _Batch()
+            closing, point, batch = self._closing, None, Batch()
             if self._commit_due_s() <= 0 or (closing and self._points > self._durable):
                 point, snapshot = self._points, self._snapshot
                 self._urgent = False
@@ -305,11 +261,16 @@ class RunLog:
         if events or point is not None:
             self._lock.check()
         if events:
-            self._folder.append(EVENTS, "".join(events).encode())
+            self._folder.append(schema.EVENTS, "".join(events).encode())
             self._last_events = time.monotonic()
-        self._files.add(batch.rows, batch.generations, batch.evaluations)
+        self._files.add(batch)
         if point is not None:
-            self._write(snapshot)
+            state = codec.dumps(snapshot)
+            files, self._files = self._files, CommitFiles(self._info)
+            for name, data in files.finish(self._rows):
+                self._folder.write(schema.part_name(name, self._number), data)
+            checkpoint.write(self._folder, self._number, state)
+            self._number += 1
             with self._changed:
                 self._last_commit = time.monotonic()
                 self._durable = point
@@ -337,15 +298,6 @@ class RunLog:
             return math.inf
         return self._last_events + self._folder.append_s - time.monotonic()
 
-    def _write(self, snapshot: Any) -> None:
-        number = self._number
-        state = codec.dumps(snapshot)
-        files, self._files = self._files, CommitFiles(self._info)
-        for name, data in files.finish(self._rows):
-            self._folder.write(part_name(name, number), data)
-        checkpoint.write(self._folder, number, state)
-        self._number += 1
-
 
 def refuse_taken(path: str | Path) -> None:
     """Refuse a path that a new run cannot have.
@@ -362,19 +314,9 @@ def refuse_taken(path: str | Path) -> None:
 
 
 def _format_event(event: Mapping[str, object]) -> str:
-    stamped = {"time": datetime.now(UTC).isoformat(), **event}
-    return json.dumps(_replace_non_json(stamped), default=str) + "\n"
-
-
-def _replace_non_json(value: object) -> object:
-    """Replace numbers that JSON does not have."""
-    if isinstance(value, Mapping):
-        return {str(key): _replace_non_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_replace_non_json(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
+    text = json.dumps({"time": datetime.now(UTC).isoformat(), **event}, default=str)
+    # Numbers that JSON does not have become text: nan, inf, -inf.
+    return json.dumps(json.loads(text, parse_constant=lambda name: str(float(name)))) + "\n"
 
 
 def _storage_error(folder: Folder, error: OSError) -> StorageError:

@@ -54,7 +54,7 @@ class Session:
     ) -> None:
         self._search = search
         self._observers = observers
-        observers.log_event = log.event
+        observers.log_event = log.add_event
         self._strategy = search.resolved_strategy
         self._problem = problem
         self._evaluator = evaluator
@@ -63,7 +63,7 @@ class Session:
         self._target = search.resolved_task.reward_threshold if target is None else target
         self._log_s = 0.0
         self._told = False  # whether the log says why the run fails
-        problem.on_run = log.evaluation
+        problem.on_run = log.add_evaluation
         problem.on_rerun = self._log_rerun
 
     def go(self, snapshot: Snapshot | None) -> Result:
@@ -79,7 +79,7 @@ class Session:
                 snapshot = Snapshot(0, self._problem.start, state, solution)
                 self._log.commit(snapshot)
             else:
-                self._log.event("resumed", generation=snapshot.generation)
+                self._log.add_event("resumed", generation=snapshot.generation)
             self._problem.evaluator = self._evaluator
             while not snapshot.stopped:
                 snapshot = self._generation(snapshot)
@@ -97,15 +97,15 @@ class Session:
         """Log what no answer will bring any more, and why the run stops."""
         with contextlib.suppress(Exception):  # the log itself may be what failed
             for each in self._evaluator.events():
-                self._log.event(**each)  # type: ignore[arg-type]
+                self._log.add_event(**each)  # type: ignore[arg-type]
             if isinstance(error, RunFailed) and not self._told:
-                self._log.event("failed", reason=str(error))
+                self._log.add_event("failed", reason=str(error))
 
     def _log_rerun(self, evaluated: Evaluated) -> None:
         """Log what happened while episodes were run again; their results are logged already."""
         place = {"generation": self._problem.generation, "purpose": Purpose.SEARCH.name.lower()}
         for each in evaluated.events:
-            self._log.event(**{**place, **each})  # type: ignore[arg-type]
+            self._log.add_event(**{**place, **each})  # type: ignore[arg-type]
 
     def _close(self, *, failed: bool) -> None:
         """End log and workers; while failing, a fault in closing must not hide the cause."""
@@ -140,7 +140,7 @@ class Session:
         confirmed = None
         if before.due is not None and heldout is not None:
             answer = heldout.result()
-            self._log.evaluation(heldout_key, before.due, answer)
+            self._log.add_evaluation(heldout_key, before.due, answer)
             confirmed = self._confirm_heldout(generation - 1, before.due, answer)
 
         figures = summary(population, evaluated.episodes)
@@ -176,7 +176,7 @@ class Session:
             **evaluated.telemetry.summary,
         }
         began = time.perf_counter()
-        self._log.generation(row, key, population, evaluated)
+        self._log.add_generation(row, key, population, evaluated)
         self._log.commit(snapshot)
         self._log_s = time.perf_counter() - began
         self._observers.tell("generation", row)
@@ -199,9 +199,9 @@ class Session:
             return
         tracebacks = [str(e["traceback"]) for e in evaluated.events if "traceback" in e]
         self._told = True
-        self._log.event("failed", reason="every episode of the first generation failed")
+        self._log.add_event("failed", reason="every episode of the first generation failed")
         for event in evaluated.events:
-            self._log.event(**event)  # type: ignore[arg-type]
+            self._log.add_event(**event)  # type: ignore[arg-type]
         if tracebacks:
             raise RunFailed(
                 f"every episode of the first generation failed; the first error was\n\n"
@@ -223,7 +223,7 @@ class Session:
             f"max_failed_fraction {allowed:g} allows"
         )
         self._told = True
-        self._log.event("failed", reason=reason)
+        self._log.add_event("failed", reason=reason)
         raise RunFailed(f"{reason}; the tracebacks are in events.jsonl, the run can be resumed")
 
     def _heldout_population(self, solution: Population) -> Population:
@@ -240,7 +240,7 @@ class Session:
         again = replace(solution, episodes=self._search.final_episodes)
         key = RunKey(self._problem.seed, generation, 1)
         answer = self._evaluator.submit(again, key).result()
-        self._log.evaluation(key, again, answer)
+        self._log.add_evaluation(key, again, answer)
         return again if self._reaches(generation, answer, confirms=True) else None
 
     def _reaches(self, generation: int, answer: Evaluated, *, confirms: bool) -> bool:
@@ -301,7 +301,7 @@ class Session:
                 solution = better
         test = replace(solution, episodes=search.final_episodes, purpose=Purpose.TEST)
         final = score(self._begin_evaluation(key, test)().episode_return)
-        self._log.event(
+        self._log.add_event(
             "finished",
             reason=snapshot.stopped,
             score=vars(final),
@@ -370,7 +370,7 @@ class Session:
 
         def finish() -> Episodes:
             answer = pending.result()
-            self._log.evaluation(logged, population, answer)
+            self._log.add_evaluation(logged, population, answer)
             return answer.episodes
 
         return finish

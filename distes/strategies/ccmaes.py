@@ -63,13 +63,7 @@ class Constants:
 
     @classmethod
     def compute(cls, samples: int, size: int, contexts: int) -> Constants:
-        """Compute them for a number of samples and of dimensions.
-
-        Args:
-            samples: λ >= 2, those that did not fail.
-            size: n.
-            contexts: n_s.
-        """
+        """Compute them for λ >= 2 samples that did not fail, and for n and n_s dimensions."""
         # eqs. (49) and (53): w_i ∝ ln((λ + 1)/2) − ln i, of the better half alone
         raw = math.log((samples + 1) / 2) - np.log(np.arange(1, samples // 2 + 1))
         weights = raw / raw.sum()
@@ -213,11 +207,9 @@ def _least_samples(features: Features) -> int:
 
 
 def _rank_samples(samples: Samples, baseline: Features) -> tuple[IntArray | None, float]:
-    """Order samples by what they return beyond their context, R − V(s), best first.
+    """Order samples (N,) by what they return beyond their context, R − V(s), best first.
 
-    Returns:
-        (N,) sample numbers, None where contexts explain all; and the share of the variance
-        that contexts predict.
+    None where contexts explain all; and the share of the variance that contexts predict.
     """
     returns = samples.returns
     if not baseline.uses_context or not np.ptp(samples.contexts, axis=0).any():

@@ -197,7 +197,8 @@ class DeepCEM(EliteEpisodes[DeepCEMState]):
 def _collect_pairs(trajectories: Sequence[Trajectory]) -> Pairs | None:
     """Put together what can be learnt from; None where there is nothing."""
     found = [trajectory for trajectory in trajectories if len(trajectory.observations)]
-    finite = [trajectory for trajectory in found if _is_finite(trajectory)]
+    finite = [each for each in found if np.isfinite(each.observations).all()]
+    finite = [each for each in finite if np.isfinite(each.actions).all()]
     if len(finite) < len(found):
         warnings.warn(
             f"{len(found) - len(finite)} of {len(found)} elite episodes saw or chose numbers "
@@ -210,10 +211,4 @@ def _collect_pairs(trajectories: Sequence[Trajectory]) -> Pairs | None:
     return Pairs(
         np.concatenate([trajectory.observations for trajectory in finite]),
         np.concatenate([trajectory.actions for trajectory in finite]),
-    )
-
-
-def _is_finite(trajectory: Trajectory) -> bool:
-    return bool(
-        np.isfinite(trajectory.observations).all() and np.isfinite(trajectory.actions).all()
     )

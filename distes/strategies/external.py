@@ -94,11 +94,7 @@ class External(Strategy[ExternalState]):
         object.__setattr__(self, "_cached", _Cache())
 
     def check(self, problem: Problem) -> None:
-        """Refuse an object that does not fit, or that does not replay identically.
-
-        Raises:
-            UsageError: one sentence with what was found and what is needed.
-        """
+        """Refuse an object that does not fit, or that does not replay identically."""
         size = problem.population_size
         for first, second in zip(self._rehearse(problem), self._rehearse(problem), strict=True):
             if size is not None and len(first) != size:
@@ -139,9 +135,9 @@ class External(Strategy[ExternalState]):
             known = state.history if failed.all() else (told[~failed],)
             told[failed] = min((block.min() for block in known), default=0.0)
         digest = _chain_digest(state.digest, told)
-        self._cache.drop()  # an interrupted tell must leave no half-told object behind
+        self._cache.clear()  # an interrupted tell must leave no half-told object behind
         live.tell(told)
-        self._cache.hold(_key_of(problem, digest), live)
+        self._cache[_key_of(problem, digest)] = live
         half = ranking.pick_elites(episodes.fitness, max(1, len(told) // 2))
         return ExternalState(
             generation=state.generation + 1,
@@ -175,8 +171,7 @@ class External(Strategy[ExternalState]):
         self, problem: Problem, state: ExternalState, live: _Live, better: FloatArray
     ) -> FloatArray:
         if self.recommendation is None:
-            mean: FloatArray = better.mean(axis=0) if len(better) else state.recommended
-            return mean
+            return better.mean(axis=0) if len(better) else state.recommended
         found = live.read(self.recommendation)
         parameters = np.array([] if found is None else found, dtype=np.float64)
         if parameters.shape != (problem.num_parameters,) or not np.isfinite(parameters).all():
@@ -186,7 +181,7 @@ class External(Strategy[ExternalState]):
     def _find_live(self, problem: Problem, state: ExternalState) -> _Live:
         """Find the object that was told the state's history, or replay it."""
         key = _key_of(problem, state.digest)
-        live = self._cache.find(key)
+        live = self._cache.get(key)
         if live is None:
             live = _Live(self, problem)
             rest = np.concatenate([np.empty(0), *state.history])
@@ -203,7 +198,8 @@ class External(Strategy[ExternalState]):
                     f"{self._name} does not replay: it asks for other numbers of candidates "
                     "than in the run so far; give it the factory that the run began with"
                 )
-            self._cache.hold(key, live)
+            self._cache.clear()
+            self._cache[key] = live
         return live
 
     def _rehearse(self, problem: Problem) -> Iterator[FloatArray]:
@@ -286,21 +282,8 @@ class _Live:
             random.setstate(outside[1])
 
 
-class _Cache:
+class _Cache(dict[tuple[Any, ...], "_Live"]):
     """Holds the newest live object; copies of a strategy start without it."""
-
-    def __init__(self) -> None:
-        self._key: tuple[Any, ...] | None = None
-        self._live: _Live | None = None
-
-    def find(self, key: tuple[Any, ...]) -> _Live | None:
-        return self._live if key == self._key else None
-
-    def hold(self, key: tuple[Any, ...], live: _Live) -> None:
-        self._key, self._live = key, live
-
-    def drop(self) -> None:
-        self._key = self._live = None
 
     def __reduce__(self) -> tuple[type[_Cache], tuple[()]]:
         return _Cache, ()

@@ -113,7 +113,7 @@ class GPREPS(Refitting[ModelBasedState]):
     samples: PositiveInt = 300
     trajectories: PositiveInt = 1
     updates: PositiveInt = 3
-    max_steps: Annotated[int, Ge(2)] = 100
+    max_steps: Annotated[int, Ge(2), "at least 2"] = 100
     dual_features: FeatureChoice = "quadratic"
     policy_features: FeatureChoice = "affine"
 
@@ -125,11 +125,7 @@ class GPREPS(Refitting[ModelBasedState]):
         return CREPS(**{name: getattr(self, name) for name in shared})
 
     def check(self, problem: Problem) -> None:
-        """Refuse a task without states to model, and what CREPS refuses.
-
-        Raises:
-            UsageError: one sentence with what was given and what is accepted.
-        """
+        """Refuse a task without states to model, and what CREPS refuses."""
         if not problem.has_trajectories:
             raise UsageError(
                 "gpreps learns a model of an environment's steps, and the task is a function "
@@ -173,11 +169,7 @@ class GPREPS(Refitting[ModelBasedState]):
         return problem.population(policy, self.population_size(problem))
 
     def tell(
-        self,
-        problem: Problem,
-        state: ModelBasedState,
-        population: Population,
-        episodes: Episodes,
+        self, problem: Problem, state: ModelBasedState, population: Population, episodes: Episodes
     ) -> ModelBasedState:
         """Learn the model from real episodes, then the policy from imagined ones."""
         state = replace(state, generation=state.generation + 1)
@@ -186,7 +178,10 @@ class GPREPS(Refitting[ModelBasedState]):
         fresh = collect_transitions(trajectories)
         if fresh is None or episodes.contexts is None:
             return state
-        model_rollouts.check_reward(self.reward, fresh)
+        # A reward model that does not fit is refused here: workers would only see it fail.
+        model_rollouts.call_reward_model(
+            self.reward, fresh.observations, fresh.actions, fresh.following
+        )
         whole = [i for i, trajectory in enumerate(trajectories) if len(trajectory.observations)]
         contexts = episodes.contexts[rows[whole]]
         firsts = np.stack([trajectories[i].observations[0] for i in whole])
@@ -214,13 +209,7 @@ class GPREPS(Refitting[ModelBasedState]):
     def _update_policy(
         self, problem: Problem, state: ModelBasedState, told: Population
     ) -> ModelBasedState:
-        """Update the upper policy on an imagined population.
-
-        Args:
-            problem: whose evaluator runs imagined episodes.
-            state: with the model.
-            told: the real population, whose observation statistics the imagined one shares.
-        """
+        """Update the upper policy on an imagined population, with the real one's statistics."""
         if state.model is None:
             return state
         at = state.upper.generation

@@ -200,16 +200,13 @@ class HiREPS(Refitting[OptionsState]):
         )
         # M-step: each option is refitted with its own weights w_·o/Σ_i w_io, and the gating
         # with all of them.
-        refits = [
-            self.refit(
-                rows,
-                samples.parameters,
-                weighting.weights[:, option] / shares[option],
-                state.options[option],
-                _reach_of_option(responsibilities[:, option]),
-            )
-            for option in kept
-        ]
+        refits = []
+        for option in kept:
+            own = weighting.weights[:, option] / shares[option]
+            # How much each context counts for the option; None where all do alike.
+            shown = responsibilities[:, option]
+            reach = shown / shown.sum() if np.ptp(shown) else None
+            refits.append(self.refit(rows, samples.parameters, own, state.options[option], reach))
         weights = weighting.weights[:, kept] / shares[kept].sum()
         return replace(
             state,
@@ -303,11 +300,3 @@ def _compute_responsibilities(state: OptionsState, samples: Samples) -> FloatArr
             ]
         )
     return softmax(logits + np.maximum(densities, IMPOSSIBLE))
-
-
-def _reach_of_option(responsibilities: FloatArray) -> FloatArray | None:
-    """How much each sample's context counts for an option, (N,); None where all do alike."""
-    if (responsibilities == responsibilities[0]).all():
-        return None
-    reach: FloatArray = responsibilities / responsibilities.sum()
-    return reach

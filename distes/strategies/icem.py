@@ -74,7 +74,7 @@ class ICEM(EliteGaussian[ICEMState]):
     extra_generations: PositiveFloat = 4.0
     mean_smoothing: Momentum = 0.1
     std_smoothing: Momentum = 0.1
-    population_decay: Annotated[float, Ge(1)] = 1.25
+    population_decay: Annotated[float, Ge(1), "a finite number >= 1"] = 1.25
     keep_fraction: Share = 0.3
     average_retained: bool = True
     inject_mean: bool = True

@@ -58,21 +58,14 @@ class NormalizedState:
     def add_observations(
         self, count: float, total: FloatArray, squares: FloatArray
     ) -> NormalizedState:
-        """Add observations, given as sums about the present mean μ.
+        """Add ``count`` observations, given as sums about the present mean μ, (k,) each.
 
         With T = Σ (x - μ) and Q = Σ (x - μ)² of the new ones, and n in all, μ' = μ + T/n and
         S' = S + Q - T²/n: the pairwise update of Chan et al. (1979), "Updating formulae and
         a pairwise algorithm for computing sample variances", about a mean known before.
-
-        Args:
-            count: how many.
-            total: (k,) their sum.
-            squares: (k,) sum of their squares.
         """
-        finite = np.isfinite(total).all() and np.isfinite(squares).all()
-        if count == 0 or not finite:
-            # A non-finite observation would spoil the statistics for good.
-            return self
+        if count == 0 or not (np.isfinite(total).all() and np.isfinite(squares).all()):
+            return self  # a non-finite observation would spoil the statistics for good
         everything = self.count + count
         return replace(
             self,

@@ -17,6 +17,8 @@ from distes.strategies.parts.elite_figures import EliteFigures
 from distes.strategies.parts.incumbents import Incumbents
 from distes.types import PositiveFloat, PositiveInt
 
+DEFAULT_SIZE = 64
+
 
 @dataclass(frozen=True, eq=False)
 class RandomSearchState:
@@ -50,7 +52,7 @@ class RandomSearch(Strategy[RandomSearchState]):
 
     def check(self, problem: Problem) -> None:
         """Refuse a population that has no room for fresh candidates."""
-        size = self._size(problem)
+        size = problem.population_size or DEFAULT_SIZE
         if size <= self.keep:
             raise UsageError(
                 f"a population of {size} has no room for fresh candidates beside the {self.keep} "
@@ -63,7 +65,7 @@ class RandomSearch(Strategy[RandomSearchState]):
 
     def ask(self, problem: Problem, state: RandomSearchState) -> Population:
         """Fresh samples, then the best so far."""
-        size, kept = self._size(problem), state.best.count
+        size, kept = problem.population_size or DEFAULT_SIZE, state.best.count
         scale = np.full(problem.num_parameters, self.std)
         fresh = Gaussian(problem.start, scale, noise_key(problem.seed, state.generation))
         if not kept:
@@ -72,11 +74,7 @@ class RandomSearch(Strategy[RandomSearchState]):
         return problem.population(union, size)
 
     def tell(
-        self,
-        problem: Problem,
-        state: RandomSearchState,
-        population: Population,
-        episodes: Episodes,
+        self, problem: Problem, state: RandomSearchState, population: Population, episodes: Episodes
     ) -> RandomSearchState:
         """Keep the best by the mean of their evaluations; those that failed now are dropped."""
         first = population.size - state.best.count
@@ -104,6 +102,3 @@ class RandomSearch(Strategy[RandomSearchState]):
             "best_fitness": float(best.fitness[0]) if best.count else math.nan,
             "best_evaluations": float(best.evaluations[0]) if best.count else math.nan,
         }
-
-    def _size(self, problem: Problem) -> int:
-        return 64 if problem.population_size is None else problem.population_size

@@ -131,18 +131,10 @@ class Reinforce(Strategy[ReinforceState]):
 
     def init(self, problem: Problem) -> ReinforceState:
         """Start from the policy's own parameters, without a baseline."""
-        return ReinforceState(
-            0,
-            np.array(problem.start, np.float64),
-            AdamState.begin(problem.num_parameters),
-            np.empty(0),
-            np.empty(0),
-            self._horizon(problem),
-        )
-
-    def _horizon(self, problem: Problem) -> int:
+        start, none = np.array(problem.start, np.float64), np.empty(0)
         limit = problem.task.step_limit()
-        return self.horizon if limit is None else min(self.horizon, limit)
+        horizon = self.horizon if limit is None else min(self.horizon, limit)
+        return ReinforceState(0, start, AdamState.begin(len(start)), none, none, horizon)
 
     def ask(self, problem: Problem, state: ReinforceState) -> Population:
         """One policy, many episodes that report sums of log-prob gradients."""
@@ -173,7 +165,14 @@ class Reinforce(Strategy[ReinforceState]):
         )
         sums = episodes.sums
         valid = int(sums["episode_count"][0])
-        _warn_of_left_out(episodes, valid)
+        left_out = int(np.count_nonzero(~np.isnan(episodes.episode_return))) - valid
+        if left_out:
+            warnings.warn(
+                f"reinforce leaves {left_out} of {len(episodes.episode_return)} episodes out: an "
+                "observation or a sum of returns in them is not finite",
+                Notice,
+                stacklevel=2,
+            )
         if not valid:
             return state
         returns = Returns.of(sums, center)
@@ -212,7 +211,9 @@ class Reinforce(Strategy[ReinforceState]):
             self.standardize and self.baseline != "none"
         )
         gradient: FloatArray
-        if returns.spread(centered) <= returns.rounding:
+        # How far returns are from their mean, or from 0: the root of the mean square.
+        spread = returns.std if centered else math.hypot(returns.std, returns.mean)
+        if spread <= returns.rounding:
             # Without this Adam would walk as far on rounding errors as on anything else.
             gradient = np.zeros_like(grad)
         elif self.baseline == "variance_optimal":
@@ -256,8 +257,8 @@ class Returns:
 
     mean: float
     std: float
-    center: float = 0.0
-    size: float = 0.0
+    center: float
+    size: float
 
     @classmethod
     def of(cls, sums: Mapping[str, FloatArray], center: float) -> Returns:
@@ -276,27 +277,12 @@ class Returns:
         """What a spread must exceed to be more than rounding error."""
         return max(ROUNDING * self.size, CANCELLED * abs(self.mean - self.center))
 
-    def spread(self, centered: bool) -> float:
-        """How far they are from their mean, or from 0: the root of the mean square."""
-        return self.std if centered else math.hypot(self.std, self.mean)
-
 
 def _expected_return(state: ReinforceState) -> float:
     """Where the next returns less their baseline are expected."""
     if len(state.by_time) or len(state.by_value) or not math.isfinite(state.return_mean):
         return 0.0
     return state.return_mean
-
-
-def _warn_of_left_out(episodes: Episodes, valid: int) -> None:
-    left_out = int(np.count_nonzero(~np.isnan(episodes.episode_return))) - valid
-    if left_out:
-        warnings.warn(
-            f"reinforce leaves {left_out} of {len(episodes.episode_return)} episodes out: an "
-            "observation or a sum of returns in them is not finite",
-            Notice,
-            stacklevel=3,
-        )
 
 
 def _mean_by_time(sums: Mapping[str, FloatArray]) -> FloatArray:

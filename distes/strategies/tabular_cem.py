@@ -91,11 +91,7 @@ class TabularCEM(EliteEpisodes[TabularCEMState]):
         return self.sample_episodes(problem, Point(state.table.ravel()))
 
     def tell(
-        self,
-        problem: Problem,
-        state: TabularCEMState,
-        population: Population,
-        episodes: Episodes,
+        self, problem: Problem, state: TabularCEMState, population: Population, episodes: Episodes
     ) -> TabularCEMState:
         """Count what the elites did; rows they were not in become uniform, smoothed, or stay."""
         chosen = pick_by_percentile(episodes.fitness, self.percentile, self.elites_are)

@@ -16,8 +16,8 @@ from distes.registry import check_fields
 from distes.tasks.contexts import ContextChoice, ContextSource
 from distes.types import Array, FloatArray, IntArray
 
+# mean, min, cvar:0.25, or a function (n, K) returns -> (n,) fitness
 FitnessRule = str | Callable[[Array], Array]
-"""``mean``, ``min``, ``cvar:0.25``, or a function (n, K) returns -> (n,) fitness."""
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,11 @@ from distes.policies.spaces import ObservationEncoder
 from distes.seeds import context_generator, context_uniform
 from distes.types import Array, FloatArray, IntArray
 
-ContextSampler = Callable[[Generator], Any]
-"""(the episode's generator) -> context (k,)."""
-
-ContextChoice = str | ContextSampler
-"""``observation``, ``observation:4,5``, ``info``, ``uniform``, or a sampler."""
-
+ContextSampler = Callable[[Generator], Any]  # (the episode's generator) -> context (k,)
+ContextChoice = str | ContextSampler  # one of `NAMES`, or a sampler
 NAMES = ("observation", "observation:INDICES", "info", "uniform")
 
-EXAMPLES = 8
-"""Contexts drawn to find one that a task can be tried with."""
+EXAMPLES = 8  # contexts drawn to find one that a task can be tried with
 
 
 class NotFiniteError(UsageError):
@@ -51,9 +46,8 @@ class ContextSource:
         """Refuse a choice that is none, and bounds that bound nothing."""
         if isinstance(self.choice, str):
             kind, _, chosen = self.choice.partition(":")
-            if kind not in ("observation", "info", "uniform"):
-                raise unknown("context", self.choice, NAMES)
-            if chosen and kind != "observation":
+            known = kind in ("observation", "info", "uniform")
+            if not known or (chosen and kind != "observation"):
                 raise unknown("context", self.choice, NAMES)
             if ":" in self.choice:
                 self._indices()
@@ -158,12 +152,7 @@ class ContextSource:
         ) from error
 
     def read(self, observation: FloatArray, info: Any, size: int | None) -> FloatArray:
-        """Read an episode's context from what its reset gave.
-
-        Args:
-            observation: encoded.
-            info: of the reset.
-            size: k where it is known.
+        """Read an episode's context from what its reset gave, of length ``size`` if known.
 
         Raises:
             UsageError: there is none, it has another length, or it is not finite.
@@ -218,11 +207,7 @@ class ContextSource:
         return shown
 
     def settle_all(
-        self,
-        name: str,
-        observations: FloatArray,
-        shown: FloatArray,
-        asked: FloatArray | None,
+        self, name: str, observations: FloatArray, shown: FloatArray, asked: FloatArray | None
     ) -> tuple[FloatArray, dict[int, NotFiniteError]]:
         """Settle the contexts of many episodes at once; see `settle`.
 
@@ -292,17 +277,21 @@ class ContextSource:
         return ObservationEncoder(space, False).encode
 
 
+def _convert_to_array(context: Any) -> FloatArray:
+    try:
+        return np.atleast_1d(np.array(context, dtype=np.float64))
+    except (TypeError, ValueError):
+        shown = " ".join(repr(context).split())[:60]
+        raise UsageError(f"the context {shown} is not a vector of numbers") from None
+
+
 def check_context(context: Any, size: int | None) -> FloatArray:
     """Take a context as a finite vector.
 
     Raises:
         UsageError: it is something else.
     """
-    try:
-        row: FloatArray = np.atleast_1d(np.array(context, dtype=np.float64))
-    except (TypeError, ValueError):
-        shown = " ".join(repr(context).split())[:60]
-        raise UsageError(f"the context {shown} is not a vector of numbers") from None
+    row = _convert_to_array(context)
     if row.ndim != 1 or len(row) == 0 or size not in (None, len(row)):
         due = "(k,)" if size is None else f"({size},)"
         raise UsageError(f"a context has shape {row.shape}, {due} is due")
@@ -324,11 +313,7 @@ def parse_contexts(contexts: Any, size: int, name: str) -> FloatArray:
     """
     if size == 0:
         raise UsageError(f"{name} has no contexts: leave out the context that is given")
-    try:
-        rows: FloatArray = np.atleast_1d(np.array(contexts, dtype=np.float64))
-    except (TypeError, ValueError):
-        shown = " ".join(repr(contexts).split())[:60]
-        raise UsageError(f"the context {shown} is not a vector of numbers") from None
+    rows = _convert_to_array(contexts)
     if rows.ndim > 2 or rows.size == 0 or rows.shape[-1] != size:
         raise UsageError(
             f"a context of shape {rows.shape} is given, and a context of {name} has {size} "

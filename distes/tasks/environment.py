@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.wrappers import (
-    NormalizeObservation,
-    NormalizeReward,
-    OrderEnforcing,
-    PassiveEnvChecker,
-    TimeLimit,
-)
+from gymnasium import wrappers
 
 from distes.errors import UsageError, unknown
 from distes.policies.base import Policy, PolicySpec
@@ -36,8 +31,7 @@ VERIFIED_PURE = frozenset(
 """Environments of Gymnasium and of distes whose instances carry nothing from one episode to
 the next, bit for bit; the tests verify each. Others are built anew for every episode."""
 
-LARGEST = 10_000_000
-"""Parameters of a policy that fits into what is sent with every generation."""
+LARGEST = 10_000_000  # parameters of a policy that fits into what is sent with every generation
 
 
 @dataclass(frozen=True)
@@ -96,13 +90,14 @@ class Task(AnyTask):
                 raise UsageError(f"{self.env} needs a package: {error}") from error
         layer: Any = env
         while isinstance(layer, gym.Wrapper):
-            if isinstance(layer, NormalizeObservation | NormalizeReward):
+            if isinstance(layer, wrappers.NormalizeObservation | wrappers.NormalizeReward):
                 raise UsageError(
                     f"{self.name} is wrapped in {type(layer).__name__}, which learns across "
                     "episodes; use normalize_observations, which is frozen within a generation"
                 )
             layer = layer.env
-        while isinstance(env, PassiveEnvChecker | OrderEnforcing | TimeLimit):
+        replaced = (wrappers.PassiveEnvChecker, wrappers.OrderEnforcing, wrappers.TimeLimit)
+        while isinstance(env, replaced):
             env = env.env
         inner = _time_limit(env)
         if inner is not None and (self.max_episode_steps or 0) > inner:
@@ -141,11 +136,8 @@ class Task(AnyTask):
             return self.max_episode_steps
         if isinstance(self.env, str):
             return environment_spec(self.env).max_episode_steps
-        env = self._call_env()
-        try:
+        with closing(self._call_env()) as env:
             return _time_limit(env)
-        finally:
-            env.close()
 
     @property
     def reuses_env(self) -> bool:
@@ -156,41 +148,31 @@ class Task(AnyTask):
         if not isinstance(self.env, str) or self.env not in VERIFIED_PURE or self.env_kwargs:
             return False
         entry = environment_spec(self.env).entry_point
-        return isinstance(entry, str) and entry.startswith(
-            ("gymnasium.envs.", "distes.tasks.envs.")
-        )
+        rooms = ("gymnasium.envs.", "distes.tasks.envs.")
+        return isinstance(entry, str) and entry.startswith(rooms)
 
     def _try_reset(self, asked: FloatArray | None) -> tuple[FloatArray, bool]:
-        env = self.make_env()
-        try:
-            reset = env.reset(seed=0) if asked is None else self._reset_with_context(env, asked)
+        with closing(self.make_env()) as env:
+            try:
+                options = {} if asked is None else {"options": {"context": asked.copy()}}
+                reset = env.reset(seed=0, **options)
+            except Exception as error:
+                if asked is None:
+                    raise
+                raise UsageError(  # what goes wrong with a context is the context's fault
+                    f"{self.name} can't be reset with the context {asked.tolist()}: "
+                    f"{type(error).__name__}: {' '.join(str(error).split())}"
+                ) from error
             see = self.contexts.encoder(env.observation_space)
             context = self.contexts.settle(self.name, see, reset, asked, None)
             return context, asked is None or "context" in reset[1]
-        finally:
-            env.close()
-
-    def _reset_with_context(
-        self, env: gym.Env[Any, Any], context: FloatArray
-    ) -> tuple[Any, dict[str, Any]]:
-        """Reset with a context; what goes wrong then is the context's fault."""
-        try:
-            return env.reset(seed=0, options={"context": context.copy()})
-        except Exception as error:
-            raise UsageError(
-                f"{self.name} can't be reset with the context {context.tolist()}: "
-                f"{type(error).__name__}: {' '.join(str(error).split())}"
-            ) from error
 
     def build_policy(self, spec: PolicySpec | None) -> Policy:
         """Build the policy for the environment's spaces."""
         if spec is None:
             raise UsageError(f"{self.name} needs a policy, for example distes.policies.Linear()")
-        env = self.make_env()
-        try:
+        with closing(self.make_env()) as env:
             policy = spec.build(env.observation_space, env.action_space)
-        finally:
-            env.close()
         if policy.num_parameters > LARGEST:
             raise UsageError(
                 f"the policy of {self.name} would have {policy.num_parameters:,} parameters, more "
@@ -216,7 +198,7 @@ def environment_spec(env_id: str) -> gym.envs.registration.EnvSpec:
 def _time_limit(env: Any) -> int | None:
     """Steps of the outermost TimeLimit among an environment's wrappers."""
     while isinstance(env, gym.Wrapper):
-        if isinstance(env, TimeLimit):
+        if isinstance(env, wrappers.TimeLimit):
             return int(env._max_episode_steps)
         env = env.env
     return None

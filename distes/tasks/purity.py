@@ -20,16 +20,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from distes.errors import UsageError
+from distes.errors import UsageError, require_at_least
 from distes.policies.base import PolicySpec
 from distes.seeds import policy_generator
 from distes.tasks.base import AnyTask
 from distes.tasks.environment import Task
 from distes.types import FloatArray
 
-MAX_STEPS = 1000
-"""Episodes are cut here at the latest: some environments never end."""
-
+MAX_STEPS = 1000  # episodes are cut here at the latest: some environments never end
 PROBES_PER_HISTORY = 2
 
 
@@ -103,7 +101,13 @@ class PurityReport:
             over = f" over {self.histories} histories" if finding is self.reuse else ""
             lines += [f"  {line}" for line in _describe(finding, over)]
         if self.other_context is not None:
-            lines.append(f"  {_describe_context(self.other_context)}")
+            count, episodes = self.other_context.count, self.other_context.episodes
+            lines.append(
+                f"  other context: changes {count} of {episodes} episodes, as it should"
+                if count
+                else f"  other context: changes none of {episodes} episodes: does the environment "
+                'take up reset(options={"context": ...})?'
+            )
         return "\n".join([*lines, self._consequences()])
 
     def _consequences(self) -> str:
@@ -166,14 +170,15 @@ def check(
     Raises:
         UsageError: there is no environment, or every episode raises in it.
     """
-    task = as_task(task)
-    for name, value in (("histories", histories), ("episodes", episodes)):
-        if value < 1:
-            raise UsageError(f"{name} {value} is not at least 1")
+    if isinstance(task, AnyTask) and not isinstance(task, Task):
+        raise UsageError(f"{task.name} is no environment: there is nothing to check")
+    task = task if isinstance(task, Task) else Task(task)
+    require_at_least("histories", histories, 1)
+    require_at_least("episodes", episodes, 1)
     generator = np.random.default_rng(np.random.SeedSequence(seed))
     seeds = [int(value) for value in generator.integers(2**62, size=episodes)]
 
-    reference = dict(zip(seeds, _run_in_new_instances(task, policy, seeds), strict=True))
+    reference = dict(_run_in_new_instances(task, policy, seeds))
     errors = [record.error for record in reference.values()]
     if all(errors):
         raise UsageError(f"every episode of {task.name} raises, the first {errors[0]}")
@@ -190,7 +195,11 @@ def check(
     runner.close()
 
     # In another order, so that what instances share (a class attribute) shows.
-    again = list(zip(seeds[::-1], _run_in_new_instances(task, policy, seeds[::-1]), strict=True))
+    again = _run_in_new_instances(task, policy, seeds[::-1])
+    other_context = None
+    if task.contexts.sampled:
+        changed = _run_in_new_instances(task, policy, seeds, other_context=True)
+        other_context = _compare("other context", reference, changed)
     return PurityReport(
         name=task.name,
         histories=histories,
@@ -198,9 +207,7 @@ def check(
         new_instance=_compare("new instance", reference, again),
         other_process=_run_in_other_process(task, policy, reference) if processes else None,
         reuses_env=task.reuses_env,
-        other_context=_run_with_other_context(task, policy, reference)
-        if task.contexts.sampled
-        else None,
+        other_context=other_context,
     )
 
 
@@ -219,19 +226,6 @@ def assert_pure(env: AnyTask | str | Callable[..., gym.Env[Any, Any]], histories
     report = check(env, histories=histories)
     if not report.pure:
         raise AssertionError(str(report))
-
-
-def as_task(task: AnyTask | str | Callable[..., gym.Env[Any, Any]]) -> Task:
-    """Take whatever names an environment.
-
-    Raises:
-        UsageError: it is a task without an environment.
-    """
-    if isinstance(task, Task):
-        return task
-    if isinstance(task, AnyTask):
-        raise UsageError(f"{task.name} is no environment: there is nothing to check")
-    return Task(task)
 
 
 @dataclass(frozen=True)
@@ -263,10 +257,7 @@ class _Runner:
     ) -> _Record:
         """Run the episode of a seed, or break it off after some steps.
 
-        Args:
-            seed: of the episode.
-            max_steps: after which to break it off.
-            context_of: an episode whose context is sampled for this one.
+        Its context may be sampled as another seed's, ``context_of``.
         """
         if self._env is None:
             self._env = self._task.make_env()
@@ -274,7 +265,10 @@ class _Runner:
         steps: list[bytes] = []
         total = 0.0
         try:
-            context = self._sample_context(seed if context_of is None else context_of)
+            # The context that the engines would ask for.
+            contexts = self._task.contexts
+            seeds = np.array([seed if context_of is None else context_of])
+            context = contexts.sample(seeds)[0] if contexts.sampled else None
             for digest, reward in self._play(self._env, seed, context, limit):
                 steps.append(digest)
                 total += reward
@@ -285,11 +279,6 @@ class _Runner:
             said = f"{type(error).__name__}: {error}"
             return _Record((*steps, type(error).__name__.encode()), np.nan, said)
         return _Record(tuple(steps), total)
-
-    def _sample_context(self, seed: int) -> FloatArray | None:
-        """The context that the engines would ask for."""
-        contexts = self._task.contexts
-        return contexts.sample(np.array([seed]))[0] if contexts.sampled else None
 
     def _play(
         self, env: gym.Env[Any, Any], seed: int, asked: FloatArray | None, limit: int
@@ -330,39 +319,15 @@ class _Runner:
 
 
 def _run_in_new_instances(
-    task: Task, policy: PolicySpec | None, seeds: Sequence[int]
-) -> list[_Record]:
-    """Run each episode in an instance of its own."""
+    task: Task, policy: PolicySpec | None, seeds: Sequence[int], other_context: bool = False
+) -> list[tuple[int, _Record]]:
+    """Run each episode in an instance of its own, perhaps with the context of another seed."""
     runner = _Runner(task, policy)
     records = []
     for seed in seeds:
-        records.append(runner.episode(seed))
+        records.append((seed, runner.episode(seed, context_of=seed ^ other_context)))
         runner.close()
     return records
-
-
-def _run_with_other_context(
-    task: Task, policy: PolicySpec | None, reference: dict[int, _Record]
-) -> Finding:
-    """Run each episode with the context of another seed."""
-    runner = _Runner(task, policy)
-    found = []
-    for seed in reference:
-        found.append((seed, runner.episode(seed, context_of=seed ^ 1)))
-        runner.close()
-    return _compare("other context", reference, found)
-
-
-def _describe_context(finding: Finding) -> str:
-    """Say whether the environment takes up contexts."""
-    if finding.count:
-        return (
-            f"other context: changes {finding.count} of {finding.episodes} episodes, as it should"
-        )
-    return (
-        f"other context: changes none of {finding.episodes} episodes: does the environment take "
-        'up reset(options={"context": ...})?'
-    )
 
 
 def _choose_history(
@@ -417,8 +382,7 @@ def _compare(
 def _run_in_other_process(
     task: Task, policy: PolicySpec | None, reference: dict[int, _Record]
 ) -> Finding:
-    seeds = list(reference)
-    way = "other process"
+    way, seeds = "other process", list(reference)
     try:
         pickle.dumps((task, policy))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -430,7 +394,7 @@ def _run_in_other_process(
         except Exception as error:  # noqa: BLE001 - the other process may fail in any way
             said = f"{type(error).__name__}: {error}"
             return Finding(way, 0, note=f"the environment could not be made there ({said})")
-    return _compare(way, reference, list(zip(seeds, records, strict=True)))
+    return _compare(way, reference, records)
 
 
 def _describe(finding: Finding, over: str) -> list[str]:

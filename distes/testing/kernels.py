@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,17 +28,12 @@ from distes.population.records import RECORDS, Population, RunKey, Status, Traje
 from distes.tasks.environment import Task
 from distes.types import Array, FloatArray
 
-MAX_STEPS = 1000
-"""Where the environment has no step limit, episodes are cut here."""
+MAX_STEPS = 1000  # where the environment has no step limit, episodes are cut here
 
-TRIED_EPISODES, TRIED_STEPS = 20, 300
-"""What is run in plain Python first."""
+TRIED_EPISODES, TRIED_STEPS = 20, 300  # what is run in plain Python first
 
-BATCH = 50
-"""Episodes that are compared before more are run."""
-
-SPREADS = (0.1, 10.0)
-"""Least and greatest deviation of candidates from the policy's initial parameters."""
+BATCH = 50  # episodes that are compared before more are run
+SPREADS = (0.1, 10.0)  # least and greatest deviation of candidates from initial parameters
 
 
 @dataclass(frozen=True)
@@ -120,19 +116,15 @@ def assert_kernel_matches(
     pair = _EnginePair(instance, task, built, tolerance)
     _compare_contexts(instance, task)
     _try_in_python(instance, actor, built, task.step_limit() or MAX_STEPS)
-    try:
+    with closing(pair):
         steps = pair.compare(episodes, seed)
-    finally:
-        pair.close()
     return KernelReport(kernel.__qualname__, task.name, episodes, steps, tolerance)
 
 
 def _refuse_arguments(kernel: Any, policy: Any, episodes: int, tolerance: float, seed: int) -> None:
-    """Refuse arguments that cannot be used."""
     if not (isinstance(kernel, type) and issubclass(kernel, Kernel)):
-        raise UsageError(
-            f"kernel {kernel!r} is not a subclass of distes.engines.kernels.kernel.Kernel"
-        )
+        name = f"{Kernel.__module__}.{Kernel.__qualname__}"
+        raise UsageError(f"kernel {kernel!r} is not a subclass of {name}")
     for name in KERNEL_FUNCTIONS:
         if not isinstance(inspect.getattr_static(kernel, name), staticmethod):
             raise UsageError(f"{kernel.__qualname__}.{name} is not a staticmethod")
@@ -151,11 +143,8 @@ def _refuse_arguments(kernel: Any, policy: Any, episodes: int, tolerance: float,
 
 def _compare_contexts(kernel: Kernel, task: Task) -> None:
     """Compare the numbers of contexts."""
-    env = task.make_env()
-    try:
+    with closing(task.make_env()) as env:
         _, info = env.reset(seed=0)
-    finally:
-        env.close()
     shown = np.size(info.get("context", ()))
     if shown != kernel.num_contexts:
         raise AssertionError(
@@ -215,19 +204,12 @@ def _try_in_python(kernel: Kernel, actor: Actor, policy: Policy, limit: int) -> 
 
 @dataclass(frozen=True)
 class _Difference:
-    """Where two episodes part.
-
-    Attributes:
-        where: in words.
-        what: that differs.
-        ours: the kernel's.
-        theirs: the environment's.
-    """
+    """Where two episodes part."""
 
     where: str
     what: str
-    ours: Any
-    theirs: Any
+    ours: Any  # the kernel's
+    theirs: Any  # the environment's
 
     def __str__(self) -> str:
         """Say it."""
@@ -257,11 +239,7 @@ class _EnginePair:
         self._loop.close()
 
     def compare(self, episodes: int, seed: int) -> int:
-        """Compare episodes; returns how many steps they had.
-
-        Raises:
-            AssertionError: some differ.
-        """
+        """Compare episodes, and assert that they are equal; returns how many steps they had."""
         try:
             self._compiled.prepare()
         except Exception as error:
@@ -272,12 +250,9 @@ class _EnginePair:
         steps = 0
         for batch, first in enumerate(range(0, episodes, BATCH)):
             size = min(BATCH, episodes - first)
-            population = Population(
-                Table(self._candidates(generator, size)),
-                size,
-                contexts=None if imposed is None else imposed[:size],
-                records=RECORDS,
-            )
+            table = Table(self._candidates(generator, size))
+            contexts = None if imposed is None else imposed[:size]
+            population = Population(table, size, contexts=contexts, records=RECORDS)
             key = RunKey(seed, batch)
             theirs = self._loop.run(population, key, 0, size)
             try:
@@ -290,9 +265,8 @@ class _EnginePair:
             self._raise_first_difference(first, episodes, seeds.tolist(), ours, theirs)
             steps += int(theirs.rows["episode_length"].sum())
             # Contexts that the environment drew itself are such as it takes.
-            imposed = (
-                theirs.contexts[::-1] if batch % 2 == 0 and theirs.contexts is not None else None
-            )
+            drawn = theirs.contexts if batch % 2 == 0 else None
+            imposed = None if drawn is None else drawn[::-1]
         return steps
 
     def _candidates(self, generator: np.random.Generator, size: int) -> FloatArray:
@@ -307,28 +281,24 @@ class _EnginePair:
         self, first: int, episodes: int, seeds: list[int], ours: Chunk, theirs: Chunk
     ) -> None:
         """Raise an `AssertionError` that says where a batch differs, if it does."""
-        if theirs.faults:
-            row, fault = theirs.faults[0]
-            raise AssertionError(
-                f"{self._task.name} raises in episode {first + row} (seed {seeds[row]}): "
-                f"{fault.strip().splitlines()[-1]}."
-            )
-        if ours.faults:
-            row, fault = ours.faults[0]
-            raise AssertionError(
-                f"{self._name} raises in episode {first + row} (seed {seeds[row]}), where "
-                f"{self._task.name} does not: {fault.strip().splitlines()[-1]}."
-            )
-        parameters = np.zeros((len(seeds), 0))
+        for chunk, name, but in (
+            (theirs, self._task.name, ""),
+            (ours, self._name, f", where {self._task.name} does not"),
+        ):
+            if chunk.faults:
+                row, fault = chunk.faults[0]
+                raise AssertionError(
+                    f"{name} raises in episode {first + row} (seed {seeds[row]}){but}: "
+                    f"{fault.strip().splitlines()[-1]}."
+                )
         assert ours.trajectories is not None and theirs.trajectories is not None  # noqa: S101, PT018 - asked for
-        pairs = zip(
-            ours.trajectories.unpack(parameters),
-            theirs.trajectories.unpack(parameters),
-            strict=True,
+        both = (
+            each.unpack(np.zeros((len(seeds), 0)))
+            for each in (ours.trajectories, theirs.trajectories)
         )
         found = [
             self._find_difference(i, ours, theirs, *trajectories)
-            for i, trajectories in enumerate(pairs)
+            for i, trajectories in enumerate(zip(*both, strict=True))
         ]
         differing = [i for i, difference in enumerate(found) if difference is not None]
         if differing:
@@ -341,12 +311,7 @@ class _EnginePair:
             )
 
     def _find_difference(
-        self,
-        i: int,
-        ours: Chunk,
-        theirs: Chunk,
-        our_trajectory: Trajectory,
-        their_trajectory: Trajectory,
+        self, i: int, ours: Chunk, theirs: Chunk, our_path: Trajectory, their_path: Trajectory
     ) -> _Difference | None:
         """Find the first difference of an episode; None if there is none."""
         if ours.contexts is not None and theirs.contexts is not None:
@@ -356,7 +321,7 @@ class _EnginePair:
                 return _Difference("at the reset", f"context[{at}]", *shown)
         our_row, their_row = ours.rows[i], theirs.rows[i]
         if our_row["status"] == their_row["status"] == Status.OK:
-            found = self._find_step_difference(our_trajectory, their_trajectory, our_row, their_row)
+            found = self._find_step_difference(our_path, their_path, our_row, their_row)
             if found is not None:
                 return found
         for name in ("episode_length", "terminated", "truncated"):
@@ -395,10 +360,8 @@ class _EnginePair:
                 where = f"at step {step}" if step else "at the reset"
                 values = float(left[row, column]), float(right[row, column])
                 found.append((step, order, _Difference(where, name, *values)))
-        if (
-            len(ours.rewards) != len(theirs.rewards)
-            or our_row["terminated"] != their_row["terminated"]
-        ):
+        longer = len(ours.rewards) != len(theirs.rewards)
+        if longer or our_row["terminated"] != their_row["terminated"]:
             ends = [_describe_end(row, length) for row in (our_row, their_row)]
             difference = _Difference(f"at step {length}", "episode", *ends)
             found.append((length, len(compared), difference))

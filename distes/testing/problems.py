@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Generic, TypeVar
 
@@ -28,8 +28,8 @@ from distes.types import FloatArray, IntArray
 
 S = TypeVar("S")
 
+# (parameters (m, d), seeds (m,)) -> returns (m,); not finite = failed
 Objective = Callable[[FloatArray, IntArray], FloatArray]
-"""(parameters (m, d), seeds (m,)) -> returns (m,); not finite = failed."""
 
 
 def sphere(parameters: FloatArray, _seeds: IntArray) -> FloatArray:
@@ -152,63 +152,11 @@ class FunctionProblem:
     def _sums(self, population: Population, seeds: IntArray) -> dict[str, FloatArray]:
         if not population.probes:
             return {}
-        reports = []
-        for seed in seeds:
-            trajectory = Trajectory(
-                np.empty(0), self.observations(int(seed)), np.empty(0), np.empty(0)
-            )
-            reports.append(report(population.probes, trajectory, self.policy, population.frozen))
+        none = np.empty(0)
+        paths = [Trajectory(none, self.observations(int(seed)), none, none) for seed in seeds]
+        probes, frozen = population.probes, population.frozen
+        reports = [report(probes, each, self.policy, frozen) for each in paths]
         return fold(fold_chunk(0, reports), len(seeds))
-
-
-@dataclass(eq=False)
-class TwoSolutions(FunctionProblem):
-    """Two separate solutions, θ = m(s) and θ = −m(s): their average, 0, is worth nothing.
-
-    The value is the higher of two bumps, 1 at a solution; m(s) = 2 + s.
-
-    Attributes:
-        limit: in which contexts a solution counts: m(s) where s ≥ −limit, −m(s) where
-            s ≤ limit; from 1 on both count everywhere.
-    """
-
-    objective: Objective = sphere
-    start: FloatArray = field(default_factory=lambda: np.zeros(2))
-    moved: FloatArray | None = field(default_factory=lambda: np.ones((1, 2)))
-    limit: float = 1.0
-
-    def values(self, parameters: FloatArray, contexts: FloatArray) -> FloatArray:
-        """What parameters (m, d) are worth as each of the solutions, (m, 2)."""
-        signs = np.array([1.0, -1.0])
-        solutions = signs[:, None] * (2.0 + contexts)[:, None]
-        squared = ((parameters[:, None] - solutions) ** 2).sum(axis=2)
-        counts = signs * contexts >= -self.limit
-        values: FloatArray = np.exp(-squared) * counts
-        return values
-
-    def count_solutions(
-        self, options: Sequence[FloatArray], contexts: FloatArray
-    ) -> tuple[int, int]:
-        """Count solutions that some option is near, and options near a solution.
-
-        Near is a value above 0.8 on average over the contexts where the solution counts.
-
-        Args:
-            options: parameters (m, d) that each takes in the contexts.
-            contexts: (m, 1).
-        """
-        counts = np.array([1.0, -1.0]) * contexts >= -self.limit
-        values = [self.values(option, contexts).sum(axis=0) for option in options]
-        near = np.array(values) / counts.sum(axis=0) > 0.8
-        return int(near.any(axis=0).sum()), int(near.any(axis=1).sum())
-
-    def returns(
-        self, parameters: FloatArray, contexts: FloatArray | None, seeds: IntArray
-    ) -> FloatArray:
-        """Give the higher of the bumps."""
-        assert contexts is not None  # noqa: S101 - there always are some
-        best: FloatArray = self.values(parameters, contexts).max(axis=1)
-        return best
 
 
 def episodes_of(
@@ -240,19 +188,12 @@ def episodes_of(
 
 @dataclass(frozen=True, eq=False)
 class Generation(Generic[S]):
-    """One turn of a search.
+    """One turn of a search."""
 
-    Attributes:
-        before: the strategy's state that was asked.
-        population: what it asked for.
-        episodes: what happened.
-        after: the state once told.
-    """
-
-    before: S
-    population: Population
-    episodes: Episodes
-    after: S
+    before: S  # the strategy's state that was asked
+    population: Population  # what it asked for
+    episodes: Episodes  # what happened
+    after: S  # the state once told
 
     @property
     def parameters(self) -> FloatArray:
@@ -285,12 +226,9 @@ def search(
         problem.begin(generation)
         population = strategy.ask(problem, state)
         episodes = problem.evaluate(population)
-        done.append(
-            Generation(
-                state, population, episodes, strategy.tell(problem, state, population, episodes)
-            )
-        )
-        state = done[-1].after
+        after = strategy.tell(problem, state, population, episodes)
+        done.append(Generation(state, population, episodes, after))
+        state = after
     return done
 
 

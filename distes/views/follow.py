@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from distes.errors import RunFailed
 from distes.population.statistics import Score
@@ -59,33 +59,29 @@ def follow(
         # Asked before reading: what a search wrote before it left is then read, too.
         written = load(path).is_written()
         narrator.tell(tail.news())
-        if narrator.finished and report.is_finished(path):
+        finished = narrator.finished and report.is_finished(path)
+        if finished:
             narrator.tell(tail.news())  # what the last commit brought, after its event
             break
         if written:
             seen, left_at = True, None
         elif not seen or narrator.failed:
-            _refuse(path, narrator, say)
+            break
         elif left_at is None:
             left_at = time.monotonic()
             say(f"nobody writes it now: waiting {patience_s:.0f} s for a resume")
         elif time.monotonic() - left_at > patience_s:
-            _refuse(path, narrator, say)
+            break
         time.sleep(poll_s)
-    _sum_up(path, narrator, say)
-
-
-def _sum_up(path: str | Path, narrator: _Narrator, say: Callable[[str], None]) -> None:
     narrator.end()
     say("")
     say(report.describe_run(path))
-
-
-def _refuse(path: str | Path, narrator: _Narrator, say: Callable[[str], None]) -> NoReturn:
-    _sum_up(path, narrator, say)
-    run = load(path)
-    how = f"; go on with: distes resume {shlex.quote(str(path))}" if report.can_resume(run) else ""
-    raise RunFailed(f"'{path}' is not in progress: {report.describe_state(run)}{how}")
+    if not finished:
+        run = load(path)
+        said = f"'{path}' is not in progress: {report.describe_state(run)}"
+        if report.can_resume(run):
+            said += f"; go on with: distes resume {shlex.quote(str(path))}"
+        raise RunFailed(said)
 
 
 class _Narrator:
@@ -123,7 +119,6 @@ class _Narrator:
         """Tell what waits for generations that were never committed."""
         for line, _ in self._waiting:
             self._say(line)
-        self._waiting.clear()
 
     def _tell_due_events(self) -> None:
         while self._waiting and (self._waiting[0][1] or 0) <= (self._next or 0):

@@ -59,8 +59,9 @@ def _render_part(name: str, make: Callable[[], str]) -> str:
 
 
 def _render_curve(path: Any) -> str:
-    image = _encode(render_png(LearningCurves().draw([load(path)])))
-    return f'<img alt="learning curve" src="data:image/png;base64,{image}"/>'
+    image = render_png(LearningCurves().draw([load(path)]))
+    encoded = base64.b64encode(image).decode("ascii")
+    return f'<img alt="learning curve" src="data:image/png;base64,{encoded}"/>'
 
 
 def _render_video(shown: Run | Result) -> str:
@@ -75,37 +76,22 @@ def _render_video(shown: Run | Result) -> str:
     solution = replace(solution, episodes=1, purpose=Purpose.TEST, max_steps=steps)
     every = how.count_steps_per_frame(LIMITS.fps)
     fps = how.fps / every
+    end = time.monotonic() + MAX_SECONDS
     with tempfile.TemporaryDirectory(prefix="distes-") as folder:
         place = locate_video(Path(folder) / "episode.mp4")
         with Video(place, fps, LIMITS) as film:
-            camera = Camera(_TimedFilm(film), fps, every, 1)
+
+            def add(frame: Array, caption: str, times: int) -> bool:
+                if time.monotonic() > end:
+                    raise UsageError(f"the episode takes more than {MAX_SECONDS:g} s")
+                return film.add(frame, caption, times)
+
+            camera = Camera(add, fps, every, 1)
             watch_episodes(search.resolved_task, how, search.built_policy(), solution, camera)
         data = place.read_bytes() if film.frames else b""
     if not data:
         raise UsageError("the episode fails before its first frame")
     if len(data) > MAX_VIDEO_BYTES:
         raise UsageError(f"it takes {len(data):,} bytes: distes replay writes it into a file")
-    source = f"data:video/mp4;base64,{_encode(data)}"
+    source = f"data:video/mp4;base64,{base64.b64encode(data).decode('ascii')}"
     return f'<video controls loop muted width="480" src="{source}"></video>'
-
-
-class _TimedFilm:
-    """A film that gives up if the episode takes too long."""
-
-    def __init__(self, film: Video) -> None:
-        self._film = film
-        self._end = time.monotonic() + MAX_SECONDS
-
-    def add(self, frame: Array, caption: str, times: int = 1) -> bool:
-        """Take a frame, as a film does.
-
-        Raises:
-            UsageError: it is too late.
-        """
-        if time.monotonic() > self._end:
-            raise UsageError(f"the episode takes more than {MAX_SECONDS:g} s")
-        return self._film.add(frame, caption, times)
-
-
-def _encode(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")

@@ -7,6 +7,7 @@ import shlex
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,9 @@ def describe_run(path: str | Path) -> str:
         UsageError: it is not a run directory that can be read.
     """
     run = load(path)
-    parts = [
-        *_describe_identity(run),
-        ("", ""),
-        *_describe_progress(run),
-        *_describe_results(run),
-        ("", ""),
-    ]
+    blank = ("", "")
+    parts = [*_describe_identity(run), blank, *_describe_progress(run), *_describe_results(run)]
+    parts += [*_describe_trouble(run), blank]
     commands = list(_suggest_commands(run))
     width = max(len(name) for name, _ in [*parts, *commands]) + 2
     lines = []
@@ -89,10 +86,8 @@ def _describe_identity(run: Run) -> Iterator[tuple[str, str]]:
     yield "seed", str(settings.get("seed", 0))
     if "engine" in config:
         yield "engine", str(config["engine"])
-    versions = config.get("versions", {})
-    known = [f"{name} {version}" for name, version in versions.items()]
-    if "python" in config:
-        known.append(f"Python {config['python']}")
+    known = [f"{name} {version}" for name, version in config.get("versions", {}).items()]
+    known += [f"Python {config['python']}"] if "python" in config else []
     if known:
         yield "versions", ", ".join(known)
     if config.get("git_revision"):
@@ -118,12 +113,11 @@ def _describe_context(config: Mapping[str, Any]) -> str:
 def _describe_choice(table: str, settings: Mapping[str, Any]) -> str:
     """Name a strategy or policy, with the settings that are not its defaults."""
     name, values = settings["name"], {k: v for k, v in settings.items() if k != "name"}
-    try:
-        # A user's own class is not imported for this: all its settings are shown.
-        changed = _list_changes(values, {} if ":" in name else settings_of(choose(table, name)))
-    except UsageError:
-        changed = _list_changes(values, {})
-    return f"{name}, {changed}" if changed else str(name)
+    accepted: Mapping[str, Any] = {}
+    if ":" not in name:  # a user's own class is not imported for this: all its settings are shown
+        with suppress(UsageError):
+            accepted = settings_of(choose(table, name))
+    return ", ".join(filter(None, [str(name), _list_changes(values, accepted)]))
 
 
 def _list_changes(values: Mapping[str, Any], accepted: Mapping[str, Any]) -> str:
@@ -145,22 +139,26 @@ def _describe_progress(run: Run) -> Iterator[tuple[str, str]]:
     rows = run.generations
     if rows.empty:
         return
-    rows = rows.sort_values("generation")
-    last = rows.iloc[-1]
+    last = rows.sort_values("generation").iloc[-1]
     steps, seconds = int(rows["env_steps"].sum()), float(rows["run_s"].sum())
     yield "generations", f"{len(rows):,}"
     yield "episodes", f"{int(rows['episodes'].sum()):,}{_describe_failures(run)}"
     rate = f", {steps / seconds:,.0f} a second" if seconds > 0 else ""
     yield "env steps", f"{steps:,}{rate}"
     yield "elapsed", format_duration(float(last["elapsed_s"]))
-    yield "last generation", _describe_generation(last.to_dict())
+    figures = [("mean", "episode_return_mean"), ("elite mean", "elite_return_mean")]
+    figures += [("best", "episode_return_max")]
+    said = [f"{name} {format_number(last[key])}" for name, key in figures if key in last]
+    yield "last generation", "returns: " + ", ".join(said)
     workers = int(last.get("workers", 0))
     if workers:
-        share = (
-            float((rows["utilisation"] * rows["run_s"]).sum()) / seconds if seconds else math.nan
-        )
+        worked = float((rows["utilisation"] * rows["run_s"]).sum())
+        share = worked / seconds if seconds else math.nan
         busy = f", {share:.0%} of their time in episodes" if math.isfinite(share) else ""
-        yield "workers", f"{workers:,} in the last generation{busy}{_describe_arrivals(run)}"
+        kinds = Counter(str(event.get("kind")) for event in run.events)
+        counts = {what: kinds[f"worker_{what}"] for what in ("joined", "lost")}
+        came = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+        yield "workers", f"{workers:,} in the last generation{busy}{came and '; '}{came}"
 
 
 def _describe_failures(run: Run) -> str:
@@ -169,16 +167,6 @@ def _describe_failures(run: Run) -> str:
         return ""
     counts = {status: count for status, count in run.statuses().items() if status != "ok"}
     return f", {failed:,} failed ({', '.join(f'{n:,} {status}' for status, n in counts.items())})"
-
-
-def _describe_arrivals(run: Run) -> str:
-    kinds = Counter(str(event.get("kind")) for event in run.events)
-    said = [
-        f"{kinds[kind]:,} {what}"
-        for kind, what in (("worker_joined", "joined"), ("worker_lost", "lost"))
-        if kinds[kind]
-    ]
-    return f"; {', '.join(said)}" if said else ""
 
 
 def describe_state(run: Run) -> str:
@@ -215,13 +203,6 @@ def _find_finish(run: Run) -> Mapping[str, Any] | None:
     return found[-1] if found and scores.score_test(run) is not None else None
 
 
-def _describe_generation(row: Mapping[Any, Any]) -> str:
-    figures = [("mean", "episode_return_mean"), ("elite mean", "elite_return_mean")]
-    figures += [("best", "episode_return_max")]
-    said = [f"{name} {format_number(row[key])}" for name, key in figures if key in row]
-    return "returns: " + ", ".join(said)
-
-
 def _describe_results(run: Run) -> Iterator[tuple[str, str]]:
     held = scores.score_heldout(run)
     valid = {number: each for number, each in held.items() if math.isfinite(each.mean)}
@@ -232,28 +213,25 @@ def _describe_results(run: Run) -> Iterator[tuple[str, str]]:
         if newest != best:
             yield "last held-out", f"{_format_range(valid[newest])}, after generation {newest + 1}"
     final = scores.score_test(run)
-    finished = _find_finish(run)
     if final is not None:
         yield "final score", format_score(final)
-    if finished is not None and isinstance(finished.get("gap"), int | float):
+    finished = _find_finish(run) or {}
+    if isinstance(finished.get("gap"), int | float):
         yield (
             "selection",
             f"the last top candidates had {format_number(finished['search_score'])} when they were "
             f"selected, {format_number(finished['fresh_score'])} on fresh seeds: a gap of "
             f"{format_number(finished['gap'])}",
         )
-    yield from _describe_trouble(run)
 
 
 def _describe_trouble(run: Run) -> Iterator[tuple[str, str]]:
     rows = run.generations
     for column, why in _REPEATED.items():
-        count = int(rows[column].sum()) if column in rows else 0
-        if count:
+        if count := int(rows[column].sum()) if column in rows else 0:
             yield column, f"{count:,} chunk{'s' if count > 1 else ''} {why}"
     events = Counter(str(event.get("kind")) for event in run.events)
-    resumed = events["resumed"]
-    if resumed:
+    if resumed := events["resumed"]:
         yield "resumed", f"{resumed} time{'s' if resumed > 1 else ''}"
     others = [f"{count:,} {kind}" for kind, count in events.items() if kind not in _NOT_COUNTED]
     if others:
@@ -265,26 +243,23 @@ def _describe_trouble(run: Run) -> Iterator[tuple[str, str]]:
 
 def _suggest_commands(run: Run) -> Iterator[tuple[str, str]]:
     path = shlex.quote(str(run.path))
-    rows = run.generations
-    name = "next"
+    left = _find_finish(run) is None and not run.is_written()
     if not can_resume(run):
-        if _find_finish(run) is None and not run.is_written():
-            yield name, f"Search(..., out={str(run.path)!r}).proceed() in the script that made it"
+        if left:
+            yield "next", f"Search(..., out={str(run.path)!r}).proceed() in the script that made it"
         return
-    if _find_finish(run) is None and not run.is_written():
-        yield name, f"distes resume {path}"
-        name = ""
-    if not rows.empty:
-        yield name, f"distes evaluate {path}"
-        name = run.path.name
-        yield "", f"distes plot {path} --out {shlex.quote(name + '.png')}"
+    if left:
+        yield "next", f"distes resume {path}"
+    if not run.generations.empty:
+        yield "" if left else "next", f"distes evaluate {path}"
+        yield "", f"distes plot {path} --out {shlex.quote(run.path.name + '.png')}"
         if scores.has_contexts(run.config):
-            image = shlex.quote(f"{name}-context.png")
+            image = shlex.quote(f"{run.path.name}-context.png")
             yield "", f"distes plot {path} --over context --out {image}"
         if "env" in run.config["search"]:
             yield "", f"distes replay {path} --out {shlex.quote(run.path.name + '.mp4')}"
-    elif name:
-        yield name, f"distes info {path}, once a generation is written"
+    elif not left:
+        yield "next", f"distes info {path}, once a generation is written"
 
 
 def _format_range(score: Score) -> str:

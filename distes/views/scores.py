@@ -27,67 +27,44 @@ def score_heldout(run: Run) -> dict[int, Score]:
     if rows.empty or run.generations.empty:
         return {}
     last = int(run.generations["generation"].max())
-    found = {}
-    rows = rows[rows["purpose"] == "heldout"]
-    batches = rows[["generation", "call"]].drop_duplicates().sort_values(["generation", "call"])
-    for generation, call in batches.to_numpy().tolist():
-        batch = rows[(rows["generation"] == generation) & (rows["call"] == call)]
-        found[min(generation, last)] = score(batch["episode_return"].to_numpy())
-    return found
+    batches = rows[rows["purpose"] == "heldout"].groupby(["generation", "call"])["episode_return"]
+    found: dict[Any, Any] = {number: batch.to_numpy() for (number, _), batch in batches}
+    return {min(int(number), last): score(returns) for number, returns in found.items()}
 
 
 def score_test(run: Run) -> Score | None:
     """Score the solution over the last test's unseen episodes; None before the end."""
     rows = run.evaluations
     rows = rows[rows["purpose"] == "test"] if "purpose" in rows else rows.iloc[:0]
-    if rows.empty:
-        return None
-    return score(rows["episode_return"].to_numpy())
+    return None if rows.empty else score(rows["episode_return"].to_numpy())
 
 
 def find_target(config: Mapping[str, Any]) -> float | None:
-    """Find the return at which a run was to stop: its own, or its environment's.
-
-    Args:
-        config: the run's.
-    """
+    """Find the return at which a run was to stop, by its settings or its environment."""
     settings = config["search"]
-    if isinstance(settings.get("target"), int | float):
-        return float(settings["target"])
+    for given in (settings.get("target"), settings.get("threshold")):
+        if isinstance(given, int | float):
+            return float(given)
     if "function" in settings:
-        threshold = settings.get("threshold")
-        return float(threshold) if isinstance(threshold, int | float) else None
+        return None
     # An environment that is not registered here (a user's module) is not imported for this.
     spec = gym.registry.get(settings["env"].rpartition(":")[2])
     return None if spec is None else spec.reward_threshold
 
 
 def has_contexts(config: Mapping[str, Any]) -> bool:
-    """Whether a run's episodes have contexts.
-
-    Args:
-        config: the run's.
-    """
+    """Whether a run's episodes have contexts."""
     return bool(config["search"].get("context", NONE) != NONE)
 
 
 def name_task(config: Mapping[str, Any]) -> str:
-    """Name what a run was to solve.
-
-    Args:
-        config: the run's.
-    """
+    """Name what a run was to solve."""
     settings = config["search"]
     return str(settings.get("env", settings.get("function")))
 
 
 def name_run(config: Mapping[str, Any], separator: str) -> str:
-    """Name a run by its task, strategy, policy and seed.
-
-    Args:
-        config: the run's.
-        separator: between them.
-    """
+    """Name a run by its task, strategy, policy and seed."""
     settings = config["search"]
     names = [str(settings[table]["name"]) for table in SECTIONS if table in settings]
     return separator.join([name_task(config), *names, f"seed {settings.get('seed', 0)}"])

@@ -72,10 +72,7 @@ def format_context_table(scores: DataFrame) -> str:
         columns["failed"] = scores["failed"].map(str).tolist()
     widths = [max(map(len, [name, *cells])) for name, cells in columns.items()]
     rows = [list(columns), *zip(*columns.values(), strict=True)]
-    return "\n".join(
-        "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    )
+    return "\n".join("  ".join(map(str.rjust, row, widths)) for row in rows)
 
 
 def draw_sparkline(values: Sequence[float], low: float, high: float) -> str:
@@ -96,24 +93,20 @@ def draw_sparkline(values: Sequence[float], low: float, high: float) -> str:
 def describe_search(search: Settings) -> str:
     """Say what a search is about to do, in one line: task, strategy, policy, size, seed."""
     task: Any = search.task
-    parts = [_name_task(task), name_of("strategies", type(search.strategy))]
+    # A function that makes environments as the command line names it: ``make`` says little.
+    reference = str(to_plain(task.env)) if isinstance(task, Task) else "<"
+    name = str(task.name) if reference.startswith("<") else reference
+    parts = [name, name_of("strategies", type(search.strategy))]
     if not isinstance(task, FunctionTask):
         parts.append(name_of("policies", type(search.policy)))
         parts.append(f"{search.resolved_engine()} engine")
-    contexts = task.num_contexts
-    if contexts:
+    if contexts := task.num_contexts:
         parts.append(f"context of {contexts} from {task.contexts.name}")
     size = search.built_policy().num_parameters
     target = task.reward_threshold if search.target is None else search.target
     if target is not None:
         parts.append(f"target {target:g}")
     return f"{', '.join(parts)}, {size} parameters, seed {search.seed}"
-
-
-def _name_task(task: Any) -> str:
-    """Name a function that makes environments as the command line does: ``make`` says little."""
-    reference = str(to_plain(task.env)) if isinstance(task, Task) else "<"
-    return str(task.name) if reference.startswith("<") else reference
 
 
 def format_rate(row: Mapping[str, Any]) -> str:

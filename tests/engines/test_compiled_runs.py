@@ -184,7 +184,7 @@ import numpy as np
 from distes import Task
 from distes.population.distributions import Gaussian
 from distes.policies import Linear, Softmax
-from distes.population import RECORDS, Population, RunKey
+from distes.population.records import RECORDS, Population, RunKey
 from distes.population.probes import ObservationMoments
 from distes.seeds import noise_key
 from distes.engines.choice import Engines

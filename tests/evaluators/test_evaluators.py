@@ -412,7 +412,7 @@ import numpy as np, ray
 from distes.population.distributions import Point
 from distes.errors import UsageError
 from distes.evaluators.ray import RayEvaluator
-from distes.population import Population, RunKey
+from distes.population.records import Population, RunKey
 from distes.tasks.function import FunctionTask
 task = FunctionTask(lambda parameters: float(parameters.sum()), 2)
 try:

@@ -35,7 +35,7 @@ LARGEST = np.finfo(np.float32).max
 def test_box_is_flattened_row_by_row_as_it_is():
     """Otherwise pixels or joints reach weights that were searched for others."""
     image = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
-    encoded = ObservationEncoder(Box(0, 255, (2, 3, 4), np.uint8))(image)
+    encoded = ObservationEncoder(Box(0, 255, (2, 3, 4), np.uint8)).encode(image)
     assert np.array_equal(encoded, np.arange(24.0))
     assert encoded.dtype == np.float64
 
@@ -49,9 +49,9 @@ def test_float32_is_widened_without_change():
 
 def test_observations_need_not_be_arrays():
     """Otherwise an environment that returns a list or a number fails at every step."""
-    assert np.array_equal(ObservationEncoder(Box(-1.0, 1.0, (2,)))([0.5, 1]), [0.5, 1.0])
-    assert np.array_equal(ObservationEncoder(Box(-1.0, 1.0, ()))(0.5), [0.5])
-    assert np.array_equal(ObservationEncoder(Discrete(3))(np.array(2)), [0.0, 0.0, 1.0])
+    assert np.array_equal(ObservationEncoder(Box(-1.0, 1.0, (2,))).encode([0.5, 1]), [0.5, 1.0])
+    assert np.array_equal(ObservationEncoder(Box(-1.0, 1.0, ())).encode(0.5), [0.5])
+    assert np.array_equal(ObservationEncoder(Discrete(3)).encode(np.array(2)), [0.0, 0.0, 1.0])
 
 
 def test_discrete_counts_from_its_start():
@@ -81,26 +81,26 @@ def test_one_hot_vectors_are_separate():
 def test_compound_spaces_agree_with_gymnasium(space):
     """Otherwise a policy of ours cannot be moved to FlattenObservation and back."""
     space.seed(1)
-    encode = ObservationEncoder(space)
+    encoder = ObservationEncoder(space)
     for _ in range(20):
         observation = space.sample()
         expected = flatten(space, observation)
-        encoded = encode(observation)
+        encoded = encoder.encode(observation)
         assert np.array_equal(encoded, expected)
-        assert encoded.shape == (encode.size,)
+        assert encoded.shape == (encoder.size,)
 
 
 def test_dict_order_is_the_spaces_not_the_observations():
     """Otherwise an environment that fills its dict in another order swaps the weights."""
     space = Dict({"a": Box(-9.0, 9.0, (1,)), "b": Box(-9.0, 9.0, (1,))})
     observation = OrderedDict(b=np.float32([2.0]), a=np.float32([1.0]))
-    assert np.array_equal(ObservationEncoder(space)(observation), [1.0, 2.0])
+    assert np.array_equal(ObservationEncoder(space).encode(observation), [1.0, 2.0])
 
 
 def test_scaling_maps_finite_bounds_to_one():
     """Otherwise scale_observations leaves small dimensions small (MountainCar's velocity)."""
     space = Box(np.float32([-1.2, -0.07]), np.float32([0.6, 0.07]))
-    encode = ObservationEncoder(space, scale=True)
+    encode = ObservationEncoder(space, scale=True).encode
     assert encode(space.low) == pytest.approx([-1.0, -1.0])
     assert encode(space.high) == pytest.approx([1.0, 1.0])
     assert encode((space.low + space.high) / 2) == pytest.approx([0.0, 0.0], abs=1e-6)
@@ -120,19 +120,23 @@ def test_scaling_maps_finite_bounds_to_one():
 def test_scaling_leaves_dimensions_without_finite_bounds(low, high):
     """Otherwise they become NaN, or zero where the bound is the largest float."""
     space = Box(np.float32([low, -2.0]), np.float32([high, 2.0]))
-    assert np.array_equal(ObservationEncoder(space, scale=True)(np.float32([0.5, 1.0])), [0.5, 0.5])
+    assert np.array_equal(
+        ObservationEncoder(space, scale=True).encode(np.float32([0.5, 1.0])), [0.5, 0.5]
+    )
 
 
 def test_scaling_is_for_boxes_inside_compound_spaces_only():
     """Otherwise one-hot entries become -1 and 1, which flag says nothing of."""
     space = Dict({"a": Discrete(2), "b": Box(0.0, 4.0, (1,)), "c": MultiBinary(1)})
     observation = {"a": 0, "b": np.float32([4.0]), "c": np.int8([0])}
-    assert np.array_equal(ObservationEncoder(space, scale=True)(observation), [1.0, 0.0, 1.0, 0.0])
+    assert np.array_equal(
+        ObservationEncoder(space, scale=True).encode(observation), [1.0, 0.0, 1.0, 0.0]
+    )
 
 
 def test_scaling_whole_numbers():
     """Otherwise pixels, whose bounds are known, stay between 0 and 255."""
-    encode = ObservationEncoder(Box(0, 255, (1, 2), np.uint8), scale=True)
+    encode = ObservationEncoder(Box(0, 255, (1, 2), np.uint8), scale=True).encode
     assert np.array_equal(encode(np.uint8([[0, 255]])), [-1.0, 1.0])
 
 
@@ -155,10 +159,10 @@ def test_observations_without_fixed_flat_form_are_refused(space, wrap):
 @pytest.mark.parametrize("scale", [False, True])
 def test_encoders_travel(scale):
     """Otherwise policies cannot be sent to workers."""
-    encode = ObservationEncoder(Box(-2.0, 2.0, (3,)), scale)
-    copy = pickle.loads(pickle.dumps(encode))  # noqa: S301
+    encoder = ObservationEncoder(Box(-2.0, 2.0, (3,)), scale)
+    copy = pickle.loads(pickle.dumps(encoder))  # noqa: S301
     observation = np.float32([0.3, -1.0, 2.0])
-    assert np.array_equal(copy(observation), encode(observation))
+    assert np.array_equal(copy.encode(observation), encoder.encode(observation))
     assert copy.size == 3
 
 
@@ -168,22 +172,22 @@ def test_encoders_travel(scale):
 def test_discrete_takes_the_largest_and_the_first_of_equals():
     """Otherwise ties break by chance, and a zero policy is no function of its seed."""
     head = ActionHead(Discrete(3))
-    assert head(np.array([0.1, 0.5, -1.0])) == 1
-    assert head(np.zeros(3)) == 0
-    assert isinstance(head(np.zeros(3)), int)
+    assert head.decode(np.array([0.1, 0.5, -1.0])) == 1
+    assert head.decode(np.zeros(3)) == 0
+    assert isinstance(head.decode(np.zeros(3)), int)
 
 
 def test_discrete_action_counts_from_its_start():
     """Otherwise the environment gets an action outside of its space."""
     head = ActionHead(Discrete(3, start=-1))
-    assert [head(row) for row in np.eye(3)] == [-1, 0, 1]
+    assert [head.decode(row) for row in np.eye(3)] == [-1, 0, 1]
 
 
 def test_multi_discrete_takes_the_largest_of_each_component():
     """Otherwise one component's outputs decide another's action."""
     space = MultiDiscrete([2, 3], start=[5, 0])
     head = ActionHead(space)
-    action = head(np.array([0.0, 1.0, 9.0, 8.0, 10.0]))
+    action = head.decode(np.array([0.0, 1.0, 9.0, 8.0, 10.0]))
     assert head.num_outputs == 5
     assert np.array_equal(action, [6, 2])
     assert action in space
@@ -192,7 +196,7 @@ def test_multi_discrete_takes_the_largest_of_each_component():
 def test_multi_discrete_of_higher_rank():
     """Otherwise grids of switches come out flat or in another order."""
     space = MultiDiscrete([[2, 3], [1, 2]])
-    action = ActionHead(space)(np.array([0, 1, 0, 0, 1, 0, 1, 0]))
+    action = ActionHead(space).decode(np.array([0, 1, 0, 0, 1, 0, 1, 0]))
     assert np.array_equal(action, [[1, 2], [0, 0]])
     assert action in space
 
@@ -201,7 +205,7 @@ def test_multi_binary_is_on_from_zero():
     """Otherwise a policy of zeros and one of tiny positive weights differ by a convention."""
     space = MultiBinary((2, 2))
     head = ActionHead(space)
-    action = head(np.array([-1e-9, 0.0, 2.0, -3.0]))
+    action = head.decode(np.array([-1e-9, 0.0, 2.0, -3.0]))
     assert np.array_equal(action, [[0, 1], [1, 0]])
     assert action.dtype == space.dtype
     assert head.num_outputs == 4
@@ -210,7 +214,7 @@ def test_multi_binary_is_on_from_zero():
 def test_box_clips_then_casts():
     """Otherwise MuJoCo gets float64 and its returns change."""
     space = Box(-2.0, 2.0, (3,), np.float32)
-    action = ActionHead(space)(np.array([-5.0, 0.1, 2.5]))
+    action = ActionHead(space).decode(np.array([-5.0, 0.1, 2.5]))
     assert np.array_equal(action, np.float32([-2.0, 0.1, 2.0]))
     assert action.dtype == np.float32
 
@@ -224,7 +228,7 @@ def test_box_clips_then_casts():
 def test_box_actions_are_inside_whatever_the_outputs(outputs, rescale, dtype, bound):
     """Otherwise rounding in map or cast puts an action past its bound."""
     space = Box(dtype(-bound / 3), dtype(bound), (2, 2), dtype)
-    assert ActionHead(space, rescale)(np.array(outputs)) in space
+    assert ActionHead(space, rescale).decode(np.array(outputs)) in space
 
 
 def test_rescaling_maps_one_to_the_bounds():
@@ -247,13 +251,13 @@ def test_rescaling_needs_bounds(high):
 def test_unbounded_actions_do_not_overflow():
     """Otherwise a large output becomes an infinite force, and a warning at every step."""
     space = Box(-np.inf, np.inf, (2,), np.float32)
-    assert np.array_equal(ActionHead(space)(np.array([1e300, -1e300])), [LARGEST, -LARGEST])
+    assert np.array_equal(ActionHead(space).decode(np.array([1e300, -1e300])), [LARGEST, -LARGEST])
 
 
 def test_whole_numbered_boxes_are_rounded():
     """Otherwise 254.9 and 254.0 are the same action, and zero is twice as wide."""
     space = Box(-3, 255, (4,), np.int16)
-    action = ActionHead(space)(np.array([254.9, -0.9, 1e9, -1e9]))
+    action = ActionHead(space).decode(np.array([254.9, -0.9, 1e9, -1e9]))
     assert np.array_equal(action, [255, -1, 255, -3])
     assert action in space
 
@@ -276,5 +280,5 @@ def test_heads_travel():
     """Otherwise policies cannot be sent to workers."""
     head = ActionHead(Box(-2.0, 6.0, (2,)), rescale=True)
     copy = pickle.loads(pickle.dumps(head))  # noqa: S301
-    assert np.array_equal(copy(np.array([0.3, -0.4])), head(np.array([0.3, -0.4])))
+    assert np.array_equal(copy.decode(np.array([0.3, -0.4])), head.decode(np.array([0.3, -0.4])))
     assert copy.num_outputs == 2

@@ -139,7 +139,7 @@ def test_parquet_is_made_before_its_commit_is_due(tmp_path, monkeypatch):
     for generation in range(0, 9, 3):
         run_to(log, generation, generation + 3, now=False)
         record(log, generation + 3)  # beyond the commit point
-        log._queued = writer._Batch()
+        log._queued = writer.Batch()
         while log._ready.num_episodes >= 10:
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -167,7 +167,7 @@ def test_episodes_of_another_task_have_no_info(tmp_path, monkeypatch, row_group,
     deadline = time.monotonic() + 60
     for call, has in enumerate(order):
         key = RunKey(0, 0, call)
-        log.evaluation(key, asked, evaluated(key, asked, info=("height", "own") if has else ()))
+        log.add_evaluation(key, asked, evaluated(key, asked, info=("height", "own") if has else ()))
         log.commit(snapshot(0))
         while log._ready.num_episodes >= row_group:
             assert time.monotonic() < deadline
@@ -237,7 +237,7 @@ def test_an_empty_part_is_never_written(tmp_path):
     log = RunLog.create(path, {})
     log.commit(snapshot(0), now=True)
     empty = population(0, size=0)
-    log.evaluation(RunKey(0, 0), empty, evaluated(RunKey(0, 0), empty))
+    log.add_evaluation(RunKey(0, 0), empty, evaluated(RunKey(0, 0), empty))
     log.commit(snapshot(0), now=True)
     log.close()
     assert [name for name in files(path) if "part" in name] == []
@@ -392,7 +392,7 @@ def test_a_fault_of_the_disk_is_told_and_the_rest_stays_readable(tmp_path, monke
         with pytest.raises(StorageError, match=os.strerror(code)) as found:
             log.commit(snapshot(3), now=True)
         assert isinstance(found.value.__cause__, OSError)
-    for call in (lambda: record(log, 3), lambda: log.event("x"), lambda: log.commit(None)):
+    for call in (lambda: record(log, 3), lambda: log.add_event("x"), lambda: log.commit(None)):
         with pytest.raises(StorageError):
             call()
     log.close()  # was told already
@@ -440,16 +440,16 @@ def test_figures_keep_their_names_and_types(tmp_path, row, says):
     path = tmp_path / "x"
     key, asked = RunKey(0, 0), population(0)
     log = RunLog.create(path, {})
-    log.generation({"a": 1, "b": 0.5, "c": "x"}, key, asked, evaluated(key, asked))
-    log.generation({"b": 2, "c": "", "a": np.int64(4)}, key, asked, evaluated(key, asked))
-    log.generation({"a": 5.0, "b": np.nan, "c": ""}, key, asked, evaluated(key, asked))
+    log.add_generation({"a": 1, "b": 0.5, "c": "x"}, key, asked, evaluated(key, asked))
+    log.add_generation({"b": 2, "c": "", "a": np.int64(4)}, key, asked, evaluated(key, asked))
+    log.add_generation({"a": 5.0, "b": np.nan, "c": ""}, key, asked, evaluated(key, asked))
     with pytest.raises(UsageError, match=says):
-        log.generation(row, key, asked, evaluated(key, asked))
+        log.add_generation(row, key, asked, evaluated(key, asked))
     log.commit(None)
     log.close()
     log, _ = RunLog.resume(path)
     with pytest.raises(UsageError, match=says):
-        log.generation(row, key, asked, evaluated(key, asked))
+        log.add_generation(row, key, asked, evaluated(key, asked))
     log.close()
     assert load(path).generations["a"].tolist() == [1, 4, 5]
     assert load(path).generations["b"].tolist()[:2] == [0.5, 2.0]
@@ -479,14 +479,14 @@ def test_events_are_lines_with_time_and_place(tmp_path):
     """Events explain a run; one that breaks the line format hides those after it."""
     path = tmp_path / "x"
     log = RunLog.create(path, {})
-    log.event("joined", worker=3, share=float("inf"), where=Path("/a"))
+    log.add_event("joined", worker=3, share=float("inf"), where=Path("/a"))
     record(log, 2, events=({"kind": "episode_error", "traceback": "a\nb"},))
     log.close()
     with (path / "events.jsonl").open("a") as file:
         file.write('{"kind": "cut sho')
     assert [each["kind"] for each in load(path).events] == ["joined", "episode_error"]
     log, _ = RunLog.resume(path)
-    log.event("resumed")
+    log.add_event("resumed")
     log.close()
     events = load(path).events
     assert [each["kind"] for each in events] == ["joined", "episode_error", "resumed"]

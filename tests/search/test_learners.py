@@ -22,7 +22,6 @@ from distes.engines.wire import ROW, Chunk, PackedTrajectories
 from distes.errors import Notice
 from distes.evaluators.chunk_size import EPISODES_PER_CHUNK, INLINE_BYTES, find_largest_size
 from distes.evaluators.serial import SerialEvaluator
-from distes.evaluators.worker import Answer
 from distes.policies import GaussianNoise, Linear
 from distes.policies.softmax import Softmax
 from distes.population.distributions import Gaussian, Point
@@ -244,7 +243,7 @@ def test_deep_cem_sends_its_elites_and_64_bytes_an_episode(episodes_a_chunk: int
         total = population.num_episodes
         for start in range(0, total, episodes_a_chunk):
             chunk = engines.run(population, key, start, min(start + episodes_a_chunk, total))
-            sent += len(pickle.dumps(Answer(chunk, 0.25).to_wire(), 5))
+            sent += len(pickle.dumps((0.25, *chunk.to_wire()), 5))
             if chunk.trajectories is not None:
                 shares += 40 * int(chunk.rows["episode_length"].sum())
         return submit(population, key)

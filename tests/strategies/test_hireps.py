@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from two_solutions import TwoSolutions
 
 from distes.errors import UsageError
 from distes.population.distributions import Table
 from distes.population.records import Population
 from distes.strategies.creps import CREPS
 from distes.strategies.hireps import HiREPS
-from distes.testing.problems import FunctionProblem, TwoSolutions, episodes_of, search, sphere
+from distes.testing.problems import FunctionProblem, episodes_of, search, sphere
 
 MOVED = np.array([[0.5, -0.3, 0.2], [0.0, 0.4, 0.1]])
 

@@ -369,12 +369,14 @@ def test_rounding_errors_teach_nothing(sums, settings):
     assert told(Reinforce(**settings), sums).parameters.tolist() == [1.0, 5.0]
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 def test_returns_too_large_to_square_teach_nothing():
     with pytest.warns(Notice, match="leaves [0-9]+ of 20 episodes out"):
         likelier, _ = learnt({"better": 1e160}, generations=2)
     assert likelier == 0.5
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 def test_sums_that_are_too_large_teach_nothing():
     with pytest.warns(Notice, match="too large"):
         likelier, result = learnt({"better": 1e154}, generations=2, baseline="none")

@@ -87,11 +87,11 @@ def record(log: RunLog, generation: int, asked: Population | None = None, **what
     """Queue one generation and, every other time, a held-out evaluation."""
     key = RunKey(0, generation)
     asked = population(generation) if asked is None else asked
-    log.generation({"fitness_max": generation / 2}, key, asked, evaluated(key, asked, **what))
+    log.add_generation({"fitness_max": generation / 2}, key, asked, evaluated(key, asked, **what))
     if generation % 2:
         held = Population(Point(np.ones(2)), 1, 4, purpose=Purpose.HELDOUT)
         again = RunKey(0, generation, 1)
-        log.evaluation(again, held, evaluated(again, held, **what))
+        log.add_evaluation(again, held, evaluated(again, held, **what))
 
 
 def snapshot(generation: int) -> Snapshot:

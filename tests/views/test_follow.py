@@ -149,7 +149,7 @@ def test_killed_run_is_called_stopped_and_goes_on(tmp_path, capfd):
     out = tmp_path / "run"
     run = started(RUN, "--generations", "100000", "--out", out, stdout=subprocess.DEVNULL)
     try:
-        until(lambda: checkpoint.newest(LocalFolder(out)) == 1, run)
+        until(lambda: checkpoint.find_newest(LocalFolder(out)) == 1, run)
         assert load(out).is_written()
     finally:
         run.kill()
@@ -279,7 +279,7 @@ def test_resumed_meanwhile_it_tells_each_generation_once(tmp_path, prompt):
     with pytest.raises(KeyboardInterrupt):
         search(out, observers=[Wait(follower), Stop(3)]).run()
     # Written by a search that was killed before its checkpoint.
-    newest = checkpoint.newest(LocalFolder(out))
+    newest = checkpoint.find_newest(LocalFolder(out))
     for folder in (GENERATIONS, EVALUATIONS):
         part = max((out / folder).iterdir())
         shutil.copy(part, out / folder / f"part-{newest + 1:06}.parquet")
@@ -366,8 +366,8 @@ def test_without_locks_the_age_of_the_last_commit_tells(tmp_path, prompt, monkey
     monkeypatch.setattr(fcntl, "flock", no_locks)
     run = load(tmp_path / "run")
     assert run.is_written()
-    newest = checkpoint.newest(LocalFolder(tmp_path / "run"))
-    marker = tmp_path / "run" / checkpoint.marker(newest)
+    newest = checkpoint.find_newest(LocalFolder(tmp_path / "run"))
+    marker = tmp_path / "run" / checkpoint.marker_name(newest)
     old = marker.stat().st_mtime - QUIET_S - 60
     os.utime(marker, (old, old))
     assert not run.is_written()

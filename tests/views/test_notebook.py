@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import itertools
+import json
 import math
 import re
 import sys
@@ -14,12 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import environments
-import nbclient
-import nbformat
 import numpy as np
 import pytest
-from IPython.core.formatters import DisplayFormatter
-from jupyter_client import AsyncKernelManager
 from pandas import DataFrame
 from paths import ROOT
 from PIL import Image
@@ -283,9 +280,12 @@ class Shown:
     """Stands for the shell, with formatters as IPython makes them."""
 
     def __init__(self) -> None:
+        from IPython.core.formatters import DisplayFormatter
+
         self.display_formatter = DisplayFormatter()
 
 
+@pytest.mark.slow
 def test_ipython_finds_how_runs_and_results_are_shown(
     painted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,15 +310,20 @@ def test_notebooks_are_kept_with_their_outputs(path: Path) -> None:
     assert len(text) < 1_000_000
     assert "/tmp" not in text  # noqa: S108
     assert "/home" not in text
-    cells = [c for c in nbformat.reads(text, 4).cells if c.cell_type == "code"]
-    assert [c.execution_count for c in cells] == list(range(1, len(cells) + 1))
-    kinds = [kind for c in cells for o in c.outputs for kind in o.get("data", {})]
+    cells = [c for c in json.loads(text)["cells"] if c["cell_type"] == "code"]
+    assert [c["execution_count"] for c in cells] == list(range(1, len(cells) + 1))
+    kinds = [kind for c in cells for o in c["outputs"] for kind in o.get("data", {})]
     assert {"text/html", "image/png"} <= set(kinds)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebooks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cell by cell, in a kernel that is reached through files, by nobody else."""
+    import nbclient
+    import nbformat
+    from jupyter_client import AsyncKernelManager
+
     kept = nbformat.read(path, 4)
     book = nbformat.read(path, 4)
     for cell in book.cells:

@@ -161,7 +161,7 @@ def test_hopeless_run_gives_its_reason(tmp_path):
 def test_finish_without_its_scores_is_not_finished(finished, tmp_path):
     """Killed between the event and the last commit, a run is still to be resumed."""
     log = RunLog.create(tmp_path / "run", {"search": {"env": "CartPole-v1"}})
-    log.event("finished", reason="4 generations")
+    log.add_event("finished", reason="4 generations")
     log.close()
     assert fields(describe_run(tmp_path / "run"))["state"].startswith("interrupted")
 
@@ -178,7 +178,7 @@ def test_workers_lost_and_retries_are_counted(tmp_path):
         row = watched.run.generations.iloc[generation].to_dict()
         row |= {"retries": 2, "duplicates": generation, "workers": 3, "utilisation": 0.5}
         events = ({"kind": "worker_lost", "worker": 1}, {"kind": "worker_joined", "worker": 2})
-        log.generation(row, key, population, replace(evaluated, events=events))
+        log.add_generation(row, key, population, replace(evaluated, events=events))
     log.commit(None, now=True)
     log.close()
     found = fields(describe_run(tmp_path / "run"))
@@ -193,8 +193,8 @@ def test_workers_lost_and_retries_are_counted(tmp_path):
 def test_reason_of_an_earlier_session_is_not_the_runs_state(tmp_path):
     """A run that was resumed after a failure, and then interrupted, did not fail."""
     log = RunLog.create(tmp_path / "run", {"search": {"env": "CartPole-v1"}})
-    log.event("failed", reason="every worker died")
-    log.event("resumed", generation=0)
+    log.add_event("failed", reason="every worker died")
+    log.add_event("resumed", generation=0)
     log.close()
     assert fields(describe_run(tmp_path / "run"))["state"].startswith("interrupted")
 

@@ -96,13 +96,8 @@ class Outcomes:
 
     def select(self, chosen: Array) -> Outcomes:
         """Those of some episodes that did not raise, by a mask (m,)."""
-        return Outcomes(
-            self.returns[chosen],
-            self.lengths[chosen],
-            self.terminated[chosen],
-            self.info[chosen],
-            self.moments[chosen],
-        )
+        parts: Any = (self.returns, self.lengths, self.terminated, self.info, self.moments)
+        return Outcomes(*(part[chosen] for part in parts))
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,12 +53,10 @@ class Program(NamedTuple):
 
 
 def compile_program(names: dict[str, Any], *, cache: bool) -> Program:
-    """Compile `begin` and `run` for a pair.
+    """Compile `begin` and `run` for a pair, whose functions stand for the names declared above.
 
-    Args:
-        names: what stands for the names that are declared above.
-        cache: whether numba's own cache may be asked first, and keep what is compiled. It
-            finds functions by their module and what they are called: not those in closures.
+    With ``cache`` numba's own cache may be asked first, and keep what is compiled. It finds
+    functions by their module and what they are called: not those in closures.
     """
     functions: tuple[Any, ...] = (begin, run)
     compiled = []

@@ -140,8 +140,8 @@ class Actor:
     make_choose: Callable[[tuple[int, ...]], Choose]
     decode: Callable[..., Any]
     sizes: tuple[int, ...]
-    num_choices: int
-    num_actions: int
+    num_choices: int = 1
+    num_actions: int = 1
     settings: FloatArray = field(default_factory=lambda: EMPTY)
     num_memory: int = 0
     scaling: FloatArray | None = None

@@ -106,7 +106,8 @@ def make_kernel(kernel: type, task: Task) -> Any:
     Raises:
         UsageError: it does not honour them.
     """
-    arguments = {**_registered_kwargs(task), **task.env_kwargs}
+    registered = environment_spec(task.env).kwargs if isinstance(task.env, str) else {}
+    arguments = {**registered, **task.env_kwargs}
     if arguments.pop("render_mode", None) not in (None, "rgb_array"):
         raise UsageError(f"the kernel of {task.name} draws nothing: leave render_mode out")
     try:
@@ -143,7 +144,7 @@ def actor_of(policy: Policy) -> Any:
         return given
     place = type(policy).__module__
     name = place.removeprefix("distes.policies.")
-    if name == place or not _module_exists(f"{_HERE}.actors.{name}"):
+    if name == place or not importlib.util.find_spec(f"{_HERE}.actors.{name}"):
         return None
     module: Any = importlib.import_module(f"{_HERE}.actors.{name}")
     actor = getattr(module, "actor", None)
@@ -158,25 +159,19 @@ def _kernel_place(task: Task) -> tuple[str, str] | type | None:
         entry = None if spec.additional_wrappers else spec.entry_point
         if isinstance(entry, str) and not entry.startswith(OURS):
             entry = load_env_creator(entry)
-    own = _own_kernel(entry)
-    if own is not None:
-        return own
-    if isinstance(entry, type):  # whatever name it was reached by
-        entry = f"{entry.__module__}:{entry.__qualname__}"
+    if isinstance(entry, type):
+        # Not its parent's, whose steps it may have changed; and an attribute may be anything.
+        own = vars(entry).get("kernel")
+        if isinstance(own, type):
+            from distes.engines.kernels.kernel import Kernel
+
+            if issubclass(own, Kernel):
+                return own
+        entry = f"{entry.__module__}:{entry.__qualname__}"  # whatever name it was reached by
     if not isinstance(entry, str) or not entry.startswith(OURS):
         return None
     name = f"{_HERE}.environments.{entry.partition(':')[0].rpartition('.')[2]}"
-    return (name, entry) if _module_exists(name) else None
-
-
-def _own_kernel(environment: Any) -> type | None:
-    """A class's kernel; not its parent's, whose steps it may have changed."""
-    found = vars(environment).get("kernel") if isinstance(environment, type) else None
-    if not isinstance(found, type):  # an attribute of that name may be anything
-        return None
-    from distes.engines.kernels.kernel import Kernel
-
-    return found if issubclass(found, Kernel) else None
+    return (name, entry) if importlib.util.find_spec(name) else None
 
 
 def _load(name: str, entry: str) -> type:
@@ -185,11 +180,3 @@ def _load(name: str, entry: str) -> type:
         if isinstance(member, type) and getattr(member, "entry_point", None) == entry:
             return member
     raise UsageError(f"{entry} has no kernel")
-
-
-def _registered_kwargs(task: Task) -> dict[str, Any]:
-    return dict(environment_spec(task.env).kwargs) if isinstance(task.env, str) else {}
-
-
-def _module_exists(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None

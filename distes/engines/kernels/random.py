@@ -48,11 +48,7 @@ _POLICY_DOMAIN = np.uint64(3)
 
 @jit
 def random(generator: Array) -> float:
-    """Draw from [0, 1), as ``Generator.random()`` of the environment's generator.
-
-    Args:
-        generator: (4,) words, from `seed_environment`.
-    """
+    """Draw from [0, 1), as ``Generator.random()`` of the environment's generator, (4,) words."""
     # PCG64 XSL RR: state <- state * multiplier + increment, in 128 bits; then the two halves
     # are xored and turned by the upper six bits.
     high, low = generator[0], generator[1]
@@ -76,11 +72,7 @@ def uniform(generator: Array, low: float, high: float) -> float:
 
 @jit
 def policy_random(generator: Array) -> float:
-    """Draw from [0, 1), as ``Generator.random()`` of the policy's generator.
-
-    Args:
-        generator: (8,) words, from `seed_policy`.
-    """
+    """Draw from [0, 1), as ``Generator.random()`` of the policy's generator, (8,) words."""
     place = generator[3]
     if place == _ZERO:
         generator[2] += _ONE
@@ -91,12 +83,7 @@ def policy_random(generator: Array) -> float:
 
 @jit
 def seed_environment(generator: Array, seed: int) -> None:
-    """Start the generator that Gymnasium's ``reset(seed=seed)`` starts.
-
-    Args:
-        generator: (4,) uint64, written.
-        seed: in [0, 2**63).
-    """
+    """Start the generator (4,) that Gymnasium's ``reset(seed=seed)`` starts, seed in [0, 2**63)."""
     pool = np.zeros(_POOL, np.uint64)
     _fill_pool(pool, np.uint64(seed))
     words = np.empty(4, np.uint64)
@@ -114,12 +101,7 @@ def seed_environment(generator: Array, seed: int) -> None:
 
 @jit
 def seed_policy(generator: Array, seed: int) -> None:
-    """Start the generator of `distes.seeds.policy_generator`.
-
-    Args:
-        generator: (8,) uint64, written.
-        seed: in [0, 2**63).
-    """
+    """Start the generator (8,) of `distes.seeds.policy_generator`, seed in [0, 2**63)."""
     pool = np.zeros(_POOL, np.uint64)
     constant = _fill_pool(pool, np.uint64(seed))
     word = _POLICY_DOMAIN

@@ -20,19 +20,12 @@ from distes.runs.storage.retries import WRITING_S, RetryingStore
 from distes.runs.storage.store_errors import StoreError, StoreRefusedError, describe_fault
 from distes.runs.storage.stores import Store, open_store
 
-CHECK = ".distes-check"
-"""Begins the name of the file that is written to try a place out."""
-
+CHECK = ".distes-check"  # begins the name of the file that is written to try a place out
 T = TypeVar("T")
 
-LINES_PART = 256 * 1024
-"""Bytes from which lines go into a new object: each is written again for every addition."""
-
-ANSWER_S = 30.0
-"""A place that has not answered by then is given up."""
-
-READERS = 16
-"""Requests that are under way at once when several files are read from a store."""
+LINES_PART = 256 * 1024  # bytes; larger, a new object begins: each addition writes it all again
+ANSWER_S = 30.0  # a place that has not answered by then is given up
+READERS = 16  # requests that are under way at once when several files are read from a store
 
 
 def say_nothing(text: str) -> None:
@@ -56,17 +49,11 @@ def open_folder(path: str | Path) -> Folder:
 
 
 class Folder(ABC):
-    """The files of one run, named by '/'-separated paths below its directory.
+    """The files of one run, named by '/'-separated paths below its directory."""
 
-    Attributes:
-        root: the run's directory.
-        commit_s: seconds between two commits that make sense there.
-        append_s: seconds between two additions of lines.
-    """
-
-    root: Location
-    commit_s: float
-    append_s: float
+    root: Location  # the run's directory
+    commit_s: float  # seconds between two commits that make sense there
+    append_s: float  # seconds between two additions of lines
 
     @abstractmethod
     def write(self, name: str, data: bytes | memoryview) -> None:
@@ -78,7 +65,7 @@ class Folder(ABC):
 
     @abstractmethod
     def append(self, name: str, data: bytes) -> None:
-        """Add whole lines to a file, which readers then find by `lines`."""
+        """Add whole lines to a file, which readers then find by `read_lines`."""
 
     @abstractmethod
     def read(self, name: str, start: int = 0) -> bytes:
@@ -92,12 +79,10 @@ class Folder(ABC):
         """Read several whole files, one after the other as they are asked for."""
         return map(self.read, names)
 
-    def lines(self, name: str, seen: dict[str, int] | None = None) -> list[bytes]:
+    def read_lines(self, name: str, seen: dict[str, int] | None = None) -> list[bytes]:
         """Read the whole lines that were appended to a file.
 
-        Args:
-            name: of the file.
-            seen: bytes that were read before, by file: only what follows is read, and noted.
+        ``seen`` holds the bytes read before, by file: only what follows is read, and noted.
         """
         seen = {} if seen is None else seen
         files = self._list_line_files(name)
@@ -124,7 +109,7 @@ class Folder(ABC):
         """Whether there is a file or folder of that name."""
 
     @abstractmethod
-    def names(self, folder: str = ".") -> list[str]:
+    def list_names(self, folder: str = ".") -> list[str]:
         """List what a folder holds, sorted, temporaries left out; empty if there is none."""
 
     @abstractmethod
@@ -143,9 +128,7 @@ class Folder(ABC):
     def lock(self, name: str, say: Callable[[str], None] = say_nothing) -> Lock:
         """Lock a file against a second writer until closed, or until this process dies.
 
-        Args:
-            name: of the file.
-            say: told if that has to wait.
+        ``say`` is told if that has to wait.
 
         Raises:
             UsageError: another process holds the lock.
@@ -168,7 +151,7 @@ class Folder(ABC):
             StorageError: it does not answer.
         """
 
-    # What follows is for directories or for stores alone, and nothing to do for the others.
+    # What follows is for directories or for stores alone.
 
     def create(self, folders: Sequence[str]) -> None:  # noqa: B027
         """Make the run's directory, and folders in it, where there are such things."""
@@ -181,12 +164,7 @@ class Folder(ABC):
         return None
 
     def clear_unbegun(self, folders: Sequence[str], first: str) -> None:  # noqa: B027
-        """Delete what `create` made for a run whose first file was never written.
-
-        Args:
-            folders: as `create` was given them; one that holds anything stays.
-            first: the first file.
-        """
+        """Delete what `create` made, but for what holds anything, if ``first`` was not written."""
 
     def hurry(self) -> None:  # noqa: B027
         """Give up on faults within seconds from now on: the run is to end."""
@@ -197,14 +175,12 @@ class Folder(ABC):
 
 
 class LocalFolder(Folder):
-    """A directory of a file system, local or shared."""
+    """A directory of a file system, local or shared; nothing is touched yet."""
 
     root: Path
-    commit_s = 2.0
-    append_s = 0.0
+    commit_s, append_s = 2.0, 0.0
 
     def __init__(self, root: str | Path) -> None:
-        """Name a directory; nothing is touched yet."""
         self.root = Path(root)
 
     def write(self, name: str, data: bytes | memoryview) -> None:
@@ -246,7 +222,7 @@ class LocalFolder(Folder):
     def exists(self, name: str) -> bool:
         return (self.root / name).exists()
 
-    def names(self, folder: str = ".") -> list[str]:
+    def list_names(self, folder: str = ".") -> list[str]:
         try:
             found = os.listdir(self.root / folder)  # noqa: PTH208 (names are wanted)
         except FileNotFoundError:
@@ -311,9 +287,8 @@ class LocalFolder(Folder):
             file.write_bytes(b"distes")
             kept = file.read_bytes() == b"distes" and file in place.iterdir()
         except PermissionError:
-            raise UsageError(
-                f"'{self.root}' cannot be written: '{place}' does not allow it"
-            ) from None
+            said = f"'{self.root}' cannot be written: '{place}' does not allow it"
+            raise UsageError(said) from None
         except OSError as error:
             cause = error.strerror or str(error)
             raise StorageError(f"'{self.root}' cannot be written ({cause})") from error
@@ -327,11 +302,9 @@ class ObjectFolder(Folder):
     """A folder of an object store: whole objects, no appending, no renaming, no locks."""
 
     root: URI
-    commit_s = 10.0
-    append_s = 10.0
+    commit_s, append_s = 10.0, 10.0
 
     def __init__(self, root: URI, store: Store) -> None:
-        """Name a folder; nothing is touched yet."""
         self.root = root
         self._store = RetryingStore(root, store)
         self._tails: dict[str, tuple[int, bytes]] = {}
@@ -342,8 +315,8 @@ class ObjectFolder(Folder):
 
     def append(self, name: str, data: bytes) -> None:
         # The newest part is written again until it is large enough.
-        parts = _parts_folder(name)
-        number, text = self._tails.get(name) or self._tail(parts)
+        parts = name.rpartition(".")[0]
+        number, text = self._tails.get(name) or self._read_tail(parts)
         if text and len(text) + len(data) > LINES_PART:
             number, text = number + 1, b""
         text += data
@@ -363,7 +336,7 @@ class ObjectFolder(Folder):
     def exists(self, name: str) -> bool:
         return self._store.exists(name)
 
-    def names(self, folder: str = ".") -> list[str]:
+    def list_names(self, folder: str = ".") -> list[str]:
         return _leave_out_hidden(self._store.list_names("" if folder == "." else folder))
 
     def delete(self, name: str) -> None:
@@ -414,9 +387,9 @@ class ObjectFolder(Folder):
     def take_overcome_faults(self) -> list[dict[str, object]]:
         return self._store.take_overcome_faults()
 
-    def _tail(self, parts: str) -> tuple[int, bytes]:
+    def _read_tail(self, parts: str) -> tuple[int, bytes]:
         """Read the newest part of what was appended, to go on with it."""
-        found = self.names(parts)
+        found = self.list_names(parts)
         if not found:
             return 0, b""
         number = int(found[-1].removeprefix("part-").removesuffix(".jsonl"))
@@ -424,12 +397,7 @@ class ObjectFolder(Folder):
 
 
 def _ask_in_time(root: URI, ask: Callable[[], T]) -> T:
-    """Ask a store that may be out of reach.
-
-    Raises:
-        UsageError: it refuses.
-        StorageError: there is no answer for `ANSWER_S`, or it fails.
-    """
+    """Ask a store that may be out of reach: a StorageError follows after `ANSWER_S`."""
     answer: Future[T] = Future()
 
     def work() -> None:
@@ -456,14 +424,10 @@ def _blame_user(error: StoreError) -> Exception:
     return UsageError(str(error)) if isinstance(error, StoreRefusedError) else error
 
 
-def _parts_folder(name: str) -> str:
-    return name.rpartition(".")[0]
-
-
 def _list_parts(folder: Folder, name: str) -> list[str]:
     """List the parts that an object store's folder keeps a file's lines in."""
-    parts = _parts_folder(name)
-    return [f"{parts}/{part}" for part in folder.names(parts)]
+    parts = name.rpartition(".")[0]
+    return [f"{parts}/{part}" for part in folder.list_names(parts)]
 
 
 def _leave_out_hidden(names: Sequence[str]) -> list[str]:

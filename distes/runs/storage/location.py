@@ -60,18 +60,14 @@ class URI(str):
         return self.partition("?")[0].partition("://")[2]
 
 
-Location: TypeAlias = Path | URI
-"""Of a run; both kinds have ``name``, ``parent`` and ``/``."""
+Location: TypeAlias = Path | URI  # of a run; both kinds have ``name``, ``parent`` and ``/``
 
 
 def locate(given: str | Path) -> Location:
-    """Read what a user gave as the place of a run.
+    """Read what a user gave as the place of a run: a path, or a URI as text.
 
     >>> locate("runs/x"), locate("file:///data/x"), locate("s3://bucket/x/")
     (PosixPath('runs/x'), PosixPath('/data/x'), 's3://bucket/x')
-
-    Args:
-        given: a path, a ``file://`` URI, or another URI, as text.
 
     Raises:
         UsageError: it is a URI, and not one that can name a run.

@@ -13,53 +13,31 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, TypeAlias
 
 from distes.errors import StorageError, UsageError
 from distes.runs.storage.location import URI
 from distes.runs.storage.retries import RetryingStore
 
-LOCK_S = 0.25
-"""Seconds that a writer waits for readers that ask whether there is one."""
-
+LOCK_S = 0.25  # seconds that a writer waits for readers that ask whether there is one
 LEASE = "lease.json"
 
-BEAT_S = 5.0
-"""Seconds between a holder's signs of life."""
-
-STALE_S = 30.0
-"""A lease without a sign of life for so long is taken over."""
-
-LONG_AGO_S = 600.0
-"""One that is older by this machine's clock is taken over without watching it first."""
-
-SETTLE_S = 0.5
-"""Of two that take a free lease at the same time, the later one has written by then."""
-
-
-class Lock(Protocol):
-    """Held by the one writer of a run."""
-
-    def check(self) -> None:
-        """Make sure that it is still held.
-
-        Raises:
-            StorageError: another writer has it.
-        """
-
-    def close(self) -> None:
-        """Let go."""
+BEAT_S = 5.0  # seconds between a holder's signs of life
+STALE_S = 30.0  # a lease without a sign of life for so long is taken over
+LONG_AGO_S = 600.0  # one older than this by our clock is taken over without watching it first
+SETTLE_S = 0.5  # of two that take a free lease at the same time, the later one has written by then
 
 
 class FileLock:
-    """A lock on a file; it ends with the process, however that ends."""
+    """A lock on a file; it ends with the process, however that ends.
+
+    On a file system without locks there is nothing to take.
+
+    Raises:
+        UsageError: another process holds it.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Take it; on a file system without locks there is nothing to take.
-
-        Raises:
-            UsageError: another process holds it.
-        """
         self._handle = path.open("r+b")
         deadline = time.monotonic() + LOCK_S
         while _try_flock(self._handle, fcntl.LOCK_EX) is False:
@@ -103,41 +81,38 @@ class Lease:
     """An object that names its holder, and that the holder writes again every few seconds.
 
     Not a lock in the strict sense: a holder that sleeps for longer than `STALE_S` and wakes
-    may finish one object before it notices that another took over.
+    may finish one object before it notices that another took over. A holder that may be alive
+    is watched first; ``say`` is told for how long at most.
+
+    Raises:
+        UsageError: its holder is alive.
+        OSError: the store fails.
     """
 
     def __init__(self, uri: URI, store: RetryingStore, say: Callable[[str], None]) -> None:
-        """Take it, after watching a holder that may be alive.
-
-        Args:
-            uri: of the run, for messages.
-            store: where it is.
-            say: told that it waits, and how long at most.
-
-        Raises:
-            UsageError: its holder is alive.
-            OSError: the store fails.
-        """
-        self._uri = uri
-        self._store = store
+        self._uri, self._store = uri, store
         self._me = {
             "holder": secrets.token_hex(8),
             "host": platform.node(),
             "process": _name_process(os.getpid()),
         }
-        self._beats = 0
-        self._lost = ""
+        self._beats, self._lost = 0, ""
         self._ended = threading.Event()
         self._outwait_holder(say)
         store.put(LEASE, self._next_beat())
         time.sleep(SETTLE_S)
         found = read_lease(store)
         if found is None or found.get("holder") != self._me["holder"]:
-            raise _still_written(uri, found or {})
+            raise _refuse_written(uri, found or {})
         self._thread = threading.Thread(target=self._beat, name="distes-lease", daemon=True)
         self._thread.start()
 
     def check(self) -> None:
+        """Make sure that it is still held.
+
+        Raises:
+            StorageError: another writer has it.
+        """
         if not self._lost:
             found = read_lease(self._store)
             if found is None:
@@ -185,15 +160,14 @@ class Lease:
             if found is None:
                 return
             if found != first:
-                raise _still_written(self._uri, found)
+                raise _refuse_written(self._uri, found)
+
+
+Lock: TypeAlias = FileLock | Lease  # held by the one writer of a run
 
 
 def read_lease(store: RetryingStore) -> dict[str, Any] | None:
-    """Read who holds a run's lease; None if nobody does.
-
-    Raises:
-        OSError: the store fails.
-    """
+    """Read who holds a run's lease; None if nobody does."""
     try:
         found = json.loads(store.get(LEASE))
     except FileNotFoundError:
@@ -222,7 +196,7 @@ def _age_s(lease: dict[str, Any]) -> float:
         return 0.0
 
 
-def _still_written(uri: URI, lease: dict[str, Any]) -> UsageError:
+def _refuse_written(uri: URI, lease: dict[str, Any]) -> UsageError:
     host = f" on {lease['host']}" if "host" in lease else ""
     return UsageError(f"'{uri}' is being written by a search that still runs{host}")
 

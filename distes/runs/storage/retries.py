@@ -22,14 +22,9 @@ T = TypeVar("T")
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
 
-READING_S = 10.0
-"""How long a command that reads a run, or is about to begin one, tries again."""
-
-WRITING_S = 180.0
-"""How long a run under way does: longer than what a store calls an incident of a moment."""
-
-HURRY_S = 5.0
-"""How long it goes on trying once the run is to end."""
+READING_S = 10.0  # how long a command that reads a run, or is about to begin one, tries again
+WRITING_S = 180.0  # how long a run under way does: longer than stores' momentary incidents
+HURRY_S = 5.0  # how long it goes on trying once the run is to end
 
 
 class RetryingStore:
@@ -37,28 +32,18 @@ class RetryingStore:
 
     All are safe to repeat: an object is written whole, and what is gone may be deleted.
     Faults are raised as `StoreError`, but for FileNotFoundError where something is to be read.
-
-    Attributes:
-        inner: the store itself.
-        patience_s: for how long one operation is tried again.
     """
 
     def __init__(self, uri: URI, store: Store) -> None:
         self.inner = store
-        self.patience_s = READING_S
+        self.patience_s = READING_S  # for how long one operation is tried again
         self._uri = uri
         self._end = math.inf
         self._hurried = threading.Event()
         self._overcome: list[dict[str, object]] = []
 
     def put(self, key: str, data: bytes | memoryview, patience_s: float = math.inf) -> None:
-        """Write a whole object.
-
-        Args:
-            key: of the object.
-            data: what it is to hold.
-            patience_s: for how long to try again, if not as long as usual.
-        """
+        """Write a whole object, trying for ``patience_s`` if not as long as usual."""
 
         def put() -> None:
             try:

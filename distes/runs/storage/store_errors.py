@@ -26,14 +26,10 @@ class StoreRefusedError(StoreError):
 
 
 def describe_fault(uri: URI, error: OSError) -> StoreError:
-    """Put an error into a sentence that names its cause and what to set.
-
-    Args:
-        uri: what was to be read or written.
-        error: of a store.
-    """
+    """Put a store's error into a sentence that names its cause and what to set."""
     text = " ".join(str(error).split())
-    family = _family(uri)
+    families = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
+    family = families.get(uri.scheme, uri.scheme)
     known = CREDENTIALS.get(family, "its credentials")
     permanent = {
         r"NO_SUCH_BUCKET|NoSuchBucket|ContainerNotFound|bucket does not exist": (
@@ -62,7 +58,9 @@ def describe_fault(uri: URI, error: OSError) -> StoreError:
     for pattern, sentence in permanent.items():
         if re.search(pattern, f"{type(error).__name__}: {text}"):
             return StoreRefusedError(f"'{uri}': {sentence}")
-    detail = _last(text)
+    # What a library says, without request numbers, shortened to its cause.
+    detail = re.sub(r"\s*\(Request ID:[^)]*\)", "", text).rpartition("Details: ")[2]
+    detail = detail if len(detail) <= 160 else detail[:157] + "..."
     if re.search(r"resolve host|connect|NETWORK_CONNECTION|Timeout", text, re.IGNORECASE):
         endpoint = "AWS_ENDPOINT_URL" if family == "s3" else "the endpoint"
         return StoreError(
@@ -70,15 +68,3 @@ def describe_fault(uri: URI, error: OSError) -> StoreError:
             f"own, {endpoint}"
         )
     return StoreError(f"'{uri}' fails ({detail})")
-
-
-def _family(uri: URI) -> str:
-    families = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
-    return families.get(uri.scheme, uri.scheme)
-
-
-def _last(text: str) -> str:
-    """Shorten what a library says to its cause, without request numbers."""
-    text = re.sub(r"\s*\(Request ID:[^)]*\)", "", text)
-    text = text.rpartition("Details: ")[2]
-    return text if len(text) <= 160 else text[:157] + "..."

@@ -18,13 +18,8 @@ from distes.runs.storage.location import URI
 CONNECT_S = 5.0
 REQUEST_S = 15.0
 
-PACKAGES = {
-    "abfs": "'distes[azure]'",
-    "abfss": "'distes[azure]'",
-    "az": "'distes[azure]'",
-    "memory": "fsspec",
-}
-"""What to install for a scheme that pyarrow is not used for."""
+# What to install for a scheme that pyarrow is not used for.
+PACKAGES = {**dict.fromkeys(("abfs", "abfss", "az"), "'distes[azure]'"), "memory": "fsspec"}
 
 
 class Store(Protocol):
@@ -60,20 +55,21 @@ def open_store(uri: URI) -> Store:
         UsageError: nobody knows the scheme, or what reaches it is not installed.
         OSError: the bucket's region was asked for, and there was no answer.
     """
+    place = uri.partition("?")[0].partition("://")[2]
     if uri.scheme in {"s3", "s3a"}:
-        return ArrowStore(_open_s3(uri), _bucket_path(uri))
+        return ArrowStore(_open_s3(uri), place)
     if uri.scheme in {"gs", "gcs"}:
-        return ArrowStore(_open_gcs(uri), _bucket_path(uri))
+        options = _parse_options(uri, {"endpoint_override", "scheme"})
+        limit = timedelta(seconds=REQUEST_S)
+        return ArrowStore(fs.GcsFileSystem(retry_time_limit=limit, **options), place)
     return FsspecStore(uri)
 
 
 class ArrowStore:
-    """Through pyarrow, which has clients of its own."""
+    """Through pyarrow, which has clients of its own; ``root`` is bucket and path."""
 
     def __init__(self, files: fs.FileSystem, root: str) -> None:
-        """Keep a file system, and the folder in it: bucket and path."""
-        self._files = files
-        self._root = root
+        self._files, self._root = files, root
 
     def put(self, key: str, data: bytes | memoryview) -> None:
         # One write: an upload that fails is then never closed as if it were whole.
@@ -103,15 +99,16 @@ class ArrowStore:
 
 
 class FsspecStore:
-    """Through fsspec and the package that it names for a scheme."""
+    """Through fsspec and the package that it names for a scheme.
+
+    Listings are not cached: other processes write, too.
+
+    Raises:
+        UsageError: the package is not installed, or there is none.
+        OSError: it cannot be set up, for want of credentials, say.
+    """
 
     def __init__(self, uri: URI) -> None:
-        """Find the package; listings are not cached, other processes write, too.
-
-        Raises:
-            UsageError: it is not installed, or there is none.
-            OSError: it cannot be set up, for want of credentials, say.
-        """
         if uri.query:
             raise UsageError(
                 f"'{uri}' has options behind '?', which {uri.scheme}:// does not take: set them "
@@ -186,19 +183,13 @@ def as_os_error(error: Exception) -> OSError:
     raise error
 
 
-def _bucket_path(uri: URI) -> str:
-    return uri.partition("?")[0].partition("://")[2]
-
-
 def _open_s3(uri: URI) -> fs.FileSystem:
     options = _parse_options(uri, {"region", "endpoint_override", "scheme"})
     variables = os.environ.get
-    endpoint = options.pop("endpoint_override", None) or (
-        variables("AWS_ENDPOINT_URL_S3") or variables("AWS_ENDPOINT_URL")
-    )
-    region = options.pop("region", None) or (
-        variables("AWS_REGION") or variables("AWS_DEFAULT_REGION")
-    )
+    endpoint = variables("AWS_ENDPOINT_URL_S3") or variables("AWS_ENDPOINT_URL")
+    endpoint = options.pop("endpoint_override", None) or endpoint
+    region = variables("AWS_REGION") or variables("AWS_DEFAULT_REGION")
+    region = options.pop("region", None) or region
     if region is None:
         # Asking takes a request to Amazon; a server of one's own has no regions to tell.
         region = "us-east-1" if endpoint else fs.resolve_s3_region(uri.bucket)
@@ -212,11 +203,6 @@ def _open_s3(uri: URI) -> fs.FileSystem:
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=1),
         **options,
     )
-
-
-def _open_gcs(uri: URI) -> fs.FileSystem:
-    options = _parse_options(uri, {"endpoint_override", "scheme"})
-    return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=REQUEST_S), **options)
 
 
 def _parse_options(uri: URI, known: set[str]) -> dict[str, Any]:

@@ -221,10 +221,7 @@ class StandardReturns:
 def standardise(returns: FloatArray, features: FloatArray, prior: FloatArray) -> StandardReturns:
     """Take away what is constant and what features explain, and scale the rest.
 
-    Args:
-        returns: (N,) finite.
-        features: (N, q) finite.
-        prior: (N,), sum 1.
+    Returns (N,) and features (N, q) are finite, the prior (N,) is of sum 1.
     """
     white, unwhiten = whiten(features, prior)
     mean = float(prior @ returns)
@@ -246,11 +243,7 @@ def standardise(returns: FloatArray, features: FloatArray, prior: FloatArray) ->
 
 
 def whiten(features: FloatArray, prior: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Centre, scale and rank-reduce features.
-
-    Args:
-        features: (N, q).
-        prior: (N,), sum 1.
+    """Centre, scale and rank-reduce features (N, q) under a prior (N,) of sum 1.
 
     Returns:
         (N, r) of mean 0 and covariance I, and the (q, r) that maps their multipliers back.

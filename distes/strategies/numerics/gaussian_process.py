@@ -94,10 +94,7 @@ class GaussianProcess:
             explained = products.multiply(apart * apart, ones)[:, 0]
             variances[:, o] = np.maximum(self.signal_variance[o] - explained, 0.0)
         variances += self.noise_variance
-        return (
-            self.target_center + self.target_spread * means,
-            self.target_spread**2 * variances,
-        )
+        return (self.target_center + self.target_spread * means, self.target_spread**2 * variances)
 
 
 def available() -> bool:
@@ -150,16 +147,9 @@ def log_likelihood(mean: FloatArray, variance: FloatArray, values: FloatArray) -
 
 
 def choose_spread_out(rows: FloatArray, count: int) -> list[int]:
-    """Choose rows far from each other: each next is the farthest from all before.
+    """Choose at most ``count`` of rows (n, i) far from each other: their numbers, ascending.
 
     Distances are in units of the columns' spread; see `coverage.choose_farthest`.
-
-    Args:
-        rows: (n, i).
-        count: how many to choose, at most.
-
-    Returns:
-        Their numbers, in ascending order.
     """
     if len(rows) <= count:
         return list(range(len(rows)))

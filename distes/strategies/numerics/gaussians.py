@@ -14,15 +14,9 @@ from distes.types import FloatArray
 
 
 def log_density(values: FloatArray, means: FloatArray, covariance: FloatArray) -> FloatArray:
-    """Log N(x | μ, Σ) row by row: −½((x − μ)ᵀΣ⁻¹(x − μ) + log|Σ| + d log 2π).
+    """Log N(x | μ, Σ) row by row, (N,): −½((x − μ)ᵀΣ⁻¹(x − μ) + log|Σ| + d log 2π).
 
-    Args:
-        values: (N, d).
-        means: (N, d).
-        covariance: (d, d) positive definite.
-
-    Returns:
-        (N,).
+    Values and means are (N, d), the covariance (d, d) is positive definite.
     """
     factor = np.linalg.cholesky(covariance)  # L with L Lᵀ = Σ: a distance is ‖L⁻¹(x − μ)‖²
     scaled = np.linalg.solve(factor, (values - means).T)
@@ -54,14 +48,9 @@ def kl(
 ) -> float:
     """Mean over contexts of KL(N(μ, Σ) ‖ N(μ_q, Σ_q)), in nats.
 
-    ½(tr(Σ_q⁻¹Σ) + (μ_q − μ)ᵀΣ_q⁻¹(μ_q − μ) − d + log|Σ_q| − log|Σ|).
-
-    Args:
-        means: (N, d), one for each context.
-        covariance: (d, d) positive definite.
-        means_q: (N, d).
-        covariance_q: (d, d) positive definite.
-        shares: (N,) of the contexts in the mean, sum 1; None for all alike.
+    ½(tr(Σ_q⁻¹Σ) + (μ_q − μ)ᵀΣ_q⁻¹(μ_q − μ) − d + log|Σ_q| − log|Σ|), with means (N, d), one for
+    each context, and positive definite covariances (d, d). Contexts count in the mean by
+    ``shares`` (N,), of sum 1; None for all alike.
 
     >>> one = np.eye(1)
     >>> kl(np.zeros((1, 1)), one, np.ones((1, 1)), one)

@@ -30,6 +30,7 @@ import numpy as np
 
 from distes.strategies.numerics import reps
 from distes.strategies.numerics.dual import Dual, standardise
+from distes.strategies.numerics.reps import Weighting
 from distes.types import FloatArray
 
 NEGLIGIBLE = 1e-6
@@ -43,32 +44,19 @@ EXPLAINED = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class OptionWeighting:
+class OptionWeighting(Weighting):
     """How much each sample counts in the update of each option.
 
+    Here ``weights`` is (N, O), ``kl`` KL(w ‖ p̃/N), and ``ess`` 1/Σ_i (Σ_o w_io)².
+
     Attributes:
-        weights: (N, O), sum 1.
-        eta: η, in units of the return; infinite for constant returns, 0 in the limit where
-            only the best count.
         xi: ξ, in units of the return; 0 where the options are apart enough.
-        theta: (q,), of the value function.
-        value: of the dual at its minimum, in units of the return.
-        kl: KL(w ‖ p̃/N), at most ε.
-        ess: effective samples, 1/Σ_i (Σ_o w_io)².
-        feature_error: ‖Σ w φ − φ̄‖ in standard deviations of the features.
         entropy: mean over the samples of −Σ_o p̃ log p̃, in nats: how far options overlap.
         surprise: −Σ w log p̃, in nats.
         bound: κ, as it was kept; infinite without.
     """
 
-    weights: FloatArray
-    eta: float
     xi: float
-    theta: FloatArray
-    value: float
-    kl: float
-    ess: float
-    feature_error: float
     entropy: float
     surprise: float
     bound: float
@@ -115,14 +103,8 @@ def weigh_options(
     mean = float(base @ surprise)  # H of eq. (4)
     bound = math.inf if overlap is None else overlap * mean
     unbounded = OptionWeighting(
-        weights=shares * plain.weights[:, None],
-        eta=plain.eta,
+        **vars(plain) | {"weights": shares * plain.weights[:, None]},
         xi=0.0,
-        theta=plain.theta,
-        value=plain.value,
-        kl=plain.kl,
-        ess=plain.ess,
-        feature_error=plain.feature_error,
         entropy=mean,
         surprise=float(base * count * plain.weights[rows] @ surprise),
         bound=bound,

@@ -124,5 +124,4 @@ class _Objective:
         for i in range(count):
             blocks[i, :, i] += self.penalty
         alike = np.kron(np.full((count, count), 1.0 / count), np.eye(size))
-        whole: FloatArray = blocks.reshape(count * size, count * size) + alike
-        return whole
+        return blocks.reshape(count * size, count * size) + alike

@@ -10,18 +10,11 @@ from distes.types import FloatArray
 def mean_and_variance(
     samples: FloatArray, weights: FloatArray, ddof: int = 0
 ) -> tuple[FloatArray, FloatArray]:
-    """Weighted mean and variance of each column.
+    """Weighted mean (d,) and variance (d,) of samples (m, d).
 
-    With w = weights/Σ weights: μ = Σ w x, σ² = Σ w (x − μ)²/(1 − ddof·Σw²). ``ddof``
-    corrects for reliability weights; for equal ones the divisor is the usual (n − ddof)/n.
-
-    Args:
-        samples: (m, d).
-        weights: (m,) >= 0 with a positive sum.
-        ddof: 0 maximum likelihood, 1 unbiased.
-
-    Returns:
-        Mean (d,) and variance (d,).
+    With w = weights/Σ weights: μ = Σ w x, σ² = Σ w (x − μ)²/(1 − ddof·Σw²). ``ddof`` corrects for
+    reliability weights: 0 is maximum likelihood, 1 unbiased; for equal ones the divisor is the
+    usual (n − ddof)/n. Weights (m,) are >= 0 with a positive sum.
     """
     share, divisor = _normalise(weights, ddof)
     mean = share @ samples
@@ -33,10 +26,7 @@ def mean_and_covariance(
 ) -> tuple[FloatArray, FloatArray]:
     """Weighted mean (d,) and covariance (d, d), Σ w (x − μ)(x − μ)ᵀ/(1 − ddof·Σw²).
 
-    Args:
-        samples: (m, d).
-        weights: (m,) >= 0 with a positive sum.
-        ddof: 0 maximum likelihood, 1 unbiased.
+    Arguments are those of `mean_and_variance`.
     """
     share, divisor = _normalise(weights, ddof)
     mean = share @ samples
@@ -67,13 +57,10 @@ def floor_variance(covariance: FloatArray, least: float) -> FloatArray:
 
 
 def symmetric_root(covariance: FloatArray) -> FloatArray:
-    """Symmetric A with A Aᵀ = covariance.
+    """Symmetric A with A Aᵀ = covariance (d, d); its eigenvalues below zero are rounding.
 
     Unlike the Cholesky factor it exists for singular matrices and turns with the
     coordinates: the root of Q C Qᵀ is Q A Qᵀ.
-
-    Args:
-        covariance: (d, d) symmetric; eigenvalues below zero are rounding, taken as zero.
     """
     values, vectors = np.linalg.eigh(covariance)
     root: FloatArray = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T

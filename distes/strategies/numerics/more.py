@@ -137,8 +137,7 @@ class _ModelDual:
 
     def variances(self, eta: float, omega: float) -> FloatArray:
         """Variances of the new Gaussian along the axes, (d,): eq. (2)."""
-        new: FloatArray = (eta + omega) / (eta + self.curvature)
-        return new
+        return (eta + omega) / (eta + self.curvature)
 
     def divergence(self, eta: float) -> float:
         """KL(new ‖ old) with the best ω; falls with η."""
@@ -163,14 +162,9 @@ def _find_eta(dual: _ModelDual, epsilon: float) -> float:
     low, high = LEAST_ETA, GREATEST_ETA
     if dual.divergence(low) <= epsilon:
         return low
-    while True:
-        middle = math.sqrt(low * high)
-        if not low < middle < high:
-            return high
-        if dual.divergence(middle) > epsilon:
-            low = middle
-        else:
-            high = middle
+    while low < (middle := math.sqrt(low * high)) < high:
+        low, high = (middle, high) if dual.divergence(middle) > epsilon else (low, middle)
+    return high
 
 
 def _cap_rise(entropy_change: float, size: int, bound: float) -> float:
@@ -184,11 +178,6 @@ def _cap_rise(entropy_change: float, size: int, bound: float) -> float:
     low, high = 0.0, min(entropy_change, 300.0 * size)
     if high <= 0 or divergence(high) <= bound:
         return high
-    while True:
-        middle = (low + high) / 2
-        if not low < middle < high:
-            return low
-        if divergence(middle) > bound:
-            high = middle
-        else:
-            low = middle
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (low, middle) if divergence(middle) > bound else (middle, high)
+    return low

@@ -40,16 +40,9 @@ class AdamState:
         return cls(np.zeros(size), np.zeros(size), 0)
 
     def step(self, gradient: FloatArray, learning_rate: float) -> tuple[FloatArray, AdamState]:
-        """Give the change of the parameters for a gradient to climb, and what is remembered.
+        """Give the change (d,) of the parameters for a gradient (d,) to climb, and the next state.
 
-        Kingma & Ba 2015, algorithm 1, with the sign of ascent.
-
-        Args:
-            gradient: (d,).
-            learning_rate: α, > 0.
-
-        Returns:
-            Change of the parameters (d,), to be added, and the next state.
+        Kingma & Ba 2015, algorithm 1, with the sign of ascent; the learning rate α is > 0.
         """
         steps = self.steps + 1
         first = BETA_FIRST * self.first + (1 - BETA_FIRST) * gradient  # m_t

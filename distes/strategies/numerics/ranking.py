@@ -8,14 +8,9 @@ from distes.types import FloatArray, IntArray
 
 
 def pick_elites(fitness: FloatArray, count: int) -> IntArray:
-    """Pick the best candidates, best first.
+    """Pick the numbers of the best candidates, best first, of fitness (n,): higher is better.
 
-    Args:
-        fitness: (n,) higher is better; NaN = failed, never picked.
-        count: how many to pick.
-
-    Returns:
-        (at most count,) candidate numbers; fewer where fewer candidates are valid.
+    NaN = failed, never picked: there are fewer than ``count`` where fewer candidates are valid.
 
     >>> pick_elites(np.array([1.0, 3.0, np.nan, 3.0]), 2)
     array([1, 3])

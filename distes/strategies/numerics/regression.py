@@ -185,14 +185,9 @@ def fit_constrained(
 def orthonormalise(
     features: FloatArray, shares: FloatArray | None = None
 ) -> tuple[FloatArray, FloatArray]:
-    """Find Q = S T with Qᵀ diag(shares) Q = I.
+    """Find Q = S T (N, r), and T (p, r), with Qᵀ diag(shares) Q = I, for features S (N, p).
 
-    Args:
-        features: S, (N, p).
-        shares: (N,) >= 0, sum 1; None for all alike.
-
-    Returns:
-        Q (N, r) and T (p, r).
+    Shares (N,) are >= 0, of sum 1; None for all alike.
     """
     root = np.full(len(features), len(features) ** -0.5) if shares is None else np.sqrt(shares)
     rows = root[:, None] * features
@@ -207,10 +202,7 @@ def orthonormalise(
 
 
 def _log_determinant_if_definite(matrix: FloatArray) -> float | None:
-    """Compute log |M| of a matrix that is positive definite beyond rounding, else None.
-
-    A singular one can have any determinant, and a solution that looks small.
-    """
+    """Compute log |M| of a matrix that is positive definite beyond rounding, else None."""
     try:
         diagonal = np.diag(np.linalg.cholesky(matrix))
     except np.linalg.LinAlgError:
@@ -221,11 +213,7 @@ def _log_determinant_if_definite(matrix: FloatArray) -> float | None:
 
 
 def _find_least_multiplier(divergence: Callable[[float], float], epsilon: float) -> float | None:
-    """Find the smallest multiplier at which the bound holds: the divergence falls with it.
-
-    Returns:
-        None where even a huge one does not do.
-    """
+    """Find the least multiplier at which the bound holds; None where even a huge one fails."""
     if divergence(0.0) <= epsilon:
         return 0.0
 
@@ -253,15 +241,8 @@ def _close_in(
 ) -> float:
     """Close in on where ``excess`` falls to zero, from the side where it is none.
 
-    False position with the Illinois rule (Dowell and Jarratt 1971), by halves where it
-    stalls or a value is infinite.
-
-    Args:
-        excess: falls with its argument.
-        low: where it is positive.
-        below: its value there.
-        high: where it is at most zero.
-        above: its value there.
+    It falls from ``below`` > 0 at ``low`` to ``above`` <= 0 at ``high``. False position with the
+    Illinois rule (Dowell and Jarratt 1971), by halves where it stalls or a value is infinite.
     """
     side, reached = 0, above
     for turn in range(200):
@@ -287,15 +268,9 @@ def _close_in(
 def _solve_least_squares(
     rows: FloatArray, targets: FloatArray, weights: FloatArray
 ) -> tuple[FloatArray, float]:
-    """Solve least squares, of least norm in the rows' own units.
+    """Solve least squares, weighted already, of least norm in the rows' own units: (p, d).
 
-    Args:
-        rows: (N, p), weighted already.
-        targets: (N, d), likewise.
-        weights: (N,) of the rows, for the leverage.
-
-    Returns:
-        (p, d), and tr((SᵀPS)⁻¹SᵀP²S) of eq. (4): with √P S = U S Vᵀ, Σ p_i ‖u_i‖².
+    And tr((SᵀPS)⁻¹SᵀP²S) of eq. (4): with √P S = U S Vᵀ, Σ p_i ‖u_i‖².
     """
     scale = np.sqrt((rows**2).sum(axis=0))
     scale = np.where(scale > 0, scale, 1.0)

@@ -29,13 +29,7 @@ class EliteFigures:
 
     @classmethod
     def of(cls, episodes: Episodes, fitness: FloatArray, chosen: IntArray) -> EliteFigures:
-        """Sum up the elites of a generation.
-
-        Args:
-            episodes: of the whole population.
-            fitness: (n,) by which they were chosen.
-            chosen: their candidate numbers, best first.
-        """
+        """Sum up candidates ``chosen``, best first by fitness (n,), of a population's episodes."""
         if len(chosen) == 0:
             return cls()
         size = len(fitness)

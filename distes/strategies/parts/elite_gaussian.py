@@ -101,9 +101,7 @@ class EliteGaussian(Strategy[S], Generic[S]):
 
     def population_size(self, problem: Problem) -> int:
         """Candidates of the first generation: as asked, else max(64, 4 d)."""
-        if problem.population_size is not None:
-            return problem.population_size
-        return max(64, 4 * problem.num_parameters)
+        return problem.population_size or max(64, 4 * problem.num_parameters)
 
     def num_elites(self, problem: Problem) -> int:
         """Elites of every generation."""

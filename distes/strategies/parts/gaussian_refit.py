@@ -171,12 +171,7 @@ class Refitting(UpperLevel[S]):
             )
         # numerics.regression, eqs. (1) and (2)
         plain = fit_weighted(
-            rows,
-            targets,
-            weights,
-            old.coefficients,
-            normaliser=self.normaliser,
-            diagonal=diagonal,
+            rows, targets, weights, old.coefficients, normaliser=self.normaliser, diagonal=diagonal
         )
         # With fewer effective samples than unknowns the rest stays with the old one.
         unknowns = len(old.coefficients) + (1 if diagonal else targets.shape[1])

@@ -33,14 +33,7 @@ class Incumbents:
     def pick(
         cls, population: Population, chosen: IntArray, fitness: FloatArray, evaluations: IntArray
     ) -> Incumbents:
-        """Keep chosen candidates of a population.
-
-        Args:
-            population: they are drawn from.
-            chosen: (r,) candidate numbers, best first.
-            fitness: (n,) mean over evaluations.
-            evaluations: (n,).
-        """
+        """Keep candidates ``chosen`` (r,), best first, of a population's fitness (n,)."""
         parameters = population.distribution.draw(chosen)
         return cls(parameters, fitness[chosen], evaluations[chosen])
 
@@ -50,11 +43,7 @@ class Incumbents:
         return len(self.fitness)
 
     def pool_fitness(self, fitness: FloatArray, first: int) -> tuple[FloatArray, IntArray]:
-        """Join a generation's fitness with what is known of the incumbents in it.
-
-        Args:
-            fitness: (n,) of a population that holds the incumbents; NaN = failed.
-            first: the first incumbent's candidate number.
+        """Join a generation's fitness (n,) with that of the incumbents in it, from ``first`` on.
 
         Returns:
             (n,) mean fitness, NaN where the newest evaluation failed, and (n,) evaluations.

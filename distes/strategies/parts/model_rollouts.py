@@ -19,7 +19,7 @@ from distes.policies import products
 from distes.policies.base import Policy
 from distes.seeds import model_generator, policy_generator, splitmix
 from distes.strategies.numerics.gaussian_process import GaussianProcess
-from distes.strategies.parts.transitions import Transitions, build_model_inputs
+from distes.strategies.parts.transitions import build_model_inputs
 from distes.tasks.function import FunctionTask
 from distes.types import Array, FloatArray, IntArray
 
@@ -83,17 +83,11 @@ class Imagination:
             if not len(alive):
                 break
         table, ones = returns.reshape(count, each), products.lay_out(np.ones((each, 1)))
-        means: FloatArray = products.multiply(table, ones)[:, 0] / each
-        return means
+        return products.multiply(table, ones)[:, 0] / each
 
 
 def build_imagined_task(imagination: Imagination, contexts: FloatArray) -> FunctionTask:
-    """Make the task whose episodes are imagined.
-
-    Args:
-        imagination: what an episode is.
-        contexts: (m, k) that its populations will impose.
-    """
+    """Make the task whose episodes are imagined, with contexts (m, k) that populations impose."""
     return FunctionTask(
         imagination,
         imagination.policy.num_parameters,
@@ -108,16 +102,7 @@ def build_imagined_task(imagination: Imagination, contexts: FloatArray) -> Funct
 def call_reward_model(
     reward: RewardModel, observations: FloatArray, actions: Array, following: FloatArray
 ) -> tuple[FloatArray, Array]:
-    """Call a user's reward model.
-
-    Args:
-        reward: the model.
-        observations: (m, o) before the steps.
-        actions: (m, ...).
-        following: (m, o) after the steps.
-
-    Returns:
-        (m,) rewards, and (m,) whether episodes end.
+    """Call a user's reward model on m steps: rewards (m,), and whether episodes end, (m,).
 
     Raises:
         UsageError: it gives something else.
@@ -146,16 +131,11 @@ def find_first_observations(model: StartModel | None, contexts: FloatArray) -> F
 def refuse_other_starts(
     model: StartModel | None, contexts: FloatArray, observations: FloatArray
 ) -> None:
-    """Refuse imagined episodes that start elsewhere than the real ones.
-
-    Args:
-        model: as given by the user.
-        contexts: (m, k) of real episodes.
-        observations: (m, o) their first.
+    """Refuse imagined episodes that start elsewhere than real ones, of contexts (m, k).
 
     Raises:
-        UsageError: a first observation is of another length or, without a model, not the
-            context.
+        UsageError: a first observation, of (m, o), is of another length or, without a model, not
+            the context.
     """
     starts = find_first_observations(model, contexts)
     if starts.shape != observations.shape:
@@ -169,12 +149,3 @@ def refuse_other_starts(
             f"{observations[0].tolist()} of its episode: give first_observation, a function of "
             "contexts"
         )
-
-
-def check_reward(reward: RewardModel, steps: Transitions) -> None:
-    """Refuse a reward model that does not fit real steps; workers would only see it fail.
-
-    Raises:
-        UsageError: it gives something else than is due.
-    """
-    call_reward_model(reward, steps.observations, steps.actions, steps.following)

@@ -31,11 +31,7 @@ def policy_of(problem: Problem, strategy: str) -> StochasticPolicy:
 
 
 def refuse_functions(problem: Problem, strategy: str) -> None:
-    """Refuse a task without actions.
-
-    Raises:
-        UsageError: the task is a function.
-    """
+    """Refuse a function, which is a task without actions."""
     if not problem.has_trajectories:
         raise UsageError(
             f"{strategy} learns from actions, and {problem.task.name} is a function, which takes "
@@ -44,11 +40,7 @@ def refuse_functions(problem: Problem, strategy: str) -> None:
 
 
 def refuse_common_seeds(problem: Problem, strategy: str) -> None:
-    """Refuse seeds that are common to all candidates, which here have the same parameters.
-
-    Raises:
-        UsageError: the run asks for them.
-    """
+    """Refuse seeds that are common to all candidates, which here have the same parameters."""
     if problem.population(Point(problem.start), 2).seed_group > 1:
         raise UsageError(
             f"common_seeds gives all candidates of a generation the same episodes, and {strategy} "

@@ -21,12 +21,7 @@ from distes.strategies.numerics.regression import Fit
 from distes.strategies.numerics.reps import weigh_samples
 from distes.strategies.parts.gaussian_refit import Refitting
 from distes.strategies.parts.importance import ReusingState, importance_weights, pool_samples
-from distes.strategies.parts.upper_level import (
-    OneGaussian,
-    Samples,
-    UpdateMetrics,
-    fit_features,
-)
+from distes.strategies.parts.upper_level import OneGaussian, Samples, UpdateMetrics, fit_features
 from distes.types import NonNegativeInt
 
 

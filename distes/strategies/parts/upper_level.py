@@ -118,11 +118,7 @@ class UpperLevel(Strategy[S]):
     min_std: NonNegativeFloat = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse standard deviations that leave nothing to search, or are below the least.
-
-        Raises:
-            UsageError: all are 0, or one is below ``min_std``.
-        """
+        """Refuse standard deviations that leave nothing to search, or are below the least."""
         super().__post_init__()
         std = np.atleast_1d(self.initial_std)
         if not std.any():
@@ -145,8 +141,7 @@ class UpperLevel(Strategy[S]):
 
     def population_size(self, problem: Problem) -> int:
         """Candidates of a generation."""
-        asked = problem.population_size
-        return self.default_population(problem) if asked is None else asked
+        return problem.population_size or self.default_population(problem)
 
     def contextual(self, problem: Problem) -> bool:
         """Whether contexts are learnt from: where the task has some."""
@@ -163,14 +158,23 @@ class UpperLevel(Strategy[S]):
         return build_features(getattr(self, name), problem.num_contexts, name)
 
     def check(self, problem: Problem) -> None:
-        """Refuse features, and a start, that do not fit the problem.
-
-        Raises:
-            UsageError: one sentence with what was given and what is accepted.
-        """
+        """Refuse features and a start that do not fit; with contexts, repeats and common seeds."""
         self.init(problem)
-        if self.contextual(problem):
-            refuse_repeats(problem)
+        if not self.contextual(problem):
+            return
+        # Where parameters depend on the context, each candidate has its own, once.
+        pair = problem.population(Point(problem.start), 2)
+        if pair.seed_group > 1:
+            raise UsageError(
+                "common_seeds gives all candidates of a generation the same context, from which no "
+                "rule over contexts can be learnt: leave it out"
+            )
+        episodes = pair.num_episodes // 2
+        if episodes > 1:
+            raise UsageError(
+                f"episodes {episodes}: parameters are drawn for each episode's own context, so "
+                "that a candidate has one episode; use a larger population instead"
+            )
 
     def start(self, problem: Problem) -> tuple[Features, FloatArray, FloatArray]:
         """Take the settings of the start.
@@ -252,43 +256,19 @@ class OneGaussian(UpperLevel[U]):
 def collect_samples(population: Population, episodes: Episodes, *, contextual: bool) -> Samples:
     """Take the valid candidates of a generation, with the parameters that they drew.
 
-    Args:
-        population: of the generation.
-        episodes: its.
-        contextual: whether contexts are learnt from; then a candidate has one episode.
+    If ``contextual``, contexts are learnt from, and a candidate has one episode.
     """
     candidates = np.flatnonzero(~np.isnan(episodes.fitness))
     if not contextual or episodes.contexts is None:
         parameters = population.distribution.draw(candidates)
         contexts = np.empty((len(candidates), 0))
         return Samples(parameters, contexts, episodes.fitness[candidates])
-    # One episode for each candidate: see `refuse_repeats`.
+    # One episode for each candidate: see `UpperLevel.check`.
     contexts = episodes.contexts[candidates]
     known = np.isfinite(contexts).all(axis=1)
     candidates, contexts = candidates[known], contexts[known]
     parameters = population.distribution.draw(candidates, contexts)
     return Samples(parameters, contexts, episodes.fitness[candidates])
-
-
-def refuse_repeats(problem: Problem) -> None:
-    """Refuse what cannot be where parameters depend on the context.
-
-    Raises:
-        UsageError: the run asks for several episodes for each candidate, or for the same
-            seeds, and thereby the same context, for all.
-    """
-    pair = problem.population(Point(problem.start), 2)
-    if pair.seed_group > 1:
-        raise UsageError(
-            "common_seeds gives all candidates of a generation the same context, from which no "
-            "rule over contexts can be learnt: leave it out"
-        )
-    episodes = pair.num_episodes // 2
-    if episodes > 1:
-        raise UsageError(
-            f"episodes {episodes}: parameters are drawn for each episode's own context, so that "
-            "a candidate has one episode; use a larger population instead"
-        )
 
 
 def fit_features(state: U, contexts: FloatArray) -> U:
@@ -332,13 +312,7 @@ def warn_of_dependence(features: Features, contexts: Array, label: str) -> None:
 
 
 def build_policy(problem: Problem, state: UpperState, at: int) -> LinearGaussian:
-    """Make the upper policy of one generation, from which candidates are drawn.
-
-    Args:
-        problem: whose seed keys the noise.
-        state: the policy's mean and covariance.
-        at: the generation, which keys the noise, too.
-    """
+    """Make the upper policy of generation ``at``, which keys the noise together with the seed."""
     scale = factor_covariances(state.sampling_covariance[None])[0]
     return LinearGaussian(state.weights, scale, state.features, noise_key(problem.seed, at))
 
@@ -407,11 +381,9 @@ def has_shrunk(covariance: FloatArray, initial_std: float | tuple[float, ...]) -
 
 
 def describe_width(covariances: FloatArray, shares: FloatArray | None = None) -> dict[str, float]:
-    """Name the width of Gaussians: mean entropy in nats, and standard deviations.
+    """Name the width of Gaussians (O, d, d): mean entropy in nats, and standard deviations.
 
-    Args:
-        covariances: (O, d, d); what is frozen does not count.
-        shares: (O,) of the Gaussians in the mean entropy, sum 1; None for one Gaussian.
+    What is frozen does not count. Entropies are weighed by ``shares`` (O,); None for one Gaussian.
     """
     parts = [take_free(covariance)[1] for covariance in covariances]
     std = np.sqrt([np.diag(part) for part in parts])

@@ -15,34 +15,21 @@ from distes.types import Array, FloatArray
 
 @dataclass(frozen=True)
 class Component:
-    """One number of a context.
+    """One number of a context."""
 
-    Attributes:
-        name: with its unit.
-        low: least that is drawn.
-        high: greatest that is drawn.
-        least: that may be imposed.
-        greatest: that may be imposed.
-    """
-
-    name: str
-    low: float
-    high: float
-    least: float
-    greatest: float
+    name: str  # with its unit
+    low: float  # least that is drawn
+    high: float  # greatest that is drawn
+    least: float  # that may be imposed
+    greatest: float  # that may be imposed
 
 
 @dataclass(frozen=True)
 class Contexts:
-    """All contexts of an environment.
+    """All contexts of an environment."""
 
-    Attributes:
-        env: its id.
-        components: of a context, in order.
-    """
-
-    env: str
-    components: tuple[Component, ...]
+    env: str  # its id
+    components: tuple[Component, ...]  # of a context, in order
 
     def draw(self, generator: Generator) -> FloatArray:
         """Draw a context, uniform in each component, (k,)."""
@@ -79,14 +66,7 @@ class Contexts:
         return context
 
     def check(self, contexts: FloatArray) -> None:
-        """Refuse contexts that `read_imposed` refuses.
-
-        Args:
-            contexts: (m, k') all to be imposed.
-
-        Raises:
-            UsageError: as `read_imposed` says it of the first at fault.
-        """
+        """Refuse contexts (m, k') that `read_imposed` refuses, as it does the first of them."""
         bad: Array = np.ones(len(contexts), bool)
         if contexts.shape[1] == len(self.components):
             least = np.array([each.least for each in self.components])

@@ -39,11 +39,7 @@ class ContextualAcrobot(AcrobotEnv):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
-        """Begin an episode.
-
-        Raises:
-            UsageError: the context of the options is out of range or no vector of two.
-        """
+        """Begin an episode; a UsageError refuses contexts out of range or no vector of two."""
         imposed = CONTEXTS.read_imposed(options)
         observation, info = super().reset(seed=seed, options=options)
         state: Any = self.state

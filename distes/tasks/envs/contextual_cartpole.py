@@ -41,11 +41,7 @@ class ContextualCartPole(CartPoleEnv):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
-        """Begin an episode.
-
-        Raises:
-            UsageError: the context of the options is out of range or no vector of four.
-        """
+        """Begin an episode; a UsageError refuses contexts out of range or no vector of four."""
         imposed = CONTEXTS.read_imposed(options)
         observation, info = super().reset(seed=seed, options=options)
         if imposed is not None:

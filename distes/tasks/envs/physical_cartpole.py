@@ -37,11 +37,7 @@ class PhysicalCartPole(CartPoleEnv):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
-        """Begin an episode.
-
-        Raises:
-            UsageError: the context of the options is out of range or no vector of two.
-        """
+        """Begin an episode; a UsageError refuses contexts out of range or no vector of two."""
         imposed = CONTEXTS.read_imposed(options)
         observation, info = super().reset(seed=seed, options=options)
         context = CONTEXTS.draw(self.np_random) if imposed is None else imposed

@@ -19,10 +19,7 @@ ENVIRONMENTS: Mapping[str, Mapping[str, Any]] = {
 
 CONTEXTS = Contexts(
     "distes/PhysicalPendulum-v0",
-    (
-        Component("mass in kg", 0.5, 1.5, 0.05, 10.0),
-        Component("length in m", 0.5, 1.5, 0.05, 10.0),
-    ),
+    (Component("mass in kg", 0.5, 1.5, 0.05, 10.0), Component("length in m", 0.5, 1.5, 0.05, 10.0)),
 )
 
 
@@ -36,11 +33,7 @@ class PhysicalPendulum(PendulumEnv):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
-        """Begin an episode.
-
-        Raises:
-            UsageError: the context of the options is out of range or no vector of two.
-        """
+        """Begin an episode; a UsageError refuses contexts out of range or no vector of two."""
         imposed = CONTEXTS.read_imposed(options)
         observation, info = super().reset(seed=seed, options=options)
         context = CONTEXTS.draw(self.np_random) if imposed is None else imposed

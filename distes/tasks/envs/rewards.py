@@ -6,9 +6,8 @@ import numpy as np
 
 from distes.types import Array, FloatArray
 
-CART_POLE_POSITION = 2.4
-CART_POLE_ANGLE = 12 * 2 * np.pi / 360
-"""Where an episode of CartPole ends, to either side: metres and radians."""
+CART_POLE_POSITION = 2.4  # m: where an episode ends, to either side
+CART_POLE_ANGLE = 12 * 2 * np.pi / 360  # rad: likewise
 
 
 def cart_pole(

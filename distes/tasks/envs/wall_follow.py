@@ -32,12 +32,10 @@ ENVIRONMENTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 MAX_SPEED_MM_S = 324.0
-MAX_RANGE_MM = 255.0
-"""What the sensor reads when it sees no wall."""
+MAX_RANGE_MM = 255.0  # what the sensor reads when it sees no wall
 NOISE_MM = 2.0
 TARGET_MM = 10.0
-TOUCH_MM = 0.1
-"""No reward up to this distance."""
+TOUCH_MM = 0.1  # no reward up to this distance
 DISTANCE_COST = 0.0025
 ANGLE_COST = 50.0
 
@@ -76,26 +74,9 @@ class WallFollow(gym.Env[FloatArray, FloatArray]):
     Args:
         noise: add U(−2, 2) mm to each reading of the wall.
         render_mode: ``human``, ``rgb_array`` or None.
-
-    Attributes:
-        wall: of this episode.
-        pose: of the robot.
-        range: what the sensor last read, mm.
-        trajectory: where the robot has been, (x, y) in mm, if it is drawn.
-        shown: distance, angle and reward of the last step, if it is drawn.
     """
 
     metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 30}  # noqa: RUF012
-
-    wall: Wall
-    pose: Pose
-    range: float
-    trajectory: list[tuple[float, float]]
-    shown: tuple[float, float, float]
-    _steps: int
-    _collisions: int
-    _time_to_target: float | None
-    _overshoot: float
 
     def __init__(self, noise: bool = False, render_mode: str | None = None) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
@@ -111,14 +92,21 @@ class WallFollow(gym.Env[FloatArray, FloatArray]):
         self._view: WallView | None = None
         self._begin(np.array([[each.low, each.high] for each in CONTEXTS.components]).mean(1))
 
+    def _begin(self, context: FloatArray) -> None:
+        """Forget the last episode."""
+        reading, angle = float(context[0]), float(context[1])
+        self.wall = Wall.at(reading, angle)
+        self.pose = Pose(0.0, 0.0, math.pi / 2)
+        self.range = reading  # what the sensor last read, mm
+        # Where the robot has been, and distance, angle and reward of the last step, if drawn.
+        self.trajectory, self.shown = [(0.0, 0.0)], (reading, angle, 0.0)
+        self._steps, self._collisions, self._overshoot = 0, 0, 0.0
+        self._time_to_target: float | None = None
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[FloatArray, dict[str, Any]]:
-        """Begin an episode.
-
-        Raises:
-            UsageError: the context of the options is out of range or no vector of two.
-        """
+        """Begin an episode; a UsageError refuses contexts out of range or no vector of two."""
         super().reset(seed=seed)
         imposed = CONTEXTS.read_imposed(options)
         context = CONTEXTS.draw(self.np_random) if imposed is None else imposed
@@ -168,33 +156,18 @@ class WallFollow(gym.Env[FloatArray, FloatArray]):
             return None
         if self._view is None:
             self._view = WallView(self.render_mode == "human", self.metadata["render_fps"])
-        return self._view.draw(self.wall, self.trajectory, self.pose, self.range, self._caption())
+        distance, angle, reward = self.shown
+        caption = (
+            f"step {self._steps}   distance {distance:.1f} mm   "
+            f"angle {math.degrees(angle):.1f}°   reward {reward:.2f}"
+        )
+        return self._view.draw(self.wall, self.trajectory, self.pose, self.range, caption)
 
     def close(self) -> None:
         """Close the window, if there is one."""
         if self._view is not None:
             self._view.close()
             self._view = None
-
-    def _caption(self) -> str:
-        distance, angle, reward = self.shown
-        return (
-            f"step {self._steps}   distance {distance:.1f} mm   "
-            f"angle {math.degrees(angle):.1f}°   reward {reward:.2f}"
-        )
-
-    def _begin(self, context: FloatArray) -> None:
-        """Forget the last episode."""
-        reading, angle = float(context[0]), float(context[1])
-        self.wall = Wall.at(reading, angle)
-        self.pose = Pose(0.0, 0.0, math.pi / 2)
-        self.range = reading
-        self.trajectory = [(0.0, 0.0)]
-        self.shown = reading, angle, 0.0
-        self._steps = 0
-        self._collisions = 0
-        self._time_to_target = None
-        self._overshoot = 0.0
 
     def _reading(self) -> float:
         length = self.wall.range_from(self.pose)

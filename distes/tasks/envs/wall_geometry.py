@@ -11,28 +11,18 @@ from typing import NamedTuple
 
 STEP_S = 0.1
 WHEEL_BASE_MM = 280.0
-SENSOR_RAD = math.radians(18.0)
-"""Between the sensor's ray and the direction to the robot's right."""
-SETBACK_MM = 0.01
-"""How far before the wall, in x and in y, a collision leaves the robot."""
-SMALLEST_SIDE = 1e-9
-"""Squared sides in mm² up to this make no triangle."""
-SAME_MM = 1e-6
-"""Two readings nearer to each other than this show no line."""
+SENSOR_RAD = math.radians(18.0)  # between the sensor's ray and the direction to the robot's right
+SETBACK_MM = 0.01  # how far before the wall, in x and in y, a collision leaves the robot
+SMALLEST_SIDE = 1e-9  # squared sides in mm² up to this make no triangle
+SAME_MM = 1e-6  # two readings nearer to each other than this show no line
 
 
 class Pose(NamedTuple):
-    """Where the robot is.
+    """Where the robot is."""
 
-    Attributes:
-        x: mm.
-        y: mm.
-        heading: rad, counter-clockwise from the x axis.
-    """
-
-    x: float
-    y: float
-    heading: float
+    x: float  # mm
+    y: float  # mm
+    heading: float  # rad, counter-clockwise from the x axis
 
     def ray_end(self, reading: float) -> tuple[float, float]:
         """Where the sensor's ray ends that reads so many mm."""
@@ -41,19 +31,12 @@ class Pose(NamedTuple):
 
 
 class Wall(NamedTuple):
-    """A straight line; the robot's side is where `distance` is positive.
+    """A straight line; the robot's side is where `distance` is positive."""
 
-    Attributes:
-        x: of a point on it, mm.
-        y: of that point.
-        cos: of its normal, which points away from the robot.
-        sin: of its normal.
-    """
-
-    x: float
-    y: float
-    cos: float
-    sin: float
+    x: float  # of a point on it, mm
+    y: float  # of that point
+    cos: float  # of its normal, which points away from the robot
+    sin: float  # of its normal
 
     @classmethod
     def at(cls, reading: float, angle: float) -> Wall:

@@ -13,20 +13,14 @@ from distes.tasks.envs.wall_geometry import Pose, Wall
 
 SIZE = 600
 PIXELS_PER_MM = 1.5
-NEAR = 2000.0
-"""How far lines without an end are drawn, mm."""
+NEAR = 2000.0  # how far lines without an end are drawn, mm
 
 PAPER, INK, FAINT = (255, 255, 255), (40, 40, 40), (170, 170, 170)
 BRICK, GOAL, BODY, RAY = (150, 75, 55), (60, 150, 80), (60, 95, 160), (215, 90, 60)
 
 
 class WallView:
-    """A window, or a picture, whose middle is the robot.
-
-    Attributes:
-        window: whether a window is shown.
-        frames_per_s: at most, in the window.
-    """
+    """A window with at most some frames a second, or a picture, whose middle is the robot."""
 
     def __init__(self, window: bool, frames_per_s: int) -> None:
         try:
@@ -35,9 +29,7 @@ class WallView:
             raise gym.error.DependencyNotInstalled(
                 "drawing needs pygame: pip install 'gymnasium[classic-control]'"
             ) from error
-        self._pygame = pygame
-        self.window = window
-        self.frames_per_s = frames_per_s
+        self._pygame, self._window, self._frames_per_s = pygame, window, frames_per_s
         pygame.font.init()
         self._font = pygame.font.Font(None, 24)
         self._clock = pygame.time.Clock()
@@ -55,15 +47,7 @@ class WallView:
         reading: float,
         caption: str,
     ) -> Any:
-        """Draw the present; gives (height, width, 3) bytes where there is no window.
-
-        Args:
-            wall: that is followed.
-            trajectory: where the robot has been, (x, y) in mm.
-            pose: of the robot.
-            reading: of its sensor, mm.
-            caption: one line of text.
-        """
+        """Draw the present; gives (height, width, 3) bytes where there is no window."""
         pygame, surface = self._pygame, self._surface
         surface.fill(PAPER)
 
@@ -88,15 +72,15 @@ class WallView:
         surface.blit(self._font.render(caption, True, INK, PAPER), (12, 10))
         pygame.draw.line(surface, INK, (12, SIZE - 14), (12 + 100 * PIXELS_PER_MM, SIZE - 14), 3)
         surface.blit(self._font.render("100 mm", True, INK), (12, SIZE - 36))
-        if not self.window:
+        if not self._window:
             return np.transpose(np.array(pygame.surfarray.pixels3d(surface)), (1, 0, 2))
         self._screen.blit(surface, (0, 0))
         pygame.event.pump()
-        self._clock.tick(self.frames_per_s)
+        self._clock.tick(self._frames_per_s)
         pygame.display.flip()
         return None
 
     def close(self) -> None:
         """Close the window."""
-        if self.window:
+        if self._window:
             self._pygame.display.quit()

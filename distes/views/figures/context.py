@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,21 +13,9 @@ from distes.population.statistics import score
 from distes.runs.reader import Run
 from distes.types import Array, FloatArray, IntArray
 from distes.views import scores
+from distes.views.figures import style
 from distes.views.figures.base import Figure
-from distes.views.figures.style import (
-    COLOURS,
-    GREY,
-    STYLE,
-    add_headings,
-    choose_components,
-    count_columns,
-    draw_intervals,
-    format_axis_number,
-    import_matplotlib,
-    label_component,
-    make_figure,
-    make_locator,
-)
+from distes.views.figures.style import COLOURS, GREY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,31 +55,21 @@ class Context(Figure):
         (run,) = runs
         scored = _find_scored(run)
         size = scored.contexts.shape[1]
-        shown = choose_components(self.components, size)
+        shown = style.choose_components(self.components, size)
         if len(shown) > MAX_PANELS:
             raise UsageError(
                 f"a context has {size} components, and a figure shows at most {MAX_PANELS}: "
                 "choose components"
             )
-        with import_matplotlib().rc_context(STYLE):
-            figure = (
-                _draw_cells(scored, shown[0], shown[1])
-                if len(shown) == 2
-                else _draw_panels(scored, shown, size)
-            )
-            add_headings(figure, [scores.name_run(run.config, " · "), scored.name])
+        with style.import_matplotlib().rc_context(style.STYLE):
+            pair = len(shown) == 2
+            figure = (_draw_cells if pair else _draw_panels)(scored, shown)
+            style.add_headings(figure, [scores.name_run(run.config, " · "), scored.name])
             return figure
 
 
-@dataclass(frozen=True, eq=False)
-class _Scored:
-    """Episodes of one solution.
-
-    Attributes:
-        name: what they are.
-        contexts: (m, k).
-        returns: (m,); NaN = failed.
-    """
+class _Scored(NamedTuple):
+    """Episodes of one solution: what they are, contexts (m, k), returns (m,) with NaN = failed."""
 
     name: str
     contexts: FloatArray
@@ -142,99 +120,80 @@ def assign_bins(values: FloatArray, most: int) -> IntArray:
     return np.unique(placed, return_inverse=True)[1]
 
 
-def _draw_panels(scored: _Scored, shown: Sequence[int], size: int) -> MatplotlibFigure:
+def _draw_panels(scored: _Scored, shown: Sequence[int]) -> MatplotlibFigure:
     """One panel for each component, all with the same vertical axis."""
-    columns = count_columns(len(shown))
+    size = scored.contexts.shape[1]
+    columns = style.count_columns(len(shown))
     rows = -(-len(shown) // columns)
-    figure = make_figure(4.6 if rows == 1 else 1.4 + 2.6 * rows)
+    figure = style.make_figure(4.6 if rows == 1 else 1.4 + 2.6 * rows)
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     panels: list[Axes] = list(grid.flat)
     for axes in panels[len(shown) :]:
         axes.remove()
     for axes, component in zip(panels, shown, strict=False):
         _draw_episodes(axes, scored.contexts[:, component], scored.returns)
-        axes.xaxis.set_major_locator(make_locator(columns))
-        axes.set_xlabel(label_component(component, size))
+        axes.xaxis.set_major_locator(style.make_locator(columns))
+        axes.set_xlabel(style.label_component(component, size))
     for axes in grid[:, 0]:
         axes.set_ylabel("episode return")
-        axes.yaxis.set_major_formatter(lambda value, _: format_axis_number(value))
+        axes.yaxis.set_major_formatter(lambda value, _: style.format_axis_number(value))
     return figure
 
 
 def _draw_episodes(axes: Axes, x: FloatArray, returns: FloatArray) -> None:
     """Draw episodes and their mean over one component."""
     valid = np.isfinite(returns)
-    axes.scatter(
-        x[valid], returns[valid], s=14, color=COLOURS[0], alpha=0.45, linewidth=0, label="episodes"
-    )
+    look: dict[str, Any] = {"s": 14, "color": COLOURS[0], "alpha": 0.45, "linewidth": 0}
+    axes.scatter(x[valid], returns[valid], label="episodes", **look)
     # Enough of them to see a shape, and enough episodes in each to see it through their noise.
     placed = assign_bins(x[valid], int(np.clip(0.7 * np.sqrt(valid.sum()), 1, MAX_BINS)))
     found = [score(returns[valid][placed == each]) for each in range(placed.max() + 1)]
     centres = np.array([x[valid][placed == each].mean() for each in range(len(found))])
     ends = np.array([(each.mean, each.low, each.high) for each in found])
-    look = {"fmt": "o-", "color": COLOURS[1], "linewidth": 1.2}
-    draw_intervals(axes, centres, ends, label="mean and its 95% interval", **look)
+    line: dict[str, Any] = {"fmt": "o-", "color": COLOURS[1], "linewidth": 1.2}
+    style.draw_intervals(axes, centres, ends, label="mean and its 95% interval", **line)
     _mark_failures(axes, x[~valid], np.full(int((~valid).sum()), 0.02), axes.get_xaxis_transform())
-    low, high = _find_range(x)
+    low, high = style.widen_range(x.min(), x.max())
     axes.set_xlim(low - 0.03 * (high - low), high + 0.03 * (high - low))
 
 
 def _mark_failures(axes: Axes, x: FloatArray, y: FloatArray, transform: object) -> None:
     """Mark the contexts of failed episodes."""
     if len(x):
-        axes.scatter(
-            x,
-            y,
-            s=28,
-            marker="x",
-            color="black",
-            linewidth=1.2,
-            transform=transform,
-            zorder=6,
-            label=f"{len(x):,} failed",
-        )
+        look: dict[str, Any] = {"s": 28, "marker": "x", "color": "black", "linewidth": 1.2}
+        axes.scatter(x, y, transform=transform, label=f"{len(x):,} failed", zorder=6, **look)
 
 
-def _draw_cells(scored: _Scored, first: int, second: int) -> MatplotlibFigure:
+def _draw_cells(scored: _Scored, shown: Sequence[int]) -> MatplotlibFigure:
     """Draw the mean return in cells of two components."""
-    x, y = scored.contexts[:, first], scored.contexts[:, second]
+    size = scored.contexts.shape[1]
+    x, y = scored.contexts[:, shown].T
     valid = np.isfinite(scored.returns)
     count = int(np.clip(np.sqrt(len(x) / PER_CELL), 2, MAX_BINS))
-    edges = [np.linspace(*_find_range(column), count + 1) for column in (x, y)]
+    edges = [
+        np.linspace(*style.widen_range(column.min(), column.max()), count + 1) for column in (x, y)
+    ]
     places = [
         np.clip(np.searchsorted(ends, column[valid], side="right") - 1, 0, count - 1)
         for ends, column in zip(edges, (x, y), strict=True)
     ]
     means = average_cells(places, scored.returns[valid], (count, count))
-    figure = make_figure(5.6)
+    figure = style.make_figure(5.6)
     axes = figure.subplots()
     axes.grid(visible=False)
     axes.set_facecolor("#EEEEEE")
     mesh = axes.pcolormesh(edges[0], edges[1], means.T, cmap="viridis")
-    axes.scatter(
-        x[valid],
-        y[valid],
-        s=9 if len(x) <= FEW else 5,
-        facecolor="white",
-        edgecolor=GREY,
-        linewidth=0.5 if len(x) <= FEW else 0.3,
-        label="episodes",
-    )
+    area, width = (9, 0.5) if len(x) <= FEW else (5, 0.3)
+    look: dict[str, Any] = {"facecolor": "white", "edgecolor": GREY, "label": "episodes"}
+    axes.scatter(x[valid], y[valid], area, linewidth=width, **look)
     _mark_failures(axes, x[~valid], y[~valid], axes.transData)
-    axes.set_xlabel(label_component(first, scored.contexts.shape[1]))
-    axes.set_ylabel(label_component(second, scored.contexts.shape[1]))
-    axes.xaxis.set_major_locator(make_locator(1))
-    axes.yaxis.set_major_locator(make_locator(1))
+    for axis, component in zip((axes.xaxis, axes.yaxis), shown, strict=True):
+        axis.set_label_text(style.label_component(component, size))
+        axis.set_major_locator(style.make_locator(1))
     axes.margins(0)
     bar = figure.colorbar(mesh, label="mean episode return")
-    bar.ax.yaxis.set_major_formatter(lambda value, _: format_axis_number(value))
+    bar.ax.yaxis.set_major_formatter(lambda value, _: style.format_axis_number(value))
     return figure
-
-
-def _find_range(values: FloatArray) -> tuple[float, float]:
-    """The range of some numbers, wide enough to be seen."""
-    low, high = float(values.min()), float(values.max())
-    return (low, high) if low < high else (low - 0.5, high + 0.5)
 
 
 def average_cells(

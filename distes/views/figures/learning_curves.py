@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from pandas import DataFrame
@@ -15,16 +15,9 @@ from distes.population.statistics import Score
 from distes.runs.reader import Run
 from distes.types import FloatArray
 from distes.views import scores
+from distes.views.figures import style
 from distes.views.figures.base import Figure
-from distes.views.figures.style import (
-    COLOURS,
-    GREY,
-    STYLE,
-    draw_intervals,
-    format_axis_number,
-    import_matplotlib,
-    make_figure,
-)
+from distes.views.figures.style import COLOURS, GREY, draw_band, format_axis_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,10 +35,9 @@ _NOT_COMPARED = (
 """Settings that don't make a run another configuration: seeds are its repetitions; where
 it ran, how long, and how it was scored do not change how it searches."""
 
-TITLE_WIDTH = 80
-"""Characters that fit above a figure."""
+TITLE_WIDTH, LABEL_WIDTH = 80, 20
+"""Characters that fit above a figure, and beside it."""
 
-LABEL_WIDTH = 20
 _NO_BREAK = "\u00a0"
 EARLY = 0.8
 """A line that ends before this share of the axis is named where it ends."""
@@ -69,8 +61,8 @@ class LearningCurves(Figure):
 
     def __post_init__(self) -> None:
         """Refuse another axis."""
-        if self.x not in _AXES:
-            raise unknown("horizontal axis", self.x, _AXES)
+        if self.x not in AXES:
+            raise unknown("horizontal axis", self.x, AXES)
 
     def draw(self, runs: Sequence[Run]) -> MatplotlibFigure:
         """Draw one run, or compare several.
@@ -81,8 +73,13 @@ class LearningCurves(Figure):
         """
         if not runs:
             raise UsageError("no run is given: name at least one run directory")
-        with import_matplotlib().rc_context(STYLE):
-            curves = [_read_curves(run, self.x) for run in runs]
+        with style.import_matplotlib().rc_context(style.STYLE):
+            curves = []
+            for run in runs:
+                rows = run.generations
+                if rows.empty:
+                    raise UsageError(f"{run.path} has no generation yet: there is nothing to draw")
+                curves.append(_make_curves(run.config, rows, scores.score_heldout(run), self.x))
             if len(curves) > 1:
                 return _draw_several(curves)
             config = runs[0].config
@@ -106,21 +103,15 @@ def draw_progress(
     Raises:
         UsageError: matplotlib is missing.
     """
-    with import_matplotlib().rc_context(STYLE):
+    with style.import_matplotlib().rc_context(style.STYLE):
         return _draw_one(_make_curves({}, rows, heldout, "episodes"), heading, target, 9)
 
 
-@dataclass(frozen=True, eq=False)
-class _Curves:
-    """A run's log, along the horizontal axis.
+class _Curves(NamedTuple):
+    """A run's log, along the horizontal axis, which is labelled.
 
-    Attributes:
-        config: of the run.
-        label: of the horizontal axis.
-        x: (g,) where each generation ends.
-        columns: the generations table, (g,) each.
-        heldout_x: (h,) where solutions were scored.
-        heldout: (h, 3) their scores' means, low and high ends.
+    The columns of the generations table, (g,) each, stand at ``x`` (g,), where generations
+    end; ``heldout`` (h, 3), the scores' means, low and high ends, at ``heldout_x`` (h,).
     """
 
     config: Mapping[str, Any]
@@ -131,17 +122,11 @@ class _Curves:
     heldout: FloatArray
 
 
-_AXES: dict[str, tuple[str, Callable[[Any], FloatArray]]] = {
+AXES: dict[str, tuple[str, Callable[[Any], FloatArray]]] = {
     "episodes": ("search episodes", lambda rows: np.cumsum(rows["episodes"], dtype=np.float64)),
     "env_steps": ("environment steps", lambda rows: np.cumsum(rows["env_steps"], dtype=np.float64)),
     "seconds": ("elapsed time (s)", lambda rows: rows["elapsed_s"].astype(np.float64)),
 }
-
-
-def _read_curves(run: Run, axis: Axis) -> _Curves:
-    if run.generations.empty:
-        raise UsageError(f"{run.path} has no generation yet: there is nothing to draw")
-    return _make_curves(run.config, run.generations, scores.score_heldout(run), axis)
 
 
 def _make_curves(
@@ -149,18 +134,12 @@ def _make_curves(
 ) -> _Curves:
     rows = rows.sort_values("generation")
     numbers = rows.select_dtypes("number")
-    label, position = _AXES[axis]
+    label, position = AXES[axis]
     x = np.asarray(position({name: rows[name].to_numpy() for name in rows}))
     places = np.searchsorted(rows["generation"].to_numpy(), list(heldout))
-    means = [(each.mean, each.low, each.high) for each in heldout.values()]
-    return _Curves(
-        config=config,
-        label=label,
-        x=x,
-        columns={str(name): numbers[name].to_numpy(dtype=np.float64) for name in numbers},
-        heldout_x=x[places],
-        heldout=np.array(means, dtype=np.float64).reshape(-1, 3),
-    )
+    columns = {str(name): numbers[name].to_numpy(dtype=np.float64) for name in numbers}
+    ends = np.array([(s.mean, s.low, s.high) for s in heldout.values()]).reshape(-1, 3)
+    return _Curves(config, label, x, columns, heldout_x=x[places], heldout=ends)
 
 
 def _draw_one(
@@ -174,24 +153,24 @@ def _draw_one(
     labels = _Labels(top)
     blue, orange, green = COLOURS[:3]
     quantiles = [columns[f"episode_return_{name}"] for name in ("q05", "q25", "q75", "q95")]
-    top.fill_between(x, quantiles[0], quantiles[3], color=blue, alpha=0.13, linewidth=0)
-    top.fill_between(x, quantiles[1], quantiles[2], color=blue, alpha=0.2, linewidth=0)
+    draw_band(top, x, quantiles[0], quantiles[3], color=blue, alpha=0.13)
+    draw_band(top, x, quantiles[1], quantiles[2], color=blue)
     _draw_line(top, x, columns["episode_return_mean"], blue)
     labels.add("population mean\n(bands: 25–75%, 5–95%)", x, columns["episode_return_mean"], blue)
     if "elite_return_mean" in columns:
         _draw_line(top, x, columns["elite_return_mean"], orange)
         labels.add("elite mean", x, columns["elite_return_mean"], orange)
     if len(curves.heldout_x):
-        draw_intervals(top, curves.heldout_x, curves.heldout, fmt="o", color=green, clip_on=False)
+        style.draw_intervals(
+            top, curves.heldout_x, curves.heldout, fmt="o", color=green, clip_on=False
+        )
         means = curves.heldout[:, 0]
         labels.add("held-out score\n(95% interval)", curves.heldout_x, means, green)
     _draw_target(top, target)
     top.set_ylabel("episode return")
     top.set_title(heading, fontsize=letter_size)
-    drawn = [labels]
-    if widths:
-        drawn.append(_draw_width_panel(panels[1], x, columns, widths))
-    _finish_axes(figure, panels, curves.label, drawn)
+    below = [_draw_width_panel(panels[1], x, columns, widths)] if widths else []
+    _finish_axes(figure, panels, curves.label, [labels, *below])
     return figure
 
 
@@ -205,9 +184,7 @@ def _draw_width_panel(
         "extra_std": ("extra, in sampling", COLOURS[3], "--"),
     }
     if {"std_min", "std_max"} <= columns.keys():
-        axes.fill_between(
-            x, columns["std_min"], columns["std_max"], color=GREY, alpha=0.2, linewidth=0
-        )
+        draw_band(axes, x, columns["std_min"], columns["std_max"], color=GREY)
     for name in widths:
         label, colour, dashes = said[name]
         _draw_line(axes, x, columns[name], colour, dashes)
@@ -237,12 +214,9 @@ def _draw_several(curves: Sequence[_Curves]) -> MatplotlibFigure:
     for axes, heldout in zip(panels, [True, False][-len(panels) :], strict=True):
         labels = _Labels(axes)
         for (label, members), colour in zip(groups.items(), COLOURS, strict=False):
-            lines = [
-                (each.heldout_x, each.heldout[:, 0])
-                if heldout
-                else (each.x, each.columns["episode_return_mean"])
-                for each in members
-            ]
+            lines = [(each.x, each.columns["episode_return_mean"]) for each in members]
+            if heldout:
+                lines = [(each.heldout_x, each.heldout[:, 0]) for each in members]
             lines = [(x[found], y[found]) for x, y in lines if (found := np.isfinite(y)).any()]
             if lines:
                 held |= _draw_group(axes, lines, colour, markers=heldout)
@@ -257,8 +231,8 @@ def _draw_several(curves: Sequence[_Curves]) -> MatplotlibFigure:
     counts = {len(members) for members in groups.values()}
     if counts != {1}:
         # The same run twice is not two seeds.
-        single = all(len({_seed(m) for m in group}) == len(group) for group in groups.values())
-        kind = "seeds" if single else "runs"
+        seeds = [[each.config["search"].get("seed") for each in group] for group in groups.values()]
+        kind = "seeds" if all(len(set(each)) == len(each) for each in seeds) else "runs"
         over = f"{counts.pop()} {kind}" if len(counts) == 1 else kind
         notes.append(f"mean and range over {over}")
     if held:
@@ -270,16 +244,12 @@ def _draw_several(curves: Sequence[_Curves]) -> MatplotlibFigure:
     return figure
 
 
-def _seed(curve: Any) -> Any:
-    return curve.config.get("search", {}).get("seed")
-
-
 def _draw_group(
     axes: Axes, lines: Sequence[tuple[FloatArray, FloatArray]], colour: str, *, markers: bool
 ) -> bool:
     """Draw the mean and range of some runs' lines; says whether ended ones were held."""
     if len(lines) == 1:
-        _draw_line(axes, *lines[0], colour, marker="o" if markers else None)
+        _draw_line(axes, *lines[0], colour, marker="o" if markers else "")
         return False
     start = max(x[0] for x, _ in lines)
     ends = sorted(x[-1] for x, _ in lines)
@@ -287,9 +257,7 @@ def _draw_group(
     grid = np.unique([*np.linspace(start, max(ends[-1], start), GRID_POINTS), *ends])
     grid = grid[grid >= start]
     table = np.array([np.interp(grid, x, y) for x, y in lines])
-    axes.fill_between(
-        grid, table.min(axis=0), table.max(axis=0), color=colour, alpha=0.15, linewidth=0
-    )
+    draw_band(axes, grid, table.min(axis=0), table.max(axis=0), color=colour, alpha=0.15)
     mean = table.mean(axis=0)
     whole = grid <= max(ends[0], start)
     _draw_line(axes, grid[whole], mean[whole], colour)
@@ -349,25 +317,17 @@ def _flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _make_panels(heights: Sequence[int]) -> tuple[MatplotlibFigure, list[Axes]]:
-    figure = make_figure(5.6 if len(heights) > 1 else 4.2)
-    axes = figure.subplots(
-        len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
-    )
-    return figure, list(axes[:, 0])
+    figure = style.make_figure(5.6 if len(heights) > 1 else 4.2)
+    look: dict[str, Any] = {"squeeze": False, "gridspec_kw": {"height_ratios": heights}}
+    return figure, list(figure.subplots(len(heights), 1, sharex=True, **look)[:, 0])
 
 
 def _draw_line(
-    axes: Axes,
-    x: FloatArray,
-    y: FloatArray,
-    colour: str,
-    dashes: str = "-",
-    *,
-    marker: str | None = None,
+    axes: Axes, x: FloatArray, y: FloatArray, colour: str, dashes: str = "-", marker: str = ""
 ) -> None:
     """Draw a line; a single point, which would not show, gets a marker."""
     marker = "o" if len(x) == 1 else marker
-    axes.plot(x, y, dashes, color=colour, marker=marker, markersize=4, clip_on=marker is None)
+    axes.plot(x, y, dashes, color=colour, marker=marker, markersize=4, clip_on=not marker)
 
 
 def _draw_target(axes: Axes, value: float | None) -> None:
@@ -375,22 +335,15 @@ def _draw_target(axes: Axes, value: float | None) -> None:
     if value is None:
         return
     low, high = axes.get_ylim()
-    beyond = value > 2 * high - low or value < 2 * low - high
-    text, height = f"target {format_axis_number(value)}", value
-    if beyond:
-        above = value > high
-        text, height = f"{text}, {'above' if above else 'below'}", high if above else low
+    text, height, shift = f"target {format_axis_number(value)}", value, 3
+    if value > 2 * high - low:
+        text, height, shift = f"{text}, above", high, -12
+    elif value < 2 * low - high:
+        text, height = f"{text}, below", low
     else:
         axes.axhline(value, color=GREY, linewidth=1.2, linestyle=(0, (5, 3)), zorder=1)
-    axes.annotate(
-        text,
-        (0, height),
-        xycoords=("axes fraction", "data"),
-        xytext=(6, -12 if beyond and value > high else 3),
-        textcoords="offset points",
-        color=GREY,
-        fontsize=10,
-    )
+    where: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+    axes.annotate(text, (0, height), xytext=(6, shift), color=GREY, fontsize=10, **where)
 
 
 class _Labels:
@@ -419,57 +372,34 @@ class _Labels:
 
         right = self._axes.get_xlim()[1]
         for text, x, y, colour, beside in self._added:
-            style: dict[str, Any] = {
-                "color": colour,
-                "va": "center",
-                "fontsize": 10.5,
-                "linespacing": 1.15,
-                "annotation_clip": False,
-            }
+            look: dict[str, Any] = {"color": colour, "va": "center", "fontsize": 10.5}
+            look |= {"linespacing": 1.15, "annotation_clip": False}
             if beside and x < EARLY * right:
-                stroke = withStroke(linewidth=3, foreground="white")
-                self._axes.annotate(
-                    text,
-                    (x, y),
-                    xytext=(6, 0),
-                    textcoords="offset points",
-                    path_effects=[stroke],
-                    zorder=6,
-                    **style,
-                )
+                look["path_effects"] = [withStroke(linewidth=3, foreground="white")]
+                look |= {"xytext": (6, 0), "textcoords": "offset points", "zorder": 6}
+                self._axes.annotate(text, (x, y), **look)
                 continue
             if x > 0.98 * right:
                 line = {"arrowstyle": "-", "color": colour, "linewidth": 0.8, "alpha": 0.6}
-                style["arrowprops"] = {**line, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)}
+                look["arrowprops"] = {**line, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)}
+            look |= {"xytext": (1.035, y), "textcoords": ("axes fraction", "data")}
             self._heights.append(y)
-            self._texts.append(
-                self._axes.annotate(
-                    text,
-                    (right, y),
-                    xytext=(1.035, y),
-                    textcoords=("axes fraction", "data"),
-                    **style,
-                )
-            )
+            self._texts.append(self._axes.annotate(text, (right, y), **look))
 
     def spread(self) -> None:
         """Move names apart, as little as need be, once the panel has its height."""
+        from matplotlib.text import Text
+
         if not self._texts:
             return
         box = self._axes.get_window_extent()
         to_pixels = self._axes.transData
         wanted = [float(to_pixels.transform((0, y))[1]) for y in self._heights]
-        sizes = [float(_measure_height(text)) for text in self._texts]
+        # Of the text alone: the annotation's own extent includes its line.
+        sizes = [float(Text.get_window_extent(text).height) + 8 for text in self._texts]
         places = spread_apart(wanted, sizes, box.y0, box.y1)
         for text, place in zip(self._texts, places, strict=True):
             text.set_position((1.035, float(to_pixels.inverted().transform((0, place))[1])))
-
-
-def _measure_height(text: Any) -> float:
-    from matplotlib.text import Text
-
-    # Of the text alone: the annotation's own extent includes its line.
-    return float(Text.get_window_extent(text).height) + 8
 
 
 def spread_apart(
@@ -491,14 +421,12 @@ def spread_apart(
     """
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     places = list(wanted)
-    bottom = low
     for i in order:
-        places[i] = max(places[i], bottom + sizes[i] / 2)
-        bottom = places[i] + sizes[i] / 2
-    top = high
+        places[i] = max(places[i], low + sizes[i] / 2)
+        low = places[i] + sizes[i] / 2
     for i in reversed(order):
-        places[i] = min(places[i], top - sizes[i] / 2)
-        top = places[i] - sizes[i] / 2
+        places[i] = min(places[i], high - sizes[i] / 2)
+        high = places[i] - sizes[i] / 2
     return places
 
 
@@ -506,13 +434,13 @@ def _finish_axes(
     figure: MatplotlibFigure, panels: Sequence[Axes], label: str, labels: Sequence[_Labels]
 ) -> None:
     """Label the axes, and move names apart once the panels have their places."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from matplotlib.ticker import MaxNLocator
 
     panels[-1].set_xlabel(label)
     panels[-1].set_xlim(left=0)
     panels[-1].xaxis.set_major_locator(MaxNLocator(6))
-    panels[-1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_axis_number(value)))
-    panels[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_axis_number(value)))
+    for axis in (panels[-1].xaxis, panels[0].yaxis):
+        axis.set_major_formatter(lambda value, _: format_axis_number(value))
     figure.align_ylabels(panels)
     for each in labels:
         each.write()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,18 +17,9 @@ from distes.search.config_file import build_from_table
 from distes.search.solution import context_range, read_solution
 from distes.types import FloatArray, IntArray
 from distes.views import scores
+from distes.views.figures import style
 from distes.views.figures.base import Figure
-from distes.views.figures.style import (
-    COLOURS,
-    STYLE,
-    add_headings,
-    choose_components,
-    count_columns,
-    import_matplotlib,
-    label_component,
-    make_figure,
-    make_locator,
-)
+from distes.views.figures.style import COLOURS, make_locator
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,42 +70,32 @@ class Parameters(Figure):
             vars(build_from_table("strategy", run.config["search"]["strategy"])).values()
         )
         low, high = context_range(run)
-        shown = choose_components(self.components, len(low))
+        shown = style.choose_components(self.components, len(low))
         if len(shown) > MAX_COLUMNS:
             raise UsageError(
                 f"a context has {len(low)} components, and a figure shows at most "
                 f"{MAX_COLUMNS}: choose components"
             )
-        explored = _read_last_population(run)
+        explored = None
+        with suppress(UsageError):  # it was too large to be kept
+            explored = run.population(int(run.generations["generation"].max()))
         lines = [_follow_component(solution, explored, low, high, each) for each in shown]
         rows = choose_most_varying([line.mean for line in lines], MAX_PANELS // len(shown))
-        with import_matplotlib().rc_context(STYLE):
+        with style.import_matplotlib().rc_context(style.STYLE):
             return _draw_panels(run, lines, rows)
 
 
-@dataclass(frozen=True, eq=False)
-class _Line:
+class _Line(NamedTuple):
     """What the upper policy does along one component.
 
-    Attributes:
-        label: of the component.
-        x: (POINTS,) its values.
-        mean: (POINTS, d) parameters.
-        std: (POINTS, d) of exploration; NaN where that is not known.
+    For values ``x`` (P,) of the component the ``mean`` (P, d) of the parameters, and the
+    ``std`` (P, d) of exploration, NaN where that is not known.
     """
 
     label: str
     x: FloatArray
     mean: FloatArray
     std: FloatArray
-
-
-def _read_last_population(run: Run) -> Population | None:
-    """Read the last generation's population; None if it was too large to be kept."""
-    try:
-        return run.population(int(run.generations["generation"].max()))
-    except UsageError:
-        return None
 
 
 def _follow_component(
@@ -125,12 +107,8 @@ def _follow_component(
 ) -> _Line:
     """Ask the upper policy along one component, the others in the middle of their ranges.
 
-    Args:
-        solution: one candidate, whose parameters depend on the context.
-        explored: the last generation's population, if it was kept.
-        low: (k,) least contexts.
-        high: (k,) greatest.
-        component: counted from 0.
+    ``explored`` is the last generation's population, if it was kept; contexts lie from
+    ``low`` (k,) to ``high`` (k,).
     """
 
     def along(count: int) -> FloatArray:
@@ -142,14 +120,13 @@ def _follow_component(
     mean = solution.distribution.draw(np.zeros(POINTS, dtype=np.int64), contexts)
     std = np.full_like(mean, np.nan)
     if explored is not None:
-        std = np.empty_like(mean)
         few = along(SAMPLED)
         candidates = np.repeat(np.arange(SAMPLES), SAMPLED)
         drawn = explored.distribution.draw(candidates, np.tile(few, (SAMPLES, 1)))
         widths = drawn.reshape(SAMPLES, SAMPLED, -1).std(axis=0, ddof=1)
-        for parameter, width in enumerate(widths.T):
-            std[:, parameter] = np.interp(contexts[:, component], few[:, component], width)
-    label = label_component(component, len(low))
+        x, known = contexts[:, component], few[:, component]
+        std = np.stack([np.interp(x, known, width) for width in widths.T], axis=1)
+    label = style.label_component(component, len(low))
     return _Line(label, contexts[:, component], mean, std)
 
 
@@ -167,27 +144,23 @@ def choose_most_varying(means: Sequence[FloatArray], count: int) -> IntArray:
     """
     ranges = np.max([np.ptp(each, axis=0) for each in means], axis=0)
     best = np.argsort(-ranges, kind="stable")[: min(count, int(np.count_nonzero(ranges)))]
-    chosen: IntArray = np.sort(best)
-    return chosen
+    return np.sort(best)
 
 
 def _draw_panels(run: Run, lines: Sequence[_Line], shown: IntArray) -> MatplotlibFigure:
     """One panel for each parameter or, with several components, a row."""
-    columns = len(lines) if len(lines) > 1 else count_columns(len(shown))
+    columns = len(lines) if len(lines) > 1 else style.count_columns(len(shown))
     rows = len(shown) if len(lines) > 1 else -(-len(shown) // columns)
-    figure = make_figure(4.2 if rows == 1 else 1.4 + 1.9 * rows)
+    figure = style.make_figure(4.2 if rows == 1 else 1.4 + 1.9 * rows)
     grid = figure.subplots(rows, columns, sharex="col", squeeze=False,
                            sharey="row" if len(lines) > 1 else False)  # fmt: skip
     panels: list[Axes] = list(grid.flat)
     cells = [(line, parameter) for parameter in shown.tolist() for line in lines]
-    for axes, (line, parameter) in zip(panels, cells, strict=False):
-        _draw_line(axes, line, parameter)
-        axes.xaxis.set_major_locator(make_locator(columns))
-        axes.yaxis.set_major_locator(make_locator(2))
     for axes in panels[len(cells) :]:
         axes.remove()
-    for number, axes in enumerate(panels[: len(cells)]):
-        line, parameter = cells[number]
+    for number, (axes, (line, parameter)) in enumerate(zip(panels, cells, strict=False)):
+        _draw_line(axes, line, parameter)
+        axes.xaxis.set_major_locator(make_locator(columns))
         if number % columns == 0 or len(lines) == 1:
             axes.set_ylabel(f"parameter {parameter}")
         if number + columns >= len(cells):
@@ -202,7 +175,7 @@ def _draw_panels(run: Run, lines: Sequence[_Line], shown: IntArray) -> Matplotli
         notes.append(f"{same} of {total} parameters are the same for all contexts")
     if len(lines[0].label) > len("context"):
         notes.append("other components of the context at their middle")
-    add_headings(figure, [scores.name_run(run.config, " · "), ", ".join(notes)])
+    style.add_headings(figure, [scores.name_run(run.config, " · "), ", ".join(notes)])
     return figure
 
 
@@ -210,14 +183,7 @@ def _draw_line(axes: Axes, line: _Line, parameter: int) -> None:
     mean, std = line.mean[:, parameter], line.std[:, parameter]
     axes.plot(line.x, mean, color=COLOURS[0], label="mean of the upper policy")
     if np.isfinite(std).all():
-        axes.fill_between(
-            line.x,
-            mean - std,
-            mean + std,
-            color=COLOURS[0],
-            alpha=0.2,
-            linewidth=0,
-            label="±1 standard deviation of the last generation's exploration",
-        )
+        label = "±1 standard deviation of the last generation's exploration"
+        style.draw_band(axes, line.x, mean - std, mean + std, color=COLOURS[0], label=label)
     axes.yaxis.set_major_locator(make_locator(2))
     axes.ticklabel_format(axis="y", useOffset=False)

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pandas import DataFrame
 
 from distes.errors import UsageError
 from distes.runs.reader import Run
 from distes.types import FloatArray, IntArray
 from distes.views import scores
+from distes.views.figures import style
 from distes.views.figures.base import Figure
-from distes.views.figures.style import (
-    COLOURS,
-    STYLE,
-    add_headings,
-    format_axis_number,
-    import_matplotlib,
-    make_figure,
-)
+from distes.views.figures.style import COLOURS, format_axis_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,27 +55,22 @@ class Returns(Figure):
             raise UsageError(f"{run.path} holds no episodes: there is nothing to draw")
         valid = np.isfinite(returns)
         if not valid.any():
-            raise UsageError(
-                f"all {len(returns):,} episodes of {run.path} failed: there is no return"
-            )
+            said = f"all {len(returns):,} episodes of {run.path} failed: there is no return"
+            raise UsageError(said)
         rows = run.generations.sort_values("generation")
-        columns = {
-            name: rows[name].to_numpy(dtype=np.float64)
-            for name in ("generation", "episode_return_mean", "elite_fitness_min")
-            if name in rows
-        }
-        with import_matplotlib().rc_context(STYLE):
-            figure = make_figure(5)
+        with style.import_matplotlib().rc_context(style.STYLE):
+            figure = style.make_figure(5)
             axes = figure.subplots()
-            _draw_heat_map(figure, axes, generation[valid], returns[valid], len(rows))
-            _draw_lines(axes, columns, has_threshold=_is_fitness_a_return(run))
+            counts = count_returns(generation[valid], returns[valid], len(rows))
+            _draw_heat_map(figure, axes, *counts)
+            _draw_lines(axes, rows, has_threshold=_is_fitness_a_return(run))
             axes.set_xlabel("generation")
             axes.set_ylabel("episode return")
             axes.yaxis.set_major_formatter(lambda value, _: format_axis_number(value))
             failed = int((~valid).sum())
             notes = f"{len(returns):,} search episodes"
             notes += f", {failed:,} failed" if failed else ""
-            add_headings(figure, [scores.name_run(run.config, " · "), notes])
+            style.add_headings(figure, [scores.name_run(run.config, " · "), notes])
             return figure
 
 
@@ -113,24 +103,17 @@ def _find_range(returns: FloatArray) -> tuple[float, float]:
     """Where returns lie; a few far outliers would leave one row to all others."""
     low, high = float(returns.min()), float(returns.max())
     inner = np.quantile(returns, [OUTLIERS, 1 - OUTLIERS])
-    width = float(inner[1] - inner[0])
-    if width > 0:
+    if (width := float(inner[1] - inner[0])) > 0:
         low, high = max(low, inner[0] - width), min(high, inner[1] + width)
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    return low, high
+    return style.widen_range(low, high)
 
 
 def _draw_heat_map(
-    figure: MatplotlibFigure,
-    axes: Axes,
-    generation: IntArray,
-    returns: FloatArray,
-    generations: int,
+    figure: MatplotlibFigure, axes: Axes, shares: FloatArray, x: FloatArray, y: FloatArray
 ) -> None:
+    """Draw what `count_returns` gives."""
     from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 
-    shares, x, y = count_returns(generation, returns, generations)
     colours = LinearSegmentedColormap.from_list(
         "returns", ["#FFFFFF", "#C6DDEE", "#5FA3CF", COLOURS[0], "#003F66"]
     )
@@ -148,31 +131,23 @@ def _draw_heat_map(
     bar.outline.set_visible(False)
 
 
-def _draw_lines(axes: Axes, columns: Mapping[str, FloatArray], *, has_threshold: bool) -> None:
+def _draw_lines(axes: Axes, rows: DataFrame, *, has_threshold: bool) -> None:
     from matplotlib import patheffects
     from matplotlib.ticker import MaxNLocator
 
-    x = columns["generation"] + 1
     # Seen on dark cells, too.
     stroke = [patheffects.withStroke(linewidth=4, foreground="white")]
 
-    def line(values: FloatArray, **more: Any) -> None:
+    def line(column: str, **look: Any) -> None:
+        values = rows[column].to_numpy(dtype=np.float64)
         alone = find_isolated(values)
-        axes.plot(
-            x,
-            values,
-            marker="o" if alone else None,
-            markersize=5,
-            markevery=alone,
-            path_effects=stroke,
-            **more,
-        )
+        look |= {"marker": "o" if alone else None, "markersize": 5, "markevery": alone}
+        axes.plot(rows["generation"].to_numpy() + 1, values, path_effects=stroke, **look)
 
-    line(columns["episode_return_mean"], color=COLOURS[6], label="mean return")
-    threshold = columns.get("elite_fitness_min")
-    if has_threshold and threshold is not None and np.isfinite(threshold).any():
+    line("episode_return_mean", color=COLOURS[6], label="mean return")
+    if has_threshold and np.isfinite(rows.get("elite_fitness_min", np.nan)).any():
         label = "elite threshold: least fitness of an elite"
-        line(threshold, color=COLOURS[1], linewidth=2.4, label=label)
+        line("elite_fitness_min", color=COLOURS[1], linewidth=2.4, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
 
 

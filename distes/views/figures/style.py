@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ GREY = "#666666"
 WIDTH = 9.0
 """Of a figure, in inches."""
 
-FORMATS = ("pdf", "png", "svg")
+FORMATS = (".pdf", ".png", ".svg")
 
 STYLE = {
     "font.size": 11,
@@ -51,37 +51,27 @@ def locate_image(out: str | Path) -> Path:
     Raises:
         UsageError: it is no local path, or the format is unknown.
     """
+    return locate_file(out, "an image", "image format", FORMATS)
+
+
+def locate_file(out: str | Path, what: str, kind: str, suffixes: Collection[str]) -> Path:
+    """Where a file of a ``kind`` of format, one of the suffixes, is to be written."""
     place = locate(out)
     if isinstance(place, URI):
-        raise UsageError(f"'{place}' is a URI: an image is written to a local path")
-    accepted = [f".{name}" for name in FORMATS]
-    refuse_nameless(place, accepted)
-    if _suffix(place) not in FORMATS:
-        raise unknown("image format", place.suffix or place.name, accepted)
+        raise UsageError(f"'{place}' is a URI: {what} is written to a local path")
+    if place.name.lower() in suffixes:
+        raise UsageError(f"'{place}' has no name before its format: for example a{place.name}")
+    if place.suffix.lower() not in suffixes:
+        raise unknown(kind, place.suffix or place.name, suffixes)
     return place
 
 
-def refuse_nameless(place: Path, suffixes: Iterable[str]) -> None:
-    """Refuse a file that has a format and no name before it.
-
-    Raises:
-        UsageError: it is ``.png`` alone, say.
-    """
-    if place.name.lower() in suffixes:
-        raise UsageError(f"'{place}' has no name before its format: for example a{place.name}")
-
-
 def save_figure(figure: MatplotlibFigure, place: Path) -> None:
-    """Write a figure, the same one as the same file; its folder is made if needed.
-
-    Args:
-        figure: drawn.
-        place: from `locate_image`.
-    """
+    """Write a figure to where `locate_image` says, the same one as the same file."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    dates: Mapping[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    dates: Mapping[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     with import_matplotlib().rc_context({"svg.hashsalt": "distes"}):
-        figure.savefig(place, dpi=150, metadata=dates.get(_suffix(place)))
+        figure.savefig(place, dpi=150, metadata=dates.get(place.suffix.lower()))
 
 
 def render_png(figure: MatplotlibFigure) -> bytes:
@@ -91,30 +81,17 @@ def render_png(figure: MatplotlibFigure) -> bytes:
     return image.getvalue()
 
 
-def _suffix(place: Path) -> str:
-    return place.suffix.removeprefix(".").lower()
-
-
 def import_matplotlib() -> Any:
-    """Import matplotlib.
-
-    Raises:
-        UsageError: it is not installed.
-    """
+    """Import matplotlib, or refuse where it is not installed."""
     try:
         return importlib.import_module("matplotlib")
     except ModuleNotFoundError:
-        raise UsageError(
-            "plots need matplotlib, which is not installed: pip install 'distes[plot]'"
-        ) from None
+        said = "plots need matplotlib, which is not installed: pip install 'distes[plot]'"
+        raise UsageError(said) from None
 
 
 def make_figure(height: float) -> MatplotlibFigure:
-    """Make an empty figure of the width that all have.
-
-    Args:
-        height: in inches.
-    """
+    """Make an empty figure of the width that all have, as many inches high."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(WIDTH, height))
@@ -128,10 +105,8 @@ def format_axis_number(value: float) -> str:
     """
     if abs(value) >= 1e6:
         text = f"{value / 1e6:,.6g}M"
-    elif value == round(value):
-        text = f"{value:,.0f}"
     else:
-        text = f"{value:.6g}"
+        text = f"{value:,.0f}" if value == round(value) else f"{value:.6g}"
     return text.replace("-", "−")
 
 
@@ -149,14 +124,17 @@ def choose_components(components: Sequence[int] | None, size: int) -> list[int]:
         return list(range(size))
     for each in components:
         if not 0 <= each < size:
-            raise UsageError(
-                f"component {each} is not one of the {size} of a context, counted from 0"
-            )
+            said = f"component {each} is not one of the {size} of a context, counted from 0"
+            raise UsageError(said)
     if len(set(components)) < len(components) or not components:
-        raise UsageError(
-            f"components {','.join(map(str, components))} are not one or more, each once"
-        )
+        named = ",".join(map(str, components))
+        raise UsageError(f"components {named} are not one or more, each once")
     return list(components)
+
+
+def widen_range(low: float, high: float) -> tuple[float, float]:
+    """Make a range wide enough to be seen, if it is a single value."""
+    return (low, high) if low < high else (low - 0.5, high + 0.5)
 
 
 def count_columns(panels: int) -> int:
@@ -173,6 +151,11 @@ def make_locator(columns: int) -> MaxNLocator:
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(max(3, 6 // columns), steps=[1, 2, 4, 5, 10])
+
+
+def draw_band(axes: Axes, x: FloatArray, low: FloatArray, high: FloatArray, **look: Any) -> None:
+    """Fill what lies between two lines, (m,) each."""
+    axes.fill_between(x, low, high, linewidth=0, **{"alpha": 0.2, **look})
 
 
 def draw_intervals(axes: Axes, x: FloatArray, scores: FloatArray, **how: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -85,7 +86,11 @@ class LiveCurve(Observer):
         lines += self._end
         shown = {"text/plain": "\n".join(lines)}
         if self._rows:
-            shown |= self._picture(lines)
+            short = [x if len(x) <= MAX_LETTERS else "…" + x[1 - MAX_LETTERS :] for x in lines]
+            rows, heading = DataFrame(self._rows), "\n".join(short)
+            with contextlib.suppress(UsageError):  # matplotlib is not installed
+                figure = draw_progress(rows, self._heldout, heading, self._target)
+                shown["image/png"] = base64.b64encode(render_png(figure)).decode("ascii")
         if self._handle is None:
             self._handle = display(shown, raw=True, display_id=True)
             if self._handle is None:
@@ -94,14 +99,3 @@ class LiveCurve(Observer):
             self._handle.update(shown, raw=True)
         ended = time.monotonic()
         self._due = ended + max(MIN_SECONDS, (ended - began) / MAX_SHARE)
-
-    def _picture(self, lines: list[str]) -> dict[str, str]:
-        """Draw what is known; nothing where matplotlib is not installed."""
-        heading = "\n".join(
-            each if len(each) <= MAX_LETTERS else "…" + each[1 - MAX_LETTERS :] for each in lines
-        )
-        try:
-            figure = draw_progress(DataFrame(self._rows), self._heldout, heading, self._target)
-        except UsageError:
-            return {}
-        return {"image/png": base64.b64encode(render_png(figure)).decode("ascii")}

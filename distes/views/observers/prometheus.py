@@ -7,12 +7,11 @@ the figures appear.
 
 from __future__ import annotations
 
-import functools
 import math
 import sys
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from distes.population.statistics import Score
 from distes.runs.reader import load
@@ -28,31 +27,21 @@ EXPORTED_PREFIX = "ray_"
 RUN, PHASE = "run", "phase"
 
 
-class Counted(NamedTuple):
-    """A counter.
-
-    Attributes:
-        help: what is counted.
-        column: of the generations log; what it has is added up.
-    """
-
-    help: str
-    column: str
-
-
 COUNTERS = {
-    "distes_episodes_total": Counted("Episodes of the search.", "episodes"),
-    "distes_env_steps_total": Counted("Environment steps of these episodes.", "env_steps"),
-    "distes_failed_episodes_total": Counted("Episodes that did not end well.", "failed"),
-    "distes_retries_total": Counted("Chunks run again because a worker was lost.", "retries"),
-    "distes_duplicates_total": Counted(
-        "Chunks run a second time so as not to wait for a slow worker.", "duplicates"
+    "distes_episodes_total": ("Episodes of the search.", "episodes"),
+    "distes_env_steps_total": ("Environment steps of these episodes.", "env_steps"),
+    "distes_failed_episodes_total": ("Episodes that did not end well.", "failed"),
+    "distes_retries_total": ("Chunks run again because a worker was lost.", "retries"),
+    "distes_duplicates_total": (
+        "Chunks run a second time so as not to wait for a slow worker.",
+        "duplicates",
     ),
-    "distes_tail_wait_seconds_total": Counted(
-        "Seconds that idle workers waited for a generation's last episodes.", "tail_wait_s"
+    "distes_tail_wait_seconds_total": (
+        "Seconds that idle workers waited for a generation's last episodes.",
+        "tail_wait_s",
     ),
 }
-"""Counters, by name."""
+"""Counter -> what it counts, and the column of the generations log that is added up."""
 
 PHASE_SECONDS = "distes_phase_seconds_total"
 PHASES = {"ask": "ask_s", "run": "run_s", "tell": "tell_s", "log": "log_s"}
@@ -90,8 +79,8 @@ class Metrics(Observer):
         from ray.util.metrics import Counter, Gauge
 
         run = {RUN: path.name}
-        for name, counted in COUNTERS.items():
-            counter = Counter(name, counted.help, (RUN,))
+        for name, (meaning, _) in COUNTERS.items():
+            counter = Counter(name, meaning, (RUN,))
             self._counters[name] = counter.set_default_tags(run)
             # Ray refuses 0, and an increase is seen only if there was something before it:
             # without this, the first retry of a run would never show.
@@ -103,8 +92,7 @@ class Metrics(Observer):
         self._set(GENERATIONS, resumed_at or 0)
         if resumed_at:
             # The tables of a long run have thousands of parts: the search does not wait.
-            read = functools.partial(self._take_up, path)
-            threading.Thread(target=read, name="distes-metrics", daemon=True).start()
+            threading.Thread(target=self._take_up, args=(path,), daemon=True).start()
 
     def generation(self, row: Mapping[str, Any]) -> None:
         """Add a generation's figures."""

@@ -6,7 +6,7 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 from rich.console import Console, Group
@@ -32,11 +32,7 @@ from distes.views.text import (
     format_score,
 )
 
-CURVES = {
-    "mean": "episode_return_mean",
-    "elite": "elite_return_mean",
-    "best": "episode_return_max",
-}
+CURVES = {"mean": "episode_return_mean", "elite": "elite_return_mean", "best": "episode_return_max"}
 """Lines of the panel, and their columns of the generations log."""
 
 SPARK_WIDTH = 40
@@ -46,22 +42,16 @@ REFRESHES_PER_SECOND = 2
 class Display(Observer):
     """Shows a search as it goes, and at its end what came out and what to do next.
 
+    Args:
+        stream: stdout by default; live only where it is a terminal.
+
     Attributes:
         path: the run directory, once there is one.
     """
 
-    def __init__(
-        self, stream: TextIO | None = None, on_start: Callable[[], None] | None = None
-    ) -> None:
-        """Choose how to show.
-
-        Args:
-            stream: stdout by default; live only where it is a terminal.
-            on_start: called when the workers are up.
-        """
+    def __init__(self, stream: TextIO | None = None) -> None:
         self.path: Location | None = None
         self._stream = sys.stdout if stream is None else stream
-        self._on_start = on_start
         self._console = Console(file=self._stream, highlight=False)
         self._live: Live | None = None
         self._search: Settings | None = None
@@ -84,20 +74,11 @@ class Display(Observer):
         self.path = path
         self._search = search
         self._began = time.monotonic()
-        if self._on_start is not None:
-            self._on_start()
-        self._print(
-            f"writes {path}"
-            if resumed_at is None
-            else f"{path} resumes at generation {resumed_at + 1}"
-        )
+        at = f"{path} resumes at generation {(resumed_at or 0) + 1}"
+        self._print(f"writes {path}" if resumed_at is None else at)
         if self._console.is_terminal:
-            self._live = Live(
-                console=self._console,
-                get_renderable=self._panel,
-                refresh_per_second=REFRESHES_PER_SECOND,
-                transient=True,
-            )
+            how: dict[str, Any] = {"refresh_per_second": REFRESHES_PER_SECOND, "transient": True}
+            self._live = Live(console=self._console, get_renderable=self._panel, **how)
             self._live.start()
 
     def generation(self, row: Mapping[str, Any]) -> None:
@@ -167,11 +148,8 @@ class Display(Observer):
             f"   {format_rate(row)} env steps/s",
             (f"   {row['failed']:.0f} episodes failed", "bold red") if row.get("failed") else "",
         )
-        curves = {
-            name: [float(each[column]) for each in rows]
-            for name, column in CURVES.items()
-            if column in row
-        }
+        shown = {name: column for name, column in CURVES.items() if column in row}
+        curves = {name: [float(each[column]) for each in rows] for name, column in shown.items()}
         finite = [v for curve in curves.values() for v in curve if math.isfinite(v)]
         bounds = (min(finite), max(finite)) if finite else (0.0, 0.0)
         table = Table.grid(padding=(0, 2))
@@ -182,9 +160,6 @@ class Display(Observer):
         generation, score = self._heldout or (None, None)
         heldout = format_return(None if score is None else score.mean)
         after = "" if generation is None else f"after generation {generation + 1}"
-        table.add_row(
-            "held-out",
-            Text(heldout, style="bold green", justify="right"),
-            ", ".join(filter(None, [after, target])),
-        )
+        figure = Text(heldout, style="bold green", justify="right")
+        table.add_row("held-out", figure, ", ".join(filter(None, [after, target])))
         return Group(head, table)

@@ -8,8 +8,8 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, Protocol, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -19,8 +19,6 @@ from distes.errors import UsageError
 from distes.tasks.base import AnyTask
 from distes.tasks.environment import Task
 from distes.types import Array
-
-Mode: TypeAlias = Literal["rgb_array", "human"]
 
 _DRIVERS = {"WAYLAND_DISPLAY": "wayland", "DISPLAY": "x11"}
 """Variables that say where a display is -> what SDL calls its driver."""
@@ -32,18 +30,16 @@ REST_S = 0.7
 """Seconds for which an episode's last frame stands."""
 
 
-class Film(Protocol):
-    """What takes frames, a `distes.views.replay.video.Video` for example."""
-
-    def add(self, frame: Array, caption: str, times: int = 1) -> bool:
-        """Take a frame, (height, width, 3) uint8; whether there is room for more."""
+AddFrame = Callable[[Array, str, int], bool]
+"""Takes a frame, (height, width, 3) uint8, its caption, and how often it is shown; says
+whether there is room for more. `distes.views.replay.video.Video.add` is one."""
 
 
 class Camera:
     """Takes the frames of episodes in turn, every one or every n-th.
 
     Args:
-        film: where they go.
+        add: where they go.
         fps: frames a second of the film.
         every: steps from one frame to the next.
         episodes: how many there will be.
@@ -52,9 +48,9 @@ class Camera:
         full: whether the film ended before the episodes did.
     """
 
-    def __init__(self, film: Film, fps: float, every: int, episodes: int) -> None:
+    def __init__(self, add: AddFrame, fps: float, every: int, episodes: int) -> None:
         self.full = False
-        self._film = film
+        self._add = add
         self._rest = max(1, round(REST_S * fps))
         self._every = every
         self._episodes = episodes
@@ -87,7 +83,7 @@ class Camera:
             return
         total = f"{self._total:.0f}" if self._whole else f"{self._total:.2f}"
         number = f"episode {self._episode} of {self._episodes}   " if self._episodes > 1 else ""
-        self.full = not self._film.add(look(), f"{number}return {total}", times)
+        self.full = not self._add(look(), f"{number}return {total}", times)
 
 
 class Recorder(gym.Wrapper[Any, Any, Any, Any]):
@@ -126,19 +122,15 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UsageError(f"{self._name} can't be rendered: {reason}") from error
-        if not (
-            isinstance(frame, np.ndarray)
-            and frame.dtype == np.uint8
-            and frame.ndim == 3
-            and frame.shape[2] in (3, 4)
-            and frame.size
-        ):
+        coloured = isinstance(frame, np.ndarray) and frame.ndim == 3 and frame.shape[2] in (3, 4)
+        if not (coloured and frame.dtype == np.uint8 and frame.size):
             what = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else repr(frame)
             raise UsageError(
                 f"{self._name}'s render gives {' '.join(what.split())[:60]}, and a frame is a "
                 "uint8 array of shape (height, width, 3)"
             )
-        return frame[:, :, :3]
+        image: Array = frame[:, :, :3]
+        return image
 
 
 @dataclass(frozen=True)
@@ -146,33 +138,17 @@ class RenderedTask(Task):
     """A task like another one, whose environments are seen.
 
     Attributes:
-        shown: makes environments that render.
+        how: they are seen.
         camera: what sees them; None where they open a window.
-        in_window: whether frames have to be brought into a window here.
     """
 
-    shown: Task = field(kw_only=True)
+    how: Rendering = field(kw_only=True)
     camera: Camera | None = field(default=None, kw_only=True)
-    in_window: bool = field(default=False, kw_only=True)
-
-    @classmethod
-    def of(cls, task: Task, how: Rendering, camera: Camera | None) -> RenderedTask:
-        """Make one of a task.
-
-        Args:
-            task: that was searched.
-            how: from `find_rendering`.
-            camera: as above.
-        """
-        same = {each.name: getattr(task, each.name) for each in fields(Task)}
-        # Whether an instance is kept between episodes is as it was in the search: other
-        # arguments would make another environment of it.
-        return cls(**same, shown=how.task, camera=camera, in_window=how.in_window)
 
     def make_env(self) -> gym.Env[Any, Any]:
         """Make an instance that is seen."""
-        env = self.shown.make_env()
-        if self.in_window:
+        env = self.how.task.make_env()
+        if self.how.in_window:
             env = HumanRendering(env)
         return env if self.camera is None else Recorder(env, self.camera, self.name)
 
@@ -196,7 +172,7 @@ class Rendering:
         return max(1, math.ceil(self.fps / max_fps))
 
 
-def find_rendering(task: AnyTask, mode: Mode) -> Rendering:
+def find_rendering(task: AnyTask, mode: Literal["rgb_array", "human"]) -> Rendering:
     """Find out how a task can be seen.
 
     Args:
@@ -208,8 +184,10 @@ def find_rendering(task: AnyTask, mode: Mode) -> Rendering:
     """
     if not isinstance(task, Task):
         raise UsageError(f"{task.name} is a function of the parameters: there is nothing to see")
-    if mode == "human":
-        _refuse_without_display()
+    if mode == "human" and not (_has_display() and _opens_windows()):
+        raise UsageError(
+            "there is no display to open a window on: write a video, with out (--out FILE.mp4)"
+        )
     env = task.make_env()
     try:
         modes = list(env.metadata.get("render_modes") or ())
@@ -217,22 +195,20 @@ def find_rendering(task: AnyTask, mode: Mode) -> Rendering:
         fixed = env.render_mode
     finally:
         env.close()
-    native = mode
-    if mode == "human" and "human" not in modes:
-        native = "rgb_array"
+    native = "rgb_array" if "human" not in modes else mode
     if native not in modes:
         known = f"its render_modes are {', '.join(map(str, modes))}" if modes else "it has none"
         raise UsageError(f"{task.name} does not render as {native}: {known}")
-    if not _takes_render_mode(task):
-        if fixed != native:
-            raise UsageError(
-                f"{task.name} takes no render_mode: give the function an argument render_mode "
-                "and pass it to the environment"
-            )
-        shown = task
-    else:
-        shown = replace(task, env_kwargs={**task.env_kwargs, "render_mode": native})
-    return Rendering(shown, _read_fps(fps), in_window=native != mode)
+    if _takes_render_mode(task):
+        task = replace(task, env_kwargs={**task.env_kwargs, "render_mode": native})
+    elif fixed != native:
+        raise UsageError(
+            f"{task.name} takes no render_mode: give the function an argument render_mode "
+            "and pass it to the environment"
+        )
+    if not (isinstance(fps, int | float) and math.isfinite(fps) and fps > 0):
+        fps = DEFAULT_FPS
+    return Rendering(task, float(fps), in_window=native != mode)
 
 
 def can_be_filmed(task: Any) -> bool:
@@ -244,22 +220,20 @@ def can_be_filmed(task: Any) -> bool:
     return True
 
 
-@contextlib.contextmanager
-def without_display() -> Iterator[None]:
+def without_display() -> contextlib.AbstractContextManager[None]:
     """Let libraries draw where there is no display: they would look for one, or complain."""
     chosen = {} if _has_display() else {"MUJOCO_GL": "egl", "SDL_VIDEODRIVER": "dummy"}
-    added = {name: value for name, value in chosen.items() if name not in os.environ}
+    return _set_variables({k: value for k, value in chosen.items() if k not in os.environ})
+
+
+@contextlib.contextmanager
+def _set_variables(added: dict[str, str]) -> Iterator[None]:
     os.environ.update(added)
     try:
         yield
     finally:
         for name in added:
             os.environ.pop(name, None)
-
-
-def _read_fps(said: Any) -> float:
-    good = isinstance(said, int | float) and math.isfinite(said) and said > 0
-    return float(said) if good else DEFAULT_FPS
 
 
 def _takes_render_mode(task: Task) -> bool:
@@ -286,7 +260,10 @@ def _opens_windows() -> bool:
         import pygame
     except ModuleNotFoundError:  # the environment has windows of its own
         return True
-    with _only_displays():
+    # SDL is to try what the surroundings name, and nothing else.
+    named = ",".join(driver for name, driver in _DRIVERS.items() if os.environ.get(name))
+    chosen = sys.platform != "linux" or os.environ.get("SDL_VIDEODRIVER")
+    with _set_variables({} if chosen else {"SDL_VIDEODRIVER": named}):
         try:
             pygame.display.init()
         except pygame.error:
@@ -294,24 +271,3 @@ def _opens_windows() -> bool:
         finally:
             pygame.display.quit()
     return True
-
-
-@contextlib.contextmanager
-def _only_displays() -> Iterator[None]:
-    """Let SDL try what the surroundings name, and nothing else."""
-    named = [driver for name, driver in _DRIVERS.items() if os.environ.get(name)]
-    chosen = sys.platform != "linux" or os.environ.get("SDL_VIDEODRIVER")
-    if not chosen:
-        os.environ["SDL_VIDEODRIVER"] = ",".join(named)
-    try:
-        yield
-    finally:
-        if not chosen:
-            del os.environ["SDL_VIDEODRIVER"]
-
-
-def _refuse_without_display() -> None:
-    if not (_has_display() and _opens_windows()):
-        raise UsageError(
-            "there is no display to open a window on: write a video, with out (--out FILE.mp4)"
-        )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,28 +14,16 @@ from threadpoolctl import threadpool_limits
 from distes.errors import UsageError, require_at_least
 from distes.evaluators.serial import SerialEvaluator
 from distes.policies.base import Policy
-from distes.population.records import (
-    Episodes,
-    Evaluated,
-    Population,
-    Purpose,
-    Rerun,
-    RunKey,
-    Status,
-)
+from distes.population.records import Episodes, Evaluated, Population, Purpose, Rerun, Status
 from distes.runs.reader import Run, load
 from distes.search.config_file import from_config
 from distes.search.settings import Settings
 from distes.search.solution import find_logged_candidate, impose_contexts, read_solution
+from distes.seeds import RunKey
 from distes.tasks.contexts import parse_contexts
 from distes.tasks.environment import Task
-from distes.views.replay.recording import (
-    Camera,
-    RenderedTask,
-    Rendering,
-    find_rendering,
-    without_display,
-)
+from distes.views.replay import recording
+from distes.views.replay.recording import Camera, Rendering, find_rendering
 from distes.views.replay.video import FORMATS, Video, locate_video
 
 MAX_LOGGED_EPISODES = 10
@@ -81,11 +68,10 @@ class Replay:
         said = [self.played]
         for row in self.episodes.to_dict("records"):
             total, logged = row["episode_return"], row.get("logged_return")
-            same = "" if logged is None else ", as logged"
-            if logged is not None and total != logged and not math.isnan(total):
-                same = ", as logged up to rounding"
-            if logged is not None and not _agree(total, logged):
-                same = f", logged {logged:.17g}"
+            same = "" if logged is None else f", logged {logged:.17g}"
+            if logged is not None and _agree(total, logged):
+                exact = total == logged or math.isnan(total)
+                same = ", as logged" if exact else ", as logged up to rounding"
             failed = "" if row["status"] == "ok" else f", {row['status']}"
             said.append(
                 f"episode {row['episode']}: return {total:.10g}{same}, "
@@ -169,9 +155,8 @@ def replay(
     if generation is None and candidate is None:
         population = read_solution(run)
         if context is not None:
-            contexts = parse_contexts(
-                context, search.resolved_task.num_contexts, search.resolved_task.name
-            )
+            task = search.resolved_task
+            contexts = parse_contexts(context, task.num_contexts, task.name)
             if len(contexts) > 1:
                 raise UsageError(f"one context is shown at a time, and {len(contexts)} are given")
             population = impose_contexts(population, contexts)
@@ -180,64 +165,39 @@ def replay(
     else:
         for name, value in (("context", context), ("seed", seed)):
             if value is not None:
-                raise UsageError(
-                    f"a logged candidate is shown on its own episodes: leave out {name}"
-                )
+                said = "a logged candidate is shown on its own episodes: leave out"
+                raise UsageError(f"{said} {name}")
         chosen = _choose_candidate(run, generation, candidate, episodes)
 
-    def watch(camera: Camera | None) -> Evaluated:
-        return watch_episodes(
-            search.resolved_task, how, search.built_policy(), chosen.population, camera, seed or 0
-        )
+    policy, population = search.built_policy(), chosen.population
+
+    def watch(camera: Camera | None) -> Replay:
+        task = search.resolved_task
+        answer = watch_episodes(task, how, policy, population, camera, seed or 0)
+        table = _tabulate_episodes(answer.episodes, chosen.logged)
+        return Replay(chosen.played, table, place, fault=describe_fault(answer))
 
     if place is None:
-        answer = watch(None)
-        return Replay(
-            chosen.played,
-            _tabulate_episodes(answer.episodes, chosen.logged),
-            None,
-            fault=describe_fault(answer),
-        )
-    return _film_episodes(place, how, chosen, watch)
+        return watch(None)
+    every = how.count_steps_per_frame(FORMATS[place.suffix.lower()].fps)
+    fps = how.fps / every
+    with Video(place, fps) as film:
+        camera = Camera(film.add, fps, every, population.num_episodes)
+        seen = watch(camera)
+        if not film.frames:
+            raise UsageError(
+                f"there is nothing to see: {how.task.name} fails before its first frame, with "
+                f"{seen.fault}"
+            )
+    return replace(seen, frames=film.frames, seconds=film.frames / fps, cut=camera.full)
 
 
-@dataclass(frozen=True, eq=False)
-class _Playlist:
-    """What is to be played.
-
-    Attributes:
-        played: says it.
-        population: with the episodes to be run.
-        logged: what the log says of them; None of a solution.
-    """
+class _Playlist(NamedTuple):
+    """What is to be played: in words, the episodes, and what the log of a search says of them."""
 
     played: str
     population: Population
     logged: pd.DataFrame | None = None
-
-
-def _film_episodes(
-    place: Path, how: Rendering, chosen: _Playlist, watch: Callable[[Camera], Evaluated]
-) -> Replay:
-    every = how.count_steps_per_frame(FORMATS[place.suffix.lower()].fps)
-    fps = how.fps / every
-    with Video(place, fps) as film:
-        camera = Camera(film, fps, every, chosen.population.num_episodes)
-        answer = watch(camera)
-        if not film.frames:
-            raise UsageError(
-                f"there is nothing to see: {how.task.name} fails before its first frame, with "
-                f"{describe_fault(answer)}"
-            )
-    return Replay(
-        chosen.played,
-        _tabulate_episodes(answer.episodes, chosen.logged),
-        place,
-        film.frames,
-        film.frames / fps,
-        cut=camera.full,
-        fault=describe_fault(answer),
-    )
 
 
 def watch_episodes(
@@ -259,10 +219,13 @@ def watch_episodes(
         seed: from which new episodes' seeds follow.
     """
     assert isinstance(task, Task)  # noqa: S101 - `find_rendering` refuses others
-    shown = RenderedTask.of(task, how, camera)
+    # Whether an instance is kept between episodes is as it was in the search: other arguments
+    # would make another environment of it.
+    same = {each.name: getattr(task, each.name) for each in fields(Task)}
+    shown = recording.RenderedTask(**same, how=how, camera=camera)
     evaluator = SerialEvaluator(shown, policy, "loop")
     try:
-        with threadpool_limits(1), without_display():
+        with threadpool_limits(1), recording.without_display():
             return evaluator.submit(replace(population, probes=()), RunKey(seed, 0)).result()
     finally:
         evaluator.close()
@@ -279,19 +242,14 @@ def describe_fault(answer: Evaluated) -> str | None:
 def _choose_candidate(
     run: Run, generation: int | None, candidate: int | None, episodes: int | None
 ) -> _Playlist:
-    """Rebuild a logged candidate, with its own episodes and what the log says of them.
-
-    Raises:
-        UsageError: there is none, its episodes are not in the log, or must not be run here.
-    """
+    """Rebuild a logged candidate, with its own episodes and what the log says of them."""
     population, number = find_logged_candidate(run, generation, candidate)
     assert generation is not None  # noqa: S101 - refused by the line above
     rows = run.episodes_of(generation)
     rows = rows[rows["candidate"] == number].sort_values("episode")
     if rows.empty:
-        raise UsageError(
-            f"{run.path} holds no episode of candidate {number} of generation {generation}"
-        )
+        said = f"candidate {number} of generation {generation}"
+        raise UsageError(f"{run.path} holds no episode of {said}")
     mean = float(rows["episode_return"].to_numpy().mean())
     total = f"mean return {mean:.10g} of {len(rows)}" if len(rows) > 1 else f"return {mean:.10g}"
     ordinal = format_ordinal(generation + 1)
@@ -305,12 +263,10 @@ def _choose_candidate(
     rows = rows.iloc[:count]
     for status, what in _LOST.items():
         if (rows["status"] == status).any():
-            raise UsageError(
-                f"candidate {number} of generation {generation} {what}, and would do so here"
-            )
-    candidates, numbers, seeds = (
-        rows[name].to_numpy(np.int64) for name in ("candidate", "episode", "seed")
-    )
+            said = f"candidate {number} of generation {generation}"
+            raise UsageError(f"{said} {what}, and would do so here")
+    keys = ("candidate", "episode", "seed")
+    candidates, numbers, seeds = (rows[name].to_numpy(np.int64) for name in keys)
     starts = np.full_like(seeds, seeds[0]) if population.same_start else seeds
     again = Rerun(candidates, numbers, seeds, starts)
     return _Playlist(played, replace(population, rerun=again), rows)

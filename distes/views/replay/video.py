@@ -7,19 +7,16 @@ import importlib
 from collections.abc import Generator
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from distes.errors import UsageError, unknown
-from distes.runs.storage.location import URI, locate
+from distes.errors import UsageError
 from distes.types import Array
-from distes.views.figures.style import refuse_nameless
+from distes.views.figures.style import locate_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from PIL.ImageFont import FreeTypeFont
 
 
 class Limits(NamedTuple):
@@ -49,12 +46,7 @@ def locate_video(out: str | Path) -> Path:
         UsageError: it is no local path, there is a file already, the format is unknown, or
             the libraries that write it are not installed.
     """
-    place = locate(out)
-    if isinstance(place, URI):
-        raise UsageError(f"'{place}' is a URI: a video is written to a local path")
-    refuse_nameless(place, FORMATS)
-    if place.suffix.lower() not in FORMATS:
-        raise unknown("video format", place.suffix or place.name, FORMATS)
+    place = locate_file(out, "a video", "video format", FORMATS)
     if place.exists():
         raise UsageError(f"'{place}' is there already: name another file, or remove it")
     for library in ("imageio_ffmpeg", "PIL"):
@@ -92,12 +84,7 @@ class Video:
         """Begin; nothing is written before the first frame."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         """Give the file its name, or leave nothing of it if something went wrong.
 
         Raises:
@@ -105,11 +92,12 @@ class Video:
         """
         try:
             if self.frames and error is None:
-                self._writer.close()
+                with contextlib.suppress(StopIteration):
+                    self._sink.send(None)
                 self._part.replace(self._place)
             elif self.frames:
                 with contextlib.suppress(Exception):
-                    self._writer.abandon()
+                    self._sink.close()
         except OSError as fault:
             raise self._say_unwritable(fault) from fault
         finally:
@@ -136,45 +124,40 @@ class Video:
         image = self._add_caption(frame, caption)
         try:
             for _ in range(times):
-                self._writer.add(image)
+                self._sink.send(image)
         except OSError as fault:
             raise self._say_unwritable(fault) from fault
         self.frames += times
         return self.frames < self._limits.frames
 
     @cached_property
-    def _writer(self) -> _MP4 | _GIF:
+    def _sink(self) -> Sink:
         self._place.parent.mkdir(parents=True, exist_ok=True)
-        kind = _GIF if self._place.suffix.lower() == ".gif" else _MP4
-        return kind(self._part, self._fps)
+        write = _write_gif if self._place.suffix.lower() == ".gif" else _write_mp4
+        sink = write(self._part, self._fps)
+        next(sink)
+        return sink
 
     def _add_caption(self, frame: Array, caption: str) -> Image:
-        from PIL import Image, ImageDraw
+        from PIL import Image, ImageDraw, ImageFont
 
         image = Image.fromarray(np.ascontiguousarray(frame))
         if self._size is None:
             self._size = scale_size(image.size, self._limits.side)
+            self._font: Any = ImageFont.load_default(min(16, max(11, self._size[0] // 22)))
         width, height = self._size
         if image.size != self._size:
             grows = width > image.width
             how = Image.Resampling.NEAREST if grows else Image.Resampling.LANCZOS
             image = image.resize(self._size, how)
-        strip = self._font.size * 2
-        strip += (height + int(strip)) % 2  # both sides even, as the MP4 codec wants them
-        whole = Image.new("RGB", (width, height + int(strip)), "#F2F2F2")
+        strip = int(self._font.size) * 2
+        strip += (height + strip) % 2  # both sides even, as the MP4 codec wants them
+        whole = Image.new("RGB", (width, height + strip), "#F2F2F2")
         whole.paste(image)
         ImageDraw.Draw(whole).text(
             (width / 2, height + strip / 2), caption, fill="#222222", font=self._font, anchor="mm"
         )
         return whole
-
-    @cached_property
-    def _font(self) -> FreeTypeFont:
-        from PIL import ImageFont
-
-        assert self._size is not None  # noqa: S101 - the caller has set it
-        font: Any = ImageFont.load_default(min(16, max(11, self._size[0] // 22)))
-        return font  # type: ignore[no-any-return]
 
     def _say_unwritable(self, fault: OSError) -> UsageError:
         reason = fault.strerror or " ".join(str(fault).split())
@@ -197,61 +180,44 @@ def scale_size(size: tuple[int, int], most: int) -> tuple[int, int]:
     return width + width % 2, height
 
 
-class _MP4:
-    def __init__(self, place: Path, fps: float) -> None:
-        self._place, self._fps = place, fps
-        self._send: Generator[None, Any, None] | None = None
-
-    def add(self, image: Image) -> None:
-        import imageio_ffmpeg
-
-        if self._send is None:
-            # Opened here: ffmpeg would otherwise say on its own what is wrong with the place.
-            self._place.touch()
-            self._send = imageio_ffmpeg.write_frames(
-                str(self._place),
-                image.size,
-                fps=self._fps,
-                macro_block_size=2,
-                ffmpeg_log_level="error",
-                # Played in browsers before all of it is there.
-                output_params=["-movflags", "+faststart"],
-            )
-            next(self._send)
-        self._send.send(image.tobytes())
-
-    def close(self) -> None:
-        if self._send is not None:
-            self._send.close()
-
-    def abandon(self) -> None:
-        self.close()
+Sink = Generator[None, "Image | None", None]
+"""Writes the images that it is sent, and is done with the file when it is sent None."""
 
 
-class _GIF:
-    def __init__(self, place: Path, fps: float) -> None:
-        place.touch()
-        self._place, self._duration = place, round(1000 / fps)
-        self._images: list[Image] = []
-        self._durations: list[int] = []
-        self._last: Image | None = None
+def _write_mp4(place: Path, fps: float) -> Sink:
+    import imageio_ffmpeg
 
-    def add(self, image: Image) -> None:
-        from PIL.Image import Dither, Quantize
+    image = yield
+    # Opened here: ffmpeg would otherwise say on its own what is wrong with the place.
+    place.touch()
+    assert image is not None  # noqa: S101 - nothing begins before the first image
+    # Played in browsers before all of it is there.
+    how: dict[str, Any] = {"output_params": ["-movflags", "+faststart"], "macro_block_size": 2}
+    frames = imageio_ffmpeg.write_frames(
+        str(place), image.size, fps=fps, ffmpeg_log_level="error", **how
+    )
+    next(frames)
+    try:
+        while image is not None:
+            frames.send(image.tobytes())
+            image = yield
+    finally:
+        frames.close()
 
-        if image is self._last:
-            self._durations[-1] += self._duration
-            return
-        self._last = image
+
+def _write_gif(place: Path, fps: float) -> Sink:
+    from PIL.Image import Dither, Quantize
+
+    place.touch()
+    images: list[Image] = []
+    durations: list[int] = []
+    last = None
+    while (image := (yield)) is not None:
+        if image is last:
+            durations[-1] += round(1000 / fps)
+            continue
+        last = image
         # At once: a third of the memory.
-        self._images.append(image.quantize(method=Quantize.FASTOCTREE, dither=Dither.NONE))
-        self._durations.append(self._duration)
-
-    def close(self) -> None:
-        first, *others = self._images
-        first.save(
-            self._place, save_all=True, append_images=others, duration=self._durations, loop=0
-        )
-
-    def abandon(self) -> None:
-        self._images.clear()
+        images.append(image.quantize(method=Quantize.FASTOCTREE, dither=Dither.NONE))
+        durations.append(round(1000 / fps))
+    images[0].save(place, save_all=True, append_images=images[1:], duration=durations, loop=0)

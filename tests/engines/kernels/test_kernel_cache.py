@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from marks import slow
 from paths import SUPPORT
 
 pytest.importorskip("numba")
@@ -143,6 +144,7 @@ def stamps(cache: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in kept(cache)}
 
 
+@pytest.mark.slow
 @needs_numba
 def test_a_machine_compiles_once(tmp_path: Path) -> None:
     """The second process loads what the first compiled, and writes nothing."""
@@ -192,6 +194,7 @@ CHANGES = [
 ]
 
 
+@pytest.mark.slow
 @needs_numba
 def test_changed_sources_of_an_installed_package(tmp_path: Path) -> None:
     """Its own text, a number from elsewhere, a function from elsewhere: all are in the code."""
@@ -210,6 +213,7 @@ def test_changed_sources_of_an_installed_package(tmp_path: Path) -> None:
     assert len(set(returns)) == 4
 
 
+@pytest.mark.slow
 @needs_numba
 def test_other_versions_and_options_are_other_machine_code(tmp_path: Path) -> None:
     """Of numba's settings, and of the packages that a kernel's may be made of."""
@@ -226,17 +230,18 @@ def test_other_versions_and_options_are_other_machine_code(tmp_path: Path) -> No
 
 
 @needs_numba
-def test_a_kernel_that_may_be_edited_is_not_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("file", "old", "new"), [CHANGES[0], *(slow(*c) for c in CHANGES[1:])])
+def test_a_kernel_that_may_be_edited_is_not_kept(
+    tmp_path: Path, file: str, old: str, new: str
+) -> None:
     """Each process compiles it as it is by then."""
     cache, folder = tmp_path / "cache", tmp_path / "project"
     there = write_project(folder)
-    returns = [said(python(RUN, "slide", "", cache=cache, **there))[3]]
-    for file, old, new in CHANGES:
-        (folder / file).write_text((folder / file).read_text().replace(old, new))
-        before, *_, last = said(python(RUN, "slide", "", cache=cache, **there))
-        assert before == "False"
-        returns.append(last)
-    assert len(set(returns)) == 4
+    first = said(python(RUN, "slide", "", cache=cache, **there))
+    (folder / file).write_text((folder / file).read_text().replace(old, new))
+    edited = said(python(RUN, "slide", "", cache=cache, **there))
+    assert edited[0] == "False"
+    assert edited[3] != first[3]
     assert kept(cache) == set()
 
 
@@ -247,6 +252,7 @@ pathlib.Path("sliding/slide.py").write_text(text.replace("+= GAIN", "+= 2 * GAIN
 """
 
 
+@pytest.mark.slow
 @needs_numba
 def test_a_file_that_is_edited_after_its_import(tmp_path: Path) -> None:
     """What was compiled is not what the file says by then, so it is not kept."""
@@ -269,6 +275,7 @@ def test_numbers_of_kernels_come_from_hashed_sources() -> None:
                 assert not numbers or str(node.module).startswith(hashed), (file, numbers)
 
 
+@pytest.mark.slow
 @needs_numba
 def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     """Then each process compiles for itself."""
@@ -279,6 +286,7 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     assert blocked.read_text() == ""
 
 
+@pytest.mark.slow
 @needs_numba
 @pytest.mark.skipif(os.geteuid() == 0, reason="everything can be written by root")
 def test_a_cache_without_permission(tmp_path: Path) -> None:
@@ -297,6 +305,7 @@ os.access = lambda path, mode: not mode & os.W_OK and asked(path, mode)
 """
 
 
+@pytest.mark.slow
 @needs_numba
 def test_a_cache_that_can_only_be_read(tmp_path: Path) -> None:
     """What it has is used, as an image's is by who did not build it; nothing is added to it."""
@@ -327,6 +336,7 @@ def test_a_damaged_file_is_compiled_again(tmp_path: Path) -> None:
     assert said(python(RUN, "CartPole-v1", "", cache=cache))[1:] == ["2", "0", "4.0"]
 
 
+@pytest.mark.slow
 @needs_numba
 def test_arrays_that_ray_hands_out_are_no_others(tmp_path: Path, monkeypatch: Any) -> None:
     """Machine code is made for arrays that can be written, and takes no read-only ones."""
@@ -346,6 +356,7 @@ def test_arrays_that_ray_hands_out_are_no_others(tmp_path: Path, monkeypatch: An
     assert len(kept(tmp_path)) == 1
 
 
+@pytest.mark.slow
 @needs_numba
 def test_numbas_own_cache_is_left_alone(tmp_path: Path) -> None:
     """Wherever it was told to keep things: also where there is no such place."""
@@ -356,6 +367,7 @@ def test_numbas_own_cache_is_left_alone(tmp_path: Path) -> None:
         assert said(python(RUN, "CartPole-v1", "", cache=tmp_path, **given))[:3] == found
 
 
+@pytest.mark.slow
 @needs_numba
 def test_two_processes_at_once(tmp_path: Path) -> None:
     """One compiles, the other waits and loads."""
@@ -409,6 +421,7 @@ else:
 """
 
 
+@pytest.mark.slow
 @needs_numba
 @pytest.mark.parametrize("way", ["of their own", "forked"])
 def test_what_several_processes_compiled_goes_together(tmp_path: Path, way: str) -> None:
@@ -428,6 +441,7 @@ def test_what_several_processes_compiled_goes_together(tmp_path: Path, way: str)
     assert len(kept(tmp_path)) == 3
 
 
+@pytest.mark.slow
 @needs_numba
 def test_a_numba_whose_names_cannot_be_told_apart(tmp_path: Path, monkeypatch: Any) -> None:
     """Nothing is kept, and each process compiles."""
@@ -443,6 +457,7 @@ def distes(*arguments: str, cache: Path, first: str = "import sys\n", **there: s
     return python(first + MAIN, *arguments, cache=cache, **there)
 
 
+@pytest.mark.slow
 @needs_numba
 def test_warmup(tmp_path: Path) -> None:
     """What it compiles, a run finds: with its policy's shape and environment's arguments."""
@@ -503,7 +518,7 @@ def short(out: Path, *more: str) -> list[str]:
     return [*start, "--final-episodes=2", "--max-episode-steps=9", "--out", str(out), *more]
 
 
-@pytest.mark.parametrize("missing", ["absent", "too old for this numpy"])
+@pytest.mark.parametrize("missing", ["absent", slow("too old for this numpy")])
 def test_without_numba(tmp_path: Path, missing: str) -> None:
     """The loop engine runs, and one line says what the extra would bring."""
     blocked, there = WITHOUT_NUMBA, {}
@@ -531,6 +546,7 @@ def test_without_numba(tmp_path: Path, missing: str) -> None:
     assert "distes[compiled]" not in distes(*other, cache=cache, first=blocked, **there).stderr
 
 
+@pytest.mark.slow
 @needs_numba
 def test_a_compiled_run_does_not_go_on_without_numba(tmp_path: Path) -> None:
     """On another engine it would be another run."""

@@ -14,6 +14,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from marks import slow
 from paths import EXAMPLES
 
 import distes
@@ -194,11 +195,13 @@ def test_a_faithful_kernel_passes() -> None:
     assert "Slide agrees with Sledge to the last bit: 120 episodes" in str(report)
 
 
+@pytest.mark.slow
 def test_networks_pass_within_rounding() -> None:
     report = assert_kernel_matches(Slide, Sledge, policies.MLP(hidden=(4,)), 30, tolerance=1e-6)
     assert "within 1e-06" in str(report)
 
 
+@pytest.mark.slow
 def test_the_environment_of_the_example_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(EXAMPLES))
     from quadrotor import Flight, Quadrotor
@@ -215,11 +218,11 @@ def test_our_own_kernels_pass_with_contexts_drawn_and_imposed() -> None:
 @pytest.mark.parametrize(
     ("kernel", "expected"),
     [
-        (Late, "at step 6 the observation[0] is "),
+        slow(Late, "at step 6 the observation[0] is "),
         (Generous, "at step 3 the reward is "),
-        (Exact, "at the reset the observation[0] is "),
-        (Hasty, "at step 4 the episode is terminated in the kernel and going on in the"),
-        (Elsewhere, "at the end the info['place'] is "),
+        slow(Exact, "at the reset the observation[0] is "),
+        slow(Hasty, "at step 4 the episode is terminated in the kernel and going on in the"),
+        slow(Elsewhere, "at the end the info['place'] is "),
     ],
 )
 def test_what_differs_is_located(kernel: type[Kernel], expected: str) -> None:
@@ -229,6 +232,7 @@ def test_what_differs_is_located(kernel: type[Kernel], expected: str) -> None:
     assert expected in said
 
 
+@pytest.mark.slow
 def test_the_values_are_those_of_the_environment() -> None:
     """The episode runs again by what the message says: its seed, and the value there."""
     said = failure(Exact)
@@ -239,6 +243,7 @@ def test_the_values_are_those_of_the_environment() -> None:
     assert "rounded to float32" in said
 
 
+@pytest.mark.slow
 def test_a_tolerance_forgives_rounding_and_no_more() -> None:
     kwargs: dict[str, Any] = {"env_kwargs": {"wind": 0.0}}
     with pytest.raises(AssertionError):
@@ -415,6 +420,7 @@ def test_statistics_of_another_size_are_refused(width: int) -> None:
         engine.run(population, RunKey(0, 0), 0, 3)
 
 
+@pytest.mark.slow
 def test_a_kernel_in_a_script_runs_uncached(tmp_path: Path) -> None:
     """If wrong: scripts fail, or leave machine code that another script would load."""
     script = tmp_path / "script.py"
@@ -525,7 +531,7 @@ class Thin(Glass):
 
 
 @pytest.mark.parametrize("asked", [{}, {"records": ("actions", "rewards")}, {"probes": MOMENTS}])
-@pytest.mark.parametrize("env", [Glass, Thin])
+@pytest.mark.parametrize("env", [Glass, slow(Thin)])
 def test_an_episode_whose_kernel_raises_is_lost_alone(env: Any, asked: dict[str, Any]) -> None:
     """If wrong: one bad episode ends the run, or takes its neighbours along."""
     task = distes.Task(env, max_episode_steps=25)
@@ -639,6 +645,7 @@ class Track(Slide):
 SCHEDULE = np.full(25, 0.1)
 
 
+@pytest.mark.slow
 def test_no_more_steps_than_an_episode_has_are_tried() -> None:
     """If wrong: a sound kernel is refused for a step that it never takes."""
     gym.register("Track-v0", Sledge, max_episode_steps=25)

@@ -26,7 +26,6 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from moto.core import set_initial_no_auth_action_count
 from object_stores import Server, every
 from paths import SUPPORT
 from run_logs import assert_whole, record, run_to, snapshot
@@ -145,6 +144,7 @@ def test_a_password_in_a_uri_is_refused_and_not_repeated():
     assert "hunter2" not in str(found.value)
 
 
+@pytest.mark.slow
 def test_azure_and_google_are_reached_by_what_is_installed(monkeypatch):
     """A missing package or credential must be told as that, not as a traceback."""
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
@@ -196,16 +196,16 @@ def exercise(make: Any, operations: Any) -> None:
             lines.append(line)
         else:
             folder = make()
-    assert folder.lines("log.jsonl") == lines
+    assert folder.read_lines("log.jsonl") == lines
     for name, data in model.items():
         assert folder.read(name) == data
         assert folder.exists(name)
     for prefix in ("a", "b", "b/c"):
         below = {n[len(prefix) + 1 :].split("/")[0] for n in model if n.startswith(f"{prefix}/")}
-        found = set(folder.names(prefix))
+        found = set(folder.list_names(prefix))
         # Directories may stay behind empty; files may not.
         assert below <= found
-        assert all(not folder.names(f"{prefix}/{n}") for n in found - below)
+        assert all(not folder.list_names(f"{prefix}/{n}") for n in found - below)
     for missing in {"a/1", "a/2", "b/1", "b/c/1", "top"} - set(model):
         assert not folder.exists(missing)
         with pytest.raises(FileNotFoundError):
@@ -226,6 +226,7 @@ def test_folders_keep_what_they_are_given(kind, tmp_path, operations):
     exercise(lambda: open_folder(root), operations)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, suppress_health_check=RELAXED)
 @given(operations=OPERATIONS)
 def test_folders_of_a_bucket_do_so_too(s3, operations):
@@ -234,6 +235,7 @@ def test_folders_of_a_bucket_do_so_too(s3, operations):
     exercise(lambda: open_folder(root), operations)
 
 
+@pytest.mark.slow
 def test_listings_of_many_pages_are_whole(s3, server):
     """A listing has so many names at most: parts beyond them would be missing from every table."""
 
@@ -247,11 +249,11 @@ def test_listings_of_many_pages_are_whole(s3, server):
         client.put_object(Bucket="bucket", Key=f"{URI(s3).name}/a/part-{number:06d}", Body=b"")
     server.misbehave = shorten
     server.requests.clear()
-    assert folder.names("a") == [f"part-{number:06d}" for number in range(17)]
+    assert folder.list_names("a") == [f"part-{number:06d}" for number in range(17)]
     assert server.requests["GET"] >= 3
     folder.delete("a")
     server.misbehave = lambda environ: None
-    assert folder.names("a") == []
+    assert folder.list_names("a") == []
 
 
 def test_many_events_make_few_objects(memory):
@@ -260,13 +262,13 @@ def test_many_events_make_few_objects(memory):
     line = b'{"kind": "x", "text": "' + b"y" * 150 + b'"}\n'
     for _ in range(100):
         folder.append("events.jsonl", line * 1000)
-    assert len(folder.lines("events.jsonl")) == 100_000
-    parts = folder.names("events")
+    assert len(folder.read_lines("events.jsonl")) == 100_000
+    parts = folder.list_names("events")
     assert len(parts) <= 2 * len(line) * 100_000 // storage.LINES_PART + 2
     again = open_folder(memory)
     again.append("events.jsonl", b"{}\n")
-    assert again.lines("events.jsonl")[-1] == b"{}"
-    assert len(again.lines("events.jsonl")) == 100_001
+    assert again.read_lines("events.jsonl")[-1] == b"{}"
+    assert len(again.read_lines("events.jsonl")) == 100_001
 
 
 def test_events_are_written_at_a_bounded_rate(memory, swift):
@@ -276,7 +278,7 @@ def test_events_are_written_at_a_bounded_rate(memory, swift):
     whole = store.put
     store.put = lambda key, data: (puts.append(key), whole(key, data))
     for number in range(300):
-        log.event("shower", number=number)
+        log.add_event("shower", number=number)
         time.sleep(0.001)
     log.close()
     assert len([key for key in puts if key.startswith("events/")]) <= 2
@@ -286,12 +288,12 @@ def test_events_are_written_at_a_bounded_rate(memory, swift):
 def test_a_run_that_moved_keeps_its_events_in_order(tmp_path, memory, swift):
     """Copied from a bucket and gone on with on a disk, a run has both kinds of files."""
     log = RunLog.create(memory, {})
-    log.event("first")
+    log.add_event("first")
     log.close()
     files = fsspec.filesystem("memory")
     files.get(memory.removeprefix("memory:/"), str(tmp_path / "x"), recursive=True)
     log, _ = RunLog.resume(tmp_path / "x")
-    log.event("second")
+    log.add_event("second")
     log.close()
     assert (tmp_path / "x" / "events.jsonl").exists()
     assert [event["kind"] for event in load(tmp_path / "x").events] == ["first", "second"]
@@ -300,6 +302,7 @@ def test_a_run_that_moved_keeps_its_events_in_order(tmp_path, memory, swift):
 # Runs
 
 
+@pytest.mark.slow
 def test_a_run_in_a_bucket_is_a_run(s3, tmp_path, monkeypatch, capsys, swift):
     """Every command must take it, and its tables must be those of a run on the disk."""
     monkeypatch.chdir(tmp_path)
@@ -341,6 +344,7 @@ def test_a_run_in_a_bucket_is_a_run(s3, tmp_path, monkeypatch, capsys, swift):
     assert sorted(each.name for each in tmp_path.iterdir()) == ["again", "curve.png", "local"]
 
 
+@pytest.mark.slow
 def test_parameters_to_start_from_can_be_in_a_bucket(s3, tmp_path, swift):
     """They are where the machine that runs the job can read them."""
     np.save(tmp_path / "p.npy", np.arange(10.0))
@@ -387,6 +391,7 @@ search.proceed() if exists_run(place) else search.run()
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_in_a_bucket_goes_on_as_if_nothing_was(s3, tmp_path, server):
     """The lease of the dead must not lock the run, nor may a generation be lost or doubled."""
     whole = long_search(tmp_path / "whole")
@@ -407,7 +412,9 @@ def test_a_killed_run_in_a_bucket_goes_on_as_if_nothing_was(s3, tmp_path, server
         assert process.wait() == (0 if lines is None else -signal.SIGKILL)
         process.stdout.close()
     assert_same_run(s3, tmp_path / "whole")
-    assert len(open_folder(s3).names("checkpoints")) <= 4  # old ones are gone, not just emptied
+    assert (
+        len(open_folder(s3).list_names("checkpoints")) <= 4
+    )  # old ones are gone, not just emptied
     assert [e["kind"] for e in load(s3).events].count("resumed") >= 1
     assert not [k for k in server.keys("bucket", URI(s3).name) if k.endswith(locks.LEASE)]
 
@@ -415,6 +422,7 @@ def test_a_killed_run_in_a_bucket_goes_on_as_if_nothing_was(s3, tmp_path, server
 # One writer
 
 
+@pytest.mark.slow
 def test_two_writers_in_a_bucket_are_refused(s3, swift):
     """Two searches in one place would overwrite each other's parts."""
     log = RunLog.create(s3, {})
@@ -561,6 +569,7 @@ def no_workers(monkeypatch):
     monkeypatch.setattr("distes.search.search.make_evaluator", start)
 
 
+@pytest.mark.slow
 def test_a_missing_bucket_is_refused_first(s3, no_workers):
     """Said after an hour of starting workers, it costs that hour."""
     with pytest.raises(UsageError, match="there is no bucket 'nosuch'") as found:
@@ -570,8 +579,11 @@ def test_a_missing_bucket_is_refused_first(s3, no_workers):
         load("s3://nosuch/run")
 
 
+@pytest.mark.slow
 def test_wrong_credentials_are_refused_first(no_workers, monkeypatch, s3):
     """The sentence must name what to set."""
+
+    from moto.core import set_initial_no_auth_action_count
 
     @set_initial_no_auth_action_count(0)
     def run():
@@ -582,6 +594,7 @@ def test_wrong_credentials_are_refused_first(no_workers, monkeypatch, s3):
     one_sentence(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["closed", "silent"])
 def test_a_server_that_does_not_answer_is_told_in_time(kind, s3, no_workers, monkeypatch):
     """A job that hangs for minutes looks like one that works."""
@@ -653,6 +666,7 @@ def test_a_local_place_is_tried_out_and_left_clean(tmp_path, no_workers, monkeyp
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.slow
 def test_a_check_leaves_nothing_in_a_bucket(s3, server):
     """A run that never began must not stand in the way of the next."""
     open_folder(s3).check()
@@ -663,6 +677,7 @@ def test_a_check_leaves_nothing_in_a_bucket(s3, server):
 # Faults
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["throttle", "lose"])
 def test_throttling_and_lost_answers_do_not_end_a_run(s3, server, tmp_path, fault, swift):
     """A store that hiccups for a second must not cost a night's computation."""
@@ -824,6 +839,7 @@ BIG = textwrap.dedent(
 )
 
 
+@pytest.mark.slow
 def test_objects_are_whole_whenever_they_are_seen(s3):
     """Half a Parquet file makes the whole folder unreadable; large ones go up in pieces."""
     environment = {**os.environ, "PYTHONPATH": str(Path(distes.__file__).parents[1])}
@@ -835,12 +851,12 @@ def test_objects_are_whole_whenever_they_are_seen(s3):
         assert child.stdout is not None
         for _ in range(lines):
             assert child.stdout.readline()
-            for name in folder.names("big"):
+            for name in folder.list_names("big"):
                 assert_one_value(folder.read(f"big/{name}"))
         child.send_signal(signal.SIGKILL)
         child.wait()
         child.stdout.close()
-        for name in folder.names("big"):
+        for name in folder.list_names("big"):
             assert_one_value(folder.read(f"big/{name}"))
 
 
@@ -848,6 +864,7 @@ def assert_one_value(data: bytes) -> None:
     assert data == data[:1] * 12_000_000
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_says_where_to_go_on(s3, swift, capsys):
     """The URI must be in the command as it can be typed."""
     with pytest.raises(KeyboardInterrupt):
@@ -874,17 +891,18 @@ def test_a_local_directory_on_a_cluster_is_said_once(kind, tmp_path, memory, swi
         assert f"{tmp_path / 'x'} is on the driver's machine" in said[0]
 
 
+@pytest.mark.slow
 def test_following_a_run_in_a_bucket(s3, swift):
     """Jobs write there, and are followed from a laptop."""
     log = RunLog.create(s3, {})
     log._folder.append_s = 0.0
     tail = Tail(s3, 10)
-    log.event("first")
+    log.add_event("first")
     run_to(log, 0, 2)
     news = tail.news()
     assert [row["generation"] for row in news.rows] == [0, 1]
     assert tail.news().rows == []
-    log.event("second")
+    log.add_event("second")
     run_to(log, 2, 3)
     log.close()
     news2 = tail.news()

@@ -108,6 +108,8 @@ def find_failure(root: Path, cache: Path, *arguments: str) -> str | None:
         return "(the tests did not end)"
     if done.returncode in (0, 5):  # 5: nothing was selected
         return None
+    if done.returncode == 4:  # of pytest: nobody has noticed anything
+        raise SystemExit(f"pytest can't be run with {arguments}: {done.stderr or done.stdout}")
     failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
     return failed[1] if failed else f"(exit code {done.returncode})"
 

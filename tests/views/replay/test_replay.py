@@ -223,7 +223,7 @@ def test_frames_are_the_states_of_the_episode(runs: dict[str, Path], name: str, 
     )
     built = task.build_policy(Linear())
     how = find_rendering(task, "rgb_array")
-    camera = Camera(reel, 10.0, every, len(rows))
+    camera = Camera(reel.add, 10.0, every, len(rows))
     watch_episodes(task, how, built, replace(run.population(2), rerun=again), camera)
     assert len(reel.taken) == len(expected)
     for (frame, caption, _), (position, total) in zip(reel.taken, expected, strict=True):

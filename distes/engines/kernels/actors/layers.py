@@ -38,11 +38,8 @@ def memory_of(network: NetworkPolicy) -> int:
 def make_outputs(sizes: tuple[int, ...]) -> Evaluate:
     """Make the function that evaluates a network, (parameters, observation, memory, out).
 
-    It takes at least `memory_of` numbers of memory. Its sizes are constants of the machine
-    code, which is faster by a fifth for it.
-
-    Args:
-        sizes: from `sizes_of`.
+    It takes at least `memory_of` numbers of memory. Its sizes, from `sizes_of`, are constants of
+    the machine code, which is faster by a fifth for it.
     """
     bias, tanh, widths = bool(sizes[BIAS]), bool(sizes[TANH]), sizes[WIDTHS:]
     room = max(widths[1:-1], default=0)

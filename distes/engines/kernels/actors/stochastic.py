@@ -76,8 +76,6 @@ def actor(policy: StochasticNetwork) -> Actor | None:
         make_choose,
         layers.decode_number,
         sizes=layers.sizes_of(network),
-        num_choices=1,
-        num_actions=1,
         settings=np.array([float(policy.start)]),
         num_memory=layers.memory_of(network) + network.sizes[-1],
         scaling=scaling_of(network.encoder),

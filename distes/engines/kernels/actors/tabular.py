@@ -40,8 +40,6 @@ def actor(policy: TabularPolicy) -> Actor:
         make_choose,
         layers.decode_number,
         sizes=(policy.num_actions,),
-        num_choices=1,
-        num_actions=1,
         settings=np.array([float(policy.first_action)]),
         num_memory=policy.num_actions,
         samples=True,

@@ -36,8 +36,6 @@ def actor(policy: ThresholdPolicy) -> Actor | None:
         make_choose,
         layers.decode_number,
         sizes=(policy.encoder.size, int(policy.bias)),
-        num_choices=1,
-        num_actions=1,
         settings=np.array([float(policy.first), *policy.thresholds]),
         scaling=scaling_of(policy.encoder),
     )

@@ -18,9 +18,7 @@ from distes.types import Array
 
 GRAVITY = 9.8
 MASS_POLE = 0.1
-TOTAL_MASS = MASS_POLE + 1.0
 HALF_LENGTH = 0.5
-POLE_MASS_LENGTH = MASS_POLE * HALF_LENGTH
 FORCE = 10.0
 STEP_S = 0.02
 MAX_ANGLE = 12 * 2 * math.pi / 360

@@ -6,7 +6,7 @@ from distes.engines.kernels.environments.acrobot import START, Acrobot
 from distes.engines.kernels.kernel import rounded
 from distes.engines.kernels.random import uniform
 from distes.tasks.envs.contextual_acrobot import CONTEXTS
-from distes.types import Array, FloatArray
+from distes.types import Array
 
 
 class ContextualAcrobot(Acrobot):
@@ -26,6 +26,4 @@ class ContextualAcrobot(Acrobot):
     def show(state: Array, constants: Array, context: Array) -> None:
         context[0], context[1] = state[2], state[3]
 
-    def check_contexts(self, contexts: FloatArray) -> None:
-        """Refuse velocities that are out of range."""
-        CONTEXTS.check(contexts)
+    check_contexts = staticmethod(CONTEXTS.check)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from distes.engines.kernels.environments.cartpole import START, CartPole
 from distes.engines.kernels.random import uniform
 from distes.tasks.envs.contextual_cartpole import CONTEXTS
-from distes.types import Array, FloatArray
+from distes.types import Array
 
 
 class ContextualCartPole(CartPole):
@@ -26,6 +26,4 @@ class ContextualCartPole(CartPole):
         for i in range(4):
             context[i] = state[i]
 
-    def check_contexts(self, contexts: FloatArray) -> None:
-        """Refuse starts that are out of range."""
-        CONTEXTS.check(contexts)
+    check_contexts = staticmethod(CONTEXTS.check)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from distes.engines.kernels.environments.cartpole import FORCE, START, CartPole, balance
 from distes.engines.kernels.random import uniform
 from distes.tasks.envs.physical_cartpole import CONTEXTS
-from distes.types import Array, FloatArray
+from distes.types import Array
 
 LOW = tuple(each.low for each in CONTEXTS.components)
 HIGH = tuple(each.high for each in CONTEXTS.components)
@@ -34,6 +34,4 @@ class PhysicalCartPole(CartPole):
     def show(state: Array, constants: Array, context: Array) -> None:
         context[0], context[1] = state[4], state[5]
 
-    def check_contexts(self, contexts: FloatArray) -> None:
-        """Refuse poles that are out of range."""
-        CONTEXTS.check(contexts)
+    check_contexts = staticmethod(CONTEXTS.check)

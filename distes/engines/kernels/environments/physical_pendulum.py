@@ -5,7 +5,7 @@ from __future__ import annotations
 from distes.engines.kernels.environments.pendulum import Pendulum, hang, weigh
 from distes.engines.kernels.random import uniform
 from distes.tasks.envs.physical_pendulum import CONTEXTS
-from distes.types import Array, FloatArray
+from distes.types import Array
 
 LOW = tuple(each.low for each in CONTEXTS.components)
 HIGH = tuple(each.high for each in CONTEXTS.components)
@@ -30,6 +30,4 @@ class PhysicalPendulum(Pendulum):
     def show(state: Array, constants: Array, context: Array) -> None:
         context[0], context[1] = state[MASS], state[LENGTH]
 
-    def check_contexts(self, contexts: FloatArray) -> None:
-        """Refuse pendulums that are out of range."""
-        CONTEXTS.check(contexts)
+    check_contexts = staticmethod(CONTEXTS.check)

@@ -11,7 +11,7 @@ from distes.engines.kernels.kernel import Kernel
 from distes.engines.kernels.random import uniform
 from distes.tasks.envs import wall_follow as env
 from distes.tasks.envs import wall_geometry as geometry
-from distes.types import Array, FloatArray
+from distes.types import Array
 
 LOW = tuple(each.low for each in env.CONTEXTS.components)
 HIGH = tuple(each.high for each in env.CONTEXTS.components)
@@ -85,9 +85,7 @@ class WallFollow(Kernel):
         info[0], info[2], info[3] = state[COLLISIONS], state[OVERSHOOT], state[TIME]
         info[1] = 0.0 if math.isnan(state[TIME]) else 1.0
 
-    def check_contexts(self, contexts: FloatArray) -> None:
-        """Refuse walls that are out of range."""
-        env.CONTEXTS.check(contexts)
+    check_contexts = staticmethod(env.CONTEXTS.check)
 
 
 @jit
