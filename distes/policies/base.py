@@ -117,5 +117,5 @@ class PolicySpec(ABC):
         """Build the policy for an environment.
 
         Raises:
-            ValueError: a space is not supported; the sentence names it.
+            UsageError: a space is not supported; the sentence names it.
         """

@@ -151,7 +151,8 @@ class Search(Settings):
         Raises:
             UsageError: the settings cannot work, or are not those of the run in ``out``;
                 nothing was written.
-            RunFailed: every episode of the first generation failed.
+            RunFailed: the first generation failed wholly, too large a share of a later one
+                did, or workers cannot be had.
         """
         if resume_if_exists:
             if self.out is None:

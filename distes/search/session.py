@@ -42,7 +42,7 @@ _ENDS = {
 
 
 class Session:
-    """From a snapshot, or the beginning, to the result."""
+    """Runs one search from a snapshot, or from its beginning, to its result."""
 
     def __init__(
         self,
@@ -340,7 +340,7 @@ class Session:
     def _judge_top_candidates(
         self, last: Selected, fresh: FloatArray, own: FloatArray
     ) -> tuple[Reevaluation, Population | None]:
-        """Judge top candidates by their values, those of all and those of the solution."""
+        """Compare the top candidates' fresh values with the solution's on the same seeds."""
         fresh = fresh.reshape(len(last.returns), -1)
         best = clearly_better(fresh, own)
         valid = fresh[~np.isnan(fresh).any(axis=1)]

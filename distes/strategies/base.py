@@ -108,7 +108,7 @@ class Strategy(ABC, Generic[S]):
         """Refuse what cannot work, before anything starts.
 
         Raises:
-            ValueError: one sentence with what was given and what is accepted.
+            UsageError: one sentence with what was given and what is accepted.
         """
 
     @abstractmethod

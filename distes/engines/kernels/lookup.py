@@ -179,4 +179,4 @@ def _load(name: str, entry: str) -> type:
     for member in vars(module).values():
         if isinstance(member, type) and getattr(member, "entry_point", None) == entry:
             return member
-    raise UsageError(f"{entry} has no kernel")
+    raise UsageError(f"{name} defines no kernel with entry_point '{entry}'")

@@ -33,7 +33,7 @@ _INITIAL_MEAN = 2
 
 @dataclass(frozen=True, eq=False)
 class GaussianState:
-    """The search distribution, and the elites it was last refit to.
+    """The search distribution, and figures of the elites it was last refit to.
 
     Attributes:
         generation: generations told, the index of the next one.
@@ -243,5 +243,5 @@ class EliteGaussian(Strategy[S], Generic[S]):
 
     @staticmethod
     def _smooth(old: FloatArray, new: FloatArray, kept: float) -> FloatArray:
-        """(1 - α) new + α old; just the new, to the bit, without smoothing."""
+        """(1 - kept) new + kept old; exactly the new where nothing is kept."""
         return (1 - kept) * new + kept * old if kept else new

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 class Figure(ABC):
     """A way to draw runs; ``plot(over=NAME)`` finds it by its file's name in this folder.
 
-    Made with what it heeds of ``x``, what is along the horizontal axis, and ``components``
-    of a context, counted from 0: arguments with a default, most simply fields of a frozen
-    dataclass. `plot` hands on those that are given, and refuses others.
+    `plot` makes it with the arguments ``x`` (the horizontal axis) and ``components`` (of a
+    context, counted from 0) as far as its constructor takes them; each needs a default. It
+    has no other settings. A frozen dataclass with these fields is the simplest way.
 
     Attributes:
         compares_runs: whether it draws several runs; the others draw one.
