@@ -117,9 +117,9 @@ def command(
 BAD = [
     ("run CartPloe-v1", "environment 'CartPloe-v1': did you mean 'CartPole-v1'?"),
     ("run no_such_module:Env-v0", "there is no module 'no_such_module'"),
-    ("run CartPole-v1 --strategy cme", "strategy 'cme': did you mean 'cem'?"),
+    ("run CartPole-v1 --strategy icme", "strategy 'icme': did you mean 'icem'?"),
     ("run CartPole-v1 --strategy cli_things:worst", "'worst' in cli_things is not a subclass"),
-    ("run CartPole-v1 --strategy deepcem", "reinforce, reps, tabular_cem."),
+    ("run CartPole-v1 --strategy deepcem", "snes, tabular_cem, xnes."),
     ("run CartPole-v1 --observer promtheus", "observer 'promtheus': did you mean 'prometheus'?"),
     ("run CartPole-v1 --observer cli_things:worst", "'worst' in cli_things is not a subclass"),
     ("resume nowhere --observer prometheus", "nowhere"),
@@ -194,7 +194,7 @@ def test_a_mistake_is_one_sentence_and_nothing_is_written(
     [
         ("sede = 1", "key 'sede': did you mean 'seed'?"),
         ("[strategy]\nname = 'cem'\nelite_share = 0.1", "key of strategy cem 'elite_share'"),
-        ("[strategy]\nname = 'cme'", "did you mean 'cem'?"),
+        ("[strategy]\nname = 'icme'", "did you mean 'icem'?"),
         ("population = 'many'", "population 'many' is not a whole number or none"),
         ("population = 2.5", "population 2.5 is not a whole number or none"),
         ("strategy = 3", "strategy in bad.toml is neither a name nor a table"),

@@ -567,7 +567,7 @@ def test_strategies_and_policies_by_name(tmp_path: Path) -> None:
     assert (named.strategy, named.policy) == (ICEM(), MLP())
     assert Search("CartPole-v1", strategy=ICEM).strategy == ICEM()  # type: ignore[arg-type]
     for given, said in (
-        ({"strategy": "cme"}, "unknown strategy 'cme': did you mean 'cem'"),
+        ({"strategy": "icme"}, "unknown strategy 'icme': did you mean 'icem'"),
         ({"policy": "liner"}, "unknown policy 'liner': did you mean 'linear'"),
         ({"policy": 3}, "3 is not a PolicySpec, nor the name of one"),
         ({"strategy": "external"}, r"external needs factory: make it with External\("),

@@ -14,7 +14,7 @@ from distes.errors import UsageError
 from distes.population.statistics import Score
 from distes.runs.reader import load
 from distes.runs.storage.location import Location
-from distes.search.observer import Observer
+from distes.search.observer import Observer, in_notebook
 from distes.search.result import Result
 from distes.search.settings import Settings
 from distes.views import scores
@@ -52,6 +52,8 @@ class LiveCurve(Observer):
         Raises:
             UsageError: this is no notebook.
         """
+        if not in_notebook():
+            raise UsageError("the observer 'notebook' shows its curves in a notebook alone")
         self._path = str(path)
         if resumed_at:
             run = load(path)
@@ -93,8 +95,6 @@ class LiveCurve(Observer):
                 shown["image/png"] = base64.b64encode(render_png(figure)).decode("ascii")
         if self._handle is None:
             self._handle = display(shown, raw=True, display_id=True)
-            if self._handle is None:
-                raise UsageError("the observer 'notebook' shows its curves in a notebook alone")
         else:
             self._handle.update(shown, raw=True)
         ended = time.monotonic()

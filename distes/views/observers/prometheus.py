@@ -92,7 +92,9 @@ class Metrics(Observer):
         self._set(GENERATIONS, resumed_at or 0)
         if resumed_at:
             # The tables of a long run have thousands of parts: the search does not wait.
-            threading.Thread(target=self._take_up, args=(path,), daemon=True).start()
+            reader = threading.Thread(target=self._take_up, args=(path,), daemon=True)
+            reader.name = "distes-metrics"
+            reader.start()
 
     def generation(self, row: Mapping[str, Any]) -> None:
         """Add a generation's figures."""
