@@ -46,7 +46,7 @@ def names(folder: str, base: type) -> list[str]:
 
     What installed packages announce is listed unseen: nothing of theirs is imported.
     """
-    return [*_own_classes(folder, base), *_announced(folder)]
+    return [*find_own(folder, base), *_announced(folder)]
 
 
 def find(folder: str, name: str, base: type[T]) -> type[T]:
@@ -75,12 +75,18 @@ def find(folder: str, name: str, base: type[T]) -> type[T]:
     raise unknown(kind, name, known, at_most=len(known))
 
 
+def find_own(folder: str, base: type) -> dict[str, type]:
+    """Find the classes of distes' own files, by name: nobody else's code is imported."""
+    found: dict[str, type | None] = {n: _own_class(folder, n, base) for n in _files(folder)}
+    return {name: cls for name, cls in found.items() if cls is not None}
+
+
 def find_all(folder: str, base: type) -> dict[str, type]:
     """Find every class that has a name, in the order of `names`.
 
     An announced class that can't be imported is named in a `Notice`, and left out.
     """
-    found = _own_classes(folder, base)
+    found = find_own(folder, base)
     for name, entry in _announced(folder).items():
         try:
             found[name] = find(folder, name, base)
@@ -136,14 +142,14 @@ def import_named(what: str, module_name: str) -> types.ModuleType:
         UsageError: there is no such module.
         ModuleNotFoundError: it is there, but something it imports is not.
     """
-    try:
-        return importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (module_name + ".").startswith(error.name + "."):
-            raise
-        missing = error.name
-    except (ValueError, TypeError):  # no name of a module at all: empty, or relative
-        missing = module_name
+    missing = module_name
+    if all(part.isidentifier() for part in module_name.split(".")):
+        try:
+            return importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not (module_name + ".").startswith(error.name + "."):
+                raise
+            missing = error.name
     raise UsageError(f"{what}: there is no module '{missing}'")
 
 
@@ -161,11 +167,6 @@ def _load_class(kind: str, reference: str, base: type[T]) -> type[T]:
 def _files(folder: str) -> list[str]:
     package = importlib.import_module(f"distes.{folder}")
     return [module.name for module in pkgutil.iter_modules(package.__path__)]
-
-
-def _own_classes(folder: str, base: type) -> dict[str, type]:
-    found: dict[str, type | None] = {n: _own_class(folder, n, base) for n in _files(folder)}
-    return {name: cls for name, cls in found.items() if cls is not None}
 
 
 def _own_class(folder: str, file: str, base: type[T]) -> type[T] | None:
@@ -306,7 +307,8 @@ def check_fields(settings: Any) -> None:
         value = given.tolist() if isinstance(given, np.generic | np.ndarray) else given
         members = _members(setting.hint)
         truth = isinstance(value, bool) and not {bool, Any} & {*members}
-        if isinstance(value, float) and int in members and float not in members:
+        whole = isinstance(value, float) and value.is_integer()
+        if isinstance(value, float) and not whole and int in members and float not in members:
             raise _refusal(setting, given, "")
         try:
             value = _adapter(hint).validate_python(value)

@@ -175,3 +175,22 @@ def test_a_wrong_reference_is_one_sentence(reference: str, said: str) -> None:
         registry.find("strategies", reference, Strategy)
     assert said in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("fault", ["raise ValueError('mine')", "1 + 'a'"])
+def test_a_fault_in_the_users_module_is_the_users_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """If wrong: whoever has a bug in a module is told that there is no such module."""
+    (tmp_path / "faulty_module.py").write_text(fault)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises((ValueError, TypeError)) as raised:
+        registry.find("strategies", "faulty_module:Mine", Strategy)
+    assert not isinstance(raised.value, UsageError)
+
+
+def test_a_whole_float_is_a_whole_number() -> None:
+    """`1e6` steps are a million, in Python as in a file."""
+    assert Settings("CartPole-v1", max_env_steps=1e6).max_env_steps == 1_000_000  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"max_env_steps 1.5 is not a whole number"):
+        Settings("CartPole-v1", max_env_steps=1.5)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from distes.engines.wire import Chunk
 from distes.errors import UsageError, unknown
 from distes.policies.base import Policy
 from distes.population.records import Population, RunKey
-from distes.registry import find, find_all
+from distes.registry import find, find_own, names
 from distes.tasks.base import AnyTask
 
 AUTO = "auto"
@@ -20,11 +20,11 @@ def accept(engine: str, task: AnyTask) -> None:
     Raises:
         UsageError: one sentence with what is accepted.
     """
-    if engine == AUTO or (":" in engine and isinstance(task, find_engine(engine).solves)):
+    accepted = [AUTO, *_engines_for(task)]
+    others = ":" in engine or engine in names("engines", Engine)
+    if engine in accepted or (others and isinstance(task, find_engine(engine).solves)):
         return
-    accepted = _engines_for(task)
-    if engine not in accepted:
-        raise unknown(f"engine for {task.name}", engine, [AUTO, *accepted])
+    raise unknown(f"engine for {task.name}", engine, accepted)
 
 
 def resolve(engine: str, task: AnyTask, policy: Policy, *, timed: bool = False) -> str:
@@ -108,7 +108,10 @@ def find_engine(engine: str) -> type[Engine]:
 
 
 def _engines_for(task: AnyTask) -> dict[str, type[Engine]]:
-    """Find the engines for a kind of task, by name, the most preferred first."""
-    found: dict[str, type[Engine]] = find_all("engines", Engine)
+    """Find our own engines for a kind of task, by name, the most preferred first.
+
+    Those of installed packages are asked for by name: installing one changes no run.
+    """
+    found: dict[str, type[Engine]] = find_own("engines", Engine)
     fitting = [(name, each) for name, each in found.items() if isinstance(task, each.solves)]
     return dict(sorted(fitting, key=lambda item: -item[1].preference))

@@ -6,6 +6,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from distes.errors import Notice
@@ -82,16 +83,20 @@ class ObserverGroup:
         for observer in tuple(self._observers):
             try:
                 getattr(observer, occasion)(*what)
+            except BrokenPipeError:
+                raise  # whoever reads what a command prints has seen enough
             except Exception as error:  # noqa: BLE001 - whatever an observer does
                 self._observers.remove(observer)
                 name = type(observer).__name__
-                reason = " ".join(f"{type(error).__name__}: {error}".split())
-                warnings.warn(
-                    f"the observer {name} failed and is told no more, the search goes on: {reason}",
-                    Notice,
-                    stacklevel=2,
-                )
                 if self.log_event is not None:
                     self.log_event(
                         "observer_failed", observer=name, traceback=traceback.format_exc()
+                    )
+                reason = " ".join(f"{type(error).__name__}: {error}".split())
+                with suppress(Notice):  # where warnings are errors
+                    warnings.warn(
+                        f"the observer {name} failed and is told no more, the search goes on: "
+                        f"{reason}",
+                        Notice,
+                        stacklevel=2,
                     )

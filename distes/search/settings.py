@@ -159,8 +159,9 @@ class Settings:
             recorded = run.config["engine"]
             self._engine = choice.resolve(recorded, self.resolved_task, self.built_policy())
         except UsageError as error:
-            notify(f"{error}; the loop engine runs instead, equal up to rounding")
-            self._engine = "loop"
+            task, policy = self.resolved_task, self.built_policy()
+            self._engine = choice.resolve("auto", task, policy, timed=True)
+            notify(f"{error}; the {self._engine} engine runs instead, equal up to rounding")
 
 
 def _make(folder: str, given: Any, base: type[Any]) -> Any:

@@ -98,7 +98,8 @@ def evaluate_contexts(
         chosen = parse_contexts(contexts, task.num_contexts, task.name)
     else:
         chosen = _lay_grid(run, task, grid)
-    count = episodes or (100 if len(chosen) == 1 else 20)
+    default = 100 if len(chosen) == 1 else 20
+    count = default if episodes is None else episodes
     returns = _run_test(settings, impose_contexts(read_solution(run), chosen), count, seed, workers)
     columns = {f"context_{number}": column for number, column in enumerate(chosen.T)}
     scores = [vars(score(each)) for each in returns.reshape(len(chosen), count)]

@@ -7,15 +7,13 @@ import shlex
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from distes.errors import UsageError
 from distes.population.statistics import Score
-from distes.registry import NONE, settings_of, to_plain
+from distes.registry import NONE, find_own, settings_of, to_plain
 from distes.runs.reader import Run, load
-from distes.search.config_file import SECTIONS, choose, search_settings
+from distes.search.config_file import SECTIONS, search_settings
 from distes.tasks.environment import Task
 from distes.tasks.function import FunctionTask
 from distes.views import scores
@@ -114,9 +112,9 @@ def _describe_choice(table: str, settings: Mapping[str, Any]) -> str:
     """Name a strategy or policy, with the settings that are not its defaults."""
     name, values = settings["name"], {k: v for k, v in settings.items() if k != "name"}
     accepted: Mapping[str, Any] = {}
-    if ":" not in name:  # a user's own class is not imported for this: all its settings are shown
-        with suppress(UsageError):
-            accepted = settings_of(choose(table, name))
+    # Others' classes are not imported for this: all their settings are shown.
+    if cls := find_own(*SECTIONS[table]).get(name):
+        accepted = settings_of(cls)
     return ", ".join(filter(None, [str(name), _list_changes(values, accepted)]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,14 @@ def test_one_that_raises_is_told_no_more_and_the_run_goes_on(tmp_path: Path, occ
     events = [e for e in load(tmp_path / "watched").events if e["kind"] == "observer_failed"]
     assert len(events) == (occasion == "generation")  # before and after there is no open log
     assert all("the disk of the plot is full" in event["traceback"] for event in events)
+
+
+def test_where_warnings_are_errors_the_run_goes_on(tmp_path: Path) -> None:
+    """The event is in the log, whatever becomes of the notice."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Notice)
+        cartpole(tmp_path / "run", engine="loop", observers=(Failing("generation"),)).run()
+    assert [e["kind"] for e in load(tmp_path / "run").events].count("observer_failed") == 1
 
 
 def test_a_wrong_name_is_one_sentence() -> None:

@@ -195,6 +195,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("bowl", {"contexts": [[1, 2], [3]]}, "is not a vector of numbers"),
     ("bowl", {"contexts": [0.0, 0.0], "grid": 3}, "context and grid both say where"),
     ("bowl", {}, "contexts or grid: say where to evaluate"),
+    ("bowl", {"grid": 2, "episodes": 0}, "episodes 0 is not at least 1"),
     ("bowl", {"grid": 0}, "grid 0 is not at least 1"),
     ("bowl", {"grid": 101}, "grid 101 is 10,201 contexts of 2 components, more than 10,000"),
     ("plain", {"contexts": [0.1]}, "sphere has no contexts: leave out the context"),

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import platform
 import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
+from threading import Lock
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, TypeAlias
+from zipfile import ZipFile
 
 import llvmlite
 import numba
@@ -37,6 +40,9 @@ OWN_SOURCES = ("engines/kernels", "tasks/envs")
 INSTALLED = ("site-packages", "dist-packages")
 """Names of folders with packages that nobody edits."""
 
+VERSIONED = {"numpy", "numba", *sys.stdlib_module_names}
+"""Packages of whose functions the file's name tells the version."""
+
 NUMBA_SETTINGS = "OPT BOUNDSCHECK LOOP_VECTORIZE SLP_VECTORIZE ENABLE_AVX CPU_NAME CPU_FEATURES"
 """Settings of numba that make other machine code."""
 
@@ -55,23 +61,53 @@ def load_program(kernel: type[Kernel], actor: Actor) -> Program:
 
 
 def _read_pair(kernel: type[Kernel], actor: Actor) -> Pair:
-    """List a pair's functions, the actor's sizes and whether it samples, and values.
+    """List a pair's functions, the actor's sizes and whether it samples, and what they know.
 
-    Values are what the kernel's functions know by name: numbers, as text, and compiled
-    functions. numba takes them as they are when it compiles, wherever they are from.
+    numba takes what functions know by name as it is when it compiles, wherever it is from:
+    numbers, and functions that are called, which know more in turn.
     """
-    functions = [getattr(kernel, name) for name in KERNEL_FUNCTIONS]
+    functions = (*(getattr(kernel, name) for name in KERNEL_FUNCTIONS), actor.make_choose)
+    functions = (*functions, actor.decode)
+    reached: list[Any] = [getattr(each, "py_func", each) for each in functions]
     values: list[tuple[str, Any]] = []
-    for function in functions:
-        for name in function.__code__.co_names:
-            value = function.__globals__.get(name)
-            if isinstance(value, np.ndarray):
-                value = (value.dtype, value.shape, value.tobytes())
-            if is_jitted(value):
-                values.append((name, value))
-            elif isinstance(value, int | float | np.generic | tuple):
-                values.append((name, repr(value)))
-    return (*functions, actor.make_choose, actor.decode), actor.sizes, actor.samples, tuple(values)
+    for function in reached:  # grows meanwhile
+        values.append((function.__qualname__, _describe_code(function.__code__)))
+        names = _list_names(function.__code__)
+        for name in names:
+            known = function.__globals__.get(name)
+            inside = isinstance(known, ModuleType)
+            for value in [getattr(known, each, None) for each in names] if inside else [known]:
+                if is_jitted(value):
+                    values.append((name, value))
+                called = getattr(value, "py_func", value)
+                if isinstance(called, FunctionType):
+                    new = called not in reached and called.__module__.split(".")[0] not in VERSIONED
+                    reached += [called] if new else []
+                elif isinstance(value, np.ndarray):
+                    values.append((name, (str(value.dtype), value.shape, value.tobytes())))
+                elif isinstance(value, int | float | np.generic | tuple):
+                    values.append((name, repr(value)))
+    others = tuple(each for each in reached if each not in functions)
+    return functions, actor.sizes, actor.samples, (*values, *(("", each) for each in others))
+
+
+def _list_names(code: CodeType) -> list[str]:
+    """Names that a function, or one within it, looks up."""
+    within = [each for each in code.co_consts if isinstance(each, CodeType)]
+    return [*code.co_names, *(name for each in within for name in _list_names(each))]
+
+
+def _describe_code(code: CodeType) -> str:
+    """Say what a function does, so that two under one name are two."""
+    consts = [
+        _describe_code(each) if isinstance(each, CodeType) else repr(each)
+        for each in code.co_consts
+    ]
+    return repr((code.co_code, code.co_names, code.co_varnames, consts))
+
+
+_COMPILING = Lock()
+"""Held while numba's cache is where a program is unpacked: its setting is the process's."""
 
 
 @lru_cache(maxsize=32)
@@ -89,7 +125,7 @@ def _load_kept(names: dict[str, Any], file: Path) -> Program:
     """Load what the cache has, or compile it, in a folder that numba takes for its own cache."""
     writable = os.access(file.parent, os.W_OK)
     lock = FileLock(f"{file}.lock") if writable else nullcontext()
-    with lock, tempfile.TemporaryDirectory(prefix="distes-") as name:
+    with _COMPILING, lock, tempfile.TemporaryDirectory(prefix="distes-") as name:
         folder = Path(name)
         _unpack(file, folder)
         before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, name
@@ -109,17 +145,18 @@ def _unpack(file: Path, folder: Path) -> None:
     content = file.read_bytes() if file.exists() else b""
     packed = content[32:]
     if hashlib.sha256(packed).digest() == content[:32]:
-        for name, data in pickle.loads(packed).items():  # noqa: S301 - no other's file
-            (folder / name).parent.mkdir(exist_ok=True)
-            (folder / name).write_bytes(data)
+        with ZipFile(BytesIO(packed)) as archive:
+            archive.extractall(folder)
 
 
 def _pack(folder: Path, file: Path) -> None:
     """Write all files of a folder into one, behind their sum, whole or not at all."""
-    found = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    packed = pickle.dumps(found)
+    buffer = BytesIO()
+    with ZipFile(buffer, "w") as archive:
+        for each in filter(Path.is_file, folder.rglob("*")):
+            archive.write(each, each.relative_to(folder))
     partial = file.with_name(f"{file.name}.{os.getpid()}")
-    partial.write_bytes(hashlib.sha256(packed).digest() + packed)
+    partial.write_bytes(hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
     partial.replace(file)
 
 
@@ -130,7 +167,9 @@ def cache_file(kernel: type[Kernel], actor: Actor) -> Path | None:
     that can be written, and by no other.
     """
     functions, sizes, samples, values = _read_pair(kernel, actor)
-    places = [(each.__module__, each.__qualname__) for each in functions]
+    helpers = [each for _, each in values if isinstance(each, FunctionType)]
+    made: list[Any] = [*functions, *helpers]
+    places = [(each.__module__, each.__qualname__) for each in made]
     sources = [_describe_sources(module) for module in sorted({place[0] for place in places})]
     # A function within another may have any values around it.
     if not NAMED_APART or None in sources or any("<locals>" in name for _, name in places):
@@ -138,7 +177,7 @@ def cache_file(kernel: type[Kernel], actor: Actor) -> Path | None:
     loop = Path(episode_loop.__file__)
     made_of = (
         *(places, sources, sizes, samples),
-        [(name, value) for name, value in values if isinstance(value, str)],
+        [each for each in values if isinstance(each[1], str | tuple)],
         [platform.python_version(), *(each.__version__ for each in (numba, llvmlite, np))],
         [getattr(numba.config, name, None) for name in NUMBA_SETTINGS.split()],
         (binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()),
@@ -167,7 +206,8 @@ def _describe_sources(module: str) -> list[str] | None:
         files = list(package.rglob("*.py")) if package.is_dir() else [file]
         # It may be made of other packages, whose versions these names tell.
         described += sorted(each.name for each in root.glob("*.dist-info"))
-    if any(each.stat().st_mtime > IMPORTED_AT for each in files):
+    # An upgrade may keep the time of a file's content (rsync -a), never that of its entry.
+    if any(max(s.st_mtime, s.st_ctime) > IMPORTED_AT for s in map(Path.stat, files)):
         return None  # edited since: what is in memory is older
     for each in sorted(files):
         described += [str(each.relative_to(root)), hashlib.sha256(each.read_bytes()).hexdigest()]

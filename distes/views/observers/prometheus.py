@@ -72,6 +72,7 @@ class Metrics(Observer):
         self._gauges: dict[str, Gauge] = {}
         self._best = -math.inf
         self._heldout_is_ours = False
+        self._fault: Exception | None = None
         self._lock = threading.Lock()
 
     def started(self, search: Settings, path: Location, resumed_at: int | None) -> None:
@@ -98,6 +99,8 @@ class Metrics(Observer):
 
     def generation(self, row: Mapping[str, Any]) -> None:
         """Add a generation's figures."""
+        if self._fault is not None:
+            raise self._fault
         for name, (_, column) in COUNTERS.items():
             self._count(name, row.get(column, 0))
         for phase, column in PHASES.items():
@@ -116,9 +119,13 @@ class Metrics(Observer):
 
     def _take_up(self, path: Location) -> None:
         """Set the gauges that speak of the whole run, as far as this session knows no newer."""
-        run = load(path)
-        self._improve(run.generations["episode_return_max"].max())
-        found = scores.score_heldout(run).values()
+        try:
+            run = load(path)
+            self._improve(run.generations["episode_return_max"].max())
+            found = scores.score_heldout(run).values()
+        except Exception as error:  # noqa: BLE001 - told where observers' faults are told
+            self._fault = error
+            return
         with self._lock:
             if not self._heldout_is_ours:
                 for each in found:  # the last that is finite stays

@@ -591,3 +591,23 @@ def test_a_folder_that_others_may_write_is_not_used(tmp_path: Path, monkeypatch:
     other = program.cache_file(kernel, actor)
     assert other is not None
     assert other.is_relative_to(tmp_path / "home" / ".cache")
+
+
+@needs_numba
+def test_what_helpers_know_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If wrong: a helper that changed, or a number that it reads, finds old machine code."""
+    from distes.engines.kernels.environments import acrobot
+
+    @jit.jit
+    def wrap(angle: float) -> float:
+        return angle
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    task = Task("Acrobot-v1")
+    pair = type(lookup.kernel_of(task)), lookup.actor_of(task.build_policy(Linear()))
+    before = program.cache_file(*pair)
+    assert before is not None
+    monkeypatch.setattr(acrobot, "GRAVITY", 20.0)  # only a helper of a helper reads it
+    assert program.cache_file(*pair) not in (before, None)
+    monkeypatch.setattr(acrobot, "_wrap_angle", wrap)  # of a module that may be edited
+    assert program.cache_file(*pair) is None
