@@ -71,8 +71,11 @@ def _read_pair(kernel: type[Kernel], actor: Actor) -> Pair:
     reached: list[Any] = [getattr(each, "py_func", each) for each in functions]
     values: list[tuple[str, Any]] = []
     for function in reached:  # grows meanwhile
-        values.append((function.__qualname__, _describe_code(function.__code__)))
-        names = _list_names(function.__code__)
+        code = function.__code__
+        # Of two definitions under one name each is another.
+        consts = tuple(each for each in code.co_consts if not isinstance(each, CodeType))
+        values.append((function.__qualname__, repr((code.co_code, consts))))
+        names = _list_names(code)
         for name in names:
             known = function.__globals__.get(name)
             inside = isinstance(known, ModuleType)
@@ -95,15 +98,6 @@ def _list_names(code: CodeType) -> list[str]:
     """Names that a function, or one within it, looks up."""
     within = [each for each in code.co_consts if isinstance(each, CodeType)]
     return [*code.co_names, *(name for each in within for name in _list_names(each))]
-
-
-def _describe_code(code: CodeType) -> str:
-    """Say what a function does, so that two under one name are two."""
-    consts = [
-        _describe_code(each) if isinstance(each, CodeType) else repr(each)
-        for each in code.co_consts
-    ]
-    return repr((code.co_code, code.co_names, code.co_varnames, consts))
 
 
 _COMPILING = Lock()
