@@ -98,7 +98,7 @@ POPULATION = Population(Gaussian(np.zeros(2), np.ones(2), (3, 4)), 240)
 def drive(evaluator, *events, population=POPULATION):
     """Evaluate, and do something when a share of the episodes is there."""
     pending = evaluator.submit(population, KEY)
-    evaluation = pending.evaluation
+    evaluation = pending
     for share, act in events:
         while evaluation.missing > (1 - share) * population.num_episodes:
             evaluator._step()
@@ -192,7 +192,7 @@ def test_min_workers_are_waited_for(nodes, on_cluster):
     step_until(evaluator, lambda: ready(evaluator) == 2)
     for _ in range(5):
         evaluator._step()
-    assert pending.evaluation.missing == 240
+    assert pending.missing == 240
     assert not evaluator._running
     nodes(1)
     answer = pending.result()
@@ -260,7 +260,7 @@ def test_a_cluster_may_lose_all_its_nodes(cluster, nodes, on_cluster, monkeypatc
     step_until(evaluator, lambda: not evaluator._pool._headcount._told)
     monkeypatch.setattr(headcount, "PLACED_WITHIN_S", 0.5)
     pending = evaluator.submit(POPULATION, KEY)
-    step_until(evaluator, lambda: pending.evaluation.missing <= 200)
+    step_until(evaluator, lambda: pending.missing <= 200)
     cluster.remove_node(only, allow_graceful=True)
     with pytest.warns(Notice, match="room for 0 such workers"):
         step_until(evaluator, lambda: evaluator._pool._headcount._told)
