@@ -98,9 +98,8 @@ POPULATION = Population(Gaussian(np.zeros(2), np.ones(2), (3, 4)), 240)
 def drive(evaluator, *events, population=POPULATION):
     """Evaluate, and do something when a share of the episodes is there."""
     pending = evaluator.submit(population, KEY)
-    evaluation = pending
     for share, act in events:
-        while evaluation.missing > (1 - share) * population.num_episodes:
+        while pending.missing > (1 - share) * population.num_episodes:
             evaluator._step()
         act()
     return pending.result()
