@@ -337,7 +337,6 @@ def test_policies_that_do_not_do(strategy, policy, env, sentence):
         ({"l2": -1.0}, "l2"),
         ({"reuse": -1}, "reuse"),
         ({"epochs": 1.5}, "epochs 1.5 is not a whole number"),
-        ({"batch_size": 20.0}, "batch_size 20.0 is not a whole number"),
         ({"reuse": 0.5}, "reuse 0.5 is not a whole number"),
     ],
 )
