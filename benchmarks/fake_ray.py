@@ -27,7 +27,7 @@ from distes.engines.wire import ROW, Chunk
 from distes.evaluators import cluster, headcount, worker_pool
 from distes.evaluators import ray as evaluators_ray
 from distes.evaluators.connection import Connection
-from distes.evaluators.fingerprint import fingerprint
+from distes.evaluators.fingerprint import take_fingerprint
 from distes.evaluators.worker import Answer, Ready
 
 
@@ -149,7 +149,7 @@ class FakeRay:
         self.clock = Clock()
         self.ends: dict[int, Any] = {}
         self.chunks = 0
-        self.fingerprint = fingerprint()
+        self.fingerprint = take_fingerprint()
         self._actors = 0
         self._order = 0
         self._coming: list[tuple[float, int, weakref.ref[_Reference]]] = []

@@ -36,7 +36,7 @@ from distes.evaluators.ray import RayEvaluator
 from distes.evaluators.worker import Answer
 from distes.population.distributions import Gaussian
 from distes.population.records import Population, RunKey
-from distes.population.statistics import summary
+from distes.population.statistics import summarise_generation
 from distes.runs import writer
 from distes.runs.writer import RunLog
 from distes.search.problem import SearchProblem
@@ -221,7 +221,9 @@ def learning(size: int, parameters: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         log = RunLog.create(Path(folder) / "run", {})
         began = time.thread_time()
-        log.add_generation(summary(population, answer.episodes), key, population, answer)
+        log.add_generation(
+            summarise_generation(population, answer.episodes), key, population, answer
+        )
         log.commit(state, now=True)
         log_s = time.thread_time() - began
         log.close()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from operator import index
-from typing import SupportsIndex
 
 
 class UsageError(ValueError):
@@ -43,19 +41,6 @@ def unknown(kind: str, given: str, accepted: Iterable[str], at_most: int = 12) -
 
 class RunFailed(RuntimeError):  # noqa: N818 - says what happened to the run
     """A run cannot go on; what was written stays, and the message holds the cause."""
-
-
-def require_whole(name: str, value: SupportsIndex, least: int) -> None:
-    """Refuse what is not a whole number, or is too small.
-
-    Raises:
-        UsageError: it is neither an int nor a NumPy integer, or below ``least``.
-    """
-    try:
-        whole = index(value)
-    except TypeError:
-        raise UsageError(f"{name} {value} is not a whole number") from None
-    require_at_least(name, whole, least)
 
 
 def require_at_least(name: str, value: int | None, least: int) -> None:

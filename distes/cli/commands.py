@@ -296,7 +296,7 @@ def warmup(ctx: click.Context, /, target: str | None, **_: Any) -> None:
     from distes.search.evaluator import compile_ahead
     from distes.search.search import Search
 
-    if not lookup.installed():
+    if not lookup.is_numba_installed():
         raise UsageError(f"numba is not installed: {lookup.INSTALL}")
     if target is not None:
         searches = [config_file.from_config(build_config(ctx, target), Search)]

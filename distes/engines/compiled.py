@@ -62,7 +62,7 @@ class CompiledEngine(Engine):
     def unfit(cls, task: Task, policy: Policy) -> str | None:
         """Say why a task cannot be compiled with a policy."""
         reason = lookup.misfit(task, policy)
-        if reason is None and not lookup.installed():
+        if reason is None and not lookup.is_numba_installed():
             return f"numba is not installed: {lookup.INSTALL}"
         return reason
 
@@ -76,7 +76,7 @@ class CompiledEngine(Engine):
             reason = "episode_timeout_s watches each episode alone"
         if reason is not None:
             return f"{task.name} has a kernel, yet runs step by step: {reason}"
-        if lookup.installed():
+        if lookup.is_numba_installed():
             return None
         return f"{task.name} can run as machine code, far faster: {lookup.INSTALL}"
 

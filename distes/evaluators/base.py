@@ -19,7 +19,7 @@ FAULTS_KEPT = 3
 Event = dict[str, object]
 
 
-def event(kind: str, **fields: object) -> Event:
+def make_event(kind: str, **fields: object) -> Event:
     """Note for the log what happened just now."""
     return {"time": datetime.now(UTC).isoformat(), "kind": kind, **fields}
 

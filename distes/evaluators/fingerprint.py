@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_info
 PACKAGES = ("numpy", "gymnasium", "mujoco", "box2d", "numba")
 
 
-def fingerprint() -> dict[str, str]:
+def take_fingerprint() -> dict[str, str]:
     """Describe this process: versions, the processor's features, the BLAS core in use."""
     found = {"python": ".".join(platform.python_version_tuple()[:2])}
     found["machine"] = platform.machine()
@@ -31,10 +31,10 @@ def fingerprint() -> dict[str, str]:
     return found
 
 
-def differences(one: dict[str, str], other: dict[str, str]) -> dict[str, list[str]]:
+def find_differences(one: dict[str, str], other: dict[str, str]) -> dict[str, list[str]]:
     """List what differs, as name: [one, other]; an empty string stands for absence.
 
-    >>> differences({"numpy": "2.4"}, {"numpy": "2.4", "numba": "0.62"})
+    >>> find_differences({"numpy": "2.4"}, {"numpy": "2.4", "numba": "0.62"})
     {'numba': ['', '0.62']}
     """
     return {

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from distes.errors import Notice, RunFailed, UsageError
 from distes.evaluators import cluster
-from distes.evaluators.base import Event, event
+from distes.evaluators.base import Event, make_event
 
 PLACED_WITHIN_S = 8.0  # seconds after which what cannot be placed is spoken of, or refused
 DESERTED_S = 600.0  # for so long a run that had workers waits for nodes, with no autoscaler
@@ -149,7 +149,9 @@ class Headcount:
                 "add some, or stop it and ask for fewer"
             )
         warnings.warn(message, Notice, stacklevel=2)
-        return event("workers_missing", asked=asked, ready=ready, cpus=cpus, free_cpus=free_cpus)
+        return make_event(
+            "workers_missing", asked=asked, ready=ready, cpus=cpus, free_cpus=free_cpus
+        )
 
     def _describe_room(self, state: cluster.ClusterState) -> str:
         room = state.room(self.cpus_per_worker)

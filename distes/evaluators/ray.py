@@ -27,7 +27,7 @@ from distes.engines.choice import find_engine
 from distes.engines.wire import Chunk, WireTuple
 from distes.errors import Notice, RunFailed, UsageError
 from distes.evaluators import cluster
-from distes.evaluators.base import Event, PlacedChunk, assemble_evaluated, event
+from distes.evaluators.base import Event, PlacedChunk, assemble_evaluated, make_event
 from distes.evaluators.chunk_size import find_largest_size
 from distes.evaluators.connection import Connection, connect, disconnect
 from distes.evaluators.headcount import Headcount
@@ -287,7 +287,7 @@ class RayEvaluator:
         handle, piece = self._running.pop(reference)
         del self._references[handle.number, piece]
         first = self._dispatcher.finish(handle.number, piece, seconds, time.monotonic())
-        evaluation = self._evaluations.get(piece.work)
+        evaluation = self._evaluations.get(piece.evaluation)
         if first and evaluation is not None:
             evaluation.busy_s += seconds
             self._place(evaluation, PlacedChunk(chunk, piece.attempt, handle.number, handle.node))
@@ -346,7 +346,7 @@ class RayEvaluator:
                 self._lose(handle, lost)
                 return
             del self._running[reference], self._references[handle.number, piece]
-            evaluation = self._evaluations.get(piece.work)
+            evaluation = self._evaluations.get(piece.evaluation)
             if evaluation is not None:
                 evaluation.error = _unwrap_error(raised)
                 self._drop(evaluation)
@@ -382,7 +382,7 @@ class RayEvaluator:
         first = departure.running
         parts = 0  # of what it ran: together one chunk
         for piece in departure.again:
-            evaluation = self._evaluations[piece.work]
+            evaluation = self._evaluations[piece.evaluation]
             inside = first is not None and first.start <= piece.start < first.stop
             parts += inside
             evaluation.retries += not (inside and parts > 1)
@@ -394,11 +394,11 @@ class RayEvaluator:
         self, piece: EpisodeRange, handle: WorkerHandle, status: Status, error: RayError | None
     ) -> None:
         """Mark an episode that killed one worker after the other, and go on without it."""
-        evaluation = self._evaluations[piece.work]
+        evaluation = self._evaluations[piece.evaluation]
         located = evaluation.population.locate(piece.start, piece.stop)
         candidate, episode = (int(each[0]) for each in located)
         evaluation.events.append(
-            event(
+            make_event(
                 f"episode_{status.name.lower()}",
                 candidate=candidate,
                 episode=episode,
@@ -453,17 +453,19 @@ class RayEvaluator:
                 # only lose the answer.
                 del self._running[self._references.pop((assignment.taken_from, assignment.piece))]
             piece, handle = assignment.piece, self._workers.handles[assignment.worker]
-            evaluation = self._evaluations[piece.work]
+            evaluation = self._evaluations[piece.evaluation]
             evaluation.duplicates += assignment.duplicate
             new = assignment.taken_from is None and not assignment.duplicate
-            if new and self._dispatcher.is_exhausted(piece.work):
+            if new and self._dispatcher.is_exhausted(piece.evaluation):
                 evaluation.handed_out_at = now
             sent = None
-            if piece.work not in handle.knows:
+            if piece.evaluation not in handle.knows:
                 sent = evaluation.packed
                 known = {number for number in handle.knows if number >= oldest}
-                handle.knows = known | {piece.work}
-            reference = handle.actor.run.remote(piece.work, piece.start, piece.stop, oldest, sent)
+                handle.knows = known | {piece.evaluation}
+            reference = handle.actor.run.remote(
+                piece.evaluation, piece.start, piece.stop, oldest, sent
+            )
             self._running[reference] = handle, piece
             self._references[handle.number, piece] = reference
 

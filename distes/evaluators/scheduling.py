@@ -52,7 +52,7 @@ MAX_NODE_LOSSES = 3  # losses with their node after which a chunk is suspected o
 class EpisodeRange:
     """Episodes ``start .. stop`` of one evaluation, to be run by one worker."""
 
-    work: int  # number of the evaluation
+    evaluation: int  # number of the evaluation
     start: int  # first flat episode number
     stop: int  # one past the last
     attempt: int = 1  # 1 for the first try
@@ -74,7 +74,7 @@ class EpisodeRange:
         if size * SPLIT < self.size:
             size *= 2
         return [
-            EpisodeRange(self.work, at, min(at + size, self.stop), self.attempt, suspect=True)
+            EpisodeRange(self.evaluation, at, min(at + size, self.stop), self.attempt, suspect=True)
             for at in range(self.start, self.stop, size)
         ]
 
@@ -248,7 +248,7 @@ class Dispatcher:
         elif running.suspect and running.deaths >= (deaths_allowed or MAX_NODE_LOSSES):
             running.answered = True
             return Departure(running, again, running)
-        self._works[running.work].returned += parts
+        self._works[running.evaluation].returned += parts
         return Departure(running, parts + again, None)
 
     def finish(self, worker: int, piece: EpisodeRange, seconds: float, now: float) -> bool:
@@ -258,8 +258,8 @@ class Dispatcher:
         account.held.remove(piece)
         account.running_since = now
         piece.holders -= 1
-        if piece.work in self._works:
-            self._works[piece.work].pace.learn(piece.size, seconds)
+        if piece.evaluation in self._works:
+            self._works[piece.evaluation].pace.learn(piece.size, seconds)
         first, piece.answered = not piece.answered, True
         return first
 
@@ -425,11 +425,11 @@ class Dispatcher:
 
     def _pace(self, piece: EpisodeRange) -> _Pace | None:
         """Give the pace that a piece should keep; None where nobody waits for it."""
-        work = self._works.get(piece.work)
+        work = self._works.get(piece.evaluation)
         return None if work is None or piece.answered else work.pace
 
     def _is_awaited(self, piece: EpisodeRange) -> bool:
-        return piece.work in self._works and not piece.answered
+        return piece.evaluation in self._works and not piece.answered
 
     def _put_back(self, pieces: Iterable[EpisodeRange]) -> list[EpisodeRange]:
         """Put pieces that waited on a worker back, unless another has them."""
@@ -437,7 +437,7 @@ class Dispatcher:
         for piece in pieces:
             piece.holders -= 1
             if self._is_awaited(piece) and not piece.holders:
-                self._works[piece.work].returned.append(piece)
+                self._works[piece.evaluation].returned.append(piece)
                 again.append(piece)
         return again
 

@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from distes.engines.choice import Engines
 from distes.engines.wire import Chunk, WireTuple, join_chunks
-from distes.evaluators.fingerprint import fingerprint
+from distes.evaluators.fingerprint import take_fingerprint
 from distes.policies.base import Policy
 from distes.population.records import Population, RunKey
 from distes.tasks.base import AnyTask
@@ -121,7 +121,7 @@ class DistesWorker:
         self._engines.prepare()  # a worker is ready when its simulator is
         threadpool_limits(1)
         node_id = ray.get_runtime_context().get_node_id()
-        return Ready(platform.node(), node_id, os.getpid(), fingerprint())
+        return Ready(platform.node(), node_id, os.getpid(), take_fingerprint())
 
     def run(
         self, evaluation: int, start: int, stop: int, oldest: int, sent: PackedPopulation | None

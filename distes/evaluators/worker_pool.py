@@ -23,8 +23,8 @@ from ray.util.scheduling_strategies import NodeLabelSchedulingStrategy, NotIn
 
 from distes.errors import RunFailed, UsageError
 from distes.evaluators import cluster
-from distes.evaluators.base import Event, event
-from distes.evaluators.fingerprint import differences, fingerprint
+from distes.evaluators.base import Event, make_event
+from distes.evaluators.fingerprint import find_differences, take_fingerprint
 from distes.evaluators.headcount import Headcount
 from distes.evaluators.worker import DistesWorker, Ready, Setup
 
@@ -95,7 +95,7 @@ class WorkerPool:
         self.events: list[Event] = []
         self._name = secrets.token_hex(3)
         self._strict = strict
-        self._own_fingerprint = fingerprint()
+        self._own_fingerprint = take_fingerprint()
         self._leaving: dict[int, WorkerHandle] = {}
         self._avoided: dict[str, float] = {}  # nodes, and until when
         self._count = 0
@@ -133,12 +133,12 @@ class WorkerPool:
         """
         handle = self.starting.pop(reference)
         self._failed_starts = 0
-        differing = differences(self._own_fingerprint, ready.fingerprint)
+        differing = find_differences(self._own_fingerprint, ready.fingerprint)
         if ready.node not in self.nodes:
             self.nodes.append(ready.node)
             if differing:
                 self.events.append(
-                    event("fingerprint", node=ready.node, driver_and_worker=differing)
+                    make_event("fingerprint", node=ready.node, driver_and_worker=differing)
                 )
         if differing and self._strict:
             said = "; ".join(f"{name} {b!r} where {a!r}" for name, (a, b) in differing.items())
@@ -160,7 +160,7 @@ class WorkerPool:
     def note(self, kind: str, handle: WorkerHandle, **fields: object) -> None:
         """Note for the log what happened just now to a worker that was ready."""
         where = {"node": self.nodes[handle.node], "node_id": handle.node_id}
-        self.events.append(event(kind, worker=handle.number, **where, **fields))
+        self.events.append(make_event(kind, worker=handle.number, **where, **fields))
 
     def note_failed_start(self, reference: Any, error: RayError) -> None:
         """Take note that a worker died while it started; `follow` tries again later.
@@ -169,7 +169,7 @@ class WorkerPool:
             RunFailed: there is no other worker, and this went on for too long.
         """
         handle, cause, now = self.starting.pop(reference), _cause_line(error), time.monotonic()
-        self.events.append(event("worker_start_failed", worker=handle.number, error=cause))
+        self.events.append(make_event("worker_start_failed", worker=handle.number, error=cause))
         ray.kill(handle.actor)
         if handle.asked_at > self._failed_at:  # not of a wave that was counted already
             self._failed_starts += 1

@@ -34,7 +34,7 @@ class Score:
     failed: int
 
 
-def score(returns: FloatArray, confidence: float = 0.95) -> Score:
+def compute_score(returns: FloatArray, confidence: float = 0.95) -> Score:
     """Estimate the expected return from independent episodes.
 
     The interval is Student's t shifted for skewness (Johnson 1978; in this form
@@ -103,7 +103,7 @@ def student_quantile(probability: float, degrees: int) -> float:
     return math.sqrt(degrees) * math.tan(low)
 
 
-def summary(population: Population, episodes: Episodes) -> dict[str, float]:
+def summarise_generation(population: Population, episodes: Episodes) -> dict[str, float]:
     """Sum up a generation, as the generations log has it.
 
     Failed episodes count in ``episodes``, ``env_steps`` and ``failed`` and nowhere else;

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from distes.errors import UsageError
 from distes.population.records import Purpose
-from distes.population.statistics import Score, score
+from distes.population.statistics import Score, compute_score
 from distes.runs import checkpoint
 from distes.runs.reader import parse_events
 from distes.runs.schema import EVALUATIONS, EVENTS, GENERATIONS, part_name, part_number
@@ -108,7 +108,7 @@ class Tail:
         rows = table.to_pandas()
         rows = rows[rows["purpose"] == Purpose.HELDOUT.name.lower()]
         batches = rows.groupby(["generation", "call"])["episode_return"]
-        return {generation: score(found.to_numpy()) for (generation, _), found in batches}
+        return {generation: compute_score(found.to_numpy()) for (generation, _), found in batches}
 
     def _read_part(
         self, folder: str, number: int, columns: list[str] | None = None

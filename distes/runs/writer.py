@@ -91,8 +91,8 @@ class RunLog:
         except (TypeError, ValueError) as error:
             raise UsageError(f"the configuration cannot be written as JSON: {error}") from error
         try:
-            folder.create(schema.PARTS)
             lock = folder.begin(schema.CONFIG, text.encode() + b"\n")
+            folder.make_folders(schema.PARTS)
             return cls(folder, lock, 0, interval_s, info)
         except OSError as error:
             raise _storage_error(folder, error) from error
@@ -306,7 +306,10 @@ def refuse_taken(path: str | Path) -> None:
         UsageError: it is a file, or a directory with something in it, or it can't be read.
         StorageError: its store does not answer.
     """
-    if open_folder(path).is_taken():
+    folder = open_folder(path)
+    if folder.is_taken():
+        if folder.is_locked(schema.CONFIG):
+            raise UsageError(f"'{path}' is being written by a search that still runs")
         raise UsageError(
             f"'{path}' exists and is not empty: name a new directory, or go on with the run "
             "that is there (distes resume, --resume-if-exists)"

@@ -11,7 +11,7 @@ from typing import Any
 PACKAGES = ("distes", "ray", "numpy", "gymnasium", "pandas", "pyarrow", "mujoco", "box2d", "numba")
 
 
-def provenance() -> dict[str, Any]:
+def read_provenance() -> dict[str, Any]:
     """Describe this process: package versions, Python, command line, git revision."""
     versions = {}
     for package in PACKAGES:

@@ -16,9 +16,8 @@ from threadpoolctl import threadpool_limits
 from distes.engines import choice
 from distes.errors import UsageError
 from distes.evaluators.base import Evaluator
-from distes.evaluators.fingerprint import fingerprint
+from distes.evaluators.fingerprint import take_fingerprint
 from distes.runs.reader import Run, exists_run, load
-from distes.runs.schema import CONFIG, PARTS
 from distes.runs.snapshot import Snapshot
 from distes.runs.storage.folder import open_folder
 from distes.runs.storage.location import URI, Location, locate
@@ -27,7 +26,7 @@ from distes.search.config_file import from_config, to_config
 from distes.search.evaluator import compile_ahead, make_evaluator
 from distes.search.observer import Observer, ObserverGroup, find_observers, in_notebook
 from distes.search.problem import SearchProblem
-from distes.search.provenance import provenance
+from distes.search.provenance import read_provenance
 from distes.search.result import Result, read_result
 from distes.search.session import Session
 from distes.search.settings import Settings, notify
@@ -159,7 +158,18 @@ class Search(Settings):
                 raise UsageError("resume_if_exists needs out: name the run to go on with")
             if exists_run(self.out):
                 return self._finished() or self._go_on(give_finished=True)
-            open_folder(self.out).clear_unbegun(PARTS, CONFIG)
+        try:
+            session = self._begin()
+        except UsageError:
+            if resume_if_exists and self.out is not None and exists_run(self.out):
+                # Another process has begun it meanwhile.
+                return self._finished() or self._go_on(give_finished=True)
+            raise
+        with threadpool_limits(1), defer_keyboard_interrupts():
+            return session.go(None)
+
+    def _begin(self) -> Session:
+        """Make what a new run needs, its directory last."""
         problem = self.check()
         open_folder("runs" if self.out is None else self.out).check()
         observers = self._audience()
@@ -169,8 +179,7 @@ class Search(Settings):
         except BaseException:
             evaluator.close()
             raise
-        with threadpool_limits(1), defer_keyboard_interrupts():
-            return Session(self, problem, evaluator, log, observers).go(None)
+        return Session(self, problem, evaluator, log, observers)
 
     @classmethod
     def resume(
@@ -314,8 +323,8 @@ class Search(Settings):
             "engine": self.resolved_engine(),
             "num_parameters": self.built_policy().num_parameters,
             "num_contexts": self.resolved_task.num_contexts,
-            "fingerprint": fingerprint(),
-            **provenance(),
+            "fingerprint": take_fingerprint(),
+            **read_provenance(),
         }
 
 

@@ -22,7 +22,7 @@ from distes.errors import Notice, RunFailed
 from distes.evaluators.base import Evaluator
 from distes.population.distributions import Point, Table
 from distes.population.records import Episodes, Evaluated, Population, Purpose, RunKey, Status
-from distes.population.statistics import score, student_quantile, summary
+from distes.population.statistics import compute_score, student_quantile, summarise_generation
 from distes.runs.snapshot import Selected, Snapshot
 from distes.runs.writer import RunLog
 from distes.search.observer import ObserverGroup
@@ -62,7 +62,7 @@ class Session:
         target = search.target
         self._target = search.resolved_task.reward_threshold if target is None else target
         self._log_s = 0.0
-        self._told = False  # whether the log says why the run fails
+        self._failure_logged = False  # whether the log says why the run fails
         problem.on_run = log.add_evaluation
         problem.on_rerun = self._log_rerun
 
@@ -98,7 +98,7 @@ class Session:
         with contextlib.suppress(Exception):  # the log itself may be what failed
             for each in self._evaluator.events():
                 self._log.add_event(**each)  # type: ignore[arg-type]
-            if isinstance(error, RunFailed) and not self._told:
+            if isinstance(error, RunFailed) and not self._failure_logged:
                 self._log.add_event("failed", reason=str(error))
 
     def _log_rerun(self, evaluated: Evaluated) -> None:
@@ -143,7 +143,7 @@ class Session:
             self._log.add_evaluation(heldout_key, before.due, answer)
             confirmed = self._confirm_heldout(generation - 1, before.due, answer)
 
-        figures = summary(population, evaluated.episodes)
+        figures = summarise_generation(population, evaluated.episodes)
         metrics = {k: float(v) for k, v in self._strategy.metrics(state).items()}
         snapshot = Snapshot(
             generation=generation + 1,
@@ -198,7 +198,7 @@ class Session:
         if (status == Status.OK).any():
             return
         tracebacks = [str(e["traceback"]) for e in evaluated.events if "traceback" in e]
-        self._told = True
+        self._failure_logged = True
         self._log.add_event("failed", reason="every episode of the first generation failed")
         for event in evaluated.events:
             self._log.add_event(**event)  # type: ignore[arg-type]
@@ -222,7 +222,7 @@ class Session:
             f"{failed:.0%} of the episodes of generation {generation} failed, more than "
             f"max_failed_fraction {allowed:g} allows"
         )
-        self._told = True
+        self._failure_logged = True
         self._log.add_event("failed", reason=reason)
         raise RunFailed(f"{reason}; the tracebacks are in events.jsonl, the run can be resumed")
 
@@ -244,7 +244,7 @@ class Session:
         return again if self._reaches(generation, answer, confirms=True) else None
 
     def _reaches(self, generation: int, answer: Evaluated, *, confirms: bool) -> bool:
-        found = score(answer.episodes.episode_return)
+        found = compute_score(answer.episodes.episode_return)
         self._observers.tell("heldout", generation, found, self._target, confirms)
         return self._target is not None and found.failed == 0 and found.mean >= self._target
 
@@ -300,7 +300,7 @@ class Session:
             if better is not None and snapshot.confirmed is None:
                 solution = better
         test = replace(solution, episodes=search.final_episodes, purpose=Purpose.TEST)
-        final = score(self._begin_evaluation(key, test)().episode_return)
+        final = compute_score(self._begin_evaluation(key, test)().episode_return)
         self._log.add_event(
             "finished",
             reason=snapshot.stopped,
@@ -342,7 +342,7 @@ class Session:
     ) -> tuple[Reevaluation, Population | None]:
         """Compare the top candidates' fresh values with the solution's on the same seeds."""
         fresh = fresh.reshape(len(last.returns), -1)
-        best = clearly_better(fresh, own)
+        best = find_clearly_better(fresh, own)
         valid = fresh[~np.isnan(fresh).any(axis=1)]
         reevaluation = Reevaluation(
             float(last.returns.mean()), float(valid.mean()) if len(valid) else math.nan
@@ -376,7 +376,7 @@ class Session:
         return finish
 
 
-def clearly_better(candidates: FloatArray, solution: FloatArray) -> int | None:
+def find_clearly_better(candidates: FloatArray, solution: FloatArray) -> int | None:
     """Name the candidate that replaces the solution: ahead beyond chance, or never failed.
 
     Paired t test on common seeds at 5%, two-sided, divided by the number of candidates

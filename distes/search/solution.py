@@ -16,7 +16,7 @@ from distes.policies.base import Policy
 from distes.population import features
 from distes.population.distributions import Point
 from distes.population.records import Population, Purpose, RunKey
-from distes.population.statistics import Score, score
+from distes.population.statistics import Score, compute_score
 from distes.runs.reader import Run, load
 from distes.search.config_file import build_from_table, from_config
 from distes.search.evaluator import make_evaluator
@@ -55,7 +55,7 @@ def evaluate(
         UsageError: there is no such run, or nothing to evaluate yet.
     """
     run, settings = _load_with_settings(path)
-    return score(_run_test(settings, read_solution(run), episodes, seed, workers))
+    return compute_score(_run_test(settings, read_solution(run), episodes, seed, workers))
 
 
 def evaluate_contexts(
@@ -102,7 +102,7 @@ def evaluate_contexts(
     count = default if episodes is None else episodes
     returns = _run_test(settings, impose_contexts(read_solution(run), chosen), count, seed, workers)
     columns = {f"context_{number}": column for number, column in enumerate(chosen.T)}
-    scores = [vars(score(each)) for each in returns.reshape(len(chosen), count)]
+    scores = [vars(compute_score(each)) for each in returns.reshape(len(chosen), count)]
     return pd.concat([pd.DataFrame(columns), pd.DataFrame(scores)], axis=1)
 
 

@@ -133,9 +133,9 @@ class HiREPS(Refitting[OptionsState]):
                 f"below an equal share of {self.num_options} options"
             )
 
-    def needed(self, problem: Problem) -> int:
+    def count_needed(self, problem: Problem) -> int:
         """Fewest effective samples for all options."""
-        return self.num_options * super().needed(problem)
+        return self.num_options * super().count_needed(problem)
 
     def check(self, problem: Problem) -> None:
         """Refuse a start that does not fit, and populations too small to learn from."""

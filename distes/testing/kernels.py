@@ -137,7 +137,7 @@ def _refuse_arguments(kernel: Any, policy: Any, episodes: int, tolerance: float,
     require_at_least("seed", seed, 0)
     if not (np.isfinite(tolerance) and tolerance >= 0):
         raise UsageError(f"tolerance {tolerance} is not a finite number of at least 0")
-    if not lookup.installed():
+    if not lookup.is_numba_installed():
         raise UsageError(f"numba is not installed: {lookup.INSTALL}")
 
 

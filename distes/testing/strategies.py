@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from distes.population.records import Population
-from distes.population.statistics import summary
+from distes.population.statistics import summarise_generation
 from distes.runs.codec import dumps, loads
 from distes.strategies.base import Strategy
 from distes.testing.problems import (
@@ -180,7 +180,7 @@ class StrategyConformance:
         """Metrics are numbers with the same names in every generation, and only theirs."""
         done = search(strategy, self.problem(_often_failing), 3)
         names = list(strategy.metrics(done[0].after))
-        taken = {"generation", *summary(done[0].population, done[0].episodes)}
+        taken = {"generation", *summarise_generation(done[0].population, done[0].episodes)}
         assert not taken & set(names), "a name is a column of the generations log"
         for generation in done:
             metrics = strategy.metrics(generation.after)

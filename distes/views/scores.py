@@ -7,7 +7,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from distes.population.statistics import Score, score
+from distes.population.statistics import Score, compute_score
 from distes.registry import NONE
 from distes.runs.reader import Run
 from distes.search.config_file import SECTIONS
@@ -29,14 +29,14 @@ def score_heldout(run: Run) -> dict[int, Score]:
     last = int(run.generations["generation"].max())
     batches = rows[rows["purpose"] == "heldout"].groupby(["generation", "call"])["episode_return"]
     found: dict[Any, Any] = {number: batch.to_numpy() for (number, _), batch in batches}
-    return {min(int(number), last): score(returns) for number, returns in found.items()}
+    return {min(int(number), last): compute_score(returns) for number, returns in found.items()}
 
 
 def score_test(run: Run) -> Score | None:
     """Score the solution over the last test's unseen episodes; None before the end."""
     rows = run.evaluations
     rows = rows[rows["purpose"] == "test"] if "purpose" in rows else rows.iloc[:0]
-    return None if rows.empty else score(rows["episode_return"].to_numpy())
+    return None if rows.empty else compute_score(rows["episode_return"].to_numpy())
 
 
 def find_target(config: Mapping[str, Any]) -> float | None:

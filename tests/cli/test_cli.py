@@ -88,7 +88,7 @@ class Faulty(CEM):
 @pytest.fixture(scope="module", autouse=True)
 def _compiled_before() -> None:
     """A machine's first run says that it compiles, which is not what these tests listen for."""
-    if lookup.installed():
+    if lookup.is_numba_installed():
         task = Task("CartPole-v1")
         choice.make("compiled", task, task.build_policy(Linear())).prepare()
 

@@ -14,7 +14,7 @@ from evaluations import KEY, all_there, assert_equal, gaussian, serially, settle
 from marks import slow
 
 from distes.errors import RunFailed, UsageError
-from distes.evaluators.fingerprint import differences, fingerprint
+from distes.evaluators.fingerprint import find_differences, take_fingerprint
 from distes.policies import Linear
 from distes.population.distributions import Point, Table
 from distes.population.probes import ObservationMoments
@@ -370,7 +370,9 @@ def test_a_worker_that_differs_is_told_of(on_ray, monkeypatch):
     """Other libraries may change the last bits: never silently, and with strict not at all."""
     from distes.evaluators import worker_pool
 
-    monkeypatch.setattr(worker_pool, "fingerprint", lambda: fingerprint() | {"numpy": "0.1"})
+    monkeypatch.setattr(
+        worker_pool, "take_fingerprint", lambda: take_fingerprint() | {"numpy": "0.1"}
+    )
     parts = settle(FunctionTask(sphere, 2))
     answer = on_ray(parts, workers=1).submit(gaussian(2, 5), KEY).result()
     (event,) = [event for event in answer.events if event["kind"] == "fingerprint"]
@@ -382,12 +384,12 @@ def test_a_worker_that_differs_is_told_of(on_ray, monkeypatch):
 
 def test_fingerprint_says_what_could_change_bits():
     """An empty fingerprint would never differ."""
-    found = fingerprint()
+    found = take_fingerprint()
     assert found["numpy"] == np.__version__
     assert found["gymnasium"]
     assert "OpenBLAS" in found["blas"] or found["blas"]
-    assert differences(found, found) == {}
-    assert differences(found, {**found, "simd": ""}) == {"simd": [found["simd"], ""]}
+    assert find_differences(found, found) == {}
+    assert find_differences(found, {**found, "simd": ""}) == {"simd": [found["simd"], ""]}
 
 
 @pytest.mark.parametrize(

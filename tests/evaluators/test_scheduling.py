@@ -50,7 +50,7 @@ class Simulation:
         while self.running[worker] is None and self.queues[worker]:
             piece = self.queues[worker].popleft()
             self.running[worker] = piece
-            seconds = float(self.durations[piece.work][piece.start : piece.stop].sum())
+            seconds = float(self.durations[piece.evaluation][piece.start : piece.stop].sum())
             seconds *= self.slow.get(worker, 1.0)
             self._at(time + seconds, "end", worker, piece, seconds)
 
@@ -99,11 +99,11 @@ class Simulation:
                 if piece not in self.dispatcher._workers[worker].held:
                     continue  # it was taken back
                 if self.dispatcher.finish(worker, piece, seconds, self.now):
-                    self.ran[piece.work][piece.start : piece.stop] += 1
-                    self.missing[piece.work] -= piece.size
-                    if self.missing[piece.work] == 0:
-                        self.dispatcher.forget(piece.work)
-                        complete[piece.work] = self.now
+                    self.ran[piece.evaluation][piece.start : piece.stop] += 1
+                    self.missing[piece.evaluation] -= piece.size
+                    if self.missing[piece.evaluation] == 0:
+                        self.dispatcher.forget(piece.evaluation)
+                        complete[piece.evaluation] = self.now
                 self._assign()
         for work in durations:
             assert (self.ran[work] == 1).all()

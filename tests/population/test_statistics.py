@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from distes.population.distributions import Table
 from distes.population.records import Episodes, Population, Status
-from distes.population.statistics import score, student_quantile, summary
+from distes.population.statistics import compute_score, student_quantile, summarise_generation
 
 
 def make_episodes(returns, status=None, per_candidate=1):
@@ -38,7 +38,7 @@ def make_population(size, episodes=1):
 
 def test_summary_figures_are_those_of_the_episodes():
     """A wrong figure would mislead every learning curve drawn from the log."""
-    row = summary(make_population(5), make_episodes([1, 2, 3, 4, 10]))
+    row = summarise_generation(make_population(5), make_episodes([1, 2, 3, 4, 10]))
     assert row == {
         "episodes": 5,
         "env_steps": 15,
@@ -63,7 +63,7 @@ def test_summary_figures_are_those_of_the_episodes():
 def test_failed_episodes_are_counted_and_left_out():
     """A failed episode that entered a mean would turn the whole row into NaN."""
     episodes = make_episodes([1, 2, 3, 5], [0, Status.ERROR, 0, 0], per_candidate=2)
-    row = summary(make_population(2, 2), episodes)
+    row = summarise_generation(make_population(2, 2), episodes)
     assert row["failed"] == 1
     assert row["env_steps"] == 10
     assert row["episode_return_mean"] == 3.0
@@ -75,7 +75,9 @@ def test_all_failed_gives_nan_without_a_warning():
     """A generation in which everything fails must still be logged, silently."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        row = summary(make_population(2), make_episodes([0, 0], [Status.NAN, Status.TIMEOUT]))
+        row = summarise_generation(
+            make_population(2), make_episodes([0, 0], [Status.NAN, Status.TIMEOUT])
+        )
     assert row["failed"] == 2
     assert math.isnan(row["episode_return_q50"])
     assert math.isnan(row["fitness_mean"])
@@ -103,7 +105,7 @@ def test_student_quantile_is_the_tabled_one(probability, degrees, expected):
 def test_symmetric_returns_give_students_interval():
     """Without skewness there is nothing to shift: Student (1908)."""
     returns = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
-    found = score(returns)
+    found = compute_score(returns)
     half = 2.7764451 * math.sqrt(2.5 / 5)
     assert (found.mean, found.std) == (3.0, pytest.approx(math.sqrt(2.5)))
     assert found.low == pytest.approx(3 - half)
@@ -113,22 +115,22 @@ def test_symmetric_returns_give_students_interval():
 def test_equal_returns_give_no_width():
     """Rounding in the mean must not print 500.0 with an interval around it, nor 0/0."""
     for value in (500.0, 0.1):
-        found = score(np.full(100, value))
+        found = compute_score(np.full(100, value))
         assert (found.mean, found.std, found.low, found.high) == (value, 0.0, value, value)
 
 
 def test_failed_returns_are_excluded_and_counted():
     """A failed episode must neither vanish unsaid nor make the score NaN."""
-    found = score(np.array([1.0, np.nan, 3.0]))
+    found = compute_score(np.array([1.0, np.nan, 3.0]))
     assert (found.mean, found.episodes, found.failed) == (2.0, 2, 1)
-    nothing = score(np.array([np.nan]))
+    nothing = compute_score(np.array([np.nan]))
     assert math.isnan(nothing.mean)
     assert (nothing.episodes, nothing.failed) == (0, 1)
 
 
 def test_one_return_bounds_nothing():
     """One episode says nothing about the spread: an interval would be invented."""
-    found = score(np.array([7.0]))
+    found = compute_score(np.array([7.0]))
     assert found.mean == 7.0
     assert math.isnan(found.std)
     assert math.isnan(found.low)
@@ -141,8 +143,8 @@ def test_one_return_bounds_nothing():
 )
 def test_interval_holds_the_mean_and_mirrors(values, confidence):
     """However skewed the returns, the mean lies inside, and negating returns mirrors all."""
-    found = score(np.array(values, float), confidence)
-    mirrored = score(-np.array(values, float), confidence)
+    found = compute_score(np.array(values, float), confidence)
+    mirrored = compute_score(-np.array(values, float), confidence)
     assert found.low <= found.mean <= found.high
     assert mirrored.low == pytest.approx(-found.high, abs=1e-9)
     assert mirrored.high == pytest.approx(-found.low, abs=1e-9)
@@ -153,7 +155,7 @@ def test_interval_covers_the_mean_of_skewed_bounded_returns():
     generator = np.random.default_rng(1)
     size = (3000, 100)
     returns = np.where(generator.random(size) < 0.9, 500.0, generator.uniform(100, 500, size))
-    found = [score(row) for row in returns]
+    found = [compute_score(row) for row in returns]
     too_high = np.mean([one.low > 480 for one in found])
     too_low = np.mean([one.high < 480 for one in found])
     assert too_high < 0.05

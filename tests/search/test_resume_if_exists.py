@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 from pathlib import Path
@@ -13,15 +14,17 @@ from searches import assert_same_run, cartpole
 
 from distes.cli import main
 from distes.errors import UsageError
-from distes.runs.schema import PARTS
+from distes.runs.reader import load
+from distes.runs.schema import CONFIG
+from distes.runs.storage.folder import open_folder
 from distes.search.observer import Observer
 from distes.search.result import Result
+from distes.search.search import Search
 
 FLAGS = shlex.split(
     "--population 24 --generations 4 --episodes 2 --seed 5 --heldout-every 2 "
     "--heldout-episodes 5 --final-episodes 7 --workers 0"
 )
-
 """Those of `cartpole`."""
 
 
@@ -91,12 +94,10 @@ def test_a_run_without_a_commit_goes_on_from_its_beginning(tmp_path: Path) -> No
 
 
 def test_a_run_killed_before_its_first_file_begins_anew(tmp_path: Path) -> None:
-    """If wrong: a job killed in one unlucky millisecond fails at each retry; or the
-    folders of somebody else are deleted."""
+    """If wrong: a job killed in one unlucky millisecond fails at each retry."""
     out = tmp_path / "killed"
-    for name in PARTS:
-        (out / name).mkdir(parents=True)
-    (out / ".config.json.tmp").write_text("{")
+    out.mkdir()
+    (out / ".config.json.0123abcd.tmp").write_text("{")
     cartpole(out).run(resume_if_exists=True)
     cartpole(tmp_path / "whole").run()
     assert_same_run(out, tmp_path / "whole")
@@ -106,6 +107,44 @@ def test_a_run_killed_before_its_first_file_begins_anew(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="exists and is not empty"):
         cartpole(tmp_path / "theirs").run(resume_if_exists=True)
     assert (tmp_path / "theirs" / "episodes").is_dir()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_one_of_several_beginners_gets_the_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    """If wrong: two runs are written into one directory, or a beginner leaves its first file."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError("no links on this file system")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    folder = open_folder(tmp_path / "run")
+    folder.begin(CONFIG, b"first").close()
+    if links:
+        with pytest.raises(UsageError, match="another run, begun just now"):
+            folder.begin(CONFIG, b"second")
+    assert [each.name for each in (tmp_path / "run").iterdir()] == [CONFIG]
+    assert folder.read(CONFIG) == b"first"
+
+
+def test_a_run_that_another_process_begins_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If wrong: of three starters at once, two fail instead of giving the result."""
+    other, check = cartpole(tmp_path / "run"), Search.check
+
+    def begin_first(search: Search) -> Any:
+        monkeypatch.setattr(Search, "check", check)
+        other.run()
+        return search.check()
+
+    monkeypatch.setattr(Search, "check", begin_first)
+    result = cartpole(tmp_path / "run").run(resume_if_exists=True)
+    assert result.score == other.run(resume_if_exists=True).score
+    evaluations = load(tmp_path / "run").evaluations
+    assert (evaluations["purpose"] == "test").sum() == 7
 
 
 def test_it_needs_an_out(capfd: pytest.CaptureFixture[str]) -> None:

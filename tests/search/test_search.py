@@ -25,7 +25,7 @@ from distes.evaluators.serial import SerialEvaluator, SerialPending
 from distes.policies import MLP
 from distes.search.observer import Observer
 from distes.search.search import Search
-from distes.search.session import clearly_better
+from distes.search.session import find_clearly_better
 from distes.strategies import CEM, ICEM, RandomSearch
 from distes.tasks.environment import Task
 from distes.tasks.function import FunctionTask
@@ -468,15 +468,18 @@ def test_a_solution_that_fails_gives_way_to_a_candidate_that_does_not() -> None:
     """NaN ranks last here, too; a lucky candidate does not replace a solution as good."""
     good, failing = np.ones(20), np.array([np.nan] + [2.0] * 19)
     candidates = np.stack([failing, good])
-    assert clearly_better(candidates, failing) == 1
-    assert clearly_better(np.stack([failing, failing]), failing) is None
+    assert find_clearly_better(candidates, failing) == 1
+    assert find_clearly_better(np.stack([failing, failing]), failing) is None
     noise = np.random.default_rng(0)
     wrong = sum(
-        clearly_better(noise.standard_normal((5, 20)), noise.standard_normal(20)) is not None
+        find_clearly_better(noise.standard_normal((5, 20)), noise.standard_normal(20)) is not None
         for _ in range(400)
     )
     assert wrong < 400 * 0.06
-    assert clearly_better(noise.standard_normal((5, 20)) + 2, noise.standard_normal(20)) is not None
+    assert (
+        find_clearly_better(noise.standard_normal((5, 20)) + 2, noise.standard_normal(20))
+        is not None
+    )
 
 
 def test_a_relative_directory_is_refused_inside_a_ray_job(

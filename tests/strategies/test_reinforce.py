@@ -48,7 +48,7 @@ def built(spec=None):
     return TASK.build_policy(spec or Softmax(hidden=(4,)))
 
 
-def test_sums_are_those_of_the_traces():
+def test_sums_are_those_of_the_trajectories():
     """Every sum once more, from what was seen and done."""
     policy = built()
     parameters = np.random.default_rng(0).normal(size=policy.num_parameters)

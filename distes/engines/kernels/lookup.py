@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -29,7 +30,7 @@ OURS = ("gymnasium.envs.classic_control.", "distes.tasks.envs.")
 """Modules whose environments have kernels in `environments/`."""
 
 
-def installed() -> bool:
+def is_numba_installed() -> bool:
     """Whether numba is there, and loads beside this numpy."""
     from distes.engines.kernels import jit
 
@@ -54,7 +55,7 @@ def covers(task: Task) -> bool:
 def misfit(task: Task, policy: Policy) -> str | None:
     """Say why kernels cannot run a task with a policy, as the end of a sentence; None if they can.
 
-    Whether numba is `installed` is another question.
+    Whether numba is there is another question.
     """
     if not covers(task):
         return f"{task.name} has no kernel"
@@ -76,17 +77,20 @@ def misfit(task: Task, policy: Policy) -> str | None:
 
 def ready(task: Task, policy: Policy) -> bool:
     """Whether this machine has compiled a task and policy that fit before."""
-    from distes.engines.kernels.program import cache_file
-
-    file = cache_file(type(kernel_of(task)), actor_of(policy))
+    file = _cache_file(task, policy)
     return file is not None and file.exists()
 
 
 def keeps(task: Task, policy: Policy) -> bool:
     """Whether this machine can keep what it compiles for them."""
-    from distes.engines.kernels.program import cache_file
+    return _cache_file(task, policy) is not None
 
-    return cache_file(type(kernel_of(task)), actor_of(policy)) is not None
+
+def _cache_file(task: Task, policy: Policy) -> Path | None:
+    from distes.engines.kernels.cache import find_file
+    from distes.engines.kernels.ingredients import read_ingredients
+
+    return find_file(read_ingredients(type(kernel_of(task)), actor_of(policy)))
 
 
 def kernel_of(task: Task) -> Any:

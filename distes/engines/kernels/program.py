@@ -1,53 +1,17 @@
-"""The program of a kernel and an actor, from the cache of this machine where it is kept there.
-
-A program is kept in one file, named after all that it is made of: so it is never out of date,
-and may be deleted at any time. That asks for sources that can be hashed: distes' own, and those
-of installed packages. docs/decisions/012-kernel-cache.md says what was tried before.
-"""
+"""The program of a kernel and an actor: compiled once a process, or once a machine."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import platform
-import sys
-import tempfile
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from functools import lru_cache
-from io import BytesIO
 from pathlib import Path
-from threading import Lock
-from types import CodeType, FunctionType, ModuleType
-from typing import Any, TypeAlias
-from zipfile import ZipFile
+from typing import Any
 
-import llvmlite
-import numba
-import numpy as np
-from filelock import FileLock
-from llvmlite import binding
-from numba.extending import is_jitted
-
-from distes.engines.kernels import episode_loop
+from distes.engines.kernels import cache
 from distes.engines.kernels.episode_loop import Program, compile_program
-from distes.engines.kernels.jit import IMPORTED_AT, NAMED_APART, jit
+from distes.engines.kernels.ingredients import Ingredients, read_ingredients
+from distes.engines.kernels.jit import jit
 from distes.engines.kernels.kernel import KERNEL_FUNCTIONS, Actor, Kernel
-
-OWN_SOURCES = ("engines/kernels", "tasks/envs")
-"""Folders of distes that programs are made of: environments' constants are kernels', too."""
-
-INSTALLED = ("site-packages", "dist-packages")
-"""Names of folders with packages that nobody edits."""
-
-VERSIONED = {"numpy", "numba", *sys.stdlib_module_names}
-"""Packages of whose functions the file's name tells the version."""
-
-NUMBA_SETTINGS = "OPT BOUNDSCHECK LOOP_VECTORIZE SLP_VECTORIZE ENABLE_AVX CPU_NAME CPU_FEATURES"
-"""Settings of numba that make other machine code."""
-
-Pair: TypeAlias = tuple[tuple[Callable[..., Any], ...], tuple[int, ...], bool, tuple[Any, ...]]
-"""What a program is made of; see `_read_pair`."""
 
 
 def load_program(kernel: type[Kernel], actor: Actor) -> Program:
@@ -57,167 +21,16 @@ def load_program(kernel: type[Kernel], actor: Actor) -> Program:
         kernel: of the environment.
         actor: of the policy.
     """
-    return _load(_read_pair(kernel, actor), cache_file(kernel, actor))
-
-
-def _read_pair(kernel: type[Kernel], actor: Actor) -> Pair:
-    """List a pair's functions, the actor's sizes and whether it samples, and what they know.
-
-    numba takes what functions know by name as it is when it compiles, wherever it is from:
-    numbers, and functions that are called, which know more in turn.
-    """
-    functions = (*(getattr(kernel, name) for name in KERNEL_FUNCTIONS), actor.make_choose)
-    functions = (*functions, actor.decode)
-    reached: list[Any] = [getattr(each, "py_func", each) for each in functions]
-    values: list[tuple[str, Any]] = []
-    for function in reached:  # grows meanwhile
-        code = function.__code__
-        # Of two definitions under one name each is another.
-        consts = tuple(each for each in code.co_consts if not isinstance(each, CodeType))
-        values.append((function.__qualname__, repr((code.co_code, consts))))
-        names = _list_names(code)
-        for name in names:
-            known = function.__globals__.get(name)
-            inside = isinstance(known, ModuleType)
-            for value in [getattr(known, each, None) for each in names] if inside else [known]:
-                if is_jitted(value):
-                    values.append((name, value))
-                called = getattr(value, "py_func", value)
-                if isinstance(called, FunctionType):
-                    new = called not in reached and called.__module__.split(".")[0] not in VERSIONED
-                    reached += [called] if new else []
-                elif isinstance(value, np.ndarray):
-                    values.append((name, (str(value.dtype), value.shape, value.tobytes())))
-                elif isinstance(value, int | float | np.generic | tuple):
-                    values.append((name, repr(value)))
-    others = tuple(each for each in reached if each not in functions)
-    return functions, actor.sizes, actor.samples, (*values, *(("", each) for each in others))
-
-
-def _list_names(code: CodeType) -> list[str]:
-    """Names that a function, or one within it, looks up."""
-    within = [each for each in code.co_consts if isinstance(each, CodeType)]
-    return [*code.co_names, *(name for each in within for name in _list_names(each))]
-
-
-_COMPILING = Lock()
-"""Held while numba's cache is where a program is unpacked: its setting is the process's."""
+    made_of = read_ingredients(kernel, actor)
+    return _load(made_of, cache.find_file(made_of))
 
 
 @lru_cache(maxsize=32)
-def _load(pair: Pair, file: Path | None) -> Program:
-    (*functions, choosing, decode), sizes, samples, _ = pair
-    names: dict[str, Any] = {"choose": choosing(sizes), "decode": decode, "SAMPLES": samples}
-    names |= zip(KERNEL_FUNCTIONS, map(jit, functions), strict=True)
+def _load(made_of: Ingredients, file: Path | None) -> Program:
+    make_choose, decode = made_of.actor
+    names: dict[str, Any] = dict(zip(KERNEL_FUNCTIONS, map(jit, made_of.kernel), strict=True))
+    names |= {"choose": make_choose(made_of.sizes), "decode": decode, "SAMPLES": made_of.samples}
     with suppress(OSError, RuntimeError):  # a full disk, no locks
         if file is not None:
-            return _load_kept(names, file)
+            return cache.load_kept(names, file)
     return compile_program(names, cache=False)
-
-
-def _load_kept(names: dict[str, Any], file: Path) -> Program:
-    """Load what the cache has, or compile it, in a folder that numba takes for its own cache."""
-    writable = os.access(file.parent, os.W_OK)
-    lock = FileLock(f"{file}.lock") if writable else nullcontext()
-    with _COMPILING, lock, tempfile.TemporaryDirectory(prefix="distes-") as name:
-        folder = Path(name)
-        _unpack(file, folder)
-        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, name
-        try:
-            program = compile_program(names, cache=True)
-        finally:
-            numba.config.CACHE_DIR = before
-        compiled = any(function.stats.cache_misses for function in program)  # type: ignore[attr-defined]
-        # Of functions with large arrays numba keeps nothing.
-        if writable and compiled and len(list(folder.rglob("*.nbc"))) == len(program):
-            _pack(folder, file)
-    return program
-
-
-def _unpack(file: Path, folder: Path) -> None:
-    """Write what `_pack` packed, if it is as it was: a flipped bit would give other numbers."""
-    content = file.read_bytes() if file.exists() else b""
-    packed = content[32:]
-    if hashlib.sha256(packed).digest() == content[:32]:
-        with ZipFile(BytesIO(packed)) as archive:
-            archive.extractall(folder)
-
-
-def _pack(folder: Path, file: Path) -> None:
-    """Write all files of a folder into one, behind their sum, whole or not at all."""
-    buffer = BytesIO()
-    with ZipFile(buffer, "w") as archive:
-        for each in filter(Path.is_file, folder.rglob("*")):
-            archive.write(each, each.relative_to(folder))
-    partial = file.with_name(f"{file.name}.{os.getpid()}")
-    partial.write_bytes(hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
-    partial.replace(file)
-
-
-def cache_file(kernel: type[Kernel], actor: Actor) -> Path | None:
-    """Where a program is, or would be, kept.
-
-    None where it is not: of functions whose sources may be edited, or for want of a folder
-    that can be written, and by no other.
-    """
-    functions, sizes, samples, values = _read_pair(kernel, actor)
-    helpers = [each for _, each in values if isinstance(each, FunctionType)]
-    made: list[Any] = [*functions, *helpers]
-    places = [(each.__module__, each.__qualname__) for each in made]
-    sources = [_describe_sources(module) for module in sorted({place[0] for place in places})]
-    # A function within another may have any values around it.
-    if not NAMED_APART or None in sources or any("<locals>" in name for _, name in places):
-        return None
-    loop = Path(episode_loop.__file__)
-    made_of = (
-        *(places, sources, sizes, samples),
-        [each for each in values if isinstance(each[1], str | tuple)],
-        [platform.python_version(), *(each.__version__ for each in (numba, llvmlite, np))],
-        [getattr(numba.config, name, None) for name in NUMBA_SETTINGS.split()],
-        (binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()),
-        (loop, loop.stat().st_mtime_ns),  # numba compares these
-    )
-    try:
-        folder = _find_folder()
-        file = folder / hashlib.sha256(repr(made_of).encode()).hexdigest()[:32]
-        return file if file.exists() or os.access(folder, os.W_OK) else None
-    except (OSError, RuntimeError):  # nowhere to write, or nobody's home
-        return None
-
-
-def _describe_sources(module: str) -> list[str] | None:
-    """Name the sources of a module's package, with their sums; None where they may be edited."""
-    described: list[str] = []
-    if module.startswith("distes."):
-        root = Path(__file__).parents[2]
-        files = [each for folder in OWN_SOURCES for each in (root / folder).rglob("*.py")]
-    else:
-        file = Path(getattr(sys.modules.get(module), "__file__", None) or "")
-        root = next((each for each in file.parents if each.name in INSTALLED), file)
-        if root == file or file.suffix != ".py":
-            return None
-        package = root / module.partition(".")[0]
-        files = list(package.rglob("*.py")) if package.is_dir() else [file]
-        # It may be made of other packages, whose versions these names tell.
-        described += sorted(each.name for each in root.glob("*.dist-info"))
-    # An upgrade may keep the time of a file's content (rsync -a), never that of its entry.
-    if any(max(s.st_mtime, s.st_ctime) > IMPORTED_AT for s in map(Path.stat, files)):
-        return None  # edited since: what is in memory is older
-    for each in sorted(files):
-        described += [str(each.relative_to(root)), hashlib.sha256(each.read_bytes()).hexdigest()]
-    return described
-
-
-def _find_folder() -> Path:
-    """Make the user's cache folder.
-
-    Raises:
-        OSError: it can't be made, or others can write it: what lies in it is run.
-    """
-    asked = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    folder = (asked if asked.is_absolute() else Path.home() / ".cache") / "distes" / "kernels"
-    for each in (folder.parent, folder):
-        each.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if each.stat().st_uid not in (os.getuid(), 0) or each.stat().st_mode & 0o022:
-            raise PermissionError(f"others can write {each}")
-    return folder

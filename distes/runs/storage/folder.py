@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import shutil
@@ -10,6 +9,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TypeVar
 
@@ -153,8 +153,8 @@ class Folder(ABC):
 
     # What follows is for directories or for stores alone.
 
-    def create(self, folders: Sequence[str]) -> None:  # noqa: B027
-        """Make the run's directory, and folders in it, where there are such things."""
+    def make_folders(self, names: Sequence[str]) -> None:  # noqa: B027
+        """Make empty folders, where there are such things: what reads tables finds them."""
 
     def delete_temporaries(self) -> None:  # noqa: B027
         """Delete what interrupted writes left behind."""
@@ -163,15 +163,16 @@ class Folder(ABC):
         """When a file was last written, in seconds since 1970; None if that is not known."""
         return None
 
-    def clear_unbegun(self, folders: Sequence[str], first: str) -> None:  # noqa: B027
-        """Delete what `create` made, but for what holds anything, if ``first`` was not written."""
-
     def hurry(self) -> None:  # noqa: B027
         """Give up on faults within seconds from now on: the run is to end."""
 
     def take_overcome_faults(self) -> list[dict[str, object]]:
         """Give, once, the faults that passed when tried again: they become events."""
         return []
+
+
+TEMPORARY = ".*.tmp"
+"""Names of what an interrupted write may leave behind in a directory."""
 
 
 class LocalFolder(Folder):
@@ -237,28 +238,26 @@ class LocalFolder(Folder):
             target.unlink()
         _sync(target.parent)
 
-    def create(self, folders: Sequence[str]) -> None:
-        self.root.mkdir(parents=True, exist_ok=True)
-        for name in folders:
-            (self.root / name).mkdir()
-
-    def clear_unbegun(self, folders: Sequence[str], first: str) -> None:
-        temporary = self.root / f".{first}.tmp"
-        made = {self.root / name for name in folders} | {temporary}
-        if self.exists(first) or not self.root.is_dir() or not made.issuperset(self.root.iterdir()):
-            return
-        temporary.unlink(missing_ok=True)
-        for folder in made - {temporary}:
-            with contextlib.suppress(OSError):  # not there, or not empty
-                folder.rmdir()
+    def make_folders(self, names: Sequence[str]) -> None:
+        for name in names:
+            (self.root / name).mkdir(parents=True, exist_ok=True)
 
     def delete_temporaries(self) -> None:
-        for temporary in self.root.rglob(".*.tmp"):
+        for temporary in self.root.rglob(TEMPORARY):
             temporary.unlink()
 
     def begin(self, name: str, data: bytes) -> Lock:
-        # The folders that were made before are nobody else's.
-        self.write(name, data)
+        # Written aside, then linked: of several beginners one gets the name, with all its bytes.
+        aside = f".{name}.{secrets.token_hex(4)}.tmp"
+        self.write(aside, data)
+        try:
+            os.link(self.root / aside, self.root / name)
+        except (FileExistsError, FileNotFoundError):  # or cleaned up by who goes on with a run
+            raise _taken(self.root) from None
+        except OSError:  # a file system without links: there, beginners are not told apart
+            self.write(name, data)
+        finally:
+            (self.root / aside).unlink(missing_ok=True)
         return self.lock(name)
 
     def lock(self, name: str, say: Callable[[str], None] = say_nothing) -> Lock:
@@ -274,7 +273,9 @@ class LocalFolder(Folder):
             return None
 
     def is_taken(self) -> bool:
-        return self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir()))
+        if not self.root.is_dir():
+            return self.root.exists()
+        return not all(fnmatch(each.name, TEMPORARY) for each in self.root.iterdir())
 
     def check(self) -> None:
         place = self.root.absolute()  # or, without that, the nearest directory above it
@@ -350,7 +351,7 @@ class ObjectFolder(Folder):
         lock = self.lock(name)
         try:
             if self.exists(name):
-                raise UsageError(f"'{self.root}' is the directory of another run")
+                raise _taken(self.root)
             self.write(name, data)
         except BaseException:
             lock.close()
@@ -428,6 +429,10 @@ def _list_parts(folder: Folder, name: str) -> list[str]:
     """List the parts that an object store's folder keeps a file's lines in."""
     parts = name.rpartition(".")[0]
     return [f"{parts}/{part}" for part in folder.list_names(parts)]
+
+
+def _taken(root: Path | URI) -> UsageError:
+    return UsageError(f"'{root}' is the directory of another run, begun just now")
 
 
 def _leave_out_hidden(names: Sequence[str]) -> list[str]:

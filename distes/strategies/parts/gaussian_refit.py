@@ -57,7 +57,7 @@ class Refitting(UpperLevel[S]):
         if self.normaliser != "standard" and self.update != "ml":
             raise UsageError(f"normaliser '{self.normaliser}' is of update 'ml' alone")
 
-    def needed(self, problem: Problem) -> int:
+    def count_needed(self, problem: Problem) -> int:
         """Fewest effective samples: columns and, without a trust region, free parameters."""
         columns = upper_level.count_features(self.basis(problem, "policy_features"))
         if self.update == "constrained":
@@ -67,7 +67,9 @@ class Refitting(UpperLevel[S]):
 
     def default_population(self, problem: Problem) -> int:
         """Ten times the effective samples that an update needs, more with a wide bound."""
-        return max(50, math.ceil(self.needed(problem) * max(10.0, 1.5 * math.exp(self.epsilon))))
+        return max(
+            50, math.ceil(self.count_needed(problem) * max(10.0, 1.5 * math.exp(self.epsilon)))
+        )
 
     def refuse_few(
         self,
@@ -95,7 +97,7 @@ class Refitting(UpperLevel[S]):
         Raises:
             UsageError: they are too few; the sentence says how many would do.
         """
-        needed = self.needed(problem)
+        needed = self.count_needed(problem)
         effective = size * generations * math.exp(-self.epsilon)
         if effective < needed:
             enough = math.ceil(needed * math.exp(self.epsilon) / generations)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from distes.errors import UsageError
-from distes.population.statistics import score
+from distes.population.statistics import compute_score
 from distes.runs.reader import Run
 from distes.types import Array, FloatArray, IntArray
 from distes.views import scores
@@ -147,7 +147,7 @@ def _draw_episodes(axes: Axes, x: FloatArray, returns: FloatArray) -> None:
     axes.scatter(x[valid], returns[valid], label="episodes", **look)
     # Enough of them to see a shape, and enough episodes in each to see it through their noise.
     placed = assign_bins(x[valid], int(np.clip(0.7 * np.sqrt(valid.sum()), 1, MAX_BINS)))
-    found = [score(returns[valid][placed == each]) for each in range(placed.max() + 1)]
+    found = [compute_score(returns[valid][placed == each]) for each in range(placed.max() + 1)]
     centres = np.array([x[valid][placed == each].mean() for each in range(len(found))])
     ends = np.array([(each.mean, each.low, each.high) for each in found])
     line: dict[str, Any] = {"fmt": "o-", "color": COLOURS[1], "linewidth": 1.2}

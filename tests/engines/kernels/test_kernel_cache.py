@@ -18,7 +18,8 @@ from paths import SUPPORT
 pytest.importorskip("numba")
 
 from distes.engines import choice
-from distes.engines.kernels import jit, lookup, program
+from distes.engines.kernels import cache as kernel_cache
+from distes.engines.kernels import ingredients, jit, lookup
 from distes.policies import Linear
 from distes.population.distributions import Point
 from distes.population.probes import ObservationMoments
@@ -129,10 +130,7 @@ def said(result: Any) -> list[str]:
     return words
 
 
-needs_numba = pytest.mark.skipif(
-    not __import__("distes.engines.kernels.lookup", fromlist=["installed"]).installed(),
-    reason="needs numba",
-)
+needs_numba = pytest.mark.skipif(not lookup.is_numba_installed(), reason="needs numba")
 
 
 def kept(cache: Path) -> set[Path]:
@@ -266,8 +264,8 @@ def test_a_file_that_is_edited_after_its_import(tmp_path: Path) -> None:
 
 def test_numbers_of_kernels_come_from_hashed_sources() -> None:
     """If wrong: an edited constant elsewhere in distes leaves machine code as it was."""
-    hashed = tuple("distes." + each.replace("/", ".") for each in program.OWN_SOURCES)
-    root = Path(program.__file__).parent
+    hashed = tuple("distes." + each.replace("/", ".") for each in kernel_cache.OWN_SOURCES)
+    root = Path(kernel_cache.__file__).parent
     for file in [*root.glob("actors/*.py"), *root.glob("environments/*.py")]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("distes."):
@@ -330,7 +328,7 @@ def test_a_damaged_file_is_compiled_again(tmp_path: Path) -> None:
     zeros[8192 : 8192 + 4096] = bytes(4096)  # as a lost power supply leaves a page
     for damaged in (b"", whole[:-1], zeros, flipped):
         file.write_bytes(damaged)
-        program._unpack(file, folder)
+        kernel_cache._unpack(file, folder)
         assert not folder.exists()
     assert said(python(RUN, "CartPole-v1", "", cache=cache))[1:] == ["0", "2", "4.0"]
     assert said(python(RUN, "CartPole-v1", "", cache=cache))[1:] == ["2", "0", "4.0"]
@@ -568,27 +566,32 @@ def test_a_compiled_run_does_not_go_on_without_numba(tmp_path: Path) -> None:
     assert went_on.returncode == 0, went_on.stderr
 
 
+def find_file(kernel: Any, actor: Any) -> Path | None:
+    return kernel_cache.find_file(ingredients.read_ingredients(kernel, actor))
+
+
+@needs_numba
 def test_a_folder_that_others_may_write_is_not_used(tmp_path: Path, monkeypatch: Any) -> None:
     """What lies in it would be run."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     task = Task("CartPole-v1")
     kernel, actor = type(lookup.kernel_of(task)), lookup.actor_of(task.build_policy(Linear()))
-    file = program.cache_file(kernel, actor)
+    file = find_file(kernel, actor)
     assert file is not None
     assert file.is_relative_to(tmp_path)
     for folder in (file.parent, file.parent.parent):
         folder.chmod(0o777)
-        assert program.cache_file(kernel, actor) is None
+        assert find_file(kernel, actor) is None
         folder.chmod(0o755)
-        assert program.cache_file(kernel, actor) == file
+        assert find_file(kernel, actor) == file
     # To anybody else it is another's, who is trusted if that is root.
     owner = file.parent.stat().st_uid
     monkeypatch.setattr(os, "getuid", lambda: owner + 1)
-    assert (program.cache_file(kernel, actor) is not None) == (owner == 0)
+    assert (find_file(kernel, actor) is not None) == (owner == 0)
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    other = program.cache_file(kernel, actor)
+    other = find_file(kernel, actor)
     assert other is not None
     assert other.is_relative_to(tmp_path / "home" / ".cache")
 
@@ -605,9 +608,9 @@ def test_what_helpers_know_names_the_file(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     task = Task("Acrobot-v1")
     pair = type(lookup.kernel_of(task)), lookup.actor_of(task.build_policy(Linear()))
-    before = program.cache_file(*pair)
+    before = find_file(*pair)
     assert before is not None
     monkeypatch.setattr(acrobot, "GRAVITY", 20.0)  # only a helper of a helper reads it
-    assert program.cache_file(*pair) not in (before, None)
+    assert find_file(*pair) not in (before, None)
     monkeypatch.setattr(acrobot, "_wrap_angle", wrap)  # of a module that may be edited
-    assert program.cache_file(*pair) is None
+    assert find_file(*pair) is None

@@ -222,7 +222,7 @@ def test_folders_keep_what_they_are_given(kind, tmp_path, operations):
     """All that a run relies on, whatever the order of writing, deleting and listing."""
     name = uuid.uuid4().hex
     root = {"local": tmp_path / name, "memory": f"memory://{name}/x"}[kind]
-    open_folder(root).create([])
+    open_folder(root).make_folders(["."])
     exercise(lambda: open_folder(root), operations)
 
 

@@ -21,7 +21,7 @@ from searches import StopAt
 import distes
 from distes.cli import main
 from distes.errors import UsageError
-from distes.population.statistics import score
+from distes.population.statistics import compute_score
 from distes.runs.reader import load
 from distes.search.search import Search
 from distes.strategies import CEM, CREPS
@@ -114,7 +114,7 @@ def test_means_are_those_of_their_bins(runs: dict[str, Path]) -> None:
     assert set(np.bincount(placed)) <= {28, 29}
     centres = [contexts[placed == number, 0].mean() for number in range(14)]
     np.testing.assert_allclose(x, centres)
-    found = [score(returns[placed == number]) for number in range(14)]
+    found = [compute_score(returns[placed == number]) for number in range(14)]
     np.testing.assert_allclose(y, [each.mean for each in found])
     ends = np.array([segment[:, 1] for segment in bars[0].get_segments()])
     np.testing.assert_allclose(ends, [(each.low, each.high) for each in found])
