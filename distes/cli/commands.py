@@ -356,6 +356,7 @@ def _to_json(figures: Mapping[Any, Any]) -> str:
 
 def _run_displayed(start: Callable[[Display], Result]) -> None:
     """Run a search with a display, listening for signals."""
+    from distes.runs.storage.location import shorten
     from distes.views.observers.terminal import Display
 
     display = Display()
@@ -366,7 +367,7 @@ def _run_displayed(start: Callable[[Display], Result]) -> None:
         display.close()
         click.echo(f"distes: stopped by {interruption}", err=True)
         if display.path is not None:
-            click.echo(f"go on with: distes resume {shlex.quote(str(display.path))}", err=True)
+            click.echo(f"go on with: distes resume {shlex.quote(shorten(display.path))}", err=True)
         raise
     finally:
         display.close()

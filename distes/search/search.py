@@ -20,7 +20,7 @@ from distes.evaluators.fingerprint import take_fingerprint
 from distes.runs.reader import Run, exists_run, load
 from distes.runs.snapshot import Snapshot
 from distes.runs.storage.folder import open_folder
-from distes.runs.storage.location import URI, Location, locate
+from distes.runs.storage.location import URI, Location, locate, shorten
 from distes.runs.writer import RunLog, refuse_taken
 from distes.search.config_file import from_config, to_config
 from distes.search.evaluator import compile_ahead, make_evaluator
@@ -67,6 +67,16 @@ class Search(Settings):
         """Refuse settings that cannot be, and find the observers that are named."""
         super().__post_init__()
         self.observers = find_observers(self.observers)
+        self._working_directory = Path.cwd()  # an environment may change it
+
+    @property
+    def _place(self) -> Location:
+        """The run's directory, or, without ``out``, the one that holds it."""
+        return self._locate("runs" if self.out is None else self.out)
+
+    def _locate(self, given: str | Path) -> Location:
+        place = locate(given)
+        return place if isinstance(place, URI) else self._working_directory / place
 
     def check(self) -> SearchProblem:
         """Refuse, before anything starts, whatever can be seen to fail.
@@ -76,7 +86,7 @@ class Search(Settings):
         """
         self._refuse_temporary_out()
         if self.out is not None:
-            refuse_taken(self.out)
+            refuse_taken(self._place)
         self._refuse_unlimited()
         problem = self._problem()
         self.resolved_strategy.check(problem)
@@ -117,7 +127,7 @@ class Search(Settings):
         if begun is not None:
             start = begun.start
         elif self.start_from is not None:
-            start, frozen = _start_from(locate(self.start_from), policy.num_parameters)
+            start, frozen = _start_from(self._locate(self.start_from), policy.num_parameters)
             if frozen and not self.normalize_observations:
                 raise UsageError(
                     f"start_from {self.start_from} normalises observations: "
@@ -156,12 +166,12 @@ class Search(Settings):
         if resume_if_exists:
             if self.out is None:
                 raise UsageError("resume_if_exists needs out: name the run to go on with")
-            if exists_run(self.out):
+            if exists_run(self._place):
                 return self._finished() or self._go_on(give_finished=True)
         try:
             session = self._begin()
         except UsageError:
-            if resume_if_exists and self.out is not None and exists_run(self.out):
+            if resume_if_exists and exists_run(self._place):
                 # Another process has begun it meanwhile.
                 return self._finished() or self._go_on(give_finished=True)
             raise
@@ -171,7 +181,7 @@ class Search(Settings):
     def _begin(self) -> Session:
         """Make what a new run needs, its directory last."""
         problem = self.check()
-        open_folder("runs" if self.out is None else self.out).check()
+        open_folder(self._place).check()
         observers = self._audience()
         evaluator = self._evaluator(observers)
         try:
@@ -229,7 +239,7 @@ class Search(Settings):
         """
         if self.out is None:
             raise UsageError("out is not given: name the run to go on with")
-        snapshot = load(self.out).snapshot()
+        snapshot = load(self._place).snapshot()
         if snapshot is not None and snapshot.finished:
             raise UsageError(f"{self.out} is finished ({snapshot.stopped}): nothing to resume")
         return self._go_on(give_finished=False)
@@ -240,14 +250,13 @@ class Search(Settings):
         Args:
             give_finished: give the result of a finished run rather than refuse it.
         """
-        assert self.out is not None  # noqa: S101 - its callers have looked
         self._refuse_temporary_out()
-        run = load(self.out)
+        run = load(self._place)
         self._refuse_other_settings(run)
         self._refuse_unlimited()
         self._engine = choice.resolve(run.config["engine"], self.resolved_task, self.built_policy())
         # Only what is read under the lock counts; a killed search's lease may have to run out.
-        log, snapshot = RunLog.resume(self.out, info=self._info(), say=notify)
+        log, snapshot = RunLog.resume(self._place, info=self._info(), say=notify)
         try:
             if snapshot is not None and snapshot.finished:
                 log.close()
@@ -266,9 +275,8 @@ class Search(Settings):
 
     def _finished(self) -> Result | None:
         """Give the result of the run in ``out``, if it is finished."""
-        assert self.out is not None  # noqa: S101 - its caller has looked
         self._refuse_temporary_out()
-        run = load(self.out)
+        run = load(self._place)
         self._refuse_other_settings(run)
         result = read_result(self, run)
         if result is not None:
@@ -304,9 +312,9 @@ class Search(Settings):
 
     def _directory(self) -> Location:
         """Take the run's directory; it is there and empty afterwards."""
-        if self.out is not None:
-            return locate(self.out)
-        base = Path("runs") / self.name
+        if self.out is not None or isinstance(self._place, URI):
+            return self._place
+        base = self._place / self.name
         base.parent.mkdir(exist_ok=True)
         for number in count(1):
             path = base if number == 1 else base.with_name(f"{base.name}-{number}")
@@ -330,31 +338,30 @@ class Search(Settings):
 
 def _start_from(path: Location, num_parameters: int) -> tuple[FloatArray, Mapping[str, FloatArray]]:
     """Read parameters, and the observation statistics of a run that has them."""
+    given = f"start_from {shorten(path)}"
     frozen: Mapping[str, FloatArray] = {}
     if path.name.endswith(".npy"):
         try:
             data = open_folder(path.parent).read(path.name)
         except (FileNotFoundError, IsADirectoryError):
-            raise UsageError(f"start_from {path} does not exist") from None
+            raise UsageError(f"{given} does not exist") from None
         try:
             loaded = np.load(BytesIO(data), allow_pickle=False)
             parameters = np.asarray(loaded, dtype=np.float64).ravel()
         except ValueError:
-            raise UsageError(f"start_from {path} is not an array of numbers") from None
+            raise UsageError(f"{given} is not an array of numbers") from None
     else:
         solution = read_solution(load(path))
         if solution.distribution.uses_context:
             raise UsageError(
-                f"start_from {path} is a contextual run, and a search starts at one vector of "
+                f"{given} is a contextual run, and a search starts at one vector of "
                 "parameters: save those for a context, numpy.save('start.npy', "
                 f"distes.load_parameters({str(path)!r}, context=...)), and start from that file"
             )
         parameters = solution.distribution.draw(np.zeros(1, dtype=np.int64))[0]
         frozen = solution.frozen
     if len(parameters) != num_parameters:
-        raise UsageError(
-            f"start_from {path} has {len(parameters)} parameters, the policy {num_parameters}"
-        )
+        raise UsageError(f"{given} has {len(parameters)} parameters, the policy {num_parameters}")
     if not np.isfinite(parameters).all():
-        raise UsageError(f"start_from {path} holds numbers that are not finite")
+        raise UsageError(f"{given} holds numbers that are not finite")
     return parameters, frozen

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import environments
+import gymnasium as gym
 import numpy as np
 import pytest
 from marks import slow
@@ -352,7 +353,33 @@ def test_runs_get_directories_of_their_own(tmp_path: Path, monkeypatch: pytest.M
     """Running again must neither overwrite nor refuse."""
     monkeypatch.chdir(tmp_path)
     paths = [cartpole(None, generations=1).run().path for _ in range(2)]  # type: ignore[arg-type]
-    assert [str(p) for p in paths] == ["runs/CartPole-v1-cem-5", "runs/CartPole-v1-cem-5-2"]
+    runs = tmp_path / "runs"
+    assert paths == [runs / "CartPole-v1-cem-5", runs / "CartPole-v1-cem-5-2"]
+
+
+class Wanderer(gym.Wrapper[Any, Any, Any, Any]):
+    """Changes the working directory, as simulators do that look for their files there."""
+
+    def reset(self, **how: Any) -> Any:
+        Path("elsewhere").mkdir(exist_ok=True)
+        os.chdir("elsewhere")
+        return super().reset(**how)
+
+
+@pytest.mark.parametrize("out", ["mine", None])
+def test_an_environment_that_changes_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str | None
+) -> None:
+    """If wrong: the run is written where the environment went, or its end is not found."""
+    monkeypatch.chdir(tmp_path)
+    task = Task(lambda: Wanderer(gym.make("CartPole-v1")), max_episode_steps=5)
+    some = {"generations": 1, "population": 10, "heldout_episodes": 2, "final_episodes": 2}
+    search = Search(task, out=out, workers=0, **some)  # type: ignore[arg-type]
+    result = search.run()
+    assert result.path.parent == (tmp_path if out else tmp_path / "runs")
+    assert (result.path / "config.json").is_file()
+    assert len(result.run.evaluations) > 0
+    assert not list((tmp_path / "elsewhere").rglob("config.json"))
 
 
 def test_the_configuration_says_where_a_run_came_from(tmp_path: Path) -> None:

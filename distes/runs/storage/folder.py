@@ -182,7 +182,7 @@ class LocalFolder(Folder):
     commit_s, append_s = 2.0, 0.0
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+        self.root = Path(root).absolute()
 
     def write(self, name: str, data: bytes | memoryview) -> None:
         target = self.root / name

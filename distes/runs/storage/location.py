@@ -93,6 +93,12 @@ def locate(given: str | Path) -> Location:
     return _parse_uri(text)
 
 
+def shorten(place: Location) -> str:
+    """Write a place as a user would: relative where it is below the working directory."""
+    below = isinstance(place, Path) and place.is_absolute() and place.is_relative_to(Path.cwd())
+    return str(place.relative_to(Path.cwd()) if below and isinstance(place, Path) else place)
+
+
 def _parse_uri(text: str) -> URI:
     path, mark, query = text.partition("?")
     scheme, _, key = path.partition("://")

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distes.population.statistics import Score
-from distes.runs.storage.location import Location
+from distes.runs.storage.location import Location, shorten
 from distes.search.observer import Observer
 from distes.search.result import Result
 from distes.search.settings import Settings
@@ -72,10 +72,11 @@ class Display(Observer):
     def started(self, search: Settings, path: Location, resumed_at: int | None) -> None:
         """Say where the run is written."""
         self.path = path
+        place = shorten(path)
         self._search = search
         self._began = time.monotonic()
-        at = f"{path} resumes at generation {(resumed_at or 0) + 1}"
-        self._print(f"writes {path}" if resumed_at is None else at)
+        at = f"{place} resumes at generation {(resumed_at or 0) + 1}"
+        self._print(f"writes {place}" if resumed_at is None else at)
         if self._console.is_terminal:
             how: dict[str, Any] = {"refresh_per_second": REFRESHES_PER_SECOND, "transient": True}
             self._live = Live(console=self._console, get_renderable=self._panel, **how)
@@ -97,7 +98,7 @@ class Display(Observer):
         """Say what came out and which command is next."""
         self.close()
         if self.path is None:
-            self._print(f"{result.path} is finished already")
+            self._print(f"{shorten(result.path)} is finished already")
         self._print(f"stopped: {result.stopped}")
         again = result.reevaluation
         if again is not None:
@@ -107,8 +108,8 @@ class Display(Observer):
                 f"(winner's curse {format_return(again.gap)})"
             )
         self._print(f"score: {format_score(result.score)}")
-        self._print(f"run: {result.path}")
-        path = shlex.quote(str(result.path))
+        self._print(f"run: {shorten(result.path)}")
+        path = shlex.quote(shorten(result.path))
         self._print(f"next: distes plot {path} --out curve.png")
         if isinstance(result.search.task, AnyTask) and result.search.task.context is not None:
             self._print(f"      distes plot {path} --over context --out context.png")
