@@ -24,6 +24,7 @@ LONGEST_PAUSE_S = 10.0
 
 READING_S = 10.0  # how long a command that reads a run, or is about to begin one, tries again
 WRITING_S = 180.0  # how long a run under way does: longer than stores' momentary incidents
+LEAST_TRIES = 2  # a single request may be silent for longer than all patience
 HURRY_S = 5.0  # how long it goes on trying once the run is to end
 
 
@@ -96,7 +97,9 @@ class RetryingStore:
             except Exception as error:
                 fault = describe_fault(self._uri, as_os_error(error))
                 end = min(until, self._end)  # which a hurry has moved, perhaps
-                if isinstance(fault, StoreRefusedError) or time.monotonic() + pause > end:
+                again = tries < LEAST_TRIES and patience_s > 0 and not self._hurried.is_set()
+                late = time.monotonic() + pause > end and not again
+                if isinstance(fault, StoreRefusedError) or late:
                     raise fault from error
             else:
                 if tries > 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import json
+import math
 import os
 import re
 import signal
@@ -762,6 +763,29 @@ def test_whichever_operation_fails_the_run_goes_on_or_can(memory, monkeypatch, s
         assert_whole(place, 3)
         number += 1
     assert number > 40
+
+
+@pytest.mark.parametrize("patience_s", [math.inf, 0.0])
+def test_a_request_that_is_silent_for_longer_than_all_patience(monkeypatch, patience_s):
+    """If wrong: a run ends at its start, or at resume, by one lost answer."""
+    clock, asked = [0.0], []
+
+    class Silent:
+        def put(self, key, data):
+            asked.append(key)
+            if len(asked) == 1:
+                clock[0] += stores.REQUEST_S
+                raise TimeoutError("no answer")
+
+    monkeypatch.setattr(retries.time, "monotonic", lambda: clock[0])
+    store = retries.RetryingStore(URI("s3://bucket/run"), Silent())
+    assert store.patience_s < stores.REQUEST_S
+    if patience_s > 0:
+        store.put("key", b"", patience_s)
+        assert len(asked) == 2
+    else:
+        with pytest.raises(StorageError):
+            store.put("key", b"", patience_s)
 
 
 def test_a_refusal_ends_the_run_at_once_and_resumably(memory, swift):
