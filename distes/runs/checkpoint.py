@@ -6,6 +6,7 @@ from distes.errors import UsageError
 from distes.runs import codec
 from distes.runs.schema import CHECKPOINTS, PARTS, part_number
 from distes.runs.storage.folder import Folder
+from distes.runs.storage.location import shorten
 
 KEEP = 3  # checkpoints kept: a reader still finds the one it has just looked up
 
@@ -35,7 +36,7 @@ def read(folder: Folder, number: int) -> object:
         return codec.loads(folder.read(f"{_folder_name(number)}/state.npz"))
     except UsageError as error:
         raise UsageError(
-            f"'{folder.root / _folder_name(number)}' cannot be read: {error}"
+            f"'{shorten(folder.root / _folder_name(number))}' cannot be read: {error}"
         ) from error
 
 

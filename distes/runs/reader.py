@@ -22,7 +22,7 @@ from distes.errors import UsageError, unknown
 from distes.population.records import Population
 from distes.runs import checkpoint, codec, schema
 from distes.runs.storage.folder import Folder, open_folder
-from distes.runs.storage.location import Location, locate
+from distes.runs.storage.location import Location, locate, shorten
 from distes.runs.storage.store_errors import StoreRefusedError
 from distes.types import FloatArray, IntArray
 
@@ -227,8 +227,8 @@ def _explain_missing(root: Location) -> UsageError:
         near = get_close_matches(root.name, names, n=1)
         beside = [name for name in near if exists_run(root.parent / name)]
     if beside:
-        return unknown(f"run in '{root.parent}'", root.name, beside)
-    return UsageError(f"there is no run directory '{root}'")
+        return unknown(f"run in '{shorten(root.parent)}'", root.name, beside)
+    return UsageError(f"there is no run directory '{shorten(root)}'")
 
 
 def exists_run(out: str | Path) -> bool:

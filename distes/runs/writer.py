@@ -21,6 +21,7 @@ from distes.runs import checkpoint, codec, schema
 from distes.runs.commit_files import Batch, CommitFiles, Row
 from distes.runs.reader import read_config, read_generations_schema
 from distes.runs.storage.folder import Folder, open_folder, say_nothing
+from distes.runs.storage.location import shorten
 from distes.runs.storage.locks import Lock
 from distes.signals import shielded
 
@@ -327,5 +328,6 @@ def _storage_error(folder: Folder, error: OSError) -> StorageError:
         return StorageError(f"{error}; what was committed before stays readable")
     cause = error.strerror or str(error)
     return StorageError(
-        f"'{folder.root}' cannot be written ({cause}); what was committed before stays readable"
+        f"'{shorten(folder.root)}' cannot be written ({cause}); what was committed before "
+        "stays readable"
     )

@@ -22,7 +22,7 @@ from distes.strategies.normalized import Normalized
 from distes.tasks.base import AnyTask
 from distes.tasks.environment import Task
 from distes.tasks.function import FunctionTask
-from distes.types import NonNegativeInt, PositiveFloat, PositiveInt, Share
+from distes.types import EpisodeCount, NonNegativeInt, PositiveFloat, PositiveInt, Share
 
 
 @dataclass(eq=False)
@@ -66,8 +66,8 @@ class Settings:
     task: AnyTask | str | Callable[..., gym.Env[Any, Any]]
     policy: PolicySpec | str | None = None
     strategy: Strategy[Any] | str | None = None
-    population: PositiveInt | None = None
-    episodes: PositiveInt = 1
+    population: EpisodeCount | None = None
+    episodes: EpisodeCount = 1
     common_seeds: bool = False
     normalize_observations: bool = False
     seed: NonNegativeInt = 0
@@ -77,8 +77,8 @@ class Settings:
     max_seconds: PositiveFloat | None = None
     target: float | None = None
     heldout_every: PositiveInt = 10
-    heldout_episodes: PositiveInt = 20
-    final_episodes: PositiveInt = 100
+    heldout_episodes: EpisodeCount = 20
+    final_episodes: EpisodeCount = 100
     reevaluate: NonNegativeInt = 5
     max_failed_fraction: Share = 0.5
     engine: str = "auto"
@@ -110,6 +110,11 @@ class Settings:
         check_fields(self)
         if isinstance(self.workers, int) and self.min_workers > max(self.workers, 1):
             raise UsageError(f"min_workers {self.min_workers} is more than workers {self.workers}")
+        if (rows := (self.population or 1) * self.episodes) > 10**8:
+            raise UsageError(
+                f"population {self.population:,} times episodes {self.episodes:,} are {rows:,} "
+                "episodes in a generation, more than 100,000,000"
+            )
         if self.seed >= 2**63:
             raise UsageError(f"seed {self.seed} is not below 2**63")
         choice.accept(self.engine, self.resolved_task)
@@ -183,8 +188,8 @@ def _make(folder: str, given: Any, base: type[Any]) -> Any:
 
 
 def path_name(text: str) -> str:
-    """Make a text part of a path, of a URI and of a job's id."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", text)
+    """Make a text part of a path, of a URI and of a job's id, of 200 characters at most."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text)[-200:]
 
 
 def notify(text: str) -> None:

@@ -58,6 +58,9 @@ class Task(AnyTask):
         super().__post_init__()
         if isinstance(self.env, str):
             environment_spec(self.env)
+        for name in self.log_info:  # they become columns
+            if not name or not name.isprintable():
+                raise UsageError(f"log_info {name!r} is not a name: write printable text")
 
     @property
     def name(self) -> str:

@@ -324,7 +324,7 @@ def test_evaluate_scores_the_solution_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"population": 0}, "population 0 is not at least 1"),
+        ({"population": 0}, "population 0 is not between 1"),
         ({"population": 3}, "a population of 3 gives 1 elites"),
         ({"seed": -1}, "seed -1"),
         ({"workers": -2}, "workers -2"),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from distes.errors import StorageError, UsageError
-from distes.runs.storage.location import URI, Location, locate
+from distes.runs.storage.location import URI, Location, locate, shorten
 from distes.runs.storage.locks import LEASE, FileLock, Lease, Lock, is_held, is_locked
 from distes.runs.storage.retries import WRITING_S, RetryingStore
 from distes.runs.storage.store_errors import StoreError, StoreRefusedError, describe_fault
@@ -282,17 +282,17 @@ class LocalFolder(Folder):
         while not place.exists():
             place = place.parent
         if not place.is_dir():
-            raise UsageError(f"'{self.root}' cannot be a directory: '{place}' is a file")
+            raise UsageError(f"'{shorten(self.root)}' cannot be a directory: '{place}' is a file")
         file = place / f"{CHECK}-{secrets.token_hex(4)}"
         try:
             file.write_bytes(b"distes")
             kept = file.read_bytes() == b"distes" and file in place.iterdir()
         except PermissionError:
-            said = f"'{self.root}' cannot be written: '{place}' does not allow it"
+            said = f"'{shorten(self.root)}' cannot be written: '{place}' does not allow it"
             raise UsageError(said) from None
         except OSError as error:
             cause = error.strerror or str(error)
-            raise StorageError(f"'{self.root}' cannot be written ({cause})") from error
+            raise StorageError(f"'{shorten(self.root)}' cannot be written ({cause})") from error
         finally:
             file.unlink(missing_ok=True)
         if not kept:
@@ -380,7 +380,7 @@ class ObjectFolder(Folder):
                 self._store.delete(name)
 
         if not _ask_in_time(self.root, probe):
-            raise StorageError(f"'{self.root}' does not give back what was written to it")
+            raise StorageError(f"'{shorten(self.root)}' does not give back what was written to it")
 
     def hurry(self) -> None:
         self._store.hurry()
@@ -432,7 +432,7 @@ def _list_parts(folder: Folder, name: str) -> list[str]:
 
 
 def _taken(root: Path | URI) -> UsageError:
-    return UsageError(f"'{root}' is the directory of another run, begun just now")
+    return UsageError(f"'{shorten(root)}' is the directory of another run, begun just now")
 
 
 def _leave_out_hidden(names: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TypeAlias
@@ -11,6 +12,7 @@ from distes.errors import UsageError
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):/+")
 _COMMON = frozenset({"file", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"})
+NAME_BYTES = 255  # of a file or folder, on the file systems in use
 _UNSAFE = re.compile(r"[\s%#\\]|::")
 
 
@@ -76,6 +78,9 @@ def locate(given: str | Path) -> Location:
         return given
     text = str(given)
     found = _SCHEME.match(text)
+    too_long = found is None and max(map(len, os.fsencode(text).split(b"/"))) > NAME_BYTES
+    if too_long or "\0" in text:
+        raise UsageError(f"{text[:60]!r}... cannot be a path: a name is too long, or holds NUL")
     if found is None:
         return Path(given)
     scheme, rest = found[1], text[found.end() :]

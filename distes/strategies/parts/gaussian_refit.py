@@ -27,6 +27,9 @@ from distes.types import FloatArray, NonNegativeFloat, PositiveFloat
 
 S = TypeVar("S")
 
+WIDE = 18.0
+"""Nats above which a bound asks for more than a hundred million candidates."""
+
 
 @dataclass(frozen=True)
 class Refitting(UpperLevel[S]):
@@ -67,9 +70,8 @@ class Refitting(UpperLevel[S]):
 
     def default_population(self, problem: Problem) -> int:
         """Ten times the effective samples that an update needs, more with a wide bound."""
-        return max(
-            50, math.ceil(self.count_needed(problem) * max(10.0, 1.5 * math.exp(self.epsilon)))
-        )
+        times = max(10.0, 1.5 * math.exp(min(self.epsilon, WIDE)))
+        return max(50, math.ceil(self.count_needed(problem) * times))
 
     def refuse_few(
         self,
@@ -100,10 +102,11 @@ class Refitting(UpperLevel[S]):
         needed = self.count_needed(problem)
         effective = size * generations * math.exp(-self.epsilon)
         if effective < needed:
-            enough = math.ceil(needed * math.exp(self.epsilon) / generations)
+            enough = math.ceil(needed * math.exp(min(self.epsilon, WIDE)) / generations)
+            more = f"{what} {enough}, " if self.epsilon < WIDE else ""
             raise UsageError(
                 f"{what} {size} gives at most {effective:.1f} effective samples with epsilon "
-                f"{self.epsilon:g}, and {who} {needed}: give {what} {enough}, a smaller epsilon, "
+                f"{self.epsilon:g}, and {who} {needed}: give {more}a smaller epsilon, "
                 f"or fewer {fewer}"
             )
 
