@@ -277,6 +277,22 @@ def test_an_environment_that_cannot_be_closed_keeps_its_episode() -> None:
     np.testing.assert_array_equal(engine.run(population, KEY, 0, 3).rows["episode_return"], 5.0)
 
 
+@pytest.mark.parametrize(("reuse", "made"), [(False, 3), (True, 1)])
+def test_environments_are_kept_only_where_that_is_said(reuse: bool, made: int) -> None:
+    """If wrong: what one episode leaves behind changes the next one's result."""
+    instances = []
+
+    def make() -> Any:
+        instances.append(environments.Reused())
+        return instances[-1]
+
+    task = Task(make, reuse_env=reuse)
+    engine, policy = engine_for(task, Linear())
+    instances.clear()
+    engine.run(Population(Point(np.zeros(policy.num_parameters)), 3), KEY, 0, 3)
+    assert len(instances) == made
+
+
 def test_a_policy_may_write_into_its_parameters() -> None:
     """Otherwise the next episode has others, or none can be run."""
 

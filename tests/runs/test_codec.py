@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -120,6 +120,7 @@ def same(a: Any, b: Any) -> bool:
 
 @pytest.mark.filterwarnings("ignore:Stored array in format 3.0")  # field names beyond ASCII
 @given(VALUES)
+@example([math.inf, -math.inf, -0.0, math.nan])
 def test_what_comes_back_is_what_went_in(value):
     """Otherwise a resumed run differs from an uninterrupted one."""
     assert same(codec.loads(codec.dumps(value)), value)

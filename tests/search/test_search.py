@@ -132,7 +132,7 @@ def test_a_resumed_run_that_never_got_to_a_checkpoint(tmp_path: Path) -> None:
     ("limits", "reason"),
     [
         ({"generations": 3}, "3 generations"),
-        ({"max_episodes": 60}, "60 episodes"),
+        ({"max_episodes": 50}, "50 episodes"),
         ({"max_env_steps": 100}, "100 env steps"),
         ({"max_seconds": 1e-9}, "1e-09 seconds"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -196,6 +197,19 @@ def test_workers_evaluate_what_is_imagined(drift: Any, ray_local: Any, evaluator
     seeds = population.seeds(RunKey(4, 2, 1), 0, 90)
     alone = imagination(drift)(parameters, contexts, seeds)
     assert np.array_equal(alone, answers[1].episode_return)
+
+
+def test_imagined_contexts_fill_the_range_of_the_task() -> None:
+    """If wrong: the policy is taught for a few contexts alone."""
+    strategy = GPREPS(reward=cart_pole, samples=200)
+    ranges = (np.array([-1.0, 2.0]), np.array([3.0, 2.5]))
+    problem: Any = SimpleNamespace(seed=3, context_range=ranges)
+    state: Any = SimpleNamespace(upper=SimpleNamespace(generation=0))
+    contexts = strategy._draw_contexts(problem, state)
+    assert contexts.shape == (200, 2)
+    low, high = contexts.min(axis=0), contexts.max(axis=0)
+    np.testing.assert_allclose([low, high], ranges, atol=0.1)
+    assert np.all((low >= ranges[0]) & (high <= ranges[1]))
 
 
 def test_transitions() -> None:

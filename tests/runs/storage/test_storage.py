@@ -788,6 +788,20 @@ def test_a_request_that_is_silent_for_longer_than_all_patience(monkeypatch, pati
             store.put("key", b"", patience_s)
 
 
+def test_a_refusal_is_not_asked_for_again():
+    """If wrong: wrong credentials are told after minutes."""
+    asked = []
+
+    class Refusing:
+        def put(self, key, data):
+            asked.append(key)
+            raise PermissionError("AccessDenied")
+
+    with pytest.raises(StorageError):
+        retries.RetryingStore(URI("s3://bucket/run"), Refusing()).put("key", b"")
+    assert asked == ["key"]
+
+
 def test_a_refusal_ends_the_run_at_once_and_resumably(memory, swift):
     """Trying again for minutes what is forbidden only hides it."""
     log = RunLog.create(memory, {})
