@@ -82,17 +82,19 @@ def run(
 @click.option("--name", metavar="NAME", help="of the run, below --storage")
 @click.option("--job-id", metavar="ID", help="of the job; a new one by default")
 @click.option("--ship-distes", is_flag=True, help="send this distes along, too")
+@click.option("--dry-run", is_flag=True, help="list what would be sent and what not, send nothing")
 @click.option("--wait/--no-wait", default=True, help="follow the job until it ends (wait)")
 @add_choices
 @click.pass_context
 def submit(ctx: click.Context, /, target: str, **given: Any) -> int:
     """Run on a Ray cluster, as a job: send the project, follow the log.
 
-    The current directory is sent, without runs, environments and what .gitignore and
-    .rayignore name. Ctrl-C stops the job, which saves its run; the same command goes on
-    with it. The exit code is that of the run.
+    The current directory is sent, without runs, environments, what .gitignore and .rayignore
+    name, files that may hold keys, and what links find elsewhere: --dry-run lists it. Ctrl-C
+    stops the job, which saves its run; the same command goes on with it. The exit code is
+    that of the run.
     """
-    own = ("address", "storage", "name", "job_id", "ship_distes", "wait")
+    own = ("address", "storage", "name", "job_id", "ship_distes", "dry_run", "wait")
     return submit_job(ctx, target, **{name: given[name] for name in own})
 
 
