@@ -16,6 +16,7 @@ from distes.cli.run_flags import RunCommand, build_config, spell_flags
 from distes.cli.submit import submit as submit_job
 from distes.errors import UsageError, unknown
 from distes.signals import Interrupted, interruptible
+from distes.views.escapes import escape_controls
 
 if TYPE_CHECKING:
     from distes.runs.storage.location import Location
@@ -187,9 +188,9 @@ def replay(ctx: click.Context, /, run: Location, *, context: str | None, **asked
     imposed = None if context is None else _parse_contexts((context,))[0]
     seen = watch(run, context=imposed, **asked)
     for line in seen.lines():
-        click.echo(line)
+        click.echo(escape_controls(line))
     if seen.differences is not None:
-        click.echo(f"distes: {seen.differences}", err=True)
+        click.echo(f"distes: {escape_controls(seen.differences)}", err=True)
         ctx.exit(1)
 
 

@@ -21,6 +21,7 @@ from distes.cli.run_flags import build_config, spell_flags
 from distes.errors import RunFailed, UsageError
 from distes.runs.storage.location import URI, locate
 from distes.signals import answer, interruptible, leave, say
+from distes.views.escapes import escape_controls
 
 if TYPE_CHECKING:
     from distes.cli.job_server import JobServer, Outcome
@@ -62,7 +63,7 @@ def submit(
     project, spelled = _gather_project(target, search, ship_distes=ship_distes)
     if dry_run:
         for line in project.survey().describe():
-            click.echo(line)
+            click.echo(escape_controls(line))
         return 0
     name = _choose_name(name, target, search)
     out = _choose_out(ctx, storage, name, search)
