@@ -19,6 +19,7 @@ import click
 from distes.cli.commands import distes
 from distes.errors import Notice, RunFailed, StorageError, UsageError, unknown
 from distes.signals import Interrupted
+from distes.views.escapes import escape_controls
 
 __all__ = ["main"]
 
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _refuse(str(error), BAD_USAGE)
     except (RunFailed, StorageError) as error:
-        click.echo(f"distes: {error}", err=True)
+        click.echo(f"distes: {escape_controls(str(error))}", err=True)
         return FAILED
     except Interrupted as interruption:
         return 128 + interruption.signal
@@ -77,17 +78,18 @@ def _show_notices(others: Callable[..., None]) -> Callable[..., None]:
     shown = set()
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        text = escape_controls(str(message))
         if issubclass(category, Notice):
-            click.echo(f"distes: {message}", err=True)
-        elif (category, str(message)) not in shown:
-            shown.add((category, str(message)))
-            others(message, category, *place, **more)
+            click.echo(f"distes: {text}", err=True)
+        elif (category, text) not in shown:
+            shown.add((category, text))
+            others(text, category, *place, **more)
 
     return show
 
 
 def _refuse(sentence: str, exit_code: int) -> int:
-    click.echo("distes: " + re.sub(r"\s+", " ", sentence), err=True)
+    click.echo("distes: " + escape_controls(re.sub(r"\s+", " ", sentence)), err=True)
     return exit_code
 
 

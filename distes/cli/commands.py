@@ -16,6 +16,7 @@ from distes.cli.run_flags import RunCommand, build_config, spell_flags
 from distes.cli.submit import submit as submit_job
 from distes.errors import UsageError, unknown
 from distes.signals import Interrupted, interruptible
+from distes.views.escapes import escape_controls
 
 if TYPE_CHECKING:
     from distes.runs.storage.location import Location
@@ -82,17 +83,19 @@ def run(
 @click.option("--name", metavar="NAME", help="of the run, below --storage")
 @click.option("--job-id", metavar="ID", help="of the job; a new one by default")
 @click.option("--ship-distes", is_flag=True, help="send this distes along, too")
+@click.option("--dry-run", is_flag=True, help="list what would be sent and what not, send nothing")
 @click.option("--wait/--no-wait", default=True, help="follow the job until it ends (wait)")
 @add_choices
 @click.pass_context
 def submit(ctx: click.Context, /, target: str, **given: Any) -> int:
     """Run on a Ray cluster, as a job: send the project, follow the log.
 
-    The current directory is sent, without runs, environments and what .gitignore and
-    .rayignore name. Ctrl-C stops the job, which saves its run; the same command goes on
-    with it. The exit code is that of the run.
+    The current directory is sent, without runs, environments, what .gitignore and .rayignore
+    name, files that may hold keys, and what links find elsewhere: --dry-run lists it. Ctrl-C
+    stops the job, which saves its run; the same command goes on with it. The exit code is
+    that of the run.
     """
-    own = ("address", "storage", "name", "job_id", "ship_distes", "wait")
+    own = ("address", "storage", "name", "job_id", "ship_distes", "dry_run", "wait")
     return submit_job(ctx, target, **{name: given[name] for name in own})
 
 
@@ -185,9 +188,9 @@ def replay(ctx: click.Context, /, run: Location, *, context: str | None, **asked
     imposed = None if context is None else _parse_contexts((context,))[0]
     seen = watch(run, context=imposed, **asked)
     for line in seen.lines():
-        click.echo(line)
+        click.echo(escape_controls(line))
     if seen.differences is not None:
-        click.echo(f"distes: {seen.differences}", err=True)
+        click.echo(f"distes: {escape_controls(seen.differences)}", err=True)
         ctx.exit(1)
 
 

@@ -1,7 +1,8 @@
 """The project around a configuration, packed for another machine.
 
-What ignore files name stays behind, and so do runs, environments and caches. What a run
-is known to read is packed in any case. Why Ray does not pack: docs/decisions/014.
+What ignore files name stays behind, and so do runs, environments, caches, what may hold
+keys, and what links find elsewhere. What a run is known to read is packed in any case.
+Why Ray does not pack: docs/decisions/014.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import os
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pathspec import GitIgnoreSpec
 
+from distes.cli.secret_names import is_secret
 from distes.errors import UsageError
 
 MAX_BYTES = 512 * 2**20
@@ -24,20 +26,42 @@ NOT_SOURCES = {".git", ".hg", ".svn", "__pycache__", "node_modules", ".ipynb_che
 NOT_SOURCES |= {".tox", ".nox"}
 """Never part of a project's sources."""
 
-SECRET = {".ssh", ".aws", ".azure", ".gnupg", ".kube", ".ray", ".docker", ".config", ".cache"}
-SECRET |= {".env", ".netrc", ".pypirc", ".bash_history", ".zsh_history", ".python_history"}
-"""Where keys, tokens and what people typed are kept: sent to nobody."""
-
 MARKS = ("pyvenv.cfg", "conda-meta", "CACHEDIR.TAG")
 """A folder with one of these is an environment or a cache."""
 
 RUN_MARKS = ("config.json", "generations", "checkpoints")
 """A folder with all of these is a run."""
 
+KEYS, LINK = "may hold keys, by its name", "leads out of the project"
+"""Why something is left out that a project may need nevertheless."""
+
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 Rules = tuple[tuple[Path, GitIgnoreSpec], ...]
 """Ignore files, outermost first: the folder of each, and what it says."""
+
+Found = Iterable[tuple[Path, str]]
+"""Files to pack, with "", and what is left out, with the reason."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a package will hold.
+
+    Attributes:
+        files: name in the package -> file.
+        left: name of a file or a whole folder that is left out -> reason.
+    """
+
+    files: dict[str, Path]
+    left: dict[str, str]
+
+    def describe(self) -> Iterator[str]:
+        """List files with their sizes, what is left out with its reason, and the sum."""
+        sizes = {name: path.stat().st_size for name, path in self.files.items()}
+        yield from (f"{size:>14,} bytes  {name}" for name, size in sizes.items())
+        yield from (f"left out: {name} ({why})" for name, why in self.left.items())
+        yield f"{len(sizes)} files, {sum(sizes.values()):,} bytes unpacked"
 
 
 @dataclass(frozen=True)
@@ -73,12 +97,12 @@ class Project:
                 "which is what a job takes along: submit from a directory that holds both"
             ) from None
 
-    def files(self) -> dict[str, Path]:
-        """Find what is to be packed: name in the package -> file.
+    def survey(self) -> Contents:
+        """Find what is to be packed, and what is left out.
 
         Raises:
             UsageError: the folder is a home directory or above one, a file that is needed
-                is not there, or an ignore file can't be read.
+                is not there or elsewhere, or an ignore file can't be read.
         """
         home, root = Path.home().resolve(), self.root.resolve()
         if root == home or root in home.parents:
@@ -86,30 +110,45 @@ class Project:
                 f"{root} is a home directory, or holds one, and a job takes the current "
                 "directory along: submit from a project's own"
             )
-        found: dict[str, Path] = {}
+        files: dict[str, Path] = {}
+        left: dict[str, str] = {}
+
+        def take(found: Found, base: Path) -> None:
+            for path, why in found:
+                if why:
+                    left[_name(path, base)] = why
+                else:
+                    files[_name(path, base)] = path
+
         for package in self.added:  # first: a project that is its sources has its own files
-            found |= {_name(path, package.parent): path for path in _walk(package)}
-        found |= {_name(path, self.root): path for path in _walk(self.root, self.root)}
+            take(_walk(package, package.resolve()), package.parent)
+        take(_walk(self.root, root, self.root), self.root)
         for needed in self.needed:
             if not needed.exists():
                 raise UsageError(f"there is no file or directory {needed}")
-            paths = [needed] if needed.is_file() else _walk(needed)
-            found |= {_name(path, self.root): path for path in paths}
-        return dict(sorted(found.items()))
+            if _explain_absence(needed, root) == LINK:
+                raise UsageError(f"{needed} {LINK} {root}, which is all that a job takes along")
+            left.pop(_name(needed, self.root), None)
+            take([(needed, "")] if needed.is_file() else _walk(needed, root), self.root)
+        return Contents(
+            dict(sorted(files.items())),
+            {name: why for name, why in sorted(left.items()) if name not in files},
+        )
 
-    def pack(self, archive: Path) -> int:
+    def pack(self, archive: Path) -> Contents:
         """Write the package; equal files give an equal package, which Ray takes only once.
 
         Args:
             archive: a .zip to write.
 
         Returns:
-            How many files are in it.
+            What is in it, and what is not.
 
         Raises:
             UsageError: it would be larger than Ray takes, or a file can't be read.
         """
-        files = self.files()
+        contents = self.survey()
+        files = contents.files
         with zipfile.ZipFile(archive, "w") as package:
             for name, path in files.items():
                 try:
@@ -122,7 +161,7 @@ class Project:
                 except OSError as error:
                     raise UsageError(f"{path} can't be packed: {error.strerror}") from error
         self._refuse_too_large(archive, files)
-        return len(files)
+        return contents
 
     def _refuse_too_large(self, archive: Path, files: dict[str, Path]) -> None:
         if archive.stat().st_size <= MAX_BYTES:
@@ -139,12 +178,17 @@ class Project:
 
 
 def _walk(
-    folder: Path, root: Path | None = None, rules: Rules = (), above: tuple[Path, ...] = ()
-) -> Iterator[Path]:
-    """List the files below a folder; a link back up is not followed.
+    folder: Path,
+    within: Path,
+    root: Path | None = None,
+    rules: Rules = (),
+    above: tuple[Path, ...] = (),
+) -> Iterator[tuple[Path, str]]:
+    """List the files below a folder, and what is left out; a link back up is not followed.
 
     Args:
         folder: where to look.
+        within: a folder that no link may lead out of, links resolved.
         root: of the project; what it ignores is left out. None lists all sources.
         rules: of the folders between.
         above: the folders between, links resolved.
@@ -159,20 +203,39 @@ def _walk(
     except OSError as error:
         raise UsageError(f"{folder} can't be read: {error.strerror}") from error
     for entry in entries:
-        if entry.name in NOT_SOURCES | SECRET or _is_ignored(entry, rules):
-            continue
-        if entry.is_file():
-            yield entry
-        elif entry.is_dir() and (root is None or not _is_left(entry, root)):
-            yield from _walk(entry, root, rules, (*above, real))
+        why = _explain_absence(entry, within) or _explain_neglect(entry, root, rules)
+        if why or entry.is_file():
+            yield entry, why
+        else:
+            yield from _walk(entry, within, root, rules, (*above, real))
 
 
-def _is_left(folder: Path, root: Path) -> bool:
-    """Whether a folder is an environment, a cache, a run, or the place of runs."""
-    if folder == root / "runs" and not (folder / "__init__.py").exists():
-        return True
-    marked = any((folder / mark).exists() for mark in MARKS)
-    return marked or all((folder / mark).exists() for mark in RUN_MARKS)
+def _explain_absence(path: Path, within: Path) -> str:
+    """Say why a file or folder is sent in no case; "" if it may be."""
+    real = Path(os.path.realpath(path))  # unlike Path.resolve it answers in a circle, too
+    if not real.is_relative_to(within):
+        return LINK
+    below = [each for each in (real, *real.parents) if within in each.parents]
+    if any(each.name in NOT_SOURCES for each in (path, *below)):
+        return "no source"
+    if any(map(is_secret, (path, *below))):
+        return KEYS
+    return "" if path.is_file() or path.is_dir() else "no file"
+
+
+def _explain_neglect(path: Path, root: Path | None, rules: Rules) -> str:
+    """Say why a file or folder of a project is left out unless it is asked for; "" if it isn't."""
+    if root is None:
+        return ""
+    if _is_ignored(path, rules):
+        return "ignored"
+    if not path.is_dir():
+        return ""
+    if path == root / "runs" and not (path / "__init__.py").exists():
+        return "place of runs"
+    if any((path / mark).exists() for mark in MARKS):
+        return "environment or cache"
+    return "run" if all((path / mark).exists() for mark in RUN_MARKS) else ""
 
 
 def _read_rules(folder: Path) -> Iterator[tuple[Path, GitIgnoreSpec]]:

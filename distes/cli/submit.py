@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distes.cli.package import Project
+from distes.cli.package import KEYS, LINK, Project
 from distes.cli.run_flags import build_config, spell_flags
 from distes.errors import RunFailed, UsageError
 from distes.runs.storage.location import URI, locate
 from distes.signals import answer, interruptible, leave, say
+from distes.views.escapes import escape_controls
 
 if TYPE_CHECKING:
     from distes.cli.job_server import JobServer, Outcome
@@ -41,12 +42,13 @@ def submit(
     job_id: str | None,
     *,
     ship_distes: bool,
+    dry_run: bool,
     wait: bool,
 ) -> int:
     """Check, pack, send and follow; the arguments are those of ``distes submit``.
 
     Returns:
-        The driver's exit code, or 128 and a signal's number.
+        The driver's exit code, or 128 and a signal's number; 0 after a dry run.
 
     Raises:
         UsageError: something is wrong that can be seen from here; nothing was sent.
@@ -56,14 +58,18 @@ def submit(
     from distes.search.search import Search
 
     search = config_file.from_config(build_config(ctx, target), Search)
-    name = _choose_name(name, target, search)
-    out = _choose_out(ctx, storage, name, search)
     # What is at `out` is the cluster's to see.
     replace(search, out=None).check()
+    project, spelled = _gather_project(target, search, ship_distes=ship_distes)
+    if dry_run:
+        for line in project.survey().describe():
+            click.echo(escape_controls(line))
+        return 0
+    name = _choose_name(name, target, search)
+    out = _choose_out(ctx, storage, name, search)
     job_id = job_id or f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     if not _SAFE.fullmatch(job_id):
         raise UsageError(f"--job-id '{job_id}' has other signs than letters, digits, . _ -")
-    project, spelled = _gather_project(target, search, ship_distes=ship_distes)
     program = ["python", "-m", "distes"] if ship_distes else ["distes"]
     flags = [flag for flag in spell_flags(ctx) if not flag.startswith("--out=")]
     if search.address is not None:  # from the file: where a laptop finds a cluster
@@ -73,9 +79,11 @@ def submit(
     server = JobServer(address)
     with tempfile.TemporaryDirectory(prefix="distes-") as folder:
         package = Path(folder) / "project.zip"
-        count = project.pack(package)
+        contents = project.pack(package)
         size = package.stat().st_size / 2**20
-        click.echo(f"sending {count} files, {size:.1f} MiB packed")
+        click.echo(f"sending {len(contents.files)} files, {size:.1f} MiB packed")
+        if kept := [name for name, why in contents.left.items() if why in (KEYS, LINK)]:
+            _tell(f"{len(kept)} that may hold keys or lead out of the project stay here: --dry-run")
         try:
             server.submit(job_id, shlex.join(command), package, metadata)
         except KeyboardInterrupt:

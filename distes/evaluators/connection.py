@@ -6,7 +6,6 @@ import os
 import secrets
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -18,8 +17,7 @@ from distes.errors import RunFailed, UsageError
 from distes.signals import keep_answer
 
 REACH_S = 5.0  # seconds to wait for a cluster's port: Ray itself would try for minutes, then exit
-# A private Ray does not depend on the network; 127.0.0.1 Ray replaces by an outside address.
-LOOPBACK = "127.0.0.2"
+LOOPBACK = "127.0.0.1"  # only at this address do all of Ray's servers listen on loopback alone
 
 
 class Connection(Enum):
@@ -112,7 +110,7 @@ def _join(address: str) -> None:
 
 
 def _start(num_cpus: int | None) -> None:
-    with _private_environment(), keep_answer():
+    with _private_environment(), _on_loopback(), keep_answer():
         try:
             ray.init(
                 address="local",
@@ -120,7 +118,7 @@ def _start(num_cpus: int | None) -> None:
                 include_dashboard=False,
                 logging_level="error",
                 log_to_driver=False,
-                _node_ip_address=LOOPBACK if sys.platform == "linux" else None,
+                _node_ip_address=LOOPBACK,
             )
         except Exception as error:
             raise RunFailed(f"Ray cannot be started on this machine: {error}") from error
@@ -130,8 +128,8 @@ def _start(num_cpus: int | None) -> None:
 def _private_environment() -> Iterator[None]:
     """Give a Ray started here a token of its own, and leave the environment as it was.
 
-    Ray's servers listen on every interface, so a token there must be. Ray would write one
-    to the home directory, which may be read-only, and leave ``RAY_AUTH_MODE=token`` set,
+    Other users of this machine reach its servers, so a token there must be. Ray would write
+    one to the home directory, which may be read-only, and leave ``RAY_AUTH_MODE=token`` set,
     which would change how this process joins other clusters.
     """
     names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_USAGE_STATS_ENABLED")
@@ -149,6 +147,19 @@ def _private_environment() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Let a Ray started here keep `LOOPBACK`, which it replaces by an outward address on Linux."""
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False  # its own way on macOS and Windows
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _quieten_ray() -> None:

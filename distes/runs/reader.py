@@ -196,6 +196,11 @@ def read_config(path: str | Path) -> dict[str, Any]:
         text = folder.read(schema.CONFIG) if folder.exists(schema.CONFIG) else None
     except StoreRefusedError as error:
         raise UsageError(str(error)) from error
+    except PermissionError:
+        raise UsageError(
+            f"'{folder.root / schema.CONFIG}' is its owner's alone, since settings may hold "
+            "secrets: who owns it can share it (chmod a+r)"
+        ) from None
     if text is None and not (isinstance(folder.root, Path) and folder.root.is_dir()):
         raise _explain_missing(folder.root)
     try:

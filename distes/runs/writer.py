@@ -27,6 +27,7 @@ from distes.signals import shielded
 
 MAX_QUEUED_EPISODES = 1_000_000  # with more the caller waits for the disk: memory stays bounded
 ROW_GROUP = 8192  # episodes that are made Parquet of at once, before their commit is due
+WRITTEN = (schema.CONFIG, schema.EVENTS, schema.CHECKPOINTS, *schema.PARTS)
 
 
 class RunLog:
@@ -120,11 +121,12 @@ class RunLog:
 
         Raises:
             UsageError: it is no run directory, a newer version's, still being written,
-                or its snapshot cannot be decoded.
+                its snapshot cannot be decoded, or what it writes is a symbolic link.
             StorageError: the directory cannot be written.
         """
         read_config(path)
         folder = open_folder(path)
+        folder.refuse_links(WRITTEN)
         try:
             lock = folder.lock(schema.CONFIG, say)
             try:

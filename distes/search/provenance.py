@@ -8,6 +8,8 @@ import subprocess
 import sys
 from typing import Any
 
+from distes.search.masking import mask_arguments
+
 PACKAGES = ("distes", "ray", "numpy", "gymnasium", "pandas", "pyarrow", "mujoco", "box2d", "numba")
 
 
@@ -23,7 +25,7 @@ def read_provenance() -> dict[str, Any]:
         "versions": versions,
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "command_line": sys.argv,
+        "command_line": mask_arguments(sys.argv),
         "git_revision": _git_revision(),
     }
 

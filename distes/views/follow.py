@@ -15,6 +15,7 @@ from distes.population.statistics import Score
 from distes.runs.follow import Event, News, Tail
 from distes.runs.reader import load
 from distes.views import report, scores
+from distes.views.escapes import escape_controls
 from distes.views.text import format_generation
 
 LAST = 10
@@ -51,8 +52,12 @@ def follow(
         UsageError: it is not a run directory that can be read, or no longer.
         RunFailed: nobody writes the run, and it is not finished.
     """
-    say(f"following {path}: {scores.name_run(load(path).config, ', ')}")
-    tail, narrator = Tail(path, LAST), _Narrator(say)
+
+    def show(text: str) -> None:
+        say(escape_controls(text))
+
+    show(f"following {path}: {scores.name_run(load(path).config, ', ')}")
+    tail, narrator = Tail(path, LAST), _Narrator(show)
     left_at: float | None = None
     seen = False
     while True:
@@ -69,13 +74,13 @@ def follow(
             break
         elif left_at is None:
             left_at = time.monotonic()
-            say(f"nobody writes it now: waiting {patience_s:.0f} s for a resume")
+            show(f"nobody writes it now: waiting {patience_s:.0f} s for a resume")
         elif time.monotonic() - left_at > patience_s:
             break
         time.sleep(poll_s)
     narrator.end()
-    say("")
-    say(report.describe_run(path))
+    show("")
+    show(report.describe_run(path))
     if not finished:
         run = load(path)
         said = f"'{path}' is not in progress: {report.describe_state(run)}"
@@ -143,7 +148,8 @@ def _write_event_lines(events: Iterable[Event]) -> Iterator[tuple[str, int | Non
             yield f"{len(alike)} workers joined on {on}", alike[0].get("generation")
             continue
         for event in alike:
-            yield write_event_line(event), event.get("generation")
+            line = " ".join(write_event_line(event).split())
+            yield line, event.get("generation")
 
 
 def write_event_line(event: Event) -> str:

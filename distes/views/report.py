@@ -14,9 +14,11 @@ from distes.population.statistics import Score
 from distes.registry import NONE, find_own, settings_of, to_plain
 from distes.runs.reader import Run, load
 from distes.search.config_file import SECTIONS, search_settings
+from distes.search.masking import mask_secrets
 from distes.tasks.environment import Task
 from distes.tasks.function import FunctionTask
 from distes.views import scores
+from distes.views.escapes import escape_controls
 from distes.views.text import format_duration, format_number, format_score
 
 WIDTH = 100
@@ -60,7 +62,7 @@ def describe_run(path: str | Path) -> str:
         wrapped = textwrap.wrap(text, WIDTH - width, **_WHOLE_WORDS) or [""]
         lines += [f"{name:{width}}{wrapped[0]}", *(" " * width + more for more in wrapped[1:])]
     lines += [f"{name:{width}}{text}" for name, text in commands]  # to be copied: never broken
-    return "\n".join(line.rstrip() for line in lines)
+    return escape_controls("\n".join(line.rstrip() for line in lines))
 
 
 def _describe_identity(run: Run) -> Iterator[tuple[str, str]]:
@@ -128,7 +130,8 @@ def _list_changes(values: Mapping[str, Any], accepted: Mapping[str, Any]) -> str
             default = to_plain(accepted[key].default)
             if value == (NONE if default is None else default):
                 continue
-        said.append(f"{key} {format_number(value) if isinstance(value, float) else value}")
+        shown = format_number(value) if isinstance(value, float) else mask_secrets(value)
+        said.append(f"{key} {shown}")
     return ", ".join(said)
 
 

@@ -27,7 +27,7 @@ def put(root: Path, *names: str, text: str = "x") -> None:
 
 
 def list_packed(made: Project) -> set[str]:
-    return set(made.files())
+    return set(made.survey().files)
 
 
 def test_runs_environments_and_caches_stay_behind(root: Path) -> None:
@@ -75,7 +75,7 @@ def test_what_the_run_reads_is_packed_though_ignored(root: Path) -> None:
         "runs/old/checkpoints/1/state.npz",
     }
     with pytest.raises(UsageError, match=r"there is no file or directory .*c\.toml"):
-        Project(root, needed=(root / "c.toml",)).files()
+        Project(root, needed=(root / "c.toml",)).survey()
 
 
 def test_an_added_package_yields_to_the_projects_own(root: Path, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_an_added_package_yields_to_the_projects_own(root: Path, tmp_path: Path)
     made = Project(root, added=(tmp_path / "lib" / "thing",))
     assert list_packed(made) == {"thing/__init__.py", "thing/new.py"}
     put(root, "thing/__init__.py", text="own")
-    assert made.files()["thing/__init__.py"] == root / "thing" / "__init__.py"
+    assert made.survey().files["thing/__init__.py"] == root / "thing" / "__init__.py"
 
 
 def test_links_that_lead_back_end_the_walk(root: Path) -> None:
@@ -103,7 +103,7 @@ def test_equal_files_make_equal_packages(root: Path, tmp_path: Path) -> None:
     packages = [tmp_path / "one.zip", tmp_path / "two.zip"]
     for number, packed_file in enumerate(packages):
         os.utime(root / "b.py", (number, number + 1_000_000_000))
-        assert Project(root).pack(packed_file) == 2
+        assert len(Project(root).pack(packed_file).files) == 2
     assert packages[0].read_bytes() == packages[1].read_bytes()
     with zipfile.ZipFile(packages[0]) as archive:
         assert archive.getinfo("run.sh").external_attr >> 16 & 0o777 == 0o755
@@ -141,7 +141,53 @@ def test_keys_and_homes_stay_here(tmp_path, monkeypatch):
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text("x")
     monkeypatch.setenv("HOME", str(home))
-    assert set(Project(project).files()) == {"main.py"}
+    assert set(Project(project).survey().files) == {"main.py"}
     for root in (home, tmp_path):
         with pytest.raises(UsageError, match="home directory"):
-            Project(root).files()
+            Project(root).survey()
+
+
+SECRETS = """
+.env .env.local prod.env .envrc .git-credentials .gitconfig .npmrc .yarnrc.yml .pgpass .my.cnf
+certs/server.pem certs/server.KEY credentials.json aws_credentials.csv client_secret_12.json
+secrets.toml .streamlit/secrets.toml hf_token token.json token.txt .vault-token deploy_key
+id_rsa id_ed25519.pub kaggle.json terraform.tfstate .bash_history .kube/config .dockercfg
+"""
+SOURCES = """
+main.py token.py secrets.py credentials.py token/__init__.py tokenizer.json keys.py key.npy
+password_env.py monkey.txt .env.example data/credential_study.csv .gitignore
+"""
+
+
+def test_files_that_may_hold_keys_stay_here(root: Path) -> None:
+    """If wrong: who reads a cluster's packages has its users' keys, or a module is missing."""
+    put(root, *SECRETS.split(), *SOURCES.split())
+    contents = Project(root).survey()
+    assert set(contents.files) == set(SOURCES.split())
+    assert all((root / name).exists() for name in contents.left)
+    assert len(contents.left) == len(SECRETS.split())
+    assert contents.left[".env.local"] == contents.left[".kube"] == package.KEYS
+
+
+def test_no_link_leads_out_of_the_project(root: Path, tmp_path: Path) -> None:
+    """If wrong: a link in somebody's project sends what else is on this machine."""
+    put(tmp_path / "else", "data.csv", "run/config.json")
+    put(root, "main.py", ".ssh/id", "sub/x.py")
+    for link, target in {
+        "data.csv": tmp_path / "else" / "data.csv",
+        "sub/all": tmp_path / "else",
+        "up": root / "..",
+        "plain.txt": root / ".ssh" / "id",
+        "plain": root / ".ssh",
+        "circle": root / "circle",
+        "fine.py": root / "main.py",
+    }.items():
+        (root / link).symlink_to(target)
+    contents = Project(root).survey()
+    assert set(contents.files) == {"main.py", "sub/x.py", "fine.py"}
+    assert {name for name, why in contents.left.items() if why == package.LINK} == {
+        *("data.csv", "sub/all", "up")
+    }
+    assert contents.left["plain.txt"] == contents.left["plain"] == package.KEYS
+    with pytest.raises(UsageError, match="run leads out of the project"):
+        Project(root, needed=(root / "sub" / "all" / "run",)).survey()

@@ -177,6 +177,29 @@ def test_mistakes_are_told_before_anything_is_sent(
     assert out == ""
 
 
+def test_a_dry_run_lists_and_sends_nothing(command: Command, server: Server) -> None:
+    """If wrong: nobody can know what leaves this machine before it has left."""
+    Path(".env").write_text("TOKEN=x")
+    Path("runs").mkdir()
+    Path("data.csv").symlink_to("/etc/hostname")
+    code, out, err = command(f"submit walk.toml --dry-run --address {server.address}")
+    assert (code, err) == (0, "")
+    size = Path("walk.toml").stat().st_size
+    assert [line.strip() for line in out.splitlines()] == [
+        f"{size} bytes  walk.toml",
+        "left out: .env (may hold keys, by its name)",
+        "left out: data.csv (leads out of the project)",
+        "left out: runs (place of runs)",
+        f"1 files, {size} bytes unpacked",
+    ]
+    assert server.posted == []
+    server.script = [("SUCCEEDED", "", 0)]
+    code, out, err = command(f"submit walk.toml --storage /s --address {server.address}")
+    assert code == 0
+    assert "sending 1 files" in out
+    assert "2 that may hold keys or lead out of the project stay here" in err
+
+
 def test_what_is_submitted(command: Command, server: Server) -> None:
     """If wrong: the job runs something else than what was asked for here."""
     server.script = [("SUCCEEDED", "log\n", 0)]

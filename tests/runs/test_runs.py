@@ -252,9 +252,9 @@ def cut_power(monkeypatch, write_number: int, *, begun: bool) -> None:
     count = iter(range(10**6))
     whole = storage.LocalFolder.write
 
-    def write(self, name, data):
+    def write(self, name, data, *mode):
         if next(count) < write_number:
-            return whole(self, name, data)
+            return whole(self, name, data, *mode)
         target = self.root / name
         if begun and target.parent.exists():
             target.with_name(f".{target.name}.tmp").write_bytes(bytes(data)[: len(data) // 2])
@@ -373,6 +373,67 @@ def test_two_writers_are_refused(tmp_path):
         RunLog.resume(path)
     log.close()
     RunLog.resume(path)[0].close()
+
+
+LINKS = [
+    *("config.json", "events.jsonl", "checkpoints", "generations", "episodes"),
+    *("checkpoints/000009", "checkpoints/000000/done", "episodes/part-000009.parquet"),
+    "populations/.part-000001.npz.tmp",
+]
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_a_run_that_links_elsewhere_is_not_gone_on_with(tmp_path, name):
+    """If wrong: resuming somebody's run writes and deletes wherever its links lead."""
+    path, elsewhere = tmp_path / "x", tmp_path / "else"
+    log = RunLog.create(path, {})
+    run_to(log, 0, 1)
+    log.add_event("x")
+    log.close()
+    target = path / name
+    if target.exists():
+        target.rename(elsewhere)
+    elif target.suffix:
+        elsewhere.write_text("theirs")
+    else:
+        elsewhere.mkdir()
+        (elsewhere / "theirs").write_text("x")
+    target.symlink_to(elsewhere)
+    (path / "note").symlink_to(tmp_path)  # a user's own, which no run writes
+    before = {each: each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()}
+    with pytest.raises(UsageError, match=f"{target.name}' is a symbolic link") as refusal:
+        RunLog.resume(path)
+    assert "\n" not in str(refusal.value)
+    assert {each: each.read_bytes() for each in before} == before
+    target.unlink()
+    if name != "config.json":
+        RunLog.resume(path)[0].close()
+
+
+def test_settings_are_their_owners_alone_and_tables_are_not(tmp_path, monkeypatch):
+    """If wrong: who has an account here reads the keys of an environment, or no table."""
+    path = tmp_path / "x"
+    umask = os.umask(0o022)
+    try:
+        log = RunLog.create(path, {"search": {"env_kwargs": {"token": "abc"}}})
+        run_to(log, 0, 1)
+        log.add_event("x")
+        log.close()
+    finally:
+        os.umask(umask)
+    modes = {each: each.stat().st_mode & 0o777 for each in path.rglob("*") if each.is_file()}
+    assert modes.pop(path / "config.json") == 0o600
+    assert set(modes.values()) == {0o644}
+    (path / "config.json").chmod(0o644)
+    RunLog.resume(path)[0].close()
+    assert (path / "config.json").stat().st_mode & 0o777 == 0o644  # shared by its owner
+
+    def forbid(*_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(storage.LocalFolder, "read", forbid)
+    with pytest.raises(UsageError, match=r"config\.json' is its owner's alone.*chmod"):
+        load(path)
 
 
 @pytest.mark.parametrize("kind", ["full", "forbidden"])

@@ -1,18 +1,21 @@
 """The report of a run: true at every stage of it."""
 
 import re
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import distes
-from distes.errors import UsageError
+from distes.cli import main
+from distes.errors import Notice, UsageError
 from distes.population.records import Status
 from distes.runs.reader import load
 from distes.runs.writer import RunLog
 from distes.search.observer import Observer
 from distes.strategies.cem import CEM
+from distes.views import report
 from distes.views.report import WIDTH, describe_run
 
 
@@ -215,3 +218,25 @@ def test_what_is_no_run_is_refused(tmp_path):
     """An empty report of a mistyped path would look like an empty run."""
     with pytest.raises(UsageError, match="is not a run directory"):
         describe_run(tmp_path)
+
+
+def test_a_terminal_obeys_no_run(tmp_path, capsys, monkeypatch):
+    """If wrong: looking at somebody's run rewrites what the terminal shows, or types into it."""
+    bad = "\x1b]0;owned\x07\x9b2J\u202e\udcff"
+    search = {"env": bad, "strategy": {"name": bad}, "policy": {"name": "linear", bad: bad}}
+    search |= {"env_kwargs": {"api_token": "s3cret", bad: 1}}
+    path = tmp_path / "x"
+    log = RunLog.create(path, {"search": search, "engine": bad, "git_revision": bad})
+    log.add_event("worker_lost", worker=1, node=f"{bad}\ngeneration 1", error=f"{bad}\nscore: 1")
+    log.add_event("failed", reason=bad, traceback=bad)
+    log.close()
+    for line in (["info"], ["info", "--follow"], ["plot", "--out", str(tmp_path / "x.png")]):
+        main([line[0], str(path), *line[1:]])
+        shown = "".join(capsys.readouterr())
+        assert shown
+        assert [each for each in shown if not each.isprintable() and each != "\n"] == []
+        assert "s3cret" not in shown
+        assert "\nscore" not in shown
+    monkeypatch.setattr(report, "describe_run", lambda _: warnings.warn(bad, Notice, 2) or "")
+    assert main(["info", str(path)]) == 0
+    assert capsys.readouterr().err == r"distes: \x1b]0;owned\x07\x9b2J\u202e\udcff" + "\n"

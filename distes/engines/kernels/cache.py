@@ -12,7 +12,8 @@ import os
 import platform
 import sys
 import tempfile
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
@@ -50,16 +51,27 @@ def load_kept(names: dict[str, Any], file: Path) -> Program:
     with _COMPILING, lock, tempfile.TemporaryDirectory(prefix="distes-") as name:
         folder = Path(name)
         _unpack(file, folder)
-        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, name
-        try:
+        with _numba_caching_in(name):
             program = compile_program(names, cache=True)
-        finally:
-            numba.config.CACHE_DIR = before
         compiled = any(function.stats.cache_misses for function in program)  # type: ignore[attr-defined]
         # Of functions with large arrays numba keeps nothing.
         if writable and compiled and len(list(folder.rglob("*.nbc"))) == len(program):
             _pack(folder, file)
     return program
+
+
+@contextmanager
+def _numba_caching_in(folder: str) -> Iterator[None]:
+    """Let numba read and write a folder, and no other: it runs what it finds in its cache."""
+    config = numba.config
+    # numba reads its variables anew where they changed: now, not between two functions.
+    config.reload_config()
+    before = config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES
+    config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES = folder, ""
+    try:
+        yield
+    finally:
+        config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES = before
 
 
 def _unpack(file: Path, folder: Path) -> None:

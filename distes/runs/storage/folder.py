@@ -153,6 +153,13 @@ class Folder(ABC):
 
     # What follows is for directories or for stores alone.
 
+    def refuse_links(self, names: Sequence[str]) -> None:  # noqa: B027
+        """Refuse symbolic links among files and folders, with all that these hold.
+
+        Raises:
+            UsageError: there is one: writing and deleting would reach what it leads to.
+        """
+
     def make_folders(self, names: Sequence[str]) -> None:  # noqa: B027
         """Make empty folders, where there are such things: what reads tables finds them."""
 
@@ -174,6 +181,9 @@ class Folder(ABC):
 TEMPORARY = ".*.tmp"
 """Names of what an interrupted write may leave behind in a directory."""
 
+PRIVATE = 0o600
+"""Mode of a run's first file: its settings may hold secrets."""
+
 
 class LocalFolder(Folder):
     """A directory of a file system, local or shared; nothing is touched yet."""
@@ -184,7 +194,7 @@ class LocalFolder(Folder):
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).absolute()
 
-    def write(self, name: str, data: bytes | memoryview) -> None:
+    def write(self, name: str, data: bytes | memoryview, mode: int = 0o666) -> None:
         target = self.root / name
         if not target.parent.exists():
             target.parent.mkdir(parents=True)
@@ -192,7 +202,7 @@ class LocalFolder(Folder):
         # Parquet readers skip names that begin with a dot.
         temporary = target.with_name(f".{target.name}.tmp")
         try:
-            with temporary.open("wb") as file:
+            with open(temporary, "wb", opener=_open_no_link(mode)) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -203,7 +213,7 @@ class LocalFolder(Folder):
         _sync(target.parent)
 
     def append(self, name: str, data: bytes) -> None:
-        with (self.root / name).open("a+b") as file:
+        with open(self.root / name, "a+b", opener=_open_no_link()) as file:
             if file.tell():  # a line that a crash cut short is ended first
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
@@ -242,6 +252,18 @@ class LocalFolder(Folder):
         for name in names:
             (self.root / name).mkdir(parents=True, exist_ok=True)
 
+    def refuse_links(self, names: Sequence[str]) -> None:
+        for name in names:
+            top = self.root / name
+            found = [] if top.is_symlink() else os.walk(top)
+            below = (Path(at) / each for at, folders, files in found for each in folders + files)
+            for path in (top, *below):
+                if path.is_symlink():
+                    raise UsageError(
+                        f"'{path}' is a symbolic link, and a run that goes on writes and deletes "
+                        "there: put what it leads to in its place"
+                    )
+
     def delete_temporaries(self) -> None:
         for temporary in self.root.rglob(TEMPORARY):
             temporary.unlink()
@@ -249,13 +271,13 @@ class LocalFolder(Folder):
     def begin(self, name: str, data: bytes) -> Lock:
         # Written aside, then linked: of several beginners one gets the name, with all its bytes.
         aside = f".{name}.{secrets.token_hex(4)}.tmp"
-        self.write(aside, data)
+        self.write(aside, data, PRIVATE)
         try:
             os.link(self.root / aside, self.root / name)
         except (FileExistsError, FileNotFoundError):  # or cleaned up by who goes on with a run
             raise _taken(self.root) from None
         except OSError:  # a file system without links: there, beginners are not told apart
-            self.write(name, data)
+            self.write(name, data, PRIVATE)
         finally:
             (self.root / aside).unlink(missing_ok=True)
         return self.lock(name)
@@ -438,6 +460,11 @@ def _taken(root: Path | URI) -> UsageError:
 def _leave_out_hidden(names: Sequence[str]) -> list[str]:
     """Leave out temporaries, and what a listing gave twice."""
     return sorted({name for name in names if not name.startswith((".", "_"))} - {LEASE})
+
+
+def _open_no_link(mode: int = 0o666) -> Callable[[str, int], int]:
+    """Open a file for writing that is no symbolic link; ``mode`` is a new one's."""
+    return lambda path, flags: os.open(path, flags | os.O_NOFOLLOW, mode)
 
 
 def _sync(folder: Path) -> None:

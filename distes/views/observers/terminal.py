@@ -21,6 +21,7 @@ from distes.search.result import Result
 from distes.search.settings import Settings
 from distes.tasks.base import AnyTask
 from distes.tasks.environment import Task
+from distes.views.escapes import escape_controls
 from distes.views.replay.recording import can_be_filmed
 from distes.views.text import (
     describe_search,
@@ -126,7 +127,7 @@ class Display(Observer):
                 self._print(self._line(self._rows[-1]))
 
     def _print(self, text: str) -> None:
-        self._stream.write(text + "\n")
+        self._stream.write(escape_controls(text) + "\n")
         self._stream.flush()
 
     def _line(self, row: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -363,6 +364,54 @@ def test_numbas_own_cache_is_left_alone(tmp_path: Path) -> None:
     for found in (["False", "0", "2"], ["True", "2", "0"]):
         given = {"NUMBA_CACHE_DIR": nowhere}
         assert said(python(RUN, "CartPole-v1", "", cache=tmp_path, **given))[:3] == found
+
+
+def add_one(number):
+    return number + 1.0
+
+
+def add_two(number):
+    return number + 2.0
+
+
+class Trap:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+@needs_numba
+@pytest.mark.parametrize("locator", ["", "UserWideCacheLocator"])
+def test_what_lies_in_numbas_own_cache_is_not_run(
+    locator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If wrong: who can write numba's cache folder runs code in others' searches."""
+    import numba
+
+    def compile_two(names: Any = None, *, cache: bool = True) -> Any:
+        return tuple(numba.njit("f8(f8)", cache=cache)(each) for each in (add_one, add_two))
+
+    # After numba was imported, as a user's module does it.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("NUMBA_CACHE_LOCATOR_CLASSES", locator)
+    if not locator:
+        monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "numba"))
+    numba.config.reload_config()
+    compile_two()
+    planted = list(tmp_path.rglob("*.nbi"))
+    assert len(planted) == 2
+    for file in planted:
+        file.write_bytes(pickle.dumps(Trap(tmp_path / "trapped")))
+    monkeypatch.setenv("NUMBA_COLOR_SCHEME", "no_color")  # makes numba read them all again
+    monkeypatch.setattr(kernel_cache, "compile_program", compile_two)
+    (tmp_path / "ours").mkdir()
+    program = kernel_cache.load_kept({}, tmp_path / "ours" / "program")
+    assert not (tmp_path / "trapped").exists()
+    assert [function(1.0) for function in program] == [2.0, 3.0]
 
 
 @pytest.mark.slow
