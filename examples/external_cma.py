@@ -9,7 +9,7 @@ and exact resume are distes'. The same from the command line, in this folder:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cma
 
@@ -22,7 +22,9 @@ def make(start: Any, seed: int) -> cma.CMAEvolutionStrategy:
     return cma.CMAEvolutionStrategy(start, 1.0, {"seed": 1 + seed % 2**31, "verbose": -9})
 
 
-def main(generations: int = 40, workers: int | None = None, out: Path | None = None) -> Any:
+def main(
+    generations: int = 40, workers: int | Literal["auto"] = "auto", out: Path | None = None
+) -> Any:
     result = distes.Search(
         "CartPole-v1",
         strategy=distes.strategies.External(make),

@@ -8,7 +8,7 @@ the check from the command line.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -47,7 +47,9 @@ class Thermostat(gym.Env[Any, Any]):
         return np.array([self.room - 21.0, self.outside - 21.0], dtype=np.float32) / 10
 
 
-def main(generations: int = 40, workers: int | None = None, out: Path | None = None) -> Any:
+def main(
+    generations: int = 40, workers: int | Literal["auto"] = "auto", out: Path | None = None
+) -> Any:
     # Nothing carries over from one episode to the next, so an instance may be kept.
     task = distes.Task(
         Thermostat, max_episode_steps=144, reuse_env=True, fitness="cvar:0.5", log_info=("room",)

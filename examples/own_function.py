@@ -7,7 +7,7 @@ a noisy simulator of five lines, and a search that deploys what works on average
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,7 +26,7 @@ def throw(parameters: Any, seed: int) -> float:
     return -abs(float(landing) - TARGET_M)
 
 
-def main(generations: int = 30, workers: int | None = 0, out: Path | None = None) -> Any:
+def main(generations: int = 30, workers: int | Literal["auto"] = 0, out: Path | None = None) -> Any:
     result = distes.Search(
         distes.FunctionTask(throw, num_parameters=2, noisy=True),
         episodes=4,

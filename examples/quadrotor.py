@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -187,7 +187,9 @@ if __name__ != "__main__" and "Quadrotor-v0" not in gym.registry:
     )
 
 
-def main(generations: int = 100, workers: int | None = 0, out: Path | None = None) -> Any:
+def main(
+    generations: int = 100, workers: int | Literal["auto"] = 0, out: Path | None = None
+) -> Any:
     # By its name, under which other processes and the cache of machine code find it.
     env = "quadrotor:Quadrotor-v0"
     print(assert_kernel_matches(Flight, env, distes.policies.Linear(), episodes=200))
