@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import inspect
 import json
 import math
@@ -23,6 +24,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
+from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -39,6 +41,13 @@ NONE = "none"
 
 _LOST = re.compile(r"<.*>", re.DOTALL)
 """How a value that can't be written down is recorded: never accepted when read."""
+
+_PATH = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+_REFERENCE = re.compile(f"{_PATH}:{_PATH}")
+"""How ``package.module:name`` looks: nothing else is ever imported by `load`."""
+
+_BESIDE: list[str] = []
+"""Folders behind `sys.path` in which modules that a user names are found, too."""
 
 
 def names(folder: str, base: type) -> list[str]:
@@ -121,7 +130,7 @@ def load(what: str, reference: str) -> Any:
         ModuleNotFoundError: the module is there, but something it imports is not.
     """
     module_name, _, path = reference.partition(":")
-    if not (module_name and path):
+    if not _REFERENCE.fullmatch(reference):
         raise UsageError(f"{what} '{reference}' is not of the form package.module:name")
     found: Any = import_named(f"{what} '{reference}'", module_name)
     for part in path.split("."):
@@ -143,6 +152,8 @@ def import_named(what: str, module_name: str) -> types.ModuleType:
         ModuleNotFoundError: it is there, but something it imports is not.
     """
     missing = module_name
+    if "" not in sys.path:
+        sys.path += [folder for folder in _BESIDE if folder not in sys.path]
     if all(part.isidentifier() for part in module_name.split(".")):
         try:
             return importlib.import_module(module_name)
@@ -151,6 +162,41 @@ def import_named(what: str, module_name: str) -> types.ModuleType:
                 raise
             missing = error.name
     raise UsageError(f"{what}: there is no module '{missing}'")
+
+
+def look_beside(folder: PurePath) -> None:
+    """Find modules that a user names in a folder, too, where nothing installed has their name.
+
+    It is put on `sys.path` when the first is imported and not before: a command that imports
+    none runs nothing that lies there.
+    """
+    _BESIDE[:] = [str(folder)]
+
+
+def find_origin(reference: str) -> str | None:
+    """Say which file ``package.module:name`` is imported from; nothing is imported for it.
+
+    Returns:
+        That of the outermost package, or its folder where it has no file; None where there
+        is no such module.
+    """
+    top = reference.partition(":")[0].partition(".")[0]
+    loaded = getattr(sys.modules.get(top), "__file__", None)
+    if loaded is not None:
+        return str(loaded)
+    try:
+        spec = importlib.util.find_spec(top) or PathFinder.find_spec(top, _BESIDE)
+    except ValueError:  # no name at all, or a module that does not say where it is from
+        return None
+    if spec is None:
+        return None
+    return spec.origin or next(iter(spec.submodule_search_locations or ()), None)
+
+
+def list_references(value: Any) -> list[str]:
+    """List texts, at any depth, that name something to import, or hold what does."""
+    texts = (leaf for leaf in _list_leaves(value) if isinstance(leaf, str))
+    return [text for text in texts if _REFERENCE.search(text) and not _LOST.fullmatch(text)]
 
 
 def _load_class(kind: str, reference: str, base: type[T]) -> type[T]:
@@ -393,7 +439,7 @@ def _parse_text(given: Any, members: tuple[Any, ...], label: str) -> Any:
     """Read text as the types ask, as far as pydantic would not."""
     if not isinstance(given, str):
         return given
-    if ":" in given and any(map(_is_callable_type, members)):
+    if _REFERENCE.fullmatch(given) and any(map(_is_callable_type, members)):
         with suppress(UsageError):
             found = load(label, given)
             return found if callable(found) else given

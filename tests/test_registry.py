@@ -163,7 +163,7 @@ def test_a_file_in_the_folder_is_all_that_is_needed(
     [
         ("nowhere.at_all:Thing", "strategy 'nowhere.at_all:Thing': there is no module 'nowhere'"),
         (":Thing", "strategy ':Thing' is not of the form package.module:name"),
-        ("..relative:Thing", "there is no module '..relative'"),
+        ("..relative:Thing", "strategy '..relative:Thing' is not of the form"),
         ("distes.seeds:Nothing", "distes.seeds has no 'Nothing'"),
         ("distes.seeds:strategy_generator", "'strategy_generator' in distes.seeds is not a sub"),
         ("no_such_strategy", "unknown strategy 'no_such_strategy'"),

@@ -18,6 +18,7 @@ import click
 
 from distes.cli.commands import distes
 from distes.errors import Notice, RunFailed, StorageError, UsageError, unknown
+from distes.registry import look_beside
 from distes.signals import Interrupted
 from distes.views.escapes import escape_controls
 
@@ -38,9 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        # Modules beside the user are theirs to name; at the end, they hide nothing installed.
-        sys.path.append(str(Path.cwd()))
+    look_beside(Path.cwd())  # modules there are the user's to name
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", Notice)

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from distes.cli.options import read_values
-from distes.cli.parameters import NAMED, OBSERVERS, RUN, NameOption, add_choices, locate_run
+from distes.cli.parameters import (
+    NAMED,
+    OBSERVERS,
+    RUN,
+    TRUST,
+    NameOption,
+    add_choices,
+    locate_run,
+)
 from distes.cli.run_flags import RunCommand, build_config, spell_flags
 from distes.cli.submit import submit as submit_job
 from distes.errors import UsageError, unknown
@@ -107,7 +115,8 @@ def submit(ctx: click.Context, /, target: str, **given: Any) -> int:
 @click.option("--episode-timeout", "episode_timeout_s", metavar="X", help="seconds")
 @click.option("--address", metavar="TEXT", help="of a Ray cluster")
 @OBSERVERS
-def resume(run: Location, *, observers: tuple[str, ...], **flags: str | None) -> None:
+@TRUST
+def resume(run: Location, *, observers: tuple[str, ...], trust: bool, **flags: str | None) -> None:
     """Go on with an interrupted run, exactly, on any number of workers.
 
     What is not given is as the run was started.
@@ -116,7 +125,11 @@ def resume(run: Location, *, observers: tuple[str, ...], **flags: str | None) ->
     from distes.search.search import Search
 
     placed = read_values(search_settings(), flags)
-    _run_displayed(lambda display: Search.resume(run, observers=(display, *observers), **placed))
+
+    def start(display: Display) -> Result:
+        return Search.resume(run, observers=(display, *observers), trust=trust, **placed)
+
+    _run_displayed(start)
 
 
 @distes.command()
@@ -127,6 +140,7 @@ def resume(run: Location, *, observers: tuple[str, ...], **flags: str | None) ->
 @click.option("--context", multiple=True, metavar="X,X,...", help="to impose; may be repeated")
 @click.option("--grid", type=click.IntRange(1), help="points along each component of the context")
 @click.option("--json", "as_json", is_flag=True, help="print JSON: an object, or one per context")
+@TRUST
 def evaluate(
     run: Location,
     context: tuple[str, ...],
@@ -134,7 +148,7 @@ def evaluate(
     episodes: int | None,
     *,
     as_json: bool,
-    **asked: int,
+    **asked: Any,
 ) -> None:
     """Score a run's solution on episodes that no search has seen.
 
@@ -175,6 +189,7 @@ def evaluate(
 @click.option("--show", is_flag=True, help="open a window instead")
 @click.option("--context", metavar="X,X,...", help="to impose on the solution")
 @click.option("--seed", type=click.IntRange(0), help="gives the solution other episodes (0)")
+@TRUST
 @click.pass_context
 def replay(ctx: click.Context, /, run: Location, *, context: str | None, **asked: Any) -> None:
     """Watch a run's policy: in a video, which needs no display, or in a window.

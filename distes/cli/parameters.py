@@ -30,6 +30,13 @@ def locate_run(given: str) -> Location:
 RUN = click.argument("run", type=locate_run)
 
 
+TRUST = click.option(
+    "--trust",
+    is_flag=True,
+    help="import and run what the run names, though it is not known to be one of yours",
+)
+
+
 class NameOption(click.Option):
     """A flag that takes names of a kind; its help lists them, and imports them only then."""
 

@@ -208,6 +208,9 @@ def _restore(cls: type, saved: Mapping[str, Json], arrays: Mapping[str, Array]) 
             f"{cls.__module__}.{cls.__qualname__} has the fields {', '.join(names)}, but the "
             f"file has {', '.join(saved)}: another version wrote it"
         )
+    if cls is Population and saved["task"] is not None:
+        # It would be run, and may name any module.
+        raise UsageError("the file holds a population with a task, which distes never saves")
     instance: Any = object.__new__(cls)
     for name in names:
         object.__setattr__(instance, name, _decode(saved[name], arrays))

@@ -22,7 +22,7 @@ from distes.runs.snapshot import Snapshot
 from distes.runs.storage.folder import open_folder
 from distes.runs.storage.location import URI, Location, locate, shorten
 from distes.runs.writer import RunLog, refuse_taken
-from distes.search.config_file import from_config, to_config
+from distes.search.config_file import to_config
 from distes.search.evaluator import compile_ahead, make_evaluator
 from distes.search.observer import Observer, ObserverGroup, find_observers, in_notebook
 from distes.search.problem import SearchProblem
@@ -31,6 +31,7 @@ from distes.search.result import Result, read_result
 from distes.search.session import Session
 from distes.search.settings import Settings, notify
 from distes.search.solution import read_solution
+from distes.search.trust import list_code, rebuild_settings, sign
 from distes.seeds import strategy_generator
 from distes.signals import defer_keyboard_interrupts
 from distes.tasks.environment import Task
@@ -202,6 +203,7 @@ class Search(Settings):
         episode_timeout_s: float | None = None,
         address: str | None = None,
         observers: Sequence[Observer | str] = (),
+        trust: bool = False,
     ) -> Result:
         """Go on with an interrupted run, exactly, on any number of workers.
 
@@ -213,11 +215,14 @@ class Search(Settings):
             episode_timeout_s: likewise.
             address: likewise.
             observers: told how it goes.
+            trust: import and run what the run names, though it is not known to be one of
+                yours (docs/security.md).
 
         Raises:
-            UsageError: there is no such run, it is finished, or it can't be rebuilt.
+            UsageError: there is no such run, it is finished, it can't be rebuilt, or it names
+                code that is not trusted.
         """
-        begun = from_config(load(path).config["search"], cls)
+        begun = rebuild_settings(load(path), cls, trust=trust)
         if min_workers is None and isinstance(workers, int):
             min_workers = min(begun.min_workers, max(workers, 1))
         given: dict[str, Any] = {
@@ -254,6 +259,7 @@ class Search(Settings):
         run = load(self._place)
         self._refuse_other_settings(run)
         self._refuse_unlimited()
+        self._refuse_other_code(run)
         self._engine = choice.resolve(run.config["engine"], self.resolved_task, self.built_policy())
         # Only what is read under the lock counts; a killed search's lease may have to run out.
         log, snapshot = RunLog.resume(self._place, info=self._info(), say=notify)
@@ -306,6 +312,16 @@ class Search(Settings):
                     f"{now.get(name)!r}: a run goes on with the settings it has"
                 )
 
+    def _refuse_other_code(self, run: Run) -> None:
+        """Refuse what would be imported for the run and is not among these settings."""
+        own = {"search": to_config(self), "engine": self.engine}
+        others = set(list_code(run.config)) - set(list_code(own))
+        if others:
+            raise UsageError(
+                f"{run.path} names {', '.join(map(repr, sorted(others)))}, which its settings do "
+                "not: distes did not write that"
+            )
+
     def _info(self) -> tuple[str, ...]:
         """Names of the episodes' info to log."""
         return self.resolved_task.log_info if isinstance(self.resolved_task, Task) else ()
@@ -326,7 +342,7 @@ class Search(Settings):
         return path
 
     def _config(self) -> dict[str, Any]:
-        return {
+        config = {
             "search": to_config(self),
             "engine": self.resolved_engine(),
             "num_parameters": self.built_policy().num_parameters,
@@ -334,6 +350,8 @@ class Search(Settings):
             "fingerprint": take_fingerprint(),
             **read_provenance(),
         }
+        signature = sign(config)
+        return config if signature is None else {**config, "signature": signature}
 
 
 def _start_from(path: Location, num_parameters: int) -> tuple[FloatArray, Mapping[str, FloatArray]]:

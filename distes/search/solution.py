@@ -13,14 +13,13 @@ from threadpoolctl import threadpool_limits
 
 from distes.errors import UsageError, require_at_least
 from distes.policies.base import Policy
-from distes.population import features
 from distes.population.distributions import Point
 from distes.population.records import Population, Purpose, RunKey
 from distes.population.statistics import Score, compute_score
 from distes.runs.reader import Run, load
-from distes.search.config_file import build_from_table, from_config
 from distes.search.evaluator import make_evaluator
 from distes.search.settings import Settings
+from distes.search.trust import rebuild_settings, recall_features
 from distes.seeds import policy_generator
 from distes.tasks.base import AnyTask
 from distes.tasks.contexts import parse_contexts
@@ -40,6 +39,7 @@ def evaluate(
     episodes: int = 100,
     seed: int = 0,
     workers: int | Literal["auto"] = 0,
+    trust: bool = False,
 ) -> Score:
     """Score a run's solution on fresh seeds; a run in progress gives its newest.
 
@@ -50,11 +50,14 @@ def evaluate(
         episodes: how many.
         seed: another seed gives other episodes; none was ever searched on.
         workers: as in `Search`.
+        trust: import and run what the run names, though it is not known to be one of yours
+            (docs/security.md).
 
     Raises:
-        UsageError: there is no such run, or nothing to evaluate yet.
+        UsageError: there is no such run, nothing to evaluate yet, or it names code that is
+            not trusted.
     """
-    run, settings = _load_with_settings(path)
+    run, settings = _load_with_settings(path, trust=trust)
     return compute_score(_run_test(settings, read_solution(run), episodes, seed, workers))
 
 
@@ -66,6 +69,7 @@ def evaluate_contexts(
     episodes: int | None = None,
     seed: int = 0,
     workers: int | Literal["auto"] = 0,
+    trust: bool = False,
 ) -> pd.DataFrame:
     """Score a run's solution in chosen contexts, all on the same episode seeds.
 
@@ -80,19 +84,21 @@ def evaluate_contexts(
         episodes: in each context; None is 100 for a single one, else 20.
         seed: as in `evaluate`.
         workers: as in `Search`.
+        trust: as in `evaluate`.
 
     Returns:
         One row for each context: ``context_0`` ... and the score's columns.
 
     Raises:
-        UsageError: there is no such run, nothing to evaluate yet, the contexts do not fit
-            the task, or the environment does not take them up.
+        UsageError: there is no such run, nothing to evaluate yet, it names code that is not
+            trusted, the contexts do not fit the task, or the environment does not take them
+            up.
     """
     if contexts is None and grid is None:
         raise UsageError("contexts or grid: say where to evaluate")
     if contexts is not None and grid is not None:
         raise UsageError("context and grid both say where to evaluate: give one")
-    run, settings = _load_with_settings(path)
+    run, settings = _load_with_settings(path, trust=trust)
     task = settings.resolved_task
     if grid is None:
         chosen = parse_contexts(contexts, task.num_contexts, task.name)
@@ -106,9 +112,9 @@ def evaluate_contexts(
     return pd.concat([pd.DataFrame(columns), pd.DataFrame(scores)], axis=1)
 
 
-def _load_with_settings(path: str | Path) -> tuple[Run, Settings]:
+def _load_with_settings(path: str | Path, *, trust: bool) -> tuple[Run, Settings]:
     run = load(path)
-    settings = from_config(run.config["search"], Settings)
+    settings = rebuild_settings(run, Settings, trust=trust)
     settings.keep_engine(run)
     return run, settings
 
@@ -140,6 +146,7 @@ def load_policy(
     candidate: int | None = None,
     context: Any = None,
     seed: int | None = None,
+    trust: bool = False,
 ) -> Callable[[Any], Any]:
     """Make a run's policy callable: environment observation -> action.
 
@@ -153,16 +160,17 @@ def load_policy(
             takes that in which a logged candidate was tried.
         seed: of an episode, from which a stochastic policy samples; None takes its likeliest
             actions. With a logged episode's seed it acts as it did there.
+        trust: as in `evaluate`.
 
     Raises:
-        UsageError: there is no such run, generation or candidate, or the context does not
-            fit.
+        UsageError: there is no such run, generation or candidate, it names code that is not
+            trusted, or the context does not fit.
     """
     if seed is not None:
         require_at_least("seed", seed, 0)
 
     run = load(path)
-    settings = from_config(run.config["search"], Settings)
+    settings = rebuild_settings(run, Settings, trust=trust)
     if generation is None and candidate is None:
         population, number = read_solution(run), 0
     else:
@@ -174,23 +182,28 @@ def load_policy(
     return bind_policy(settings.built_policy(), population, parameters, seed)
 
 
-def load_parameters(path: str | Path, *, context: Any = None) -> FloatArray:
+def load_parameters(path: str | Path, *, context: Any = None, trust: bool = False) -> FloatArray:
     """Read the parameters of a run's solution.
+
+    Nothing that the run names is imported, but for features that are a function of the
+    user's: parameters for a context are computed with it.
 
     Args:
         path: run directory.
         context: (k,) or (m, k) for which a contextual run's upper policy chooses them.
+        trust: as in `evaluate`.
 
     Returns:
         (d,), or (m, d).
 
     Raises:
-        UsageError: there is no such run, nothing in it yet, or the context does not fit.
+        UsageError: there is no such run, nothing in it yet, its features are a function that
+            is not trusted, or the context does not fit.
     """
     run = load(path)
     config = run.config["search"]
-    # Features of the user's are functions, which records name alone; the task is not needed.
-    features.remember_functions(vars(build_from_table("strategy", config["strategy"])).values())
+    if context is not None:
+        recall_features(run, trust=trust)
     name = str(config.get("env", config.get("function")))
     return draw_parameters_at(
         read_solution(run), (run.config.get("num_contexts", 0), name), context

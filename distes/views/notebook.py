@@ -18,6 +18,7 @@ from distes.search.config_file import from_config
 from distes.search.result import Result
 from distes.search.settings import Settings
 from distes.search.solution import read_solution
+from distes.search.trust import list_code
 from distes.types import Array
 from distes.views.figures.learning_curves import LearningCurves
 from distes.views.figures.style import render_png
@@ -70,6 +71,9 @@ def _render_video(shown: Run | Result) -> str:
     else:
         # Read anew: a run that is looked at may be in progress.
         run = load(shown.path)
+        if code := list_code(run.config):
+            names = ", ".join(map(repr, code))
+            raise UsageError(f"{names} would be imported for it: distes replay does that")
         search, solution = from_config(run.config["search"], Settings), read_solution(run)
     how = find_rendering(search.resolved_task, "rgb_array")
     steps = min(filter(None, [MAX_STEPS, solution.max_steps]))

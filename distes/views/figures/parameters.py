@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from distes.errors import UsageError
-from distes.population import features
 from distes.population.records import Population
 from distes.runs.reader import Run
-from distes.search.config_file import build_from_table
 from distes.search.solution import context_range, read_solution
+from distes.search.trust import recall_features
 from distes.types import FloatArray, IntArray
 from distes.views import scores
 from distes.views.figures import style
@@ -65,10 +64,7 @@ class Parameters(Figure):
             raise UsageError(
                 f"the solution of {run.path} has the same parameters for every context"
             )
-        # Features of the user's are functions, which records name alone.
-        features.remember_functions(
-            vars(build_from_table("strategy", run.config["search"]["strategy"])).values()
-        )
+        recall_features(run, trust=None)
         low, high = context_range(run)
         shown = style.choose_components(self.components, len(low))
         if len(shown) > MAX_COLUMNS:

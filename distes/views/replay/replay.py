@@ -16,9 +16,9 @@ from distes.evaluators.serial import SerialEvaluator
 from distes.policies.base import Policy
 from distes.population.records import Episodes, Evaluated, Population, Purpose, Rerun, Status
 from distes.runs.reader import Run, load
-from distes.search.config_file import from_config
 from distes.search.settings import Settings
 from distes.search.solution import find_logged_candidate, impose_contexts, read_solution
+from distes.search.trust import rebuild_settings
 from distes.seeds import RunKey
 from distes.tasks.contexts import parse_contexts
 from distes.tasks.environment import Task
@@ -115,6 +115,7 @@ def replay(
     episodes: int | None = None,
     context: Any = None,
     seed: int | None = None,
+    trust: bool = False,
 ) -> Replay:
     """Watch a run's policy in its environment, in a video or a window.
 
@@ -134,10 +135,13 @@ def replay(
         episodes: how many; None is 1, or all that a candidate has, at most `MAX_LOGGED_EPISODES`.
         context: (k,) to impose on the solution.
         seed: another seed gives the solution other episodes; None is 0.
+        trust: import and run what the run names, though it is not known to be one of yours
+            (docs/security.md).
 
     Raises:
         UsageError: there is no such run, generation, candidate or episode; the task is a
-            function or can't be rendered; the file is there already, or can't be written.
+            function or can't be rendered; the run names code that is not trusted; the file is
+            there already, or can't be written.
     """
     if show == (out is not None):
         raise UsageError("say where to watch: out (--out FILE.mp4) or show (--show), one of them")
@@ -146,7 +150,7 @@ def replay(
     require_at_least("generation", generation, 0)
     place = None if out is None else locate_video(out)
     run = load(path)
-    search = from_config(run.config["search"], Settings)
+    search = rebuild_settings(run, Settings, trust=trust)
     how = find_rendering(search.resolved_task, "human" if show else "rgb_array")
     if best:
         if candidate is not None:

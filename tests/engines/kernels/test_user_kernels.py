@@ -676,6 +676,6 @@ def test_installing_is_advised_where_it_helps(
     monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], expected: str
 ) -> None:
     """If wrong: somebody installs numba for nothing."""
-    monkeypatch.setattr(lookup, "installed", lambda: False)
+    monkeypatch.setattr(lookup, "is_numba_installed", lambda: False)
     with pytest.warns(Notice, match=expected):
         distes.Search("Pendulum-v1", **settings).check()
