@@ -107,7 +107,7 @@ def test_a_run_keeps_the_engine_it_began_with(
         return make(engine, *others)
 
     with monkeypatch.context() as before:
-        before.setattr(lookup, "installed", lambda: False)
+        before.setattr(lookup, "is_numba_installed", lambda: False)
         with pytest.raises(KeyboardInterrupt):
             search(tmp_path / "run", observers=(StopAt(1),)).run()
     monkeypatch.setattr(choice, "make", noting)
@@ -116,7 +116,7 @@ def test_a_run_keeps_the_engine_it_began_with(
     assert set(used) == {"loop"}
     with pytest.raises(KeyboardInterrupt):
         search(tmp_path / "other", observers=(StopAt(1),)).run()
-    monkeypatch.setattr(lookup, "installed", lambda: False)
+    monkeypatch.setattr(lookup, "is_numba_installed", lambda: False)
     with pytest.raises(UsageError, match=r"'compiled'.*numba"):
         Search.resume(tmp_path / "other", workers=0)
 
