@@ -10,6 +10,13 @@ class UsageError(ValueError):
     """What was given cannot work; the message is one sentence for its user."""
 
 
+class EpisodeError(UsageError):
+    """What one episode gave cannot work, where others' may; in a search it is that episode's fault.
+
+    The message is one sentence.
+    """
+
+
 class Notice(RuntimeWarning):
     """Something to know that stops nothing; the message is one sentence."""
 

@@ -14,8 +14,10 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from types import FrameType
 from typing import ParamSpec, TypeVar
 
@@ -84,6 +86,45 @@ def defer_keyboard_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def is_request_to_stop(error: BaseException | None) -> bool:
+    """Whether an error is a signal's: raised by its handler, or by code that this interrupted.
+
+    SystemExit, KeyboardInterrupt and their like that code raises of itself are none, and no
+    `Exception` is. Python's own handler of Ctrl-C, which leaves no trace, has to be replaced:
+    see `defer_keyboard_interrupts`.
+    """
+    if isinstance(error, Exception):
+        return False
+    while error is not None:
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        for interrupted, handler in pairwise(frames):
+            # Python hands the frame that it interrupts to a handler, and to nothing else.
+            for given in handler.f_locals.values():
+                parts = given if isinstance(given, tuple) else (given,)
+                if any(each is interrupted for each in parts):
+                    return True
+        error = error.__context__
+    return False
+
+
+@contextmanager
+def contain_exits() -> Iterator[None]:
+    """Make an error of what would end the process, as sys.exit() does; a signal's passes.
+
+    Raises:
+        RuntimeError: SystemExit, KeyboardInterrupt or another that is no `Exception` was raised.
+    """
+    with defer_keyboard_interrupts():
+        try:
+            yield
+        except Exception:
+            raise
+        except BaseException as error:
+            if is_request_to_stop(error):
+                raise
+            raise RuntimeError(f"{error!r} was raised, which ends no run") from error
 
 
 class Interrupted(BaseException):

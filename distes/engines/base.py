@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import numpy as np
 
 from distes.engines.wire import ROW, Chunk, PackedTrajectories
-from distes.errors import UsageError
+from distes.errors import EpisodeError, UsageError
 from distes.policies.base import Policy
 from distes.population.folding import fold_chunk
 from distes.population.probes import report
@@ -78,7 +80,7 @@ class Engine(ABC):
 
 def draw_contexts(
     population: Population, task: AnyTask, candidate: IntArray, seeds: IntArray
-) -> tuple[FloatArray | None, Mapping[int, Exception]]:
+) -> tuple[FloatArray | None, Mapping[int, BaseException]]:
     """Give the contexts that are known before the reset: imposed, or drawn from the seeds (m,).
 
     Returns:
@@ -99,6 +101,40 @@ def draw_contexts(
             f"{task.num_contexts}"
         )
     return imposed, {}
+
+
+def read_number(what: str, value: Any) -> float:
+    """Read a reward or a value that the user's code gave, of whatever type of numbers.
+
+    Raises:
+        EpisodeError: it is no number.
+    """
+    if not isinstance(value, str | bytes):
+        with suppress(TypeError, ValueError):
+            return float(value)
+    raise EpisodeError(f"{what} is {abridge(value)}, which is not a number")
+
+
+def abridge(value: Any) -> str:
+    """Show a value on one line, its beginning if it is long."""
+    return " ".join(repr(value).split())[:60]
+
+
+def not_finite(seen: FloatArray, step: int) -> EpisodeError:
+    """Say which component of an observation (k,) is not finite; step 0 is the reset's."""
+    place = int(np.argmin(np.isfinite(seen)))
+    when = f"after step {step}" if step else "of the reset"
+    return EpisodeError(
+        f"the observation {when} has {float(seen[place])} in component {place}, and observations "
+        "must be finite"
+    )
+
+
+def write_fault(error: BaseException) -> str:
+    """Write a fault for the log: with its traceback, unless its sentence says all."""
+    if isinstance(error, EpisodeError):
+        return "".join(traceback.format_exception_only(error))
+    return "".join(traceback.format_exception(error))
 
 
 def empty_trajectory(policy: Policy) -> Trajectory:

@@ -8,6 +8,7 @@ from distes.errors import UsageError, unknown
 from distes.policies.base import Policy
 from distes.population.records import Population, RunKey
 from distes.registry import find, find_own, names
+from distes.signals import defer_keyboard_interrupts
 from distes.tasks.base import AnyTask
 
 AUTO = "auto"
@@ -82,7 +83,9 @@ class Engines:
 
     def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
         """Run the flat episodes ``start .. stop`` of a population."""
-        return self._engine(population.task).run(population, key, start, stop)
+        # So that Ctrl-C can be told from a KeyboardInterrupt of the user's code.
+        with defer_keyboard_interrupts():
+            return self._engine(population.task).run(population, key, start, stop)
 
     def close(self) -> None:
         """Release all environments."""

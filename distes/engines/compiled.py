@@ -7,14 +7,13 @@ numbers of a Discrete space and policies without transcendental functions, else 
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from gymnasium.spaces import Discrete
 
-from distes.engines.base import Engine, draw_contexts, empty_trajectory
+from distes.engines.base import Engine, draw_contexts, empty_trajectory, write_fault
 from distes.engines.kernels import lookup
 from distes.engines.kernels.batch import Batch, BatchRunner, Conditions, Outcomes, Records
 from distes.engines.wire import MAX_FAULTS, ROW, Chunk, PackedTrajectories
@@ -24,6 +23,7 @@ from distes.policies.base import Policy, Sampler
 from distes.population.folding import Node, fold_chunk, fold_rows
 from distes.population.probes import ObservationMoments, report
 from distes.population.records import Population, RunKey, Status, Trajectory
+from distes.signals import is_request_to_stop
 from distes.tasks.environment import Task
 from distes.types import Array, FloatArray, IntArray
 
@@ -134,8 +134,10 @@ class CompiledEngine(Engine):
                 continue
             except UsageError:
                 raise
-            except Exception as error:  # noqa: BLE001 - what a kernel raises is its own
-                raised = error
+            except BaseException as error:
+                if is_request_to_stop(error):
+                    raise
+                raised = error  # what a kernel raises is its own
             if len(part) == 1:
                 builder.lost[int(part[0])] = raised
             else:
@@ -307,10 +309,7 @@ class _ChunkBuilder:
         self.rows["episode_return"][lost] = np.nan
         self.rows["status"][lost] = Status.ERROR
         self.rows["started_at"][lost] = time.time()
-        faults = [
-            (self._start + i, "".join(traceback.format_exception(self.lost[i])))
-            for i in sorted(lost)[:MAX_FAULTS]
-        ]
+        faults = [(self._start + i, write_fault(self.lost[i])) for i in sorted(lost)[:MAX_FAULTS]]
         size = self._stop - self._start
         nothing = empty_trajectory(self._policy)
         whole = self.rows["status"] == Status.OK

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from distes.engines.base import Engine, draw_contexts
+from distes.engines.base import Engine, draw_contexts, read_number, write_fault
 from distes.engines.wire import MAX_FAULTS, ROW, Chunk
-from distes.errors import UsageError
+from distes.errors import EpisodeError, UsageError
 from distes.population.records import Population, RunKey, Status
+from distes.signals import is_request_to_stop
 from distes.tasks.function import FunctionTask
 from distes.types import Array, FloatArray
 
@@ -42,9 +42,7 @@ class FunctionEngine(Engine):
         rows["started_at"] = time.time()
         rows["status"][list(lost)] = Status.ERROR
         rows["episode_return"][list(lost)] = np.nan
-        faults = [
-            (start + i, "".join(traceback.format_exception(error))) for i, error in lost.items()
-        ]
+        faults = [(start + i, write_fault(error)) for i, error in lost.items()]
         kept: Any = np.flatnonzero(rows["status"] == Status.OK) if lost else slice(None)
         shown = None if contexts is None else contexts[kept]
         given: list[Array] = [population.distribution.draw(candidate[kept], shown)]
@@ -67,8 +65,10 @@ class FunctionEngine(Engine):
         began = time.perf_counter()
         try:
             rows["episode_return"] = self._call(given)
-        except Exception:  # noqa: BLE001 - which rows are at fault is found one by one
-            return False
+        except BaseException as error:
+            if is_request_to_stop(error):
+                raise
+            return False  # which rows are at fault is found one by one
         rows["duration_s"] = (time.perf_counter() - began) / max(len(rows), 1)
         return True
 
@@ -81,10 +81,12 @@ class FunctionEngine(Engine):
             began = time.perf_counter()
             try:
                 row["episode_return"] = self._call([each[chosen] for each in given]).item()
-            except Exception:  # noqa: BLE001 - the user's function may raise anything
+            except BaseException as error:
+                if is_request_to_stop(error):
+                    raise
                 row["status"] = Status.ERROR
                 row["episode_return"] = np.nan
-                faults.append((i, traceback.format_exc()))
+                faults.append((i, write_fault(error)))
             row["duration_s"] = time.perf_counter() - began
         return faults
 
@@ -92,10 +94,14 @@ class FunctionEngine(Engine):
         # A seed is a plain number for a function of one episode. Arrays are copies: what the
         # function does to them must not reach the log, or another call.
         arguments = [int(each) if isinstance(each, np.integer) else each.copy() for each in given]
-        result: FloatArray = np.asarray(self._task.function(*arguments), dtype=np.float64)
+        value = np.asarray(self._task.function(*arguments))
         expected = given[0].shape[:-1]
-        if result.shape != expected:
-            raise ValueError(
-                f"{self._task.name} returned shape {result.shape} where {expected} is due"
+        if value.shape != expected:
+            raise EpisodeError(
+                f"{self._task.name} returned shape {value.shape} where {expected} is due"
             )
-        return result
+        if value.dtype.kind not in "fiub":  # text and None would become numbers
+            what = f"what {self._task.name} returned"
+            numbers = [read_number(what, each) for each in value.ravel().tolist()]
+            value = np.reshape(numbers, expected)
+        return value.astype(np.float64)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +12,17 @@ import gymnasium as gym
 import numpy as np
 from numpy.random import Generator
 
-from distes.engines.base import Engine, draw_contexts, empty_trajectory
+from distes.engines.base import (
+    Engine,
+    abridge,
+    draw_contexts,
+    empty_trajectory,
+    not_finite,
+    read_number,
+    write_fault,
+)
 from distes.engines.wire import MAX_FAULTS, ROW, Chunk, PackedTrajectories
-from distes.errors import UsageError
+from distes.errors import EpisodeError, UsageError
 from distes.policies import products
 from distes.policies.base import Policy, Sampler
 from distes.population.folding import Folding
@@ -29,7 +36,7 @@ from distes.population.records import (
     Trajectory,
 )
 from distes.seeds import policy_generator
-from distes.tasks.contexts import NotFiniteError
+from distes.signals import contain_exits, is_request_to_stop
 from distes.tasks.environment import Task
 from distes.types import FloatArray, IntArray
 
@@ -58,9 +65,7 @@ class LoopEngine(Engine):
 
     def close(self) -> None:
         """Close the environment."""
-        if self._env is not None:
-            self._env.close()
-            self._env = None
+        self._discard()
 
     def prepare(self) -> None:
         """Make the environment, unless there is one; a fault is the next episode's."""
@@ -114,6 +119,7 @@ class LoopEngine(Engine):
                 asked = None if given is None else given[i]
                 options = None if asked is None else {"context": asked.copy()}
                 observation, shown = self._env.reset(seed=int(starts[i]), options=options)
+                _refuse_info(shown, "reset")
                 if contexts is not None:
                     contexts[i] = self._task.contexts.settle(
                         self._task.name, self._see, (observation, shown), asked, contexts.shape[1]
@@ -124,12 +130,13 @@ class LoopEngine(Engine):
                     column[i] = _to_number(name, last.get(name, np.nan))
                 outcome: tuple[Any, ...] = episode.outcome
                 trajectory = episode.trajectory(theta) if records else nothing
-            except Exception as error:
-                if isinstance(error, UsageError) and not isinstance(error, NotFiniteError):
+            except BaseException as error:
+                mistaken = isinstance(error, UsageError) and not isinstance(error, EpisodeError)
+                if mistaken or is_request_to_stop(error):
                     raise
                 outcome = (np.nan, 0, False, False, Status.ERROR)
                 if len(faults) < MAX_FAULTS:
-                    faults.append((start + i, traceback.format_exc()))
+                    faults.append((start + i, write_fault(error)))
                 self._discard()
             else:
                 if not reuses:
@@ -167,7 +174,8 @@ class LoopEngine(Engine):
         """Drop an environment that is not used again, whatever closing it does."""
         env, self._env = self._env, None
         if env is not None:
-            with contextlib.suppress(Exception):  # its episode is over and stands as it is
+            # Its episode is over and stands as it is.
+            with contextlib.suppress(Exception), contain_exits():
                 env.close()
 
 
@@ -184,11 +192,8 @@ class _Episode:
         self._sampler = policy if isinstance(policy, Sampler) else None
         limits = [n for n in (limit, population.max_steps) if n is not None]
         self._limit = min(limits, default=UNLIMITED)
-        self._encode = encode = policy.encode
-        self._normalise = normalise = _make_normaliser(population)
-        self._see = (
-            encode if normalise is None else lambda observation: normalise(encode(observation))
-        )
+        self._encode = policy.encode
+        self._normalise = _make_normaliser(population)
         self._records = records
         self._observations: list[FloatArray] = []
         self._last: FloatArray | None = None
@@ -209,17 +214,24 @@ class _Episode:
         if self._records:
             return self._run_recorded(env, parameters, generator, observation, info)
         act = self._policy.bind(parameters)
-        see, step = self._see, env.step
+        encode, normalise, step, isfinite = self._encode, self._normalise, env.step, math.isfinite
         total = 0.0
-        terminated = truncated = False
-        for steps in range(1, self._limit + 1):  # noqa: B007 - the count is used after the loop
+        seen = encode(observation)
+        _refuse_not_finite(seen, 0)
+        for steps in range(1, self._limit + 1):
             observation, reward, terminated, truncated, info = step(
-                act(see(observation), generator)
+                act(seen if normalise is None else normalise(seen), generator)
             )
-            total += float(reward)  # whatever it is: sums are kept in double precision
+            try:
+                total += float(reward)  # whatever it is: sums are kept in double precision
+            except (TypeError, ValueError):
+                break  # `_finish` says what is wrong with it
+            seen = encode(observation)
+            if not isfinite(seen.dot(seen)):  # a quarter of the time of np.isfinite(seen).all()
+                _refuse_not_finite(seen, steps)
             if terminated or truncated:
                 break
-        self._finish(total, steps, terminated, truncated)
+        self._finish(total, steps, (reward, terminated, truncated, info))
         return info
 
     def _run_recorded(
@@ -237,27 +249,40 @@ class _Episode:
         keeps_actions = bool(self._records - {"observations"})
         normalise = self._normalise
         total = 0.0
-        terminated = truncated = False
-        for steps in range(1, self._limit + 1):  # noqa: B007 - the count is used after the loop
-            seen = self._encode(observation)
+        seen = self._encode(observation)
+        _refuse_not_finite(seen, 0)
+        for steps in range(1, self._limit + 1):
             observations.append(seen.copy())  # it may be the environment's own array
             choice = choose(seen if normalise is None else normalise(seen), generator)
             observation, reward, terminated, truncated, info = env.step(
                 choice if sampler is None else sampler.decode(choice)
             )
-            total += float(reward)
+            try:
+                total += float(reward)
+            except (TypeError, ValueError):
+                break
             if keeps_actions:
                 actions.append(choice)
                 rewards.append(float(reward))
+            seen = self._encode(observation)
+            _refuse_not_finite(seen, steps)
             if terminated or truncated:
                 break
         self._observations, self._actions, self._rewards = observations, actions, rewards
-        self._last = self._encode(observation).copy() if keeps_actions else None
-        self._finish(total, steps, terminated, truncated)
+        self._last = seen.copy() if keeps_actions else None
+        self._finish(total, steps, (reward, terminated, truncated, info))
         return info
 
-    def _finish(self, total: float, steps: int, terminated: bool, truncated: bool) -> None:
-        total = float(total)
+    def _finish(self, total: float, steps: int, last: tuple[Any, Any, Any, Any]) -> None:
+        """Note how an episode went, if its last step gave what a step is to give."""
+        reward, terminated, truncated, info = last
+        read_number(f"the reward of step {steps}", reward)
+        for name, flag in (("terminated", terminated), ("truncated", truncated)):
+            if not isinstance(flag, bool | np.bool_):
+                raise EpisodeError(
+                    f"{name} of step {steps} is {abridge(flag)}, which is neither True nor False"
+                )
+        _refuse_info(info, f"step {steps}")
         ended = bool(terminated)
         self.outcome = (
             total,
@@ -298,11 +323,20 @@ def _make_normaliser(population: Population) -> See | None:
     return lambda seen: (seen - mean) / std
 
 
+def _refuse_not_finite(seen: FloatArray, step: int) -> None:
+    if not np.isfinite(seen).all():
+        raise not_finite(seen, step)
+
+
+def _refuse_info(info: Any, giver: str) -> None:
+    if not isinstance(info, dict):
+        raise EpisodeError(f"the info of {giver} is {abridge(info)}, which is not a dict")
+
+
 def _to_number(name: str, value: Any) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        shown = " ".join(repr(value).split())[:60]
         raise UsageError(
-            f"log_info '{name}' is {shown} in the final info, which is not a number"
+            f"log_info '{name}' is {abridge(value)} in the final info, which is not a number"
         ) from None

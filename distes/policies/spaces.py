@@ -17,7 +17,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 from gymnasium.spaces.utils import flatdim, flatten
 
-from distes.errors import UsageError
+from distes.errors import EpisodeError, UsageError
 from distes.types import Array, FloatArray
 
 UNBOUNDED = 1e30
@@ -111,11 +111,17 @@ def _leaves(space: gym.Space[Any], whole: gym.Space[Any]) -> list[gym.Space[Any]
 
 def _encode(space: gym.Space[Any]) -> Callable[[Any], FloatArray]:
     float64, asarray, zeros = np.float64, np.asarray, np.zeros
-    if isinstance(space, Box) and len(space.shape) == 1:
-        # Next to nothing when the environment gives float64 already.
-        return lambda observation: asarray(observation, float64)
     if isinstance(space, Box | MultiBinary):
-        return lambda observation: asarray(observation, float64).reshape(-1)
+        shape, is_flat = tuple(space.shape), len(space.shape) == 1
+
+        def flat(observation: Any) -> FloatArray:
+            # Next to nothing when the environment gives float64 already.
+            seen = asarray(observation, float64)
+            if seen.shape != shape:
+                raise EpisodeError(f"an observation has shape {seen.shape} where {shape} is due")
+            return seen if is_flat else seen.reshape(-1)
+
+        return flat
     if isinstance(space, Discrete):
         start, size = int(space.start), int(space.n)
 
@@ -125,7 +131,15 @@ def _encode(space: gym.Space[Any]) -> Callable[[Any], FloatArray]:
             return encoded
 
         return one_hot
-    return lambda observation: asarray(flatten(space, observation), float64)
+    due = (flatdim(space),)
+
+    def flat_parts(observation: Any) -> FloatArray:
+        seen = asarray(flatten(space, observation), float64)
+        if seen.shape != due:
+            raise EpisodeError(f"an observation has shape {seen.shape}, flat, where {due} is due")
+        return seen
+
+    return flat_parts
 
 
 def scaling(space: gym.Space[Any]) -> tuple[FloatArray, FloatArray] | None:

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from distes.errors import UsageError, unknown
+from distes.errors import EpisodeError, UsageError, unknown
 from distes.policies.spaces import ObservationEncoder
 from distes.seeds import context_generator, context_uniform
+from distes.signals import is_request_to_stop
 from distes.types import Array, FloatArray, IntArray
 
 ContextSampler = Callable[[Generator], Any]  # (the episode's generator) -> context (k,)
@@ -22,10 +23,6 @@ ContextChoice = str | ContextSampler  # one of `NAMES`, or a sampler
 NAMES = ("observation", "observation:INDICES", "info", "uniform")
 
 EXAMPLES = 8  # contexts drawn to find one that a task can be tried with
-
-
-class NotFiniteError(UsageError):
-    """A context holds NaN or infinity: one episode's fault, where others are fine."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,7 @@ class ContextSource:
 
     def try_sampling(
         self, seeds: IntArray, size: int | None
-    ) -> tuple[FloatArray, dict[int, Exception]]:
+    ) -> tuple[FloatArray, dict[int, BaseException]]:
         """Draw the contexts of episodes, some of which may be lost to a sampler's fault.
 
         Args:
@@ -117,12 +114,16 @@ class ContextSource:
         if size is None and self.low is not None:
             size = len(self.low)
         rows: dict[int, FloatArray] = {}
-        lost: dict[int, Exception] = {}
+        lost: dict[int, BaseException] = {}
         for i, seed in enumerate(seeds.tolist()):
             try:
                 rows[i] = check_context(self.choice(context_generator(seed)), size)
-            except Exception as error:
-                if isinstance(error, UsageError) and not isinstance(error, NotFiniteError):
+            except EpisodeError as error:
+                lost[i] = error
+            except UsageError:
+                raise
+            except BaseException as error:
+                if is_request_to_stop(error):
                     raise
                 lost[i] = error
         sizes = {len(row) for row in rows.values()}
@@ -208,7 +209,7 @@ class ContextSource:
 
     def settle_all(
         self, name: str, observations: FloatArray, shown: FloatArray, asked: FloatArray | None
-    ) -> tuple[FloatArray, dict[int, NotFiniteError]]:
+    ) -> tuple[FloatArray, dict[int, EpisodeError]]:
         """Settle the contexts of many episodes at once; see `settle`.
 
         Args:
@@ -224,7 +225,7 @@ class ContextSource:
             UsageError: as `settle`.
         """
         told = shown.shape[1] > 0
-        lost: dict[int, NotFiniteError] = {}
+        lost: dict[int, EpisodeError] = {}
         finite = np.isfinite(shown).all(axis=1) & np.isfinite(observations).all(axis=1)
         # What else is wrong with one is wrong with all.
         for i in [*np.flatnonzero(finite)[:1].tolist(), *np.flatnonzero(~finite).tolist()]:
@@ -232,7 +233,7 @@ class ContextSource:
             row = None if asked is None else asked[i]
             try:
                 self.settle(name, lambda seen: seen, reset, row, None)
-            except NotFiniteError as error:
+            except EpisodeError as error:
                 lost[i] = error
         if self.choice is None or self.sampled:
             assert asked is not None  # noqa: S101 - drawn or imposed, or there is none to note
@@ -296,7 +297,7 @@ def check_context(context: Any, size: int | None) -> FloatArray:
         due = "(k,)" if size is None else f"({size},)"
         raise UsageError(f"a context has shape {row.shape}, {due} is due")
     if not np.isfinite(row).all():
-        raise NotFiniteError(f"the context {row.tolist()} is not finite")
+        raise EpisodeError(f"the context {row.tolist()} is not finite")
     return row
 
 

@@ -14,6 +14,7 @@ from gymnasium import wrappers
 from distes.errors import UsageError, unknown
 from distes.policies.base import Policy, PolicySpec
 from distes.registry import import_named
+from distes.signals import contain_exits
 from distes.tasks import envs
 from distes.tasks.base import AnyTask
 from distes.types import FloatArray, PositiveInt
@@ -72,6 +73,7 @@ class Task(AnyTask):
         """From the environment's registration."""
         return environment_spec(self.env).reward_threshold if isinstance(self.env, str) else None
 
+    @contain_exits()
     def make_env(self) -> gym.Env[Any, Any]:
         """Make an instance without the wrappers that the engines replace.
 
@@ -133,6 +135,7 @@ class Task(AnyTask):
             raise UsageError(f"{self.name} returned a {type(env).__name__}, not a gymnasium.Env")
         return env
 
+    @contain_exits()
     def step_limit(self) -> int | None:
         """As asked for, else as the environment is registered or wrapped."""
         if self.max_episode_steps is not None:
@@ -154,6 +157,7 @@ class Task(AnyTask):
         rooms = ("gymnasium.envs.", "distes.tasks.envs.")
         return isinstance(entry, str) and entry.startswith(rooms)
 
+    @contain_exits()
     def _try_reset(self, asked: FloatArray | None) -> tuple[FloatArray, bool]:
         with closing(self.make_env()) as env:
             try:
@@ -170,6 +174,7 @@ class Task(AnyTask):
             context = self.contexts.settle(self.name, see, reset, asked, None)
             return context, asked is None or "context" in reset[1]
 
+    @contain_exits()
     def build_policy(self, spec: PolicySpec | None) -> Policy:
         """Build the policy for the environment's spaces."""
         if spec is None:

@@ -23,6 +23,7 @@ import numpy as np
 from distes.errors import UsageError, require_at_least
 from distes.policies.base import PolicySpec
 from distes.seeds import policy_generator
+from distes.signals import contain_exits, is_request_to_stop
 from distes.tasks.base import AnyTask
 from distes.tasks.environment import Task
 from distes.types import FloatArray
@@ -142,6 +143,7 @@ class PurityReport:
         )
 
 
+@contain_exits()
 def check(
     task: AnyTask | str | Callable[..., gym.Env[Any, Any]],
     *,
@@ -274,7 +276,9 @@ class _Runner:
                 total += reward
         except UsageError:
             raise
-        except Exception as error:  # noqa: BLE001 - the user's environment may raise anything
+        except BaseException as error:
+            if is_request_to_stop(error):
+                raise
             self._env = None  # like the engines: its state is unknown
             said = f"{type(error).__name__}: {error}"
             return _Record((*steps, type(error).__name__.encode()), np.nan, said)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
+import contextlib
+import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -428,21 +432,6 @@ class Forgetful(Walk):
         return self._observation(), {}
 
 
-class Blinking(Walk):
-    """Shows infinity in some episodes, which end well."""
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        observation, info = super().reset(seed=seed, options=options)
-        self.blinks = self.position > 0
-        return observation, info
-
-    def step(self, action: Any) -> Any:
-        observation, *rest = super().step(np.nan_to_num(action))
-        if self.blinks and self.t == 5:
-            observation = np.full(2, np.inf, np.float32)
-        return observation, *rest
-
-
 class Tiring(Walk):
     """Fails at chosen resets of its process, counted from 1."""
 
@@ -457,3 +446,77 @@ class Tiring(Walk):
         if Tiring.resets in self.fails:
             raise RuntimeError(f"tired of reset {Tiring.resets}")
         return super().reset(seed=seed, options=options)
+
+
+class Leaving(Walk):
+    """Raises what no `Exception` is, at a place where its position is above a limit."""
+
+    def __init__(self, place: str = "step", error: str = "SystemExit", above: float = 0.5) -> None:
+        super().__init__()
+        self.place, self.error, self.above = place, getattr(builtins, error), above
+        if place == "make":
+            raise self.error(3)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        shown = super().reset(seed=seed, options=options)
+        self._leave("reset")
+        return shown
+
+    def step(self, action: Any) -> Any:
+        taken = super().step(action)
+        self._leave("step")
+        return taken
+
+    def close(self) -> None:
+        self._leave("close")
+
+    def _leave(self, place: str) -> None:
+        if place == self.place and getattr(self, "position", 0.0) > self.above:
+            raise self.error(3)
+
+
+class Struck(Walk):
+    """Sends its process a signal in one step, once, and may answer the answer to it by leaving."""
+
+    def __init__(self, number: int, once: str, leaves: bool = False) -> None:
+        super().__init__()
+        self.number, self.once, self.leaves = number, Path(once), leaves
+
+    def step(self, action: Any) -> Any:
+        if self.t == 4:
+            try:
+                self._strike()
+            except BaseException:
+                if self.leaves:
+                    sys.exit(3)
+                raise
+        return super().step(action)
+
+    def _strike(self) -> None:
+        with contextlib.suppress(FileExistsError):
+            self.once.touch(exist_ok=False)
+            signal.raise_signal(self.number)
+
+
+class Wrong(Walk):
+    """Gives something else than it is to give: as its reset does, or in its fifth step.
+
+    ``place`` is that of the observation, reward, flag or info in a step's tuple.
+    """
+
+    def __init__(self, place: int, given: Any, reset: bool = False) -> None:
+        super().__init__()
+        self.place, self.given, self.at_reset = place, given, reset
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        shown = list(super().reset(seed=seed, options=options))
+        if self.at_reset:
+            shown[min(self.place, 1)] = self.given
+        return tuple(shown)
+
+    def step(self, action: Any) -> Any:
+        taken = list(super().step(action))
+        if self.t == 5 and not self.at_reset:
+            taken[2] = True
+            taken[self.place] = self.given
+        return tuple(taken)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from distes.engines.base import not_finite
+from distes.signals import is_request_to_stop
 from distes.types import Array, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -84,7 +86,8 @@ class Outcomes:
         terminated: (m,) bool.
         info: (m, i) in the order of the kernel's names.
         moments: (m, 2k) sums and sums of squares about a centre, or (m, 0).
-        raised: what the kernel raised, by the number of the episode; it has no results.
+        raised: what the kernel raised, or that it showed what is not finite, by the number of
+            the episode; it has no results.
     """
 
     returns: FloatArray
@@ -92,7 +95,7 @@ class Outcomes:
     terminated: Array
     info: FloatArray
     moments: FloatArray
-    raised: dict[int, Exception] = field(default_factory=dict)
+    raised: dict[int, BaseException] = field(default_factory=dict)
 
     def select(self, chosen: Array) -> Outcomes:
         """Those of some episodes that did not raise, by a mask (m,)."""
@@ -200,13 +203,17 @@ class BatchRunner:
                     *(records.ends, records.observations, records.choices, records.rewards),
                 )
                 break
-            except Exception as error:
-                if recording:  # what went well the first time
+            except BaseException as error:
+                # What is recorded went well the first time.
+                if recording or is_request_to_stop(error):
                     raise
                 # A length is written when its episode ends, and none is 0.
-                at += int(np.argmin(out.lengths[at:]))
+                at += int(np.argmin(np.abs(out.lengths[at:])))
                 out.raised[at] = error
                 at += 1
+        for number in np.flatnonzero(out.lengths < 0).tolist():
+            step = -1 - int(out.lengths[number])
+            out.raised[number] = not_finite(records.last_observations[number], step)
         return out
 
 

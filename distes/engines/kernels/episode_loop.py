@@ -135,7 +135,8 @@ def run(
         limit: steps, 0 for none.
         shape: (3,) memory, choices, actions.
         returns: (m,) written.
-        lengths: (m,) written.
+        lengths: (m,) written; -1 - steps where the observation after so many is not finite: it
+            is what observations hold, and the episode has no results.
         ended: (m,) bool, terminated, written.
         info: (m, i) written.
         moments: (m, 2k) sums and sums of squares, written.
@@ -157,6 +158,9 @@ def run(
         memory[:] = 0.0
         if SAMPLES:
             seed_policy(policy_generator, seeds[i])
+        if not _is_finite(seen):
+            lengths[i] = -1
+            continue
         at = ends[i] - lengths[i] if records else 0
         total = 0.0
         steps = 0
@@ -182,10 +186,13 @@ def run(
             observe(state, constants, seen)
             if len(scaling):
                 _scale(seen, scaling)
+            if not _is_finite(seen):
+                lengths[i] = -steps - 1
+                break
             if over or steps == limit:
+                lengths[i] = steps
                 break
         returns[i] = total
-        lengths[i] = steps
         ended[i] = over
         if info.shape[1]:
             inform(state, constants, info[i])
@@ -196,6 +203,14 @@ def _scale(seen: Array, scaling: Array) -> None:
     """Encode an observation: this is what is recorded, and what moments are of."""
     for j in range(len(seen)):
         seen[j] = (seen[j] - scaling[0, j]) * scaling[1, j]
+
+
+@jit
+def _is_finite(seen: Array) -> bool:
+    total = 0.0
+    for j in range(len(seen)):
+        total += seen[j] - seen[j]
+    return total == 0.0
 
 
 @jit

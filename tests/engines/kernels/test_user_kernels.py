@@ -530,6 +530,66 @@ class Thin(Glass):
         return shown
 
 
+class Foggy(Slide):
+    """Shows what is no number: in some resets, and in some steps, after which it goes on."""
+
+    @staticmethod
+    def observe(state: Array, constants: Array, observation: Array) -> None:
+        observation[0], observation[1] = rounded(state[0]), rounded(state[1])
+        if state[2] == 0.0 and state[0] > 0.6:
+            observation[1] = np.inf
+        if state[2] == 5.0 and state[1] > 0.0:
+            observation[0] = np.nan
+
+
+class Fog(Sledge):
+    """The same for Gymnasium."""
+
+    kernel = Foggy
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.steps = 0
+        return super().reset(seed=seed)
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        return super().step(action)
+
+    def seen(self) -> Any:
+        shown = super().seen()
+        if self.steps == 0 and self.place > 0.6:
+            shown[1] = np.inf
+        if self.steps == 5 and self.speed > 0.0:
+            shown[0] = np.nan
+        return shown
+
+
+@pytest.mark.parametrize("limit", [5, 25])
+@pytest.mark.parametrize("asked", [{}, {"records": ("actions", "rewards")}, {"probes": MOMENTS}])
+def test_what_is_not_finite_is_seen_by_both_engines(asked: dict[str, Any], limit: int) -> None:
+    """If wrong: machine code passes an episode as ok that the loop does not, or says it otherwise;
+    the last observation, on which nobody acts, counts, too."""
+    task = distes.Task(Fog, max_episode_steps=limit)
+    policy = task.build_policy(LINEAR)
+    table = np.random.default_rng(0).normal(size=(60, policy.num_parameters))
+    population = Population(Table(table), 60, **asked)
+    there, here = (
+        choice.make(engine, task, policy).run(population, RunKey(3, 1), 0, 60)
+        for engine in ("loop", "compiled")
+    )
+    lost = there.rows["status"] == Status.ERROR
+    assert 5 < lost.sum() < 55
+    for column in ("status", "episode_return", "episode_length", "terminated", "truncated"):
+        np.testing.assert_array_equal(here.rows[column], there.rows[column])
+    assert here.faults == there.faults
+    said = "".join(text for _, text in here.faults)
+    assert "the observation of the reset has inf in component 1" in said
+    assert "the observation after step 5 has nan in component 0" in said
+    for mine, theirs in zip(here.nodes, there.nodes, strict=True):
+        for name, sums in theirs[2].items():
+            np.testing.assert_allclose(mine[2][name], sums, rtol=1e-12)
+
+
 @pytest.mark.parametrize("asked", [{}, {"records": ("actions", "rewards")}, {"probes": MOMENTS}])
 @pytest.mark.parametrize("env", [Glass, slow(Thin)])
 def test_an_episode_whose_kernel_raises_is_lost_alone(env: Any, asked: dict[str, Any]) -> None:
