@@ -265,6 +265,25 @@ def info(run: Location, *, follow: bool) -> None:
 
 
 @distes.command()
+@RUN
+@click.pass_context
+def verify(ctx: click.Context, /, run: Location) -> None:
+    """Read all files of a run, and name those that are missing or damaged.
+
+    Exit code 0 if every file is as it was committed, 1 if one is not.
+    """
+    from distes.runs.reader import load
+
+    faults, num_files = load(run).verify()
+    for each in faults:
+        click.echo(f"distes: {each}", err=True)
+    if not faults:
+        known = f"{num_files:,} files are as they were" if num_files else "nothing is"
+        click.echo(f"'{run}' is whole: {known} committed")
+    ctx.exit(1 if faults else 0)
+
+
+@distes.command()
 @click.argument("env")
 @click.option("--env-kwargs", metavar="JSON", help="passed to the environment")
 @click.option("--context", metavar="TEXT", help="where contexts come from, as in distes run")

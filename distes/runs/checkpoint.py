@@ -1,9 +1,17 @@
-"""Checkpoints: a snapshot of the search, whose ``done`` marker commits all parts so far."""
+"""Checkpoints: a snapshot of the search, whose ``done`` marker commits all parts so far.
+
+The marker says what the commit stands on (`distes.runs.inventory`): a checkpoint is whole
+while all of that is there as it was written.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from distes.errors import UsageError
-from distes.runs import codec
+from distes.runs import codec, inventory
+from distes.runs.inventory import Sums
 from distes.runs.schema import CHECKPOINTS, PARTS, part_number
 from distes.runs.storage.folder import Folder
 from distes.runs.storage.location import shorten
@@ -11,33 +19,145 @@ from distes.runs.storage.location import shorten
 KEEP = 3  # checkpoints kept: a reader still finds the one it has just looked up
 
 
-def write(folder: Folder, number: int, state: bytes) -> None:
-    """Commit: the snapshot, then its marker, then delete old checkpoints."""
-    name = _folder_name(number)
-    folder.write(f"{name}/state.npz", state)
-    folder.write(marker_name(number), b"")
+def write(folder: Folder, number: int, state: bytes, sums: Sums) -> None:
+    """Commit: the snapshot, then its marker, then delete old checkpoints.
+
+    Args:
+        folder: the run's.
+        number: of the commit.
+        state: the encoded snapshot.
+        sums: of the run's other files; they move to a list when they have become many.
+    """
+    inventory.move_to_list(folder, number, sums)
+    name = _state_name(number)
+    folder.write(name, state)
+    marked = {**sums, name: inventory.take_sum(state)}
+    folder.write(marker_name(number), inventory.encode(marked))
     for old in sorted(_list_numbers(folder))[:-KEEP]:
         _delete(folder, old)
 
 
 def find_newest(folder: Folder) -> int | None:
     """Give the number of the last commit; None before the first."""
-    complete = [n for n in _list_numbers(folder) if folder.exists(marker_name(n))]
-    return max(complete, default=None)
+    return next(iter(_list_complete(folder)), None)
 
 
-def read(folder: Folder, number: int) -> object:
-    """Decode a checkpoint's snapshot.
+def read_newest(folder: Folder, say: Callable[[str], None]) -> Any | None:
+    """Decode the newest snapshot that can be read; None before the first commit.
+
+    ``say`` is told where that is not the last one.
 
     Raises:
-        UsageError: it is damaged, or the modules that define it are not imported.
+        UsageError: none of them can.
     """
-    try:
-        return codec.loads(folder.read(f"{_folder_name(number)}/state.npz"))
-    except UsageError as error:
-        raise UsageError(
-            f"'{shorten(folder.root / _folder_name(number))}' cannot be read: {error}"
-        ) from error
+    faults: list[str] = []
+    for number in _list_complete(folder):
+        try:
+            snapshot = _read_state(folder, number, _read_marker(folder, number))
+        except UsageError as error:
+            faults.append(str(error))
+        else:
+            if faults:
+                say(f"{faults[0]}; commit {number} is read instead")
+            return snapshot
+    if faults:
+        raise UsageError(faults[0])
+    return None
+
+
+def read_newest_sums(folder: Folder) -> tuple[Sums, dict[str, str]]:
+    """Read what the newest commit stands on, its own snapshot left out.
+
+    Returns:
+        The sums by file name, and why lists of them cannot be read, likewise; empty before
+        the first commit, and where no marker can be read.
+    """
+    for number in _list_complete(folder):
+        try:
+            sums = _read_marker(folder, number)
+        except UsageError:
+            continue
+        sums.pop(_state_name(number), None)
+        return inventory.read_lists(folder, sums)
+    return {}, {}
+
+
+def find_whole(folder: Folder, say: Callable[[str], None]) -> tuple[int, Any, Sums] | None:
+    """Find the newest checkpoint that is whole; ``say`` is told where that is not the last.
+
+    Returns:
+        Its number, its snapshot, and the sums to go on with; None before the first commit.
+
+    Raises:
+        UsageError: there are some and none is whole, or they are gone.
+    """
+    audit = Audit(folder)
+    told: list[str] = []
+    for number in _list_complete(folder):
+        faults = audit.find_faults(number)
+        if not faults:
+            try:
+                sums = _read_marker(folder, number)
+                snapshot = _read_state(folder, number, sums)
+            except UsageError as error:
+                faults = [str(error)]
+            else:
+                if told:
+                    say(f"{told[0]}; the run goes on from commit {number}, which is whole")
+                del sums[_state_name(number)]
+                return number, snapshot, sums
+        more = f" (distes verify lists {len(faults) - 1} more)" if len(faults) > 1 else ""
+        told.append(faults[0] + more)
+    if told:
+        raise UsageError(f"{told[0]}; no commit that is kept is whole: bring the file back")
+    if lost := _explain_loss(folder):
+        raise UsageError(lost)
+    return None
+
+
+class Audit:
+    """Looks for what is wrong with the files that commits stand on; reads each file once."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._faults: dict[str, str] = {}
+        self.sums: Sums = {}  # of all files that were looked at
+
+    def find_faults(self, number: int) -> list[str]:
+        """Say, in a sentence for each file, what keeps a commit from being whole."""
+        try:
+            marked = _read_marker(self._folder, number)
+        except UsageError as error:
+            return [str(error)]
+        sums, faults = inventory.read_lists(self._folder, marked)
+        new = {name: each for name, each in sums.items() if name not in self.sums}
+        self.sums |= new
+        self._faults |= dict(inventory.find_faults(self._folder, new))
+        faults = {name: self._faults[name] for name in sums if name in self._faults} | faults
+        if not any(inventory.list_number(name.rpartition("/")[2]) is not None for name in faults):
+            faults |= {
+                name: "is a part that no commit wrote"
+                for name, found in _number_parts(self._folder).items()
+                if found <= number and name not in sums
+            }
+        return [f"'{shorten(self._folder.root / name)}' {said}" for name, said in faults.items()]
+
+
+def verify(folder: Folder) -> tuple[list[str], Sums]:
+    """Read every file that the commits stand on.
+
+    Returns:
+        What is wrong, in sentences; and the sums of the files.
+    """
+    audit = Audit(folder)
+    complete = _list_complete(folder)
+    lost = None if complete else _explain_loss(folder)
+    faults = dict.fromkeys([lost] if lost else [])  # in order, each once
+    for number in complete:
+        found = audit.find_faults(number)
+        if folder.exists(marker_name(number)):  # not deleted meanwhile by who writes the run
+            faults |= dict.fromkeys(found)
+    return list(faults), audit.sums
 
 
 def marker_name(number: int) -> str:
@@ -51,19 +171,72 @@ def drop_beyond(folder: Folder, number: int) -> None:
     for beyond in _list_numbers(folder):
         if beyond > number:
             _delete(folder, beyond)
-    for parts in PARTS:
-        for name in folder.list_names(parts):
-            found = part_number(name)
-            if found is not None and found > number:
-                folder.delete(f"{parts}/{name}")
+    for name in folder.list_names(CHECKPOINTS):
+        found = inventory.list_number(name)
+        if found is not None and found > number:
+            folder.delete(f"{CHECKPOINTS}/{name}")
+    for name, found in _number_parts(folder).items():
+        if found > number:
+            folder.delete(name)
+
+
+def _explain_loss(folder: Folder) -> str | None:
+    """Say, of a run without a complete checkpoint, that it once had one; None if it had none."""
+    # A part is written after the commits before its own.
+    if max(_number_parts(folder).values(), default=0) == 0:
+        return None
+    return (
+        f"'{shorten(folder.root / CHECKPOINTS)}' has no complete checkpoint, and the run has "
+        "parts of several commits: bring its checkpoints back, or begin anew"
+    )
+
+
+def _read_marker(folder: Folder, number: int) -> Sums:
+    try:
+        return inventory.decode(folder.read(marker_name(number)))
+    except UsageError as error:
+        raise UsageError(f"'{shorten(folder.root / marker_name(number))}' is damaged") from error
+
+
+def _read_state(folder: Folder, number: int, sums: Sums) -> Any:
+    """Decode a checkpoint's snapshot; refuse one that is missing or not as it was written."""
+    name = _state_name(number)
+    place = shorten(folder.root / name)
+    try:
+        data = folder.read(name)
+    except FileNotFoundError:
+        raise UsageError(f"'{place}' is missing") from None
+    if name not in sums or inventory.is_altered(data, sums[name]):
+        raise UsageError(f"'{place}' is damaged")
+    try:
+        return codec.loads(data)
+    except UsageError as error:
+        raise UsageError(f"'{place}' cannot be read: {error}") from error
+
+
+def _list_complete(folder: Folder) -> list[int]:
+    """List the numbers of the commits that are kept, the newest first."""
+    numbers = sorted(_list_numbers(folder), reverse=True)
+    return [number for number in numbers if folder.exists(marker_name(number))]
 
 
 def _list_numbers(folder: Folder) -> list[int]:
     return [int(name) for name in folder.list_names(CHECKPOINTS) if name.isdigit()]
 
 
+def _number_parts(folder: Folder) -> dict[str, int]:
+    """Number the parts that there are by their commits."""
+    names = [(parts, name) for parts in PARTS for name in folder.list_names(parts)]
+    found = {f"{parts}/{name}": part_number(name) for parts, name in names}
+    return {name: number for name, number in found.items() if number is not None}
+
+
 def _folder_name(number: int) -> str:
     return f"{CHECKPOINTS}/{number:06d}"
+
+
+def _state_name(number: int) -> str:
+    return f"{_folder_name(number)}/state.npz"
 
 
 def _delete(folder: Folder, number: int) -> None:

@@ -64,14 +64,18 @@ class CommitFiles:
         for record in batch.generations:
             self._add_population(record.key, record.population)
 
-    def finish(self, figures: schema.GenerationRows) -> Iterator[tuple[str, bytes | memoryview]]:
-        """Make the files: the folders that get one, and the bytes of it."""
+    def finish(
+        self, figures: schema.GenerationRows
+    ) -> Iterator[tuple[str, bytes | memoryview, int]]:
+        """Make the files: the folders that get one, the bytes of it, and its rows."""
         if self._rows:
-            yield schema.GENERATIONS, schema.write_parquet(figures.make_table(self._rows))
+            table = figures.make_table(self._rows)
+            yield schema.GENERATIONS, schema.write_parquet(table), len(self._rows)
         for name, file in self._episodes.items():
-            yield name, file.finish()
+            yield name, file.finish(), file.num_rows
         if self._populations:
-            yield schema.POPULATIONS, codec.pack({"dict": self._populations}, self._arrays)
+            data = codec.pack({"dict": self._populations}, self._arrays)
+            yield schema.POPULATIONS, data, len(self._populations)
 
     def _add_population(self, key: RunKey, population: Population) -> None:
         """Keep a generation's population, a large one now and then."""

@@ -12,14 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from distes.errors import UsageError
 from distes.population.records import Purpose
 from distes.population.statistics import Score, compute_score
 from distes.runs import checkpoint
 from distes.runs.reader import parse_events
-from distes.runs.schema import EVALUATIONS, EVENTS, GENERATIONS, part_name, part_number
+from distes.runs.schema import (
+    EVALUATIONS,
+    EVENTS,
+    GENERATIONS,
+    part_name,
+    part_number,
+    read_parquet,
+)
 from distes.runs.storage.folder import open_folder
 
 Event = dict[str, Any]
@@ -54,7 +60,7 @@ class Tail:
         """Read what was added since the last call.
 
         Raises:
-            UsageError: the run was removed or replaced meanwhile.
+            UsageError: the run was removed or replaced meanwhile, or is damaged.
         """
         try:
             # Events first: those of a generation are written before its commit.
@@ -116,7 +122,7 @@ class Tail:
         name = part_name(folder, number)
         if not self._folder.exists(name):
             return None  # a commit writes only what it has
-        return pq.read_table(pa.BufferReader(self._folder.read(name)), columns=columns)
+        return read_parquet(self._folder.read(name), self._folder.root / name, columns=columns)
 
     def _explain_loss(self) -> UsageError:
         return UsageError(f"'{self._path}' was removed or replaced while it was followed")

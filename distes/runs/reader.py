@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from distes.errors import UsageError, unknown
+from distes.errors import Notice, UsageError, unknown
 from distes.population.records import Population
-from distes.runs import checkpoint, codec, schema
+from distes.runs import checkpoint, codec, inventory, schema
+from distes.runs.inventory import FileSum
 from distes.runs.storage.folder import Folder, open_folder
 from distes.runs.storage.location import Location, locate, shorten
 from distes.runs.storage.store_errors import StoreRefusedError
@@ -36,13 +36,17 @@ def load(path: str | Path) -> Run:
         path: as `Search` was given, or printed; or the URI of one.
 
     Raises:
-        UsageError: there is none, it is no run directory, or another version wrote it.
+        UsageError: there is none, it is no run directory, or another version wrote it. What
+            is damaged in it is refused when it is read.
     """
     return Run(path)
 
 
 class Run:
     """A run on disk. Tables are read once, when first asked for; `load` again for news.
+
+    Each file is compared with what was committed: one that was altered is refused, and a
+    `Notice` names those that are missing.
 
     Attributes:
         path: the run's directory.
@@ -78,13 +82,27 @@ class Run:
         """What happened besides, in order; each has ``time`` and ``kind``."""
         return parse_events(self._folder.read_lines(schema.EVENTS))
 
+    def warn_of_missing(self) -> None:
+        """Name the committed files that are missing in a `Notice`, once."""
+        _ = self._sums
+
+    def verify(self) -> tuple[list[str], int]:
+        """Read every file that the run's commits stand on.
+
+        Returns:
+            What is missing or damaged, a sentence each; and the number of files.
+        """
+        faults, sums = checkpoint.verify(self._folder)
+        return faults, len(sums)
+
     def population(self, generation: int) -> Population:
         """Read a generation's population; its task is None.
 
         Raises:
-            UsageError: the generation is not there, or its population was too large to
-                be kept.
+            UsageError: the generation is not there, its population was too large to be
+                kept, or what holds it is damaged.
         """
+        self.warn_of_missing()
         parts = _list_parts(self._folder, schema.POPULATIONS)
 
         def first(name: str) -> int:
@@ -106,11 +124,12 @@ class Run:
     def snapshot(self) -> Any | None:
         """Decode what the last commit saved of the search; None before the first.
 
+        Where that is damaged, a commit before it is read, and a `Notice` says so.
+
         Raises:
-            UsageError: it is damaged, or the modules that define it are not imported.
+            UsageError: all are damaged, or the modules that define them are not imported.
         """
-        number = checkpoint.find_newest(self._folder)
-        return None if number is None else checkpoint.read(self._folder, number)
+        return checkpoint.read_newest(self._folder, _notify)
 
     def episodes_of(self, generation: int) -> pd.DataFrame:
         """Read the rows of one generation's episodes, without the rest of them."""
@@ -172,11 +191,38 @@ class Run:
         return frame
 
     def _read_parts(self, folder: str, **options: Any) -> Iterator[pa.Table]:
-        for part in self._folder.read_all(_list_parts(self._folder, folder)):
-            yield pq.read_table(pa.BufferReader(part), **options)
+        self.warn_of_missing()  # before the listing: what is committed meanwhile is in that alone
+        names = _list_parts(self._folder, folder)
+        for name, part in zip(names, self._folder.read_all(names), strict=True):
+            self._refuse_altered(name, part)
+            yield schema.read_parquet(part, self.path / name, **options)
+
+    @cached_property
+    def _sums(self) -> Mapping[str, FileSum]:
+        """What the last commit stands on, by file; tells at once what of it is missing."""
+        sums, faults = checkpoint.read_newest_sums(self._folder)
+        missing = inventory.find_missing(self._folder, list(sums))
+        said = [f"{name} is missing" for name in missing if name not in faults]
+        said += [f"{name} {fault}" for name, fault in faults.items()]
+        known = sums.get(schema.CONFIG)
+        if known and inventory.is_altered(self._folder.read(schema.CONFIG), known):
+            said.append(f"{schema.CONFIG} is not as it was written")
+        if said:
+            more = f", and {len(said) - 1} more" if len(said) > 1 else ""
+            _notify(
+                f"'{self.path}' is not whole, and what is read of it neither: {said[0]}{more} "
+                "(distes verify lists all)"
+            )
+        return sums
+
+    def _refuse_altered(self, name: str, data: bytes) -> None:
+        if name in self._sums and inventory.is_altered(data, self._sums[name]):
+            raise UsageError(f"'{self.path / name}' is damaged (distes verify lists all that is)")
 
     def _open_populations(self, name: str) -> tuple[dict[int, codec.Json], Mapping[str, Any]]:
-        tree, arrays = codec.unpack(self._folder.read(name))
+        data = self._folder.read(name)
+        self._refuse_altered(name, data)
+        tree, arrays = codec.unpack(data)
         try:
             return {int(generation): one for generation, one in tree["dict"].items()}, arrays
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -198,13 +244,13 @@ def read_config(path: str | Path) -> dict[str, Any]:
         raise UsageError(str(error)) from error
     except PermissionError:
         raise UsageError(
-            f"'{folder.root / schema.CONFIG}' is its owner's alone, since settings may hold "
+            f"'{shorten(folder.root / schema.CONFIG)}' is its owner's alone, since settings may hold "
             "secrets: who owns it can share it (chmod a+r)"
         ) from None
     if text is None and not (isinstance(folder.root, Path) and folder.root.is_dir()):
         raise _explain_missing(folder.root)
     try:
-        config = json.loads(text or b"")
+        config: dict[str, Any] = json.loads(text or b"")
         version = config["schema_version"]
     except (ValueError, KeyError, TypeError):
         raise UsageError(
@@ -217,7 +263,38 @@ def read_config(path: str | Path) -> dict[str, Any]:
             f"version {schema.SCHEMA_VERSION}: "
             + ("go on with the distes that wrote it, or begin anew" if older else "use a newer one")
         )
-    return dict(config)
+    return _check_config(config, folder.root / schema.CONFIG)
+
+
+_REFUSALS: Mapping[Any, str] = {
+    str: "which is not text",
+    int: "which is not a whole number",
+    float | int: "which is not a number",
+    dict: "which is not a table",
+}
+
+
+def _check_config(config: dict[str, Any], place: Location) -> dict[str, Any]:
+    """Refuse wrong types in a configuration; without settings it has empty ones."""
+    known: list[tuple[str, Any, Any]] = [
+        *((name, config.get(name, ""), str) for name in ("engine", "python")),
+        *((name, config.get(name, 0), int) for name in ("num_parameters", "num_contexts")),
+        *((name, config.setdefault(name, {}), dict) for name in ("search", "versions")),
+    ]
+    if isinstance(search := config["search"], dict):
+        known += [(f"search.{name}", search.get(name, ""), str) for name in ("env", "function")]
+        for name in ("context_low", "context_high"):
+            if isinstance(ends := search.get(name), list):
+                known += [(f"search.{name}", end, float | int) for end in ends]
+        for name in {"strategy", "policy"} & search.keys():
+            table = search[name]
+            known.append((f"search.{name}", table, dict))
+            if isinstance(table, dict):
+                known.append((f"search.{name}.name", table.get("name"), str))
+    for name, found, kind in known:
+        if not isinstance(found, kind):
+            raise UsageError(f"'{place}' is damaged: {name} is {found!r}, {_REFUSALS[kind]}")
+    return config
 
 
 def _explain_missing(root: Location) -> UsageError:
@@ -243,20 +320,44 @@ def exists_run(out: str | Path) -> bool:
 
 def parse_events(lines: Iterable[bytes]) -> list[dict[str, Any]]:
     """Parse whole lines of a run's events."""
-    events = []
+    events, others = [], 0
     for line in lines:
-        with suppress(ValueError):  # cut short by a crash
-            events.append(json.loads(line))
+        try:
+            event = json.loads(line)
+        except ValueError:  # cut short by a crash
+            continue
+        if _is_event(event):
+            events.append(event)
+        else:
+            others += 1
+    if others:
+        lines_are = "line is no event and is" if others == 1 else "lines are no events and are"
+        _notify(f"{others:,} {lines_are} left out of the run's events")
     return events
 
 
 def read_generations_schema(folder: Folder) -> pa.Schema | None:
     """Read the columns of the generations so far; None if there are none."""
     parts = _list_parts(folder, schema.GENERATIONS)
-    return pq.read_schema(pa.BufferReader(folder.read(parts[0]))) if parts else None
+    if not parts:
+        return None
+    return schema.read_parquet(folder.read(parts[0]), folder.root / parts[0]).schema
 
 
 def _list_parts(folder: Folder, name: str) -> list[str]:
     """List a folder's parts in the order of their commits."""
     numbered = {schema.part_number(part): f"{name}/{part}" for part in folder.list_names(name)}
     return [numbered[number] for number in sorted(n for n in numbered if n is not None)]
+
+
+def _is_event(found: object) -> bool:
+    """Whether it has what every event has, and of the right type what places it in the run."""
+    return (
+        isinstance(found, dict)
+        and isinstance(found.get("kind"), str)
+        and isinstance(found.get("generation", 0), int)
+    )
+
+
+def _notify(text: str) -> None:
+    warnings.warn(text, Notice, stacklevel=3)

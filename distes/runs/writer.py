@@ -17,8 +17,9 @@ from typing import Any
 
 from distes.errors import StorageError, UsageError
 from distes.population.records import Evaluated, Population, RunKey
-from distes.runs import checkpoint, codec, schema
+from distes.runs import checkpoint, codec, inventory, schema
 from distes.runs.commit_files import Batch, CommitFiles, Row
+from distes.runs.inventory import Sums
 from distes.runs.reader import read_config, read_generations_schema
 from distes.runs.storage.folder import Folder, open_folder, say_nothing
 from distes.runs.storage.location import shorten
@@ -42,11 +43,17 @@ class RunLog:
     """
 
     def __init__(
-        self, folder: Folder, lock: Lock, number: int, interval_s: float | None, info: Sequence[str]
+        self,
+        folder: Folder,
+        lock: Lock,
+        committed: tuple[int, Sums],
+        interval_s: float | None,
+        info: Sequence[str],
     ) -> None:
         """Start the thread; use `create` or `resume`."""
         self.path = folder.root
-        self._folder, self._lock, self._number = folder, lock, number
+        self._folder, self._lock = folder, lock
+        self._number, self._sums = committed  # of the next commit; of what the run has so far
         self._rows = schema.GenerationRows(read_generations_schema(folder))
         self._interval_s = folder.commit_s if interval_s is None else interval_s
         self._changed = threading.Condition()
@@ -93,9 +100,11 @@ class RunLog:
         except (TypeError, ValueError) as error:
             raise UsageError(f"the configuration cannot be written as JSON: {error}") from error
         try:
-            lock = folder.begin(schema.CONFIG, text.encode() + b"\n")
+            data = text.encode() + b"\n"
+            lock = folder.begin(schema.CONFIG, data)
             folder.make_folders(schema.PARTS)
-            return cls(folder, lock, 0, interval_s, info)
+            sums = {schema.CONFIG: inventory.take_sum(data)}
+            return cls(folder, lock, (0, sums), interval_s, info)
         except OSError as error:
             raise _storage_error(folder, error) from error
 
@@ -108,20 +117,24 @@ class RunLog:
         info: Sequence[str] = (),
         say: Callable[[str], None] = say_nothing,
     ) -> tuple[RunLog, Any | None]:
-        """Go on with a run from its last commit; what was written after it is dropped.
+        """Go on with a run from its last whole commit; what was written after it is dropped.
+
+        A commit is whole if every file that it stands on is as it was written.
 
         Args:
             path: run directory.
             interval_s: as for `create`.
             info: as the run was created with.
-            say: told if it has to wait until another writer is known to be gone.
+            say: told if it has to wait until another writer is known to be gone, and if the
+                last commit is not whole, but one before it is.
 
         Returns:
-            The log, and the snapshot of the last commit: None if there is none.
+            The log, and the snapshot of that commit: None if there is none.
 
         Raises:
-            UsageError: it is no run directory, a newer version's, still being written,
-                its snapshot cannot be decoded, or what it writes is a symbolic link.
+            UsageError: it is no run directory, a newer version's, still being written, what
+                it writes is a symbolic link, or of the commits that are kept none is whole,
+                or can be decoded.
             StorageError: the directory cannot be written.
         """
         read_config(path)
@@ -130,11 +143,13 @@ class RunLog:
         try:
             lock = folder.lock(schema.CONFIG, say)
             try:
-                newest = checkpoint.find_newest(folder)
-                snapshot = None if newest is None else checkpoint.read(folder, newest)
-                last = -1 if newest is None else newest
+                found = checkpoint.find_whole(folder, say)
+                if found is None:
+                    config = inventory.take_sum(folder.read(schema.CONFIG))
+                    found = -1, None, {schema.CONFIG: config}
+                last, snapshot, sums = found
                 checkpoint.drop_beyond(folder, last)
-                return cls(folder, lock, last + 1, interval_s, info), snapshot
+                return cls(folder, lock, (last + 1, sums), interval_s, info), snapshot
             except BaseException:
                 lock.close()
                 raise
@@ -270,9 +285,11 @@ class RunLog:
         if point is not None:
             state = codec.dumps(snapshot)
             files, self._files = self._files, CommitFiles(self._info)
-            for name, data in files.finish(self._rows):
-                self._folder.write(schema.part_name(name, self._number), data)
-            checkpoint.write(self._folder, self._number, state)
+            for folder, data, rows in files.finish(self._rows):
+                name = schema.part_name(folder, self._number)
+                self._folder.write(name, data)
+                self._sums[name] = inventory.take_sum(data, rows)
+            checkpoint.write(self._folder, self._number, state, self._sums)
             self._number += 1
             with self._changed:
                 self._last_commit = time.monotonic()

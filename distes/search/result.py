@@ -116,22 +116,35 @@ def read_result(search: Settings, run: Run) -> Result | None:
     Args:
         search: the settings the run was started with.
         run: where it is.
+
+    Raises:
+        UsageError: the run is damaged.
     """
     snapshot = run.snapshot()
     if snapshot is None or not snapshot.finished:
         return None
-    event = next(e for e in reversed(run.events) if e["kind"] == "finished")
-    # JSON has no NaN: it is text there.
-    figures: dict[str, Any] = {
-        name: float(value) if isinstance(value, str) else value
-        for name, value in event["score"].items()
-    }
-    scores = event["search_score"], event["fresh_score"]
+    run.warn_of_missing()
+    finished = [event for event in run.events if event["kind"] == "finished"]
+    try:
+        event = finished[-1]
+        # JSON has no NaN: it is text there.
+        figures: dict[str, Any] = {
+            name: float(value) if isinstance(value, str) else value
+            for name, value in event["score"].items()
+        }
+        score = Score(**figures)
+        scores = event["search_score"], event["fresh_score"]
+        reevaluation = None if None in scores else Reevaluation(*map(float, scores))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        raise UsageError(
+            f"{run.path} is finished, and the event that says with what score is lost: distes "
+            "evaluate scores its solution anew"
+        ) from None
     return Result(
         solution=snapshot.solution,
-        score=Score(**figures),
+        score=score,
         stopped=snapshot.stopped,
         path=run.path,
         search=search,
-        reevaluation=None if None in scores else Reevaluation(*map(float, scores)),
+        reevaluation=reevaluation,
     )

@@ -260,7 +260,9 @@ class Search(Settings):
         self._refuse_other_settings(run)
         self._refuse_unlimited()
         self._refuse_other_code(run)
-        self._engine = choice.resolve(run.config["engine"], self.resolved_task, self.built_policy())
+        self._engine = choice.resolve(
+            run.config.get("engine", ""), self.resolved_task, self.built_policy()
+        )
         # Only what is read under the lock counts; a killed search's lease may have to run out.
         log, snapshot = RunLog.resume(self._place, info=self._info(), say=notify)
         try:

@@ -161,7 +161,7 @@ class Settings:
     def keep_engine(self, run: Run) -> None:
         """Use the engine of a run; where it is not to be had here, say so and use the loop."""
         try:
-            recorded = run.config["engine"]
+            recorded = run.config.get("engine", "")
             self._engine = choice.resolve(recorded, self.resolved_task, self.built_policy())
         except UsageError as error:
             task, policy = self.resolved_task, self.built_policy()

@@ -91,7 +91,7 @@ def _describe_identity(run: Run) -> Iterator[tuple[str, str]]:
     if known:
         yield "versions", ", ".join(known)
     if config.get("git_revision"):
-        yield "revision", config["git_revision"]
+        yield "revision", str(config["git_revision"])
 
 
 def _describe_context(config: Mapping[str, Any]) -> str:

@@ -48,7 +48,7 @@ def find_target(config: Mapping[str, Any]) -> float | None:
     if "function" in settings:
         return None
     # An environment that is not registered here (a user's module) is not imported for this.
-    spec = gym.registry.get(settings["env"].rpartition(":")[2])
+    spec = gym.registry.get(settings.get("env", "").rpartition(":")[2])
     return None if spec is None else spec.reward_threshold
 
 

@@ -1,0 +1,119 @@
+"""What a commit stands on: every file with its size and checksum.
+
+The marker of a checkpoint holds the sums of the run's files. So that it stays small, they
+move to a list, a file of its own, when they have become many; the marker then holds the sum
+of that list, which begins with the one before it. A commit writes no file more than before.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from distes.errors import UsageError
+from distes.runs import schema
+from distes.runs.storage.folder import Folder
+
+MAX_SUMS = 256  # in a marker: some 16 KB, written with each commit
+
+
+class FileSum(NamedTuple):
+    """What is known of a file."""
+
+    size: int  # bytes
+    crc32: int
+    rows: int = 0  # of a table, or populations; 0 for other files
+
+
+Sums = dict[str, FileSum]
+"""What is known of files, by name."""
+
+
+def take_sum(data: bytes | memoryview, rows: int = 0) -> FileSum:
+    """Sum up a file as it is written."""
+    return FileSum(len(data), zlib.crc32(data), rows)
+
+
+def encode(sums: Mapping[str, FileSum]) -> bytes:
+    """Write sums as a line of JSON, and the checksum of that line below it."""
+    text = json.dumps(sums, separators=(",", ":")).encode()
+    return b"%s\n%08x\n" % (text, zlib.crc32(text))
+
+
+def decode(data: bytes) -> Sums:
+    """Read what `encode` wrote.
+
+    Raises:
+        UsageError: it is something else, or damaged.
+    """
+    text, _, checksum = data.removesuffix(b"\n").rpartition(b"\n")
+    if b"%08x" % zlib.crc32(text) != checksum:
+        raise UsageError("it is damaged")
+    return {name: FileSum(*found) for name, found in json.loads(text).items()}
+
+
+def move_to_list(folder: Folder, number: int, sums: Sums) -> None:
+    """Move a run's sums to a list, if they are many; only that list's sum is left."""
+    if len(sums) > MAX_SUMS:
+        name, data = f"{schema.CHECKPOINTS}/files-{number:06d}.json", encode(sums)
+        folder.write(name, data)
+        sums.clear()
+        sums[name] = take_sum(data)
+
+
+def list_number(name: str) -> int | None:
+    """Give the commit number of a list's file name, without its folder; None for others."""
+    match = re.fullmatch(r"files-(\d+)\.json", name)
+    return int(match[1]) if match else None
+
+
+def read_lists(folder: Folder, sums: Sums) -> tuple[Sums, dict[str, str]]:
+    """Follow lists to lists before them.
+
+    Returns:
+        The sums of all files, lists included; and why a list could not be followed, by name.
+    """
+    found, faults, unread = dict(sums), {}, list(sums)
+    while unread:
+        name = unread.pop()
+        if list_number(name.rpartition("/")[2]) is None:
+            continue
+        try:
+            listed = decode(folder.read(name))
+        except FileNotFoundError:
+            faults[name] = "is missing, and with it the list of earlier files"
+        except UsageError:
+            faults[name] = "is damaged, and with it the list of earlier files"
+        else:
+            found |= listed
+            unread += listed
+    return found, faults
+
+
+def find_missing(folder: Folder, names: Sequence[str]) -> list[str]:
+    """Find those of some files that are not there, in their order."""
+    folders = {name.rpartition("/")[0] for name in names}
+    there = {f"{each}/{name}" for each in folders if each for name in folder.list_names(each)}
+    return [each for each in names if not (each in there if "/" in each else folder.exists(each))]
+
+
+def find_faults(folder: Folder, sums: Sums) -> Iterator[tuple[str, str]]:
+    """Read files, and find what is wrong with them: their names, and what to say of them."""
+    missing = set(find_missing(folder, list(sums)))
+    yield from ((name, f"is missing{_count_rows(sums[name])}") for name in sums if name in missing)
+    there = [name for name in sums if name not in missing]
+    for name, data in zip(there, folder.read_all(there), strict=True):
+        if is_altered(data, sums[name]):
+            yield name, f"is damaged{_count_rows(sums[name])}"
+
+
+def is_altered(data: bytes, known: FileSum) -> bool:
+    """Whether a file is not as it was written."""
+    return take_sum(data, known.rows) != known
+
+
+def _count_rows(known: FileSum) -> str:
+    return f" ({known.rows:,} row{'s' if known.rows > 1 else ''})" if known.rows else ""
