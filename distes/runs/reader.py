@@ -244,8 +244,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
         raise UsageError(str(error)) from error
     except PermissionError:
         raise UsageError(
-            f"'{shorten(folder.root / schema.CONFIG)}' is its owner's alone, since settings may hold "
-            "secrets: who owns it can share it (chmod a+r)"
+            f"'{shorten(folder.root / schema.CONFIG)}' is its owner's alone, since settings may "
+            "hold secrets: who owns it can share it (chmod a+r)"
         ) from None
     if text is None and not (isinstance(folder.root, Path) and folder.root.is_dir()):
         raise _explain_missing(folder.root)

@@ -142,7 +142,7 @@ BAD = [
     (f"run CartPole-v1 --population {10**30}", "is not between 1 and 100,000,000"),
     ("run CartPole-v1 --population 99999 --episodes 99999", "9,999,800,001 episodes in a"),
     ("run CartPole-v1 --strategy :x", "':x' is not of the form package.module:name"),
-    ("run CartPole-v1 --strategy .:x", "there is no module '.'"),
+    ("run CartPole-v1 --strategy .:x", "'.:x' is not of the form package.module:name"),
     ("run CartPole-v1 --strategy creps --strategy.epsilon 800", "a smaller epsilon"),
     ("run CartPole-v1 --log-info \udced", "log_info '\\udced' is not a name"),
     (f"run CartPole-v1 --out {'x' * 300}", "a name is too long"),

@@ -392,7 +392,7 @@ def test_a_run_that_links_elsewhere_is_not_gone_on_with(tmp_path, name):
     log.add_event("x")
     log.close()
     target = path / name
-    if target.exists():
+    if own := target.exists():
         target.rename(elsewhere)
     elif target.suffix:
         elsewhere.write_text("theirs")
@@ -407,8 +407,9 @@ def test_a_run_that_links_elsewhere_is_not_gone_on_with(tmp_path, name):
     assert "\n" not in str(refusal.value)
     assert {each: each.read_bytes() for each in before} == before
     target.unlink()
-    if name != "config.json":
-        RunLog.resume(path)[0].close()
+    if own:
+        elsewhere.rename(target)
+    RunLog.resume(path)[0].close()
 
 
 def test_settings_are_their_owners_alone_and_tables_are_not(tmp_path, monkeypatch):
