@@ -282,9 +282,10 @@ def _check_config(config: dict[str, Any], place: Location) -> dict[str, Any]:
         *((name, config.setdefault(name, {}), dict) for name in ("search", "versions")),
     ]
     if isinstance(search := config["search"], dict):
-        for name in {"env", "function"} & search.keys():
-            if not isinstance(search[name], dict):  # an instance is a table of its fields
-                known.append((f"search.{name}", search[name], str))
+        makers = {"env", "function"} & search.keys()
+        # An instance that is called is a table of its fields.
+        named = [name for name in makers if not isinstance(search[name], dict)]
+        known += [(f"search.{name}", search[name], str) for name in named]
         for name in ("context_low", "context_high"):
             if isinstance(ends := search.get(name), list):
                 known += [(f"search.{name}", end, float | int) for end in ends]
