@@ -48,6 +48,10 @@ UNLIMITED = 2**62
 _EVERYTHING = frozenset({"observations", "actions", "rewards"})
 
 
+FEW = 16
+"""Components of an observation up to which Python adds them faster than numpy."""
+
+
 class LoopEngine(Engine):
     """Runs a policy in a Gymnasium environment.
 
@@ -218,6 +222,7 @@ class _Episode:
         total = 0.0
         seen = encode(observation)
         _refuse_not_finite(seen, 0)
+        few = seen.size <= FEW
         for steps in range(1, self._limit + 1):
             observation, reward, terminated, truncated, info = step(
                 act(seen if normalise is None else normalise(seen), generator)
@@ -227,7 +232,8 @@ class _Episode:
             except (TypeError, ValueError):
                 break  # `_finish` says what is wrong with it
             seen = encode(observation)
-            if not isfinite(seen.dot(seen)):  # a quarter of the time of np.isfinite(seen).all()
+            # An eighth, or a quarter, of the time that np.isfinite(seen).all() takes.
+            if not isfinite(sum(seen.tolist()) if few else seen.dot(seen)):
                 _refuse_not_finite(seen, steps)
             if terminated or truncated:
                 break
