@@ -40,6 +40,12 @@ class _Shield:
     waiting: Callable[[], None] | None = None
 
 
+class _Voice:
+    """Where `say` writes: to stderr, or into lines that a live display shows."""
+
+    lines: list[str] | None = None
+
+
 def defer(act: Callable[[], None]) -> None:
     """Act, that is raise, now or at the end of the shielded work; for a signal's handler."""
     if _Shield.depth:
@@ -209,8 +215,16 @@ def _interrupt(number: int) -> None:
     defer(stop)
 
 
+def say_in(lines: list[str] | None) -> None:
+    """Let a display that redraws its lines show what `say` says; None is stderr again."""
+    _Voice.lines = lines
+
+
 def say(text: str) -> None:
     """Write a line to stderr from a signal's handler."""
+    if _Voice.lines is not None:  # whatever else is written there stays between the redrawn lines
+        _Voice.lines.append(text)
+        return
     # Not through Python's streams: the signal may have come while they were being written.
     try:
         clear = b"\r\n" if os.isatty(2) else b""

@@ -14,6 +14,7 @@ from distes.cli.options import read_values
 from distes.cli.parameters import (
     NAMED,
     OBSERVERS,
+    QUIET,
     RUN,
     TRUST,
     NameOption,
@@ -53,9 +54,17 @@ def distes() -> None:
     is_flag=True,
     help="go on with the run in --out, if there is one: for jobs that are retried",
 )
+@QUIET
 @click.pass_context
 def run(
-    ctx: click.Context, /, target: str, *, dry_run: bool, resume_if_exists: bool, **_: Any
+    ctx: click.Context,
+    /,
+    target: str,
+    *,
+    dry_run: bool,
+    resume_if_exists: bool,
+    quiet: bool,
+    **_: Any,
 ) -> None:
     """Search for a policy for an environment, or run what a TOML file describes.
 
@@ -81,7 +90,7 @@ def run(
         search.observers = (display, *search.observers)
         return search.run(resume_if_exists=resume_if_exists)
 
-    _run_displayed(start)
+    _run_displayed(start, quiet=quiet)
 
 
 @distes.command(cls=RunCommand, without="address")
@@ -116,7 +125,15 @@ def submit(ctx: click.Context, /, target: str, **given: Any) -> int:
 @click.option("--address", metavar="TEXT", help="of a Ray cluster")
 @OBSERVERS
 @TRUST
-def resume(run: Location, *, observers: tuple[str, ...], trust: bool, **flags: str | None) -> None:
+@QUIET
+def resume(
+    run: Location,
+    *,
+    observers: tuple[str, ...],
+    trust: bool,
+    quiet: bool,
+    **flags: str | None,
+) -> None:
     """Go on with an interrupted run, exactly, on any number of workers.
 
     What is not given is as the run was started.
@@ -129,7 +146,7 @@ def resume(run: Location, *, observers: tuple[str, ...], trust: bool, **flags: s
     def start(display: Display) -> Result:
         return Search.resume(run, observers=(display, *observers), trust=trust, **placed)
 
-    _run_displayed(start)
+    _run_displayed(start, quiet=quiet)
 
 
 @distes.command()
@@ -391,12 +408,12 @@ def _to_json(figures: Mapping[Any, Any]) -> str:
     return json.dumps({k: None if v != v else v for k, v in figures.items()})  # noqa: PLR0124
 
 
-def _run_displayed(start: Callable[[Display], Result]) -> None:
+def _run_displayed(start: Callable[[Display], Result], *, quiet: bool) -> None:
     """Run a search with a display, listening for signals."""
     from distes.runs.storage.location import shorten
     from distes.views.observers.terminal import Display
 
-    display = Display()
+    display = Display(quiet=quiet)
     try:
         with interruptible():
             start(display)

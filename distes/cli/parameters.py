@@ -35,6 +35,9 @@ TRUST = click.option(
     is_flag=True,
     help="import and run what the run names, though it is not known to be one of yours",
 )
+QUIET = click.option(
+    "--quiet", is_flag=True, help="print the result alone, in one line; what goes wrong as ever"
+)
 
 
 class NameOption(click.Option):

@@ -73,6 +73,7 @@ class Engines:
     """The engine of the search's own task, and of a population's own task where it has one."""
 
     def __init__(self, engine: str, task: AnyTask, policy: Policy) -> None:
+        self._task = task
         self._policy = policy
         self._own = make(engine, task, policy)
         self._other: tuple[AnyTask, Engine] | None = None
@@ -80,6 +81,12 @@ class Engines:
     def prepare(self, population: Population | None = None) -> None:
         """Have an environment ready for a population's next episode."""
         self._engine(None if population is None else population.task).prepare()
+
+    def first_chunk(self, population: Population) -> int:
+        """Say how many episodes of a population surely end within a chunk's time."""
+        task = self._task if population.task is None else population.task
+        engine = type(self._engine(population.task))
+        return engine.first_chunk(population, task, self._policy)
 
     def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
         """Run the flat episodes ``start .. stop`` of a population."""

@@ -27,6 +27,10 @@ def make_event(kind: str, **fields: object) -> Event:
 class Pending(Protocol):
     """An evaluation under way."""
 
+    @property
+    def share(self) -> float:
+        """Share of its episodes that are answered; any thread may ask."""
+
     def result(self) -> Evaluated:
         """Wait for the whole answer, helping it along."""
 

@@ -70,6 +70,11 @@ class RayPending:
     answer: Evaluated | None = None  # once it is complete
     error: Exception | None = None  # that ended it
 
+    @property
+    def share(self) -> float:
+        """Share of its episodes that are answered; any thread may ask."""
+        return 1 - self.missing / max(self.population.num_episodes, 1)
+
     def result(self) -> Evaluated:
         """Wait for the whole answer, handing out work meanwhile.
 

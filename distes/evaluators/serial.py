@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from distes.engines.choice import Engines
 from distes.evaluators.base import Event, PlacedChunk, assemble_evaluated
 from distes.policies.base import Policy
 from distes.population.records import Evaluated, Population, RunKey
 from distes.tasks.base import AnyTask
+from distes.tasks.function import FunctionTask
+
+SLICE_S = 0.5  # seconds between two looks at the clock, about: the display shows what is answered
 
 
 class SerialEvaluator:
@@ -45,7 +49,7 @@ class SerialEvaluator:
         self._engines.close()
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class SerialPending:
     """An evaluation that runs in `result`."""
 
@@ -53,23 +57,49 @@ class SerialPending:
     engines: Engines
     population: Population
     key: RunKey
+    answered: int = field(default=0, init=False)  # episodes
+
+    @property
+    def share(self) -> float:
+        """Share of its episodes that are answered; any thread may ask."""
+        return self.answered / max(self.population.num_episodes, 1)
 
     def result(self) -> Evaluated:
-        """Run all episodes as one chunk."""
-        began = time.perf_counter()
-        total = self.population.num_episodes
-        chunk = self.engines.run(self.population, self.key, 0, total)
-        wall = time.perf_counter() - began
-        busy = float(chunk.rows["duration_s"].sum())
+        """Run all episodes."""
+        answer = self.run_within(math.inf)
+        assert answer is not None  # noqa: S101 - there was no limit
+        return answer
+
+    def run_within(self, limit_s: float) -> Evaluated | None:
+        """Run all episodes, or give up: None, where after some seconds some are left.
+
+        Episodes are not interrupted: the clock is looked at between chunks.
+        """
+        population, total = self.population, self.population.num_episodes
+        size = self.engines.first_chunk(population)
+        if limit_s == math.inf and isinstance(population.task or self.task, FunctionTask):
+            size = total  # rows of a vectorised function may round as their batch does
+        placed: list[PlacedChunk] = []
+        self.answered = 0
+        began, wall = time.perf_counter(), 0.0
+        while self.answered < total:
+            if wall > limit_s:
+                return None
+            start, stop = self.answered, min(self.answered + size, total)
+            placed.append(PlacedChunk(self.engines.run(population, self.key, start, stop)))
+            self.answered = stop
+            wall = time.perf_counter() - began
+            size = max(1, int(stop / wall * min(SLICE_S, limit_s - wall)))
+        busy = sum(float(each.chunk.rows["duration_s"].sum()) for each in placed)
         return assemble_evaluated(
-            self.population,
+            population,
             self.key,
             self.task,
-            [PlacedChunk(chunk)],
+            placed,
             [platform.node()],
             summary={
                 "workers": 0,
-                "chunks": 1,
+                "chunks": len(placed),
                 "retries": 0,
                 "duplicates": 0,
                 "utilisation": min(1.0, busy / wall) if wall else 1.0,

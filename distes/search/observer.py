@@ -23,8 +23,14 @@ class Observer:
     def starting(self, search: Settings) -> None:
         """The settings are accepted; workers are about to start."""
 
+    def note(self, text: str) -> None:
+        """Something to know of the run, in a sentence: where its episodes run."""
+
     def started(self, search: Settings, path: Location, resumed_at: int | None) -> None:
-        """The workers are up; ``resumed_at`` is the next generation of a resumed run."""
+        """The run begins; ``resumed_at`` is the next generation of a resumed run."""
+
+    def asked(self, generation: int, share: Callable[[], float]) -> None:
+        """A generation's episodes begin; ``share`` gives the share of them that is answered."""
 
     def generation(self, row: Mapping[str, Any]) -> None:
         """A generation is done; the row is the one in the generations log."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from io import BytesIO
 from itertools import count
 from pathlib import Path
@@ -23,7 +24,7 @@ from distes.runs.storage.folder import open_folder
 from distes.runs.storage.location import URI, Location, locate, shorten
 from distes.runs.writer import RunLog, refuse_taken
 from distes.search.config_file import to_config
-from distes.search.evaluator import compile_ahead, make_evaluator
+from distes.search.evaluator import IN_RAY_JOB, compile_ahead, make_evaluator, refuse_crowd
 from distes.search.observer import Observer, ObserverGroup, find_observers, in_notebook
 from distes.search.problem import SearchProblem
 from distes.search.provenance import read_provenance
@@ -45,9 +46,6 @@ _MAY_CHANGE = {"workers", "min_workers", "cpus_per_worker", "address", "strict"}
 }
 """Settings that a resumed run may have otherwise: they cannot change an episode's result,
 except that a time limit decides whether an episode has one."""
-
-_IN_RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Set by Ray for the entrypoint of a submitted job."""
 
 _INITIAL_PARAMETERS = 1
 """Word that keys the generator of the policy's initial parameters."""
@@ -88,7 +86,7 @@ class Search(Settings):
         self._refuse_temporary_out()
         if self.out is not None:
             refuse_taken(self._place)
-        self._refuse_unlimited()
+        self._refuse_workers()
         problem = self._problem()
         self.resolved_strategy.check(problem)
         if not self.resolved_task.confirms_contexts:
@@ -107,18 +105,19 @@ class Search(Settings):
         """Refuse to write into the copy of the project that a Ray job runs in."""
         place = locate("runs" if self.out is None else self.out)
         stays = isinstance(place, URI) or place.is_absolute()
-        if _IN_RAY_JOB in os.environ and not stays:
+        if IN_RAY_JOB in os.environ and not stays:
             raise UsageError(
                 f"out {self.out or 'runs/...'} is relative, and the working directory of a Ray "
                 "job is a temporary copy: give an absolute path or a URI of storage that stays"
             )
 
-    def _refuse_unlimited(self) -> None:
+    def _refuse_workers(self) -> None:
         if self.workers == 0 and self.episode_timeout_s is not None:
             raise UsageError(
                 f"episode_timeout_s {self.episode_timeout_s:g} needs workers that can be "
                 "replaced: workers is 0, which runs episodes in this process"
             )
+        refuse_crowd(self)
 
     def _problem(self, begun: Snapshot | None = None) -> SearchProblem:
         policy = self.built_policy()
@@ -184,7 +183,7 @@ class Search(Settings):
         problem = self.check()
         open_folder(self._place).check()
         observers = self._audience()
-        evaluator = self._evaluator(observers)
+        evaluator = self._evaluator(observers, resumes=False)
         try:
             log = RunLog.create(self._directory(), self._config(), info=self._info())
         except BaseException:
@@ -258,7 +257,7 @@ class Search(Settings):
         self._refuse_temporary_out()
         run = load(self._place)
         self._refuse_other_settings(run)
-        self._refuse_unlimited()
+        self._refuse_workers()
         self._refuse_other_code(run)
         self._engine = choice.resolve(
             run.config.get("engine", ""), self.resolved_task, self.built_policy()
@@ -274,7 +273,7 @@ class Search(Settings):
                 raise UsageError(f"{self.out} is finished ({snapshot.stopped}): nothing to resume")
             problem = self._problem(snapshot)
             observers = self._audience()
-            evaluator = self._evaluator(observers)
+            evaluator = self._evaluator(observers, resumes=True)
         except BaseException:
             log.close()
             raise
@@ -300,10 +299,11 @@ class Search(Settings):
         added = [each for each in find_observers(own) if type(each) not in map(type, found)]
         return ObserverGroup([*found, *added])
 
-    def _evaluator(self, observers: ObserverGroup) -> Evaluator:
+    def _evaluator(self, observers: ObserverGroup, *, resumes: bool) -> Evaluator:
         observers.tell("starting", self)
         compile_ahead(self)
-        return make_evaluator(self, self.workers)
+        say = partial(observers.tell, "note")
+        return make_evaluator(self, self.workers, say=say, resumes=resumes)
 
     def _refuse_other_settings(self, run: Run) -> None:
         begun, now = run.config["search"], to_config(self)

@@ -126,6 +126,7 @@ class Session:
         times.append(time.perf_counter())
         key = RunKey(self._problem.seed, generation)
         pending = self._evaluator.submit(population, key)
+        self._observers.tell("asked", generation, lambda: pending.share)
         heldout = None
         if before.due is not None:
             # Behind the search's own episodes: it fills workers that would wait.
@@ -135,6 +136,7 @@ class Session:
         times.append(time.perf_counter())
         if generation == 0:
             self._refuse_hopeless(evaluated)
+            _notice_absent_info(evaluated.episodes)
         state = self._strategy.tell(self._problem, before.strategy, population, evaluated.episodes)
         times.append(time.perf_counter())
         confirmed = None
@@ -374,6 +376,18 @@ class Session:
             return answer.episodes
 
         return finish
+
+
+def _notice_absent_info(episodes: Episodes) -> None:
+    """Say which info that is to be logged no episode has: its name may be misspelled."""
+    absent = [repr(name) for name, column in episodes.info.items() if np.isnan(column).all()]
+    if absent:
+        warnings.warn(
+            f"log_info {', '.join(absent)}: no episode of the first generation has it in its final "
+            "info, and its column is empty so far",
+            Notice,
+            stacklevel=2,
+        )
 
 
 def find_clearly_better(candidates: FloatArray, solution: FloatArray) -> int | None:

@@ -50,8 +50,8 @@ class Settings:
         reevaluate: top candidates tried again at the end.
         max_failed_fraction: stop when a larger share of a generation's episodes fails.
         engine: ``auto``, or an engine's name.
-        workers: a number, 0 for this process, or ``auto`` for all cores of the machine or
-            of the cluster, following it as it grows and shrinks.
+        workers: a number, 0 for this process, or ``auto``: this process for small work, else
+            all cores of the machine or of the cluster, following it as it grows and shrinks.
         min_workers: of ``workers``, how many to wait for before the first generation.
         cpus_per_worker: CPUs that each worker reserves; may be a fraction.
         episode_timeout_s: seconds that one episode may take before its worker is replaced;

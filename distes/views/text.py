@@ -18,12 +18,15 @@ from distes.tasks.function import FunctionTask
 SPARKS = "▁▂▃▄▅▆▇█"
 
 
-def format_generation(row: Mapping[str, Any], heldout: Score | None) -> str:
+def format_generation(
+    row: Mapping[str, Any], heldout: Score | None, width: int | None = None
+) -> str:
     """Say in one line what a generation came to.
 
     Args:
         row: of the generations log.
         heldout: the newest score at the time.
+        width: characters that it may have; what does not fit at the end is left out.
     """
     returns = {
         "mean": row["episode_return_mean"],
@@ -33,9 +36,11 @@ def format_generation(row: Mapping[str, Any], heldout: Score | None) -> str:
     parts = [f"generation {row['generation'] + 1:>4}"]
     parts += [f"{k} {format_return(v):>8}" for k, v in returns.items() if v is not None]
     parts += [f"held-out {format_return(heldout.mean if heldout else None):>8}"]
-    parts += [f"{format_rate(row):>9} env steps/s", f"elapsed {format_clock(row['elapsed_s'])}"]
     if row.get("failed"):
         parts += [f"{row['failed']:.0f} episodes failed"]
+    parts += [f"{format_rate(row):>9} env steps/s", f"elapsed {format_clock(row['elapsed_s'])}"]
+    while width is not None and len("  ".join(parts)) > width and len(parts) > 1:
+        parts.pop()
     return "  ".join(parts)
 
 

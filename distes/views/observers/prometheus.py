@@ -13,6 +13,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from distes.evaluators.auto import is_ray_connected
 from distes.population.statistics import Score
 from distes.runs.reader import load
 from distes.runs.storage.location import Location
@@ -70,6 +71,9 @@ class Metrics(Observer):
     def __init__(self) -> None:
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
+        self._run = ""
+        self._owed: dict[tuple[str, str], float] = {}  # what no Ray was there to be told of
+        self._levels: dict[str, float] = {}
         self._best = -math.inf
         self._heldout_is_ours = False
         self._fault: Exception | None = None
@@ -77,9 +81,23 @@ class Metrics(Observer):
 
     def started(self, search: Settings, path: Location, resumed_at: int | None) -> None:
         """Name the run, and take up where its log ends."""
+        self._run = path.name
+        self._set(GENERATIONS, resumed_at or 0)
+        if resumed_at:
+            # The tables of a long run have thousands of parts: the search does not wait.
+            reader = threading.Thread(target=self._take_up, args=(path,), daemon=True)
+            reader.name = "distes-metrics"
+            reader.start()
+        with self._lock:
+            self._export()
+
+    def _export(self) -> None:
+        """Export what is known as soon as there is a Ray; a small run needs none."""
+        if self._counters or not is_ray_connected():
+            return
         from ray.util.metrics import Counter, Gauge
 
-        run = {RUN: path.name}
+        run = {RUN: self._run}
         for name, (meaning, _) in COUNTERS.items():
             counter = Counter(name, meaning, (RUN,))
             self._counters[name] = counter.set_default_tags(run)
@@ -90,21 +108,21 @@ class Metrics(Observer):
         self._counters[PHASE_SECONDS] = seconds.set_default_tags(run)
         for name, meaning in GAUGES.items():
             self._gauges[name] = Gauge(name, meaning, (RUN,)).set_default_tags(run)
-        self._set(GENERATIONS, resumed_at or 0)
-        if resumed_at:
-            # The tables of a long run have thousands of parts: the search does not wait.
-            reader = threading.Thread(target=self._take_up, args=(path,), daemon=True)
-            reader.name = "distes-metrics"
-            reader.start()
+        for (name, phase), owed in self._owed.items():
+            self._count(name, owed, phase)
+        for name, value in self._levels.items():
+            self._set(name, value)
 
     def generation(self, row: Mapping[str, Any]) -> None:
         """Add a generation's figures."""
         if self._fault is not None:
             raise self._fault
+        with self._lock:
+            self._export()
         for name, (_, column) in COUNTERS.items():
             self._count(name, row.get(column, 0))
         for phase, column in PHASES.items():
-            self._count(PHASE_SECONDS, row.get(column, 0), {PHASE: phase})
+            self._count(PHASE_SECONDS, row.get(column, 0), phase)
         self._improve(row["episode_return_max"])
         self._set(GENERATIONS, row["generation"] + 1)
         self._set(MEAN, row["episode_return_mean"])
@@ -137,10 +155,16 @@ class Metrics(Observer):
                 self._best = float(value)
                 self._set(BEST, self._best)
 
-    def _count(self, name: str, more: float, tags: dict[str, str] | None = None) -> None:
-        if more > 0:
-            self._counters[name].inc(float(more), tags)
+    def _count(self, name: str, more: float, phase: str = "") -> None:
+        if not self._counters:
+            self._owed[name, phase] = self._owed.get((name, phase), 0.0) + more
+        elif more > 0:
+            self._counters[name].inc(float(more), {PHASE: phase} if phase else None)
 
     def _set(self, name: str, value: float) -> None:
-        if math.isfinite(value):
+        if not math.isfinite(value):
+            return
+        if self._gauges:
             self._gauges[name].set(float(value))
+        else:
+            self._levels[name] = float(value)

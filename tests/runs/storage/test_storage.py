@@ -564,7 +564,7 @@ def test_a_file_system_without_locks_is_accepted(tmp_path, monkeypatch):
 def no_workers(monkeypatch):
     """Fail if a search gets as far as its workers."""
 
-    def start(*_):
+    def start(*_, **__):
         raise AssertionError("workers were started")
 
     monkeypatch.setattr("distes.search.search.make_evaluator", start)

@@ -207,6 +207,7 @@ def search(out, **settings):
 @pytest.fixture
 def recorded(monkeypatch):
     """What is exported, (name, phase) -> value."""
+    monkeypatch.setattr(prometheus, "is_ray_connected", lambda: True)
     monkeypatch.setattr("ray.util.metrics.Counter", Recorder)
     monkeypatch.setattr("ray.util.metrics.Gauge", Recorder)
     monkeypatch.setattr(Recorder, "values", {})
@@ -219,6 +220,23 @@ def test_what_is_exported_is_what_the_log_has(tmp_path, recorded):
     settings = {"task": task, "heldout_every": 3, "observers": [prometheus.Metrics()]}
     run = search(tmp_path / "run", **settings).run().run
     assert run.generations["failed"].sum() > 0
+    assert_figures_of_the_log(recorded, run, scored=5)
+
+
+def test_what_was_before_ray_is_exported_when_it_comes(tmp_path, recorded, monkeypatch):
+    """If wrong: a run that begins without workers lacks its first generations on the dashboard."""
+    task = distes.FunctionTask(environments.watched_sphere, 2)
+    settings = {"task": task, "heldout_every": 3}
+    monkeypatch.setattr(prometheus, "is_ray_connected", lambda: False)
+    metrics = prometheus.Metrics()
+
+    class Come(Observer):
+        def generation(self, row):
+            if row["generation"] == 5:
+                assert not recorded
+                monkeypatch.setattr(prometheus, "is_ray_connected", lambda: True)
+
+    run = search(tmp_path / "run", observers=[Come(), metrics], **settings).run().run
     assert_figures_of_the_log(recorded, run, scored=5)
 
 
@@ -250,6 +268,7 @@ def test_a_fault_of_the_exporter_leaves_the_run_alone(tmp_path, monkeypatch):
                 raise ConnectionError("the exporter is gone")
 
     plain = search(tmp_path / "plain").run()
+    monkeypatch.setattr(prometheus, "is_ray_connected", lambda: True)
     monkeypatch.setattr("ray.util.metrics.Counter", Recorder)
     monkeypatch.setattr("ray.util.metrics.Gauge", Faulty)
     watched = search(tmp_path / "watched", observers=[prometheus.Metrics()]).run()
