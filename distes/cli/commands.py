@@ -12,6 +12,7 @@ import click
 
 from distes.cli.options import read_values
 from distes.cli.parameters import (
+    FORCE,
     NAMED,
     OBSERVERS,
     QUIET,
@@ -206,6 +207,7 @@ def evaluate(
 @click.option("--show", is_flag=True, help="open a window instead")
 @click.option("--context", metavar="X,X,...", help="to impose on the solution")
 @click.option("--seed", type=click.IntRange(0), help="gives the solution other episodes (0)")
+@FORCE
 @TRUST
 @click.pass_context
 def replay(ctx: click.Context, /, run: Location, *, context: str | None, **asked: Any) -> None:
@@ -228,7 +230,13 @@ def replay(ctx: click.Context, /, run: Location, *, context: str | None, **asked
 
 @distes.command()
 @click.argument("runs", nargs=-1, required=True, type=locate_run)
-@click.option("--out", required=True, type=locate_run, metavar="PATH", help="image to write")
+@click.option(
+    "--out",
+    required=True,
+    type=locate_run,
+    metavar="PATH",
+    help="image to write: .png, .svg, .pdf, or .html, a page that needs nothing besides",
+)
 @click.option(
     "--x", metavar="AXIS", help="of learning curves: episodes, env_steps or seconds (episodes)"
 )
@@ -240,12 +248,18 @@ def replay(ctx: click.Context, /, run: Location, *, context: str | None, **asked
     help="what to draw: {} or module:Class; see distes list figures (learning_curves)",
 )
 @click.option("--components", metavar="N,N,...", help="of the context, with --over (all)")
+@click.option("--log-x", is_flag=True, help="of learning curves: a logarithmic horizontal axis")
+@click.option("--log-y", is_flag=True, help="of learning curves: logarithmic vertical axes")
+@click.option("--title", metavar="TEXT", help="in place of the heading")
+@click.option("--size", metavar="WxH", help="in inches, for example 9x5")
+@FORCE
 def plot(
     runs: tuple[Location, ...],
     out: Location,
     x: str | None,
-    over: str | None,
     components: str | None,
+    size: str | None,
+    **how: Any,
 ) -> None:
     """Draw learning curves of one or more runs; with --over, one run in another way."""
     from distes.views.figures.learning_curves import AXES
@@ -259,7 +273,13 @@ def plot(
     except ValueError:
         said = f"--components '{components}' is not whole numbers separated by commas"
         raise UsageError(said) from None
-    draw(runs, out, axis, over=over, components=chosen)
+    try:
+        ends = None if size is None else [float(part) for part in size.lower().split("x")]
+    except ValueError:
+        raise UsageError(
+            f"--size '{size}' is not WIDTHxHEIGHT in inches: for example 9x5"
+        ) from None
+    draw(runs, out, axis, components=chosen, size=ends, **how)
     click.echo(out)
 
 

@@ -30,6 +30,8 @@ def locate_run(given: str) -> Location:
 RUN = click.argument("run", type=locate_run)
 
 
+FORCE = click.option("--force", is_flag=True, help="overwrite the file if it is there")
+
 TRUST = click.option(
     "--trust",
     is_flag=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -103,6 +103,15 @@ class BuiltPolicy(Policy):
         """Zeros to start a search from, (d,)."""
         return np.zeros(self.num_parameters)
 
+    def name_parameters(self, observations: Sequence[str] | None) -> list[str] | None:
+        """Give the parameters names, (d,), for tables and plots; None for none.
+
+        Args:
+            observations: names of an observation's numbers, as it is flattened; None if
+                they have none.
+        """
+        return None
+
 
 @dataclass(frozen=True)
 class PolicySpec(ABC):
@@ -119,3 +128,8 @@ class PolicySpec(ABC):
         Raises:
             UsageError: a space is not supported; the sentence names it.
         """
+
+
+def number_names(names: Sequence[str] | None, size: int) -> list[str]:
+    """Give names, or where there are none the numbers from 0."""
+    return [str(number) for number in range(size)] if names is None else list(names)

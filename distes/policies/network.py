@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -14,7 +14,7 @@ from numpy.random import Generator
 
 from distes.errors import UsageError
 from distes.policies import products
-from distes.policies.base import Act, BuiltPolicy
+from distes.policies.base import Act, BuiltPolicy, number_names
 from distes.policies.spaces import ActionHead, ObservationEncoder
 from distes.types import FloatArray
 
@@ -81,6 +81,26 @@ class NetworkPolicy(BuiltPolicy):
                 weights[:] = generator.uniform(-limit, limit, weights.shape)
             weights *= self.output_gain
         return parameters
+
+    def name_parameters(self, observations: Sequence[str] | None) -> list[str]:
+        """Name them ``w[observation, output]`` and ``b[output]``; layers are counted from 1.
+
+        >>> from gymnasium.spaces import Box, Discrete
+        >>> seen, head = ObservationEncoder(Box(-1, 1, (2,))), ActionHead(Discrete(2))
+        >>> NetworkPolicy(seen, head).name_parameters(["x", "v"])
+        ['w[x, 0]', 'w[x, 1]', 'w[v, 0]', 'w[v, 1]', 'b[0]', 'b[1]']
+        >>> NetworkPolicy(seen, head, (1,), bias=False).name_parameters(None)
+        ['w1[0, 0]', 'w1[1, 0]', 'w2[0, 0]', 'w2[0, 1]']
+        """
+        names = []
+        entering = number_names(observations, self.encoder.size)
+        for number, (_, fan_out) in enumerate(self._shapes, start=1):
+            layer = number if self.hidden else ""
+            leaving = number_names(None, fan_out)
+            names += [f"w{layer}[{source}, {unit}]" for source in entering for unit in leaving]
+            names += [f"b{layer}[{unit}]" for unit in leaving] if self.bias else []
+            entering = leaving
+        return names
 
     def layers(self, parameters: FloatArray) -> list[tuple[FloatArray, FloatArray | None]]:
         """View parameters as [(weights (in, out), bias (out,) or None), ...].

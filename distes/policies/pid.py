@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from gymnasium.spaces import Box
 from numpy.random import Generator
 
 from distes.errors import UsageError
-from distes.policies.base import Act, BuiltPolicy, PolicySpec
+from distes.policies.base import Act, BuiltPolicy, PolicySpec, number_names
 from distes.policies.spaces import ActionHead, ObservationEncoder, describe
 from distes.types import FloatArray, NonNegativeFloat, PositiveFloat
 
@@ -81,6 +82,14 @@ class PidPolicy(BuiltPolicy):
     @property
     def num_parameters(self) -> int:
         return 3 * self.encoder.size * self.head.num_outputs
+
+    def name_parameters(self, observations: Sequence[str] | None) -> list[str]:
+        return [
+            f"{gain}[{output}, {each}]"
+            for gain in ("proportional", "integral", "derivative")
+            for output in range(self.head.num_outputs)
+            for each in number_names(observations, self.encoder.size)
+        ]
 
     def bind(self, parameters: FloatArray) -> Act:
         """Make the acting function of one episode, with an integral and an error of its own."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -89,6 +90,10 @@ class StochasticNetwork(BuiltPolicy):
     def initial(self, generator: Generator) -> FloatArray:
         """Parameters to start from, (d,): those of the network."""
         return self.network.initial(generator)
+
+    def name_parameters(self, observations: Sequence[str] | None) -> list[str]:
+        """Name them as the network does."""
+        return self.network.name_parameters(observations)
 
     def bind(self, parameters: FloatArray) -> Act:
         """Make the acting function: the likeliest action where there is no generator."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ from gymnasium.spaces import Discrete
 from numpy.random import Generator
 
 from distes.errors import UsageError
-from distes.policies.base import Act, BuiltPolicy, Choose, PolicySpec
+from distes.policies.base import Act, BuiltPolicy, Choose, PolicySpec, number_names
 from distes.policies.spaces import describe
 from distes.types import FloatArray
 
@@ -90,6 +91,10 @@ class TabularPolicy(BuiltPolicy):
     def initial(self, generator: Generator) -> FloatArray:
         """All actions alike, (d,)."""
         return np.full(self.num_parameters, 1.0 / self.num_actions)
+
+    def name_parameters(self, observations: Sequence[str] | None) -> list[str]:
+        states = number_names(observations, self.num_states)
+        return [f"p[{state}, {action}]" for state in states for action in range(self.num_actions)]
 
     def bind(self, parameters: FloatArray) -> Act:
         """Make the acting function: the likeliest action where there is no generator."""

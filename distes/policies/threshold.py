@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -14,7 +15,7 @@ from numpy.random import Generator
 
 from distes.errors import UsageError
 from distes.policies import products
-from distes.policies.base import Act, BuiltPolicy, PolicySpec
+from distes.policies.base import Act, BuiltPolicy, PolicySpec, number_names
 from distes.policies.spaces import ObservationEncoder, describe
 from distes.types import FloatArray
 
@@ -84,6 +85,10 @@ class ThresholdPolicy(BuiltPolicy):
     @property
     def num_parameters(self) -> int:
         return self.encoder.size + self.bias
+
+    def name_parameters(self, observations: Sequence[str] | None) -> list[str]:
+        names = [f"w[{each}]" for each in number_names(observations, self.encoder.size)]
+        return [*names, "b"] if self.bias else names
 
     def bind(self, parameters: FloatArray) -> Act:
         kept = np.array(parameters, np.float64)

@@ -7,11 +7,12 @@ import time
 import warnings
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
@@ -24,22 +25,32 @@ from distes.runs.inventory import FileSum
 from distes.runs.storage.folder import Folder, open_folder
 from distes.runs.storage.location import Location, locate, shorten
 from distes.runs.storage.store_errors import StoreRefusedError
+from distes.runs.tables import join_runs, tabulate_candidates
 from distes.types import FloatArray, IntArray
 
 QUIET_S = 600.0  # seconds without a commit after which a run that cannot be locked counts as left
 
 
-def load(path: str | Path) -> Run:
-    """Open a run directory.
+@overload
+def load(path: str | Path) -> Run: ...  # type: ignore[overload-overlap]  # text is iterable
+
+
+@overload
+def load(path: Iterable[str | Path]) -> Runs: ...
+
+
+def load(path: str | Path | Iterable[str | Path]) -> Run | Runs:
+    """Open a run directory, or several as one.
 
     Args:
-        path: as `Search` was given, or printed; or the URI of one.
+        path: as `Search` was given, or printed; or the URI of one. A list of such gives
+            `Runs`, whose tables say of each row which run it is of.
 
     Raises:
         UsageError: there is none, it is no run directory, or another version wrote it. What
             is damaged in it is refused when it is read.
     """
-    return Run(path)
+    return Run(path) if isinstance(path, str | PurePath) else Runs([Run(each) for each in path])
 
 
 class Run:
@@ -135,6 +146,37 @@ class Run:
         """Read the rows of one generation's episodes, without the rest of them."""
         return self._read_frame(schema.EPISODES, filters=[("generation", "==", generation)])
 
+    def candidates(self, generation: int) -> pd.DataFrame:
+        """Sum up a generation's candidates, one row each.
+
+        Args:
+            generation: counted from 0.
+
+        Returns:
+            ``candidate``, ``fitness`` (NaN = failed), ``episode_return_mean`` of its good
+            episodes, ``episodes``, of these ``failed``; its ``context_NAME`` (``context_0``,
+            ... where the environment names none), NaN where its episodes differ in it; and
+            its parameters (``parameter_0``, ... where the policy names none), likewise, if
+            they were logged.
+
+        Raises:
+            UsageError: there is no such generation.
+        """
+        rows = self.episodes_of(generation)
+        if rows.empty:
+            raise UsageError(f"'{self.path}' has no episodes of generation {generation}")
+        return tabulate_candidates(rows, self.context_names, self.parameter_names)
+
+    @property
+    def parameter_names(self) -> list[str] | None:
+        """What the policy calls its parameters, (d,); None where it names none."""
+        return self._read_names("parameter_names", "num_parameters")
+
+    @property
+    def context_names(self) -> list[str] | None:
+        """What the environment calls the components of a context, (k,); None where it does not."""
+        return self._read_names("context_names", "num_contexts")
+
     def returns(self) -> tuple[IntArray, FloatArray]:
         """Read generations and returns of the search's episodes, without the rest of them.
 
@@ -184,6 +226,10 @@ class Run:
         )
         return written is not None and time.time() - written < QUIET_S
 
+    def _read_names(self, key: str, count: str) -> list[str] | None:
+        names = self.config.get(key)
+        return names if isinstance(names, list) and len(names) == self.config.get(count) else None
+
     def _read_frame(self, folder: str, **options: Any) -> pd.DataFrame:
         """Read a table, or what `pyarrow.parquet.read_table` is to read of it."""
         parts = list(self._read_parts(folder, **options)) or [schema.make_empty_table(folder)]
@@ -227,6 +273,49 @@ class Run:
             return {int(generation): one for generation, one in tree["dict"].items()}, arrays
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UsageError(f"'{self.path / name}' does not hold populations") from error
+
+
+class Runs:
+    """Several runs as one: the rows of all, with ``run``, ``run_seed`` and ``strategy`` in front.
+
+    ``run`` is the run's path, as text. A column that a run does not have is NaN in its rows.
+
+    Attributes:
+        runs: each by itself, as `load` gives it.
+    """
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        if not runs:
+            raise UsageError("no run is given: name at least one run directory")
+        self.runs = tuple(runs)
+
+    def __repr__(self) -> str:
+        """Name the directories."""
+        return f"Runs({[str(run.path) for run in self.runs]})"
+
+    @cached_property
+    def generations(self) -> pd.DataFrame:
+        """One row a generation of a run."""
+        return self._join("generations")
+
+    @cached_property
+    def episodes(self) -> pd.DataFrame:
+        """One row an episode of a search."""
+        return self._join("episodes")
+
+    @cached_property
+    def evaluations(self) -> pd.DataFrame:
+        """One row an episode of a held-out, test or further evaluation."""
+        return self._join("evaluations")
+
+    def _join(self, table: str) -> pd.DataFrame:
+        return join_runs([(_identify(run), getattr(run, table)) for run in self.runs])
+
+
+def _identify(run: Run) -> dict[str, Any]:
+    settings = run.config["search"]
+    strategy = settings.get("strategy", {}).get("name", "")
+    return {"run": str(run.path), "run_seed": settings.get("seed", 0), "strategy": strategy}
 
 
 def read_config(path: str | Path) -> dict[str, Any]:

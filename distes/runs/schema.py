@@ -41,6 +41,7 @@ _EPISODES = [
     ("terminated", pa.bool_()),
     ("truncated", pa.bool_()),
     ("status", pa.string()),
+    ("fitness", pa.float64()),
     ("context", _LIST),
     ("parameters", _LIST),
     ("attempt", pa.int16()),
@@ -113,6 +114,7 @@ def make_episodes_table(
         "status": _make_text_column(
             concatenate(episodes, "status"), [each.name.lower() for each in Status]
         ),
+        "fitness": np.concatenate([each.fitness[each.candidate] for each in episodes]),
         "context": _make_list_column([each.contexts for each in episodes], counts),
         "parameters": _make_list_column([_draw_parameters(each) for each in records], counts),
         "node": _make_text_column(node, nodes),

@@ -37,6 +37,7 @@ from distes.seeds import strategy_generator
 from distes.signals import defer_keyboard_interrupts
 from distes.tasks.environment import Task
 from distes.tasks.function import FunctionTask
+from distes.tasks.names import collect_names
 from distes.types import FloatArray
 
 _MAY_CHANGE = {"workers", "min_workers", "cpus_per_worker", "address", "strict"} | {
@@ -349,6 +350,7 @@ class Search(Settings):
             "engine": self.resolved_engine(),
             "num_parameters": self.built_policy().num_parameters,
             "num_contexts": self.resolved_task.num_contexts,
+            **collect_names(self.resolved_task, self.built_policy()),
             "fingerprint": take_fingerprint(),
             **read_provenance(),
         }

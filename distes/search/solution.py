@@ -17,6 +17,7 @@ from distes.population.distributions import Point
 from distes.population.records import Population, Purpose, RunKey
 from distes.population.statistics import Score, compute_score
 from distes.runs.reader import Run, load
+from distes.runs.tables import name_columns
 from distes.search.evaluator import make_evaluator
 from distes.search.settings import Settings
 from distes.search.trust import rebuild_settings, recall_features
@@ -87,7 +88,8 @@ def evaluate_contexts(
         trust: as in `evaluate`.
 
     Returns:
-        One row for each context: ``context_0`` ... and the score's columns.
+        One row for each context: ``context_0`` ..., or ``context_NAME`` where the environment
+        names them, and the score's columns.
 
     Raises:
         UsageError: there is no such run, nothing to evaluate yet, it names code that is not
@@ -107,7 +109,7 @@ def evaluate_contexts(
     default = 100 if len(chosen) == 1 else 20
     count = default if episodes is None else episodes
     returns = _run_test(settings, impose_contexts(read_solution(run), chosen), count, seed, workers)
-    columns = {f"context_{number}": column for number, column in enumerate(chosen.T)}
+    columns = name_columns(list(chosen.T), run.context_names)
     scores = [vars(compute_score(each)) for each in returns.reshape(len(chosen), count)]
     return pd.concat([pd.DataFrame(columns), pd.DataFrame(scores)], axis=1)
 

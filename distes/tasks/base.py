@@ -102,6 +102,15 @@ class AnyTask(ABC):
             UsageError: there is none, or it is not the one that was asked for.
         """
 
+    def read_names(self) -> dict[str, list[str] | None]:
+        """Ask what the task's numbers are called.
+
+        Returns:
+            ``context_names`` (k,); of an environment ``observation_names``, of a function
+            ``parameter_names``; None or nothing for those that have no names.
+        """
+        return {}
+
     @property
     def reward_threshold(self) -> float | None:
         """The return at which the task counts as solved, where it says so."""

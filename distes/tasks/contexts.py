@@ -81,6 +81,17 @@ class ContextSource:
         """Whether contexts are drawn before the reset, which is told of them."""
         return self.choice == "uniform" or callable(self.choice)
 
+    def choose_names(self, observations: list[str] | None) -> list[str] | None:
+        """Choose the names of a context's components where they are an observation's numbers.
+
+        Args:
+            observations: names of these, or None.
+        """
+        if observations is None or not str(self.choice).startswith("observation"):
+            return None
+        indices = self._indices()
+        return observations if indices is None else [observations[i] for i in indices]
+
     def sample(self, seeds: IntArray) -> FloatArray:
         """Draw the contexts of episodes, (m,) seeds -> (m, k).
 

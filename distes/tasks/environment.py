@@ -10,6 +10,7 @@ from typing import Any
 
 import gymnasium as gym
 from gymnasium import wrappers
+from gymnasium.spaces.utils import flatdim
 
 from distes.errors import UsageError, unknown
 from distes.policies.base import Policy, PolicySpec
@@ -17,6 +18,7 @@ from distes.registry import import_named
 from distes.signals import contain_exits
 from distes.tasks import envs
 from distes.tasks.base import AnyTask
+from distes.tasks.names import accept_names
 from distes.types import FloatArray, PositiveInt
 
 VERIFIED_PURE = frozenset(
@@ -173,6 +175,26 @@ class Task(AnyTask):
             see = self.contexts.encoder(env.observation_space)
             context = self.contexts.settle(self.name, see, reset, asked, None)
             return context, asked is None or "context" in reset[1]
+
+    def read_names(self) -> dict[str, list[str] | None]:
+        """Read attributes of the environment: ``observation_names`` and ``context_names`` (k,).
+
+        Observations are named as they are flattened; a context that is read from them is
+        named as they are.
+        """
+        with closing(self.make_env()) as env:
+
+            def read(kind: str, size: int) -> list[str] | None:
+                given = env.get_wrapper_attr(kind) if env.has_wrapper_attr(kind) else None
+                return accept_names(given, size, kind, self.name)
+
+            space = env.observation_space
+            size = flatdim(space) if space.is_np_flattenable else 0
+            observations = read("observation_names", size)
+            contexts = self.contexts.choose_names(observations)
+            if contexts is None and self.context is not None:
+                contexts = read("context_names", self.num_contexts)
+        return {"observation_names": observations, "context_names": contexts}
 
     @contain_exits()
     def build_policy(self, spec: PolicySpec | None) -> Policy:

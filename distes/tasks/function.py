@@ -12,6 +12,7 @@ from distes.errors import UsageError
 from distes.policies.base import Policy, PolicySpec
 from distes.policies.identity import DirectPolicy
 from distes.tasks.base import AnyTask
+from distes.tasks.names import accept_names
 from distes.types import FloatArray, PositiveInt
 
 
@@ -64,6 +65,16 @@ class FunctionTask(AnyTask):
     def _try_reset(self, asked: FloatArray | None) -> tuple[FloatArray, bool]:
         assert asked is not None  # noqa: S101 - others are refused when made
         return asked, True  # as an argument
+
+    def read_names(self) -> dict[str, list[str] | None]:
+        """Read attributes of the function: ``parameter_names`` (d,) and ``context_names`` (k,)."""
+        sizes = {"parameter_names": self.num_parameters}
+        if self.context is not None:
+            sizes["context_names"] = self.num_contexts
+        return {
+            kind: accept_names(getattr(self.function, kind, None), size, kind, self.name)
+            for kind, size in sizes.items()
+        }
 
     def build_policy(self, spec: PolicySpec | None) -> Policy:
         """Use the parameters themselves."""

@@ -79,7 +79,7 @@ def _describe_identity(run: Run) -> Iterator[tuple[str, str]]:
     if "num_parameters" in config:
         yield "parameters", str(config["num_parameters"])
     if scores.has_contexts(config):
-        yield "context", _describe_context(config)
+        yield "context", _describe_context(run)
     changed = _list_changes(settings, {**settings_of(task_class), **search_settings()})
     if changed:
         yield "settings", changed
@@ -94,11 +94,12 @@ def _describe_identity(run: Run) -> Iterator[tuple[str, str]]:
         yield "revision", str(config["git_revision"])
 
 
-def _describe_context(config: Mapping[str, Any]) -> str:
+def _describe_context(run: Run) -> str:
     """Say where contexts come from, how long they are, and which features are learnt from."""
-    settings = config["search"]
-    size = config.get("num_contexts", 0)
-    said = [f"{size} number{'s' if size > 1 else ''}", f"from {settings['context']}"]
+    settings = run.config["search"]
+    size = run.config.get("num_contexts", 0)
+    names = f" ({', '.join(run.context_names)})" if run.context_names else ""
+    said = [f"{size} number{'s' if size > 1 else ''}{names}", f"from {settings['context']}"]
     ends = [settings.get("context_low"), settings.get("context_high")]
     if all(isinstance(end, list) for end in ends):
         said.append(" to ".join(",".join(map(format_number, end)) for end in ends))

@@ -31,6 +31,11 @@ class Contexts:
     env: str  # its id
     components: tuple[Component, ...]  # of a context, in order
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the components are called, (k,), with their units."""
+        return tuple(each.name for each in self.components)
+
     def draw(self, generator: Generator) -> FloatArray:
         """Draw a context, uniform in each component, (k,)."""
         low = np.array([each.low for each in self.components])
@@ -46,7 +51,7 @@ class Contexts:
         given = None if options is None else options.get("context")
         if given is None:
             return None
-        names = ", ".join(each.name for each in self.components)
+        names = ", ".join(self.names)
         try:
             context: FloatArray = np.array(given, dtype=np.float64)
         except (TypeError, ValueError):

@@ -36,6 +36,10 @@ class ContextualAcrobot(AcrobotEnv):
     ``reset(options={"context": ...})`` imposes them; the angles are the seed's.
     """
 
+    context_names = CONTEXTS.names
+    observation_names = ("cos of angle 1", "sin of angle 1", "cos of angle 2", "sin of angle 2",
+                         *CONTEXTS.names)  # fmt: skip
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:

@@ -38,6 +38,8 @@ class ContextualCartPole(CartPoleEnv):
     the start in full precision.
     """
 
+    observation_names = context_names = CONTEXTS.names
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:

@@ -34,6 +34,8 @@ class PhysicalCartPole(CartPoleEnv):
     ``reset(options={"context": ...})``, and shown in ``info["context"]`` alone.
     """
 
+    context_names = CONTEXTS.names
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:

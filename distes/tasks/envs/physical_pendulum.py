@@ -30,6 +30,8 @@ class PhysicalPendulum(PendulumEnv):
     ``info["context"]`` alone.
     """
 
+    context_names = CONTEXTS.names
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:

@@ -77,6 +77,8 @@ class WallFollow(gym.Env[FloatArray, FloatArray]):
     """
 
     metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 30}  # noqa: RUF012
+    observation_names = ("distance in mm", "wall angle in rad")
+    context_names = CONTEXTS.names
 
     def __init__(self, noise: bool = False, render_mode: str | None = None) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 class Figure(ABC):
     """A way to draw runs; ``plot(over=NAME)`` finds it by its file's name in this folder.
 
-    `plot` makes it with the arguments ``x`` (the horizontal axis) and ``components`` (of a
-    context, counted from 0) as far as its constructor takes them; each needs a default. It
-    has no other settings. A frozen dataclass with these fields is the simplest way.
+    `plot` makes it with the arguments ``x`` (the horizontal axis), ``log_x`` and ``log_y``
+    (whether axes are logarithmic), ``components`` (of a context, counted from 0), ``title``
+    and ``size`` (width and height in inches) as far as its constructor takes them; each needs
+    a default. It has no other settings. A frozen dataclass with these fields is the simplest
+    way. A title and a size that it does not take are given to the figure that it draws.
 
     Attributes:
         compares_runs: whether it draws several runs; the others draw one.

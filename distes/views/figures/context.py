@@ -41,9 +41,13 @@ class Context(Figure):
 
     Attributes:
         components: of the context; None takes all.
+        title: in place of the heading.
+        size: of the figure, width and height in inches.
     """
 
     components: Sequence[int] | None = None
+    title: str | None = None
+    size: style.Size | None = None
 
     def draw(self, runs: Sequence[Run]) -> MatplotlibFigure:
         """Draw one run.
@@ -63,15 +67,21 @@ class Context(Figure):
             )
         with style.import_matplotlib().rc_context(style.STYLE):
             pair = len(shown) == 2
-            figure = (_draw_cells if pair else _draw_panels)(scored, shown)
-            style.add_headings(figure, [scores.name_run(run.config, " · "), scored.name])
+            figure = (_draw_cells if pair else _draw_panels)(scored, shown, self.size)
+            headings = [scores.name_run(run.config, " · "), scored.name]
+            style.add_headings(figure, headings, self.title)
             return figure
 
 
 class _Scored(NamedTuple):
-    """Episodes of one solution: what they are, contexts (m, k), returns (m,) with NaN = failed."""
+    """Episodes of one solution.
+
+    What they are, what the components of a context are called (k,), contexts (m, k), and
+    returns (m,) with NaN = failed.
+    """
 
     name: str
+    labels: Sequence[str]
     contexts: FloatArray
     returns: FloatArray
 
@@ -97,7 +107,9 @@ def _find_scored(run: Run) -> _Scored:
     returns = rows["episode_return"].to_numpy()[known]
     if not np.isfinite(returns).any():
         raise UsageError(f"all {len(rows)} {name} failed: there is no return to draw")
-    return _Scored(f"{len(rows):,} {name}, each with a fresh context", contexts[known], returns)
+    labels = style.label_components(run, contexts.shape[1])
+    name = f"{len(rows):,} {name}, each with a fresh context"
+    return _Scored(name, labels, contexts[known], returns)
 
 
 def assign_bins(values: FloatArray, most: int) -> IntArray:
@@ -120,12 +132,13 @@ def assign_bins(values: FloatArray, most: int) -> IntArray:
     return np.unique(placed, return_inverse=True)[1]
 
 
-def _draw_panels(scored: _Scored, shown: Sequence[int]) -> MatplotlibFigure:
+def _draw_panels(
+    scored: _Scored, shown: Sequence[int], size: style.Size | None
+) -> MatplotlibFigure:
     """One panel for each component, all with the same vertical axis."""
-    size = scored.contexts.shape[1]
     columns = style.count_columns(len(shown))
     rows = -(-len(shown) // columns)
-    figure = style.make_figure(4.6 if rows == 1 else 1.4 + 2.6 * rows)
+    figure = style.make_figure(4.6 if rows == 1 else 1.4 + 2.6 * rows, size)
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     panels: list[Axes] = list(grid.flat)
     for axes in panels[len(shown) :]:
@@ -133,7 +146,7 @@ def _draw_panels(scored: _Scored, shown: Sequence[int]) -> MatplotlibFigure:
     for axes, component in zip(panels, shown, strict=False):
         _draw_episodes(axes, scored.contexts[:, component], scored.returns)
         axes.xaxis.set_major_locator(style.make_locator(columns))
-        axes.set_xlabel(style.label_component(component, size))
+        axes.set_xlabel(scored.labels[component], **style.LITERAL)
     for axes in grid[:, 0]:
         axes.set_ylabel("episode return")
         axes.yaxis.set_major_formatter(lambda value, _: style.format_axis_number(value))
@@ -164,9 +177,8 @@ def _mark_failures(axes: Axes, x: FloatArray, y: FloatArray, transform: object) 
         axes.scatter(x, y, transform=transform, label=f"{len(x):,} failed", zorder=6, **look)
 
 
-def _draw_cells(scored: _Scored, shown: Sequence[int]) -> MatplotlibFigure:
+def _draw_cells(scored: _Scored, shown: Sequence[int], size: style.Size | None) -> MatplotlibFigure:
     """Draw the mean return in cells of two components."""
-    size = scored.contexts.shape[1]
     x, y = scored.contexts[:, shown].T
     valid = np.isfinite(scored.returns)
     count = int(np.clip(np.sqrt(len(x) / PER_CELL), 2, MAX_BINS))
@@ -178,7 +190,7 @@ def _draw_cells(scored: _Scored, shown: Sequence[int]) -> MatplotlibFigure:
         for ends, column in zip(edges, (x, y), strict=True)
     ]
     means = average_cells(places, scored.returns[valid], (count, count))
-    figure = style.make_figure(5.6)
+    figure = style.make_figure(5.6, size)
     axes = figure.subplots()
     axes.grid(visible=False)
     axes.set_facecolor("#EEEEEE")
@@ -188,7 +200,7 @@ def _draw_cells(scored: _Scored, shown: Sequence[int]) -> MatplotlibFigure:
     axes.scatter(x[valid], y[valid], area, linewidth=width, **look)
     _mark_failures(axes, x[~valid], y[~valid], axes.transData)
     for axis, component in zip((axes.xaxis, axes.yaxis), shown, strict=True):
-        axis.set_label_text(style.label_component(component, size))
+        axis.set_label_text(scored.labels[component], **style.LITERAL)
         axis.set_major_locator(style.make_locator(1))
     axes.margins(0)
     bar = figure.colorbar(mesh, label="mean episode return")

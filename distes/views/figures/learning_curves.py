@@ -54,10 +54,18 @@ class LearningCurves(Figure):
 
     Attributes:
         x: along the horizontal axis: search ``episodes``, ``env_steps``, or ``seconds``.
+        log_x: make that axis logarithmic.
+        log_y: make the vertical axes logarithmic; returns must all be above 0, or all below.
+        title: in place of the heading.
+        size: of the figure, width and height in inches.
     """
 
     compares_runs = True
     x: Axis = "episodes"
+    log_x: bool = False
+    log_y: bool = False
+    title: str | None = None
+    size: style.Size | None = None
 
     def __post_init__(self) -> None:
         """Refuse another axis."""
@@ -68,8 +76,8 @@ class LearningCurves(Figure):
         """Draw one run, or compare several.
 
         Raises:
-            UsageError: matplotlib is missing, a run has no generation yet, or the runs'
-                returns can't be compared.
+            UsageError: matplotlib is missing, a run has no generation yet, the runs'
+                returns can't be compared, or have no logarithm.
         """
         if not runs:
             raise UsageError("no run is given: name at least one run directory")
@@ -81,9 +89,10 @@ class LearningCurves(Figure):
                     raise UsageError(f"{run.path} has no generation yet: there is nothing to draw")
                 curves.append(_make_curves(run.config, rows, scores.score_heldout(run), self.x))
             if len(curves) > 1:
-                return _draw_several(curves)
+                return _draw_several(curves, self)
             config = runs[0].config
-            return _draw_one(curves[0], scores.name_run(config, " · "), scores.find_target(config))
+            heading, target = scores.name_run(config, " · "), scores.find_target(config)
+            return _draw_one(curves[0], heading, target, self)
 
 
 def draw_progress(
@@ -104,7 +113,8 @@ def draw_progress(
         UsageError: matplotlib is missing.
     """
     with style.import_matplotlib().rc_context(style.STYLE):
-        return _draw_one(_make_curves({}, rows, heldout, "episodes"), heading, target, 9)
+        curves = _make_curves({}, rows, heldout, "episodes")
+        return _draw_one(curves, heading, target, LearningCurves(), 9)
 
 
 class _Curves(NamedTuple):
@@ -143,12 +153,16 @@ def _make_curves(
 
 
 def _draw_one(
-    curves: _Curves, heading: str, target: float | None, letter_size: float = 12
+    curves: _Curves,
+    heading: str,
+    target: float | None,
+    look: LearningCurves,
+    letter_size: float = 12,
 ) -> MatplotlibFigure:
     """Draw one run: returns above, the search distribution's width below."""
     columns, x = curves.columns, curves.x
     widths = [name for name in ("std_mean", "step_size", "extra_std") if name in columns]
-    figure, panels = _make_panels([3, 1] if widths else [1])
+    figure, panels = _make_panels([3, 1] if widths else [1], look.size)
     top = panels[0]
     labels = _Labels(top)
     blue, orange, green = COLOURS[:3]
@@ -166,16 +180,22 @@ def _draw_one(
         )
         means = curves.heldout[:, 0]
         labels.add("held-out score\n(95% interval)", curves.heldout_x, means, green)
+    if look.log_y:
+        _scale_returns(top, [*quantiles, columns["episode_return_mean"], curves.heldout])
     _draw_target(top, target)
     top.set_ylabel("episode return")
-    top.set_title(heading, fontsize=letter_size)
-    below = [_draw_width_panel(panels[1], x, columns, widths)] if widths else []
-    _finish_axes(figure, panels, curves.label, [labels, *below])
+    _head(figure, look.title, heading, letter_size)
+    below = [_draw_width_panel(panels[1], x, columns, widths, look.log_y)] if widths else []
+    _finish_axes(figure, panels, curves.label, [labels, *below], log_x=look.log_x)
     return figure
 
 
 def _draw_width_panel(
-    axes: Axes, x: FloatArray, columns: Mapping[str, FloatArray], widths: Sequence[str]
+    axes: Axes,
+    x: FloatArray,
+    columns: Mapping[str, FloatArray],
+    widths: Sequence[str],
+    log: bool,
 ) -> _Labels:
     labels = _Labels(axes)
     said = {
@@ -183,18 +203,23 @@ def _draw_width_panel(
         "step_size": ("step size", COLOURS[6], "-"),
         "extra_std": ("extra, in sampling", COLOURS[3], "--"),
     }
-    if {"std_min", "std_max"} <= columns.keys():
-        draw_band(axes, x, columns["std_min"], columns["std_max"], color=GREY)
+    ends = [columns[name] for name in ("std_min", "std_max") if name in columns]
+    if len(ends) == 2:
+        draw_band(axes, x, *ends, color=GREY)
     for name in widths:
         label, colour, dashes = said[name]
         _draw_line(axes, x, columns[name], colour, dashes)
         labels.add(label, x, columns[name], colour)
     axes.set_ylabel("search std")
-    axes.set_ylim(bottom=0)
+    if log:
+        drawn = [columns[name] for name in widths]
+        style.scale_logarithmically(axes.yaxis, np.concatenate([*drawn, *ends]), ticks=4)
+    else:
+        axes.set_ylim(bottom=0)
     return labels
 
 
-def _draw_several(curves: Sequence[_Curves]) -> MatplotlibFigure:
+def _draw_several(curves: Sequence[_Curves], look: LearningCurves) -> MatplotlibFigure:
     """Compare configurations: held-out score above, population mean below."""
     names = sorted({scores.name_task(each.config) for each in curves})
     if len(names) > 1:
@@ -209,7 +234,7 @@ def _draw_several(curves: Sequence[_Curves]) -> MatplotlibFigure:
             f"{len(COLOURS)} apart: name fewer runs"
         )
     has_heldout = any(len(each.heldout_x) for each in curves)
-    figure, panels = _make_panels([1, 1] if has_heldout else [1])
+    figure, panels = _make_panels([1, 1] if has_heldout else [1], look.size)
     drawn, held = [], False
     for axes, heldout in zip(panels, [True, False][-len(panels) :], strict=True):
         labels = _Labels(axes)
@@ -223,6 +248,8 @@ def _draw_several(curves: Sequence[_Curves]) -> MatplotlibFigure:
                 ends = max(lines, key=lambda line: line[0][-1])[0]
                 height = np.mean([y[-1] for _, y in lines])
                 labels.add(label, ends[-1:], np.array([height]), colour, beside=True)
+        if look.log_y:
+            _scale_returns(axes, [np.asarray(line.get_ydata()) for line in axes.get_lines()])
         axes.set_ylabel("held-out score" if heldout else "population mean")
         drawn.append(labels)
     targets = {scores.find_target(each.config) for each in curves}
@@ -239,8 +266,9 @@ def _draw_several(curves: Sequence[_Curves]) -> MatplotlibFigure:
         notes.append("dashed: ended runs keep their last value")
     # Two lines where one would run out of the figure.
     joint = "\n" if sum(map(len, notes)) > TITLE_WIDTH else " · "
-    panels[0].set_title(joint.join([" · ".join(notes[:-1]), notes[-1]]) if notes[1:] else notes[0])
-    _finish_axes(figure, panels, curves[0].label, drawn)
+    heading = joint.join([" · ".join(notes[:-1]), notes[-1]]) if notes[1:] else notes[0]
+    _head(figure, look.title, heading)
+    _finish_axes(figure, panels, curves[0].label, drawn, log_x=look.log_x)
     return figure
 
 
@@ -316,8 +344,10 @@ def _flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _make_panels(heights: Sequence[int]) -> tuple[MatplotlibFigure, list[Axes]]:
-    figure = style.make_figure(5.6 if len(heights) > 1 else 4.2)
+def _make_panels(
+    heights: Sequence[int], size: style.Size | None
+) -> tuple[MatplotlibFigure, list[Axes]]:
+    figure = style.make_figure(5.6 if len(heights) > 1 else 4.2, size)
     look: dict[str, Any] = {"squeeze": False, "gridspec_kw": {"height_ratios": heights}}
     return figure, list(figure.subplots(len(heights), 1, sharex=True, **look)[:, 0])
 
@@ -328,6 +358,30 @@ def _draw_line(
     """Draw a line; a single point, which would not show, gets a marker."""
     marker = "o" if len(x) == 1 else marker
     axes.plot(x, y, dashes, color=colour, marker=marker, markersize=4, clip_on=not marker)
+
+
+def _head(figure: MatplotlibFigure, title: str | None, heading: str, size: float = 12) -> None:
+    """Head a figure: with the user's title, or a heading above its first panel."""
+    if title is None:
+        figure.axes[0].set_title(heading, fontsize=size)
+    else:
+        style.set_title(figure, title)
+
+
+def _scale_returns(axes: Axes, drawn: Sequence[FloatArray]) -> None:
+    """Make the axis of returns logarithmic.
+
+    Raises:
+        UsageError: not all that is drawn lies on one side of 0.
+    """
+    values = np.concatenate([np.ravel(each) for each in drawn])
+    values = values[np.isfinite(values)]
+    if not ((values > 0).all() or (values < 0).all()):
+        raise UsageError(
+            f"returns from {values.min():.4g} to {values.max():.4g} have no logarithmic axis "
+            "(log_y, --log-y): they would have to be all above 0, or all below"
+        )
+    style.scale_logarithmically(axes.yaxis, values)
 
 
 def _draw_target(axes: Axes, value: float | None) -> None:
@@ -431,16 +485,26 @@ def spread_apart(
 
 
 def _finish_axes(
-    figure: MatplotlibFigure, panels: Sequence[Axes], label: str, labels: Sequence[_Labels]
+    figure: MatplotlibFigure,
+    panels: Sequence[Axes],
+    label: str,
+    labels: Sequence[_Labels],
+    *,
+    log_x: bool,
 ) -> None:
     """Label the axes, and move names apart once the panels have their places."""
     from matplotlib.ticker import MaxNLocator
 
     panels[-1].set_xlabel(label)
-    panels[-1].set_xlim(left=0)
-    panels[-1].xaxis.set_major_locator(MaxNLocator(6))
     for axis in (panels[-1].xaxis, panels[0].yaxis):
         axis.set_major_formatter(lambda value, _: format_axis_number(value))
+    if log_x:
+        lines = [np.asarray(line.get_xdata()) for line in panels[-1].get_lines()]
+        style.scale_logarithmically(panels[-1].xaxis, np.concatenate(lines))
+    else:
+        panels[-1].set_xlim(left=0)
+        ticks = max(2, round(6 * figure.get_figwidth() / style.WIDTH))
+        panels[-1].xaxis.set_major_locator(MaxNLocator(ticks))
     figure.align_ylabels(panels)
     for each in labels:
         each.write()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ drawn for that, which leaves it an error of 3.5%."""
 
 MAX_PANELS = 12
 MAX_COLUMNS = 4
+LABEL_WIDTH = 20
+"""Characters that fit beside a panel."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,13 @@ class Parameters(Figure):
 
     Attributes:
         components: of the context; None takes all.
+        title: in place of the heading.
+        size: of the figure, width and height in inches.
     """
 
     components: Sequence[int] | None = None
+    title: str | None = None
+    size: style.Size | None = None
 
     def draw(self, runs: Sequence[Run]) -> MatplotlibFigure:
         """Draw one run.
@@ -75,10 +82,16 @@ class Parameters(Figure):
         explored = None
         with suppress(UsageError):  # it was too large to be kept
             explored = run.population(int(run.generations["generation"].max()))
-        lines = [_follow_component(solution, explored, low, high, each) for each in shown]
+        labels = style.label_components(run, len(low))
+        lines = [
+            _follow_component(solution, explored, (low, high), each, labels[each]) for each in shown
+        ]
         rows = choose_most_varying([line.mean for line in lines], MAX_PANELS // len(shown))
         with style.import_matplotlib().rc_context(style.STYLE):
-            return _draw_panels(run, lines, rows)
+            figure, notes = _draw_panels(run, lines, rows, self.size)
+            headings = [scores.name_run(run.config, " · "), notes]
+            style.add_headings(figure, headings, self.title)
+            return figure
 
 
 class _Line(NamedTuple):
@@ -97,15 +110,16 @@ class _Line(NamedTuple):
 def _follow_component(
     solution: Population,
     explored: Population | None,
-    low: FloatArray,
-    high: FloatArray,
+    ends: tuple[FloatArray, FloatArray],
     component: int,
+    label: str,
 ) -> _Line:
     """Ask the upper policy along one component, the others in the middle of their ranges.
 
-    ``explored`` is the last generation's population, if it was kept; contexts lie from
-    ``low`` (k,) to ``high`` (k,).
+    ``explored`` is the last generation's population, if it was kept; contexts lie between
+    the ``ends``, (k,) each.
     """
+    low, high = ends
 
     def along(count: int) -> FloatArray:
         contexts = np.tile((low + high) / 2, (count, 1))
@@ -122,7 +136,6 @@ def _follow_component(
         widths = drawn.reshape(SAMPLES, SAMPLED, -1).std(axis=0, ddof=1)
         x, known = contexts[:, component], few[:, component]
         std = np.stack([np.interp(x, known, width) for width in widths.T], axis=1)
-    label = style.label_component(component, len(low))
     return _Line(label, contexts[:, component], mean, std)
 
 
@@ -143,11 +156,13 @@ def choose_most_varying(means: Sequence[FloatArray], count: int) -> IntArray:
     return np.sort(best)
 
 
-def _draw_panels(run: Run, lines: Sequence[_Line], shown: IntArray) -> MatplotlibFigure:
-    """One panel for each parameter or, with several components, a row."""
+def _draw_panels(
+    run: Run, lines: Sequence[_Line], shown: IntArray, size: style.Size | None
+) -> tuple[MatplotlibFigure, str]:
+    """One panel for each parameter or, with several components, a row; and what to say of it."""
     columns = len(lines) if len(lines) > 1 else style.count_columns(len(shown))
     rows = len(shown) if len(lines) > 1 else -(-len(shown) // columns)
-    figure = style.make_figure(4.2 if rows == 1 else 1.4 + 1.9 * rows)
+    figure = style.make_figure(4.2 if rows == 1 else 1.4 + 1.9 * rows, size)
     grid = figure.subplots(rows, columns, sharex="col", squeeze=False,
                            sharey="row" if len(lines) > 1 else False)  # fmt: skip
     panels: list[Axes] = list(grid.flat)
@@ -158,9 +173,12 @@ def _draw_panels(run: Run, lines: Sequence[_Line], shown: IntArray) -> Matplotli
         _draw_line(axes, line, parameter)
         axes.xaxis.set_major_locator(make_locator(columns))
         if number % columns == 0 or len(lines) == 1:
-            axes.set_ylabel(f"parameter {parameter}")
+            name = run.parameter_names[parameter] if run.parameter_names else None
+            axes.set_ylabel(
+                textwrap.fill(name or f"parameter {parameter}", LABEL_WIDTH), **style.LITERAL
+            )
         if number + columns >= len(cells):
-            axes.set_xlabel(line.label)
+            axes.set_xlabel(line.label, **style.LITERAL)
             axes.tick_params(labelbottom=True)
     total = lines[0].mean.shape[1]
     same = total - int(np.count_nonzero(np.max([np.ptp(each.mean, axis=0) for each in lines], 0)))
@@ -169,10 +187,9 @@ def _draw_panels(run: Run, lines: Sequence[_Line], shown: IntArray) -> Matplotli
         notes.append(f"the {len(shown)} of {total} parameters that vary most")
     if same:
         notes.append(f"{same} of {total} parameters are the same for all contexts")
-    if len(lines[0].label) > len("context"):
+    if run.config.get("num_contexts", 1) > 1:
         notes.append("other components of the context at their middle")
-    style.add_headings(figure, [scores.name_run(run.config, " · "), ", ".join(notes)])
-    return figure
+    return figure, ", ".join(notes)
 
 
 def _draw_line(axes: Axes, line: _Line, parameter: int) -> None:

@@ -38,7 +38,14 @@ class Returns(Figure):
 
     With the mean return, and the elite threshold of strategies that have elites: the least
     fitness among them, where fitness is in the units of a return.
+
+    Attributes:
+        title: in place of the heading.
+        size: of the figure, width and height in inches.
     """
+
+    title: str | None = None
+    size: style.Size | None = None
 
     def draw(self, runs: Sequence[Run]) -> MatplotlibFigure:
         """Draw one run.
@@ -59,7 +66,7 @@ class Returns(Figure):
             raise UsageError(said)
         rows = run.generations.sort_values("generation")
         with style.import_matplotlib().rc_context(style.STYLE):
-            figure = style.make_figure(5)
+            figure = style.make_figure(5, self.size)
             axes = figure.subplots()
             counts = count_returns(generation[valid], returns[valid], len(rows))
             _draw_heat_map(figure, axes, *counts)
@@ -70,7 +77,8 @@ class Returns(Figure):
             failed = int((~valid).sum())
             notes = f"{len(returns):,} search episodes"
             notes += f", {failed:,} failed" if failed else ""
-            style.add_headings(figure, [scores.name_run(run.config, " · "), notes])
+            headings = [scores.name_run(run.config, " · "), notes]
+            style.add_headings(figure, headings, self.title)
             return figure
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import textwrap
 from collections.abc import Collection, Mapping, Sequence
+from html import escape
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distes.errors import UsageError, unknown
+from distes.runs.reader import Run
 from distes.runs.storage.location import URI, locate
 from distes.types import FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import XAxis, YAxis
     from matplotlib.figure import Figure as MatplotlibFigure
     from matplotlib.ticker import MaxNLocator
 
@@ -26,7 +30,19 @@ GREY = "#666666"
 WIDTH = 9.0
 """Of a figure, in inches."""
 
-FORMATS = (".pdf", ".png", ".svg")
+SIZES = (3.0, 50.0)
+"""Least and greatest width and height that may be asked for, in inches."""
+
+LETTERS = 9
+"""Letters of a title in an inch."""
+
+LITERAL: Mapping[str, Any] = {"parse_math": False}
+"""How texts are drawn that may hold dollar signs."""
+
+FORMATS = (".html", ".pdf", ".png", ".svg")
+
+Size = tuple[float, float]
+"""Width and height, in inches."""
 
 STYLE = {
     "font.size": 11,
@@ -45,16 +61,18 @@ STYLE = {
 }
 
 
-def locate_image(out: str | Path) -> Path:
-    """Where an image is to be written.
+def locate_image(out: str | Path, *, force: bool = False) -> Path:
+    """Where an image is to be written; ``force`` may overwrite one.
 
     Raises:
-        UsageError: it is no local path, or the format is unknown.
+        UsageError: it is no local path, there is a file already, or the format is unknown.
     """
-    return locate_file(out, "an image", "image format", FORMATS)
+    return locate_file(out, "an image", "image format", FORMATS, force=force)
 
 
-def locate_file(out: str | Path, what: str, kind: str, suffixes: Collection[str]) -> Path:
+def locate_file(
+    out: str | Path, what: str, kind: str, suffixes: Collection[str], *, force: bool
+) -> Path:
     """Where a file of a ``kind`` of format, one of the suffixes, is to be written."""
     place = locate(out)
     if isinstance(place, URI):
@@ -63,15 +81,58 @@ def locate_file(out: str | Path, what: str, kind: str, suffixes: Collection[str]
         raise UsageError(f"'{place}' has no name before its format: for example a{place.name}")
     if place.suffix.lower() not in suffixes:
         raise unknown(kind, place.suffix or place.name, suffixes)
+    if place.is_dir():
+        raise UsageError(f"'{place}' is a directory: name a file")
+    if place.exists() and not force:
+        raise UsageError(
+            f"'{place}' is there already: name another file, or overwrite it with force (--force)"
+        )
     return place
 
 
 def save_figure(figure: MatplotlibFigure, place: Path) -> None:
     """Write a figure to where `locate_image` says, the same one as the same file."""
     place.parent.mkdir(parents=True, exist_ok=True)
+    kind = place.suffix.lower()
     dates: Mapping[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     with import_matplotlib().rc_context({"svg.hashsalt": "distes"}):
-        figure.savefig(place, dpi=150, metadata=dates.get(place.suffix.lower()))
+        if kind == ".html":
+            image = BytesIO()
+            figure.savefig(image, format="svg", metadata=dates[".svg"])
+            drawing = image.getvalue().decode()
+            place.write_text(make_page(drawing, describe_figure(figure)), encoding="utf-8")
+        else:
+            figure.savefig(place, dpi=150, metadata=dates.get(kind))
+
+
+def make_page(drawing: str, description: Sequence[str]) -> str:
+    """Make a web page of a drawing that needs nothing besides.
+
+    Args:
+        drawing: an SVG file.
+        description: for those who do not see it; the first line is the page's title.
+    """
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f"<title>{escape(description[0])}</title>\n"
+        "<style>svg { max-width: 100%; height: auto; }</style>\n</head>\n<body>\n"
+        f'<div role="img" aria-label="{escape(". ".join(description))}">\n'
+        f"{drawing[drawing.index('<svg') :]}</div>\n</body>\n</html>\n"
+    )
+
+
+def describe_figure(figure: MatplotlibFigure) -> list[str]:
+    """Describe a figure in words: its heading, and of each panel the axes and what is named."""
+    titles = (axes.get_title(place) for axes in figure.axes for place in ("left", "center"))
+    lines = (figure.get_suptitle() or next(filter(None, titles), "figure")).splitlines()
+    for axes in figure.axes:
+        shared: Any = axes.get_shared_x_axes().get_siblings(axes)
+        x = next((each.get_xlabel() for each in shared if each.get_xlabel()), "")
+        named = [text.get_text() for text in axes.texts]
+        named += axes.get_legend_handles_labels()[1]
+        parts = " over ".join(filter(None, [axes.get_ylabel(), x])), ", ".join(named)
+        lines.append(" ".join(": ".join(filter(None, parts)).split()))
+    return list(filter(None, lines))
 
 
 def render_png(figure: MatplotlibFigure) -> bytes:
@@ -90,11 +151,67 @@ def import_matplotlib() -> Any:
         raise UsageError(said) from None
 
 
-def make_figure(height: float) -> MatplotlibFigure:
-    """Make an empty figure of the width that all have, as many inches high."""
+def make_figure(height: float, size: Size | None = None) -> MatplotlibFigure:
+    """Make an empty figure of the width that all have, as many inches high, or of a size."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(WIDTH, height))
+    return Figure(figsize=size or (WIDTH, height))
+
+
+def check_size(size: Sequence[float]) -> Size:
+    """Take a width and a height in inches.
+
+    Raises:
+        UsageError: they are not two numbers from `SIZES`.
+    """
+    low, high = SIZES
+    if len(size) != 2 or not all(low <= each <= high for each in size):
+        given = "x".join(f"{each:g}" for each in size)
+        raise UsageError(
+            f"size {given} is not WIDTHxHEIGHT in inches, each from {low:g} to {high:g}: for "
+            "example 9x5"
+        )
+    return size[0], size[1]
+
+
+def set_title(figure: MatplotlibFigure, title: str) -> None:
+    """Head a figure with a user's title, in as many lines as it needs."""
+    text = textwrap.fill(title, int(LETTERS * float(figure.get_figwidth())))
+    _set_heading(figure, text)
+
+
+def _set_heading(figure: MatplotlibFigure, text: str) -> None:
+    look: dict[str, Any] = {"fontsize": 12, "linespacing": 1.4, **LITERAL}
+    figure.suptitle(text, x=0.015, ha="left", **look)
+
+
+def scale_logarithmically(axis: XAxis | YAxis, values: FloatArray, ticks: int = 6) -> None:
+    """Make an axis logarithmic; below 0, of the distance to it.
+
+    Args:
+        axis: of a panel.
+        values: all that is drawn along it; those that are not finite are passed over.
+        ticks: about so many of them have labels.
+    """
+    from matplotlib.ticker import MaxNLocator, NullLocator, SymmetricalLogLocator
+
+    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
+    if not len(sizes):
+        return
+    least, greatest = float(sizes.min()), float(sizes.max())
+    # Linear nowhere but nearer to 0 than anything that is drawn, margins included.
+    linear = least / 10
+    set_scale = axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale
+    set_scale("symlog", linthresh=linear)
+    if greatest < 5 * least:  # too short for powers of ten
+        axis.set_major_locator(MaxNLocator(ticks))
+    else:
+        steps = [1.0, 2.0, 5.0] if greatest < 100 * least else [1.0]
+        powers = SymmetricalLogLocator(base=10, linthresh=linear, subs=steps)
+        powers.set_params(numticks=ticks)
+        axis.set_major_locator(powers)
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda value, _: format_axis_number(value))
 
 
 def format_axis_number(value: float) -> str:
@@ -172,17 +289,22 @@ def draw_intervals(axes: Axes, x: FloatArray, scores: FloatArray, **how: Any) ->
     axes.errorbar(x, mean, errors, markersize=5, capsize=3, elinewidth=1.4, zorder=5, **how)
 
 
-def add_headings(figure: MatplotlibFigure, headings: Sequence[str]) -> None:
+def add_headings(
+    figure: MatplotlibFigure, headings: Sequence[str], title: str | None = None
+) -> None:
     """Head a figure, and explain below it what is drawn.
 
     Args:
         figure: its panels are drawn; the first one explains all.
         headings: lines; empty ones are left out.
+        title: in place of them.
     """
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    text = "\n".join(filter(None, headings))
-    figure.suptitle(text, x=0.015, ha="left", fontsize=12, linespacing=1.4)
+    if title is None:
+        _set_heading(figure, "\n".join(filter(None, headings)))
+    else:
+        set_title(figure, title)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=3, frameon=False, fontsize=10.5)
     engine = figure.get_layout_engine()
@@ -190,6 +312,8 @@ def add_headings(figure: MatplotlibFigure, headings: Sequence[str]) -> None:
     engine.set(w_pad=0.12)
 
 
-def label_component(component: int, size: int) -> str:
-    """Name a component of a context on an axis."""
-    return "context" if size == 1 else f"context {component}"
+def label_components(run: Run, size: int) -> list[str]:
+    """Name the components of a context, (k,) of them, on axes."""
+    if run.context_names is not None:
+        return run.context_names
+    return ["context"] if size == 1 else [f"context {each}" for each in range(size)]

@@ -16,6 +16,7 @@ from distes.evaluators.serial import SerialEvaluator
 from distes.policies.base import Policy
 from distes.population.records import Episodes, Evaluated, Population, Purpose, Rerun, Status
 from distes.runs.reader import Run, load
+from distes.runs.tables import name_columns
 from distes.search.settings import Settings
 from distes.search.solution import find_logged_candidate, impose_contexts, read_solution
 from distes.search.trust import rebuild_settings
@@ -43,7 +44,8 @@ class Replay:
         played: says what was: the solution, or which candidate.
         episodes: one row an episode: ``episode``, ``seed``, ``episode_return``,
             ``episode_length``, ``terminated``, ``truncated``, ``status``; of a logged
-            candidate also ``logged_return``; with contexts ``context_0`` ...
+            candidate also ``logged_return``; with contexts ``context_0`` ..., or
+            ``context_NAME`` where the environment names them.
         path: of the video; None where it was shown in a window.
         frames: in it.
         seconds: it takes.
@@ -115,6 +117,7 @@ def replay(
     episodes: int | None = None,
     context: Any = None,
     seed: int | None = None,
+    force: bool = False,
     trust: bool = False,
 ) -> Replay:
     """Watch a run's policy in its environment, in a video or a window.
@@ -135,6 +138,7 @@ def replay(
         episodes: how many; None is 1, or all that a candidate has, at most `MAX_LOGGED_EPISODES`.
         context: (k,) to impose on the solution.
         seed: another seed gives the solution other episodes; None is 0.
+        force: overwrite ``out`` if it is there.
         trust: import and run what the run names, though it is not known to be one of yours
             (docs/security.md).
 
@@ -148,7 +152,7 @@ def replay(
     require_at_least("episodes", episodes, 1)
     require_at_least("seed", seed, 0)
     require_at_least("generation", generation, 0)
-    place = None if out is None else locate_video(out)
+    place = None if out is None else locate_video(out, force=force)
     run = load(path)
     search = rebuild_settings(run, Settings, trust=trust)
     how = find_rendering(search.resolved_task, "human" if show else "rgb_array")
@@ -178,7 +182,7 @@ def replay(
     def watch(camera: Camera | None) -> Replay:
         task = search.resolved_task
         answer = watch_episodes(task, how, policy, population, camera, seed or 0)
-        table = _tabulate_episodes(answer.episodes, chosen.logged)
+        table = _tabulate_episodes(answer.episodes, chosen.logged, run.context_names)
         return Replay(chosen.played, table, place, fault=describe_fault(answer))
 
     if place is None:
@@ -312,15 +316,16 @@ def format_ordinal(number: int) -> str:
     return str(number) + {1: "st", 2: "nd", 3: "rd"}.get(last, "th")
 
 
-def _tabulate_episodes(episodes: Episodes, logged: pd.DataFrame | None) -> pd.DataFrame:
+def _tabulate_episodes(
+    episodes: Episodes, logged: pd.DataFrame | None, context_names: list[str] | None
+) -> pd.DataFrame:
     names = ("episode", "seed", "episode_return", "episode_length", "terminated", "truncated")
     table = pd.DataFrame({name: getattr(episodes, name) for name in names})
     table["status"] = [Status(int(each)).name.lower() for each in episodes.status]
     if logged is not None:
         table["logged_return"] = logged["episode_return"].to_numpy()
     if episodes.contexts is not None:
-        for number, column in enumerate(episodes.contexts.T):
-            table[f"context_{number}"] = column
+        table = table.assign(**name_columns(list(episodes.contexts.T), context_names))
     return table
 
 

@@ -39,16 +39,14 @@ SMALLEST = 240
 """Pixels of the longer side up to which small frames are magnified: captions stay legible."""
 
 
-def locate_video(out: str | Path) -> Path:
-    """Where a video is to be written.
+def locate_video(out: str | Path, *, force: bool = False) -> Path:
+    """Where a video is to be written; ``force`` may overwrite one.
 
     Raises:
         UsageError: it is no local path, there is a file already, the format is unknown, or
             the libraries that write it are not installed.
     """
-    place = locate_file(out, "a video", "video format", FORMATS)
-    if place.exists():
-        raise UsageError(f"'{place}' is there already: name another file, or remove it")
+    place = locate_file(out, "a video", "video format", FORMATS, force=force)
     for library in ("imageio_ffmpeg", "PIL"):
         try:
             importlib.import_module(library)

@@ -212,7 +212,7 @@ def test_a_users_figure_is_found_and_given_what_it_takes(runs, tmp_path):
     """One that had to be registered somewhere, or handled apart, would be no door."""
     over = f"{__name__}:Heading"
     for x, said in ((None, "nothing, ['one']"), ("anything", "anything, ['one']")):
-        figure = distes.plot(runs["one"], tmp_path / "a.png", x, over=over)
+        figure = distes.plot(runs["one"], tmp_path / "a.png", x, over=over, force=True)
         assert figure.get_suptitle() == said
     with pytest.raises(UsageError, match="draws one run, and 2 are given"):
         distes.plot([runs["one"], runs["two"]], over=over)

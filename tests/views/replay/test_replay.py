@@ -387,6 +387,14 @@ def test_mistakes_are_one_sentence_and_nothing_is_written(
     assert (tmp_path / "there.mp4").read_text() == "something"
 
 
+def test_a_video_is_overwritten_if_asked(runs: dict[str, Path], tmp_path: Path) -> None:
+    """If wrong: who makes a video again has to remove the last one first."""
+    (tmp_path / "there.gif").write_text("something")
+    flags = ["--out", str(tmp_path / "there.gif"), "--force"]
+    assert main(["replay", str(runs["cartpole"]), *flags]) == 0
+    assert (tmp_path / "there.gif").read_bytes().startswith(b"GIF")
+
+
 def test_a_missing_extra_is_named(
     runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
