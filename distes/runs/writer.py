@@ -46,7 +46,7 @@ class RunLog:
     ) -> None:
         """Start the thread; use `create` or `resume`."""
         self.path = folder.root
-        self._folder, self._lock, self._number = folder, lock, number
+        self._folder, self._locks, self._number = folder, [lock], number
         self._rows = schema.GenerationRows(read_generations_schema(folder))
         self._interval_s = folder.commit_s if interval_s is None else interval_s
         self._changed = threading.Condition()
@@ -88,12 +88,9 @@ class RunLog:
         """
         refuse_taken(path)
         folder = open_folder(path)
+        data = _format_config(config)
         try:
-            text = json.dumps({"schema_version": schema.SCHEMA_VERSION, **config}, indent=2)
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"the configuration cannot be written as JSON: {error}") from error
-        try:
-            lock = folder.begin(schema.CONFIG, text.encode() + b"\n")
+            lock = folder.begin(schema.CONFIG, data)
             folder.make_folders(schema.PARTS)
             return cls(folder, lock, 0, interval_s, info)
         except OSError as error:
@@ -140,6 +137,18 @@ class RunLog:
                 raise
         except OSError as error:
             raise _storage_error(folder, error) from error
+
+    @shielded
+    def change_config(self, config: Mapping[str, Any]) -> None:
+        """Write ``config.json`` again, at once.
+
+        Raises:
+            StorageError: it cannot be written; the old one stays.
+        """
+        try:
+            self._locks += self._folder.rewrite(schema.CONFIG, _format_config(config))
+        except OSError as error:
+            raise _storage_error(self._folder, error) from error
 
     @shielded
     def add_generation(
@@ -211,7 +220,8 @@ class RunLog:
             self._changed.notify_all()
         self._folder.hurry()
         self._thread.join()
-        self._lock.close()
+        for lock in self._locks:
+            lock.close()
         if not self._fault_raised:
             self._raise_fault()
 
@@ -262,7 +272,8 @@ class RunLog:
             if closing or point is not None or self._events_due_s() <= 0:
                 events, self._events = self._events, events
         if events or point is not None:
-            self._lock.check()
+            for lock in self._locks:
+                lock.check()
         if events:
             self._folder.append(schema.EVENTS, "".join(events).encode())
             self._last_events = time.monotonic()
@@ -317,6 +328,19 @@ def refuse_taken(path: str | Path) -> None:
             f"'{path}' exists and is not empty: name a new directory, or go on with the run "
             "that is there (distes resume, --resume-if-exists)"
         )
+
+
+def _format_config(config: Mapping[str, Any]) -> bytes:
+    """Write a configuration as JSON, with the schema version.
+
+    Raises:
+        UsageError: it is no JSON.
+    """
+    try:
+        text = json.dumps({"schema_version": schema.SCHEMA_VERSION, **config}, indent=2)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"the configuration cannot be written as JSON: {error}") from error
+    return text.encode() + b"\n"
 
 
 def _format_event(event: Mapping[str, object]) -> str:

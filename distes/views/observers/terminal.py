@@ -76,7 +76,7 @@ class Display(Observer):
         place = shorten(path)
         self._search = search
         self._began = time.monotonic()
-        at = f"{place} resumes at generation {(resumed_at or 0) + 1}"
+        at = f"{place} resumes at generation {resumed_at}"
         self._print(f"writes {place}" if resumed_at is None else at)
         if self._console.is_terminal:
             how: dict[str, Any] = {"refresh_per_second": REFRESHES_PER_SECOND, "transient": True}
@@ -108,6 +108,7 @@ class Display(Observer):
                 f"{format_return(again.fresh_score)} on fresh seeds "
                 f"(winner's curse {format_return(again.gap)})"
             )
+        self._print(f"deployed: {result.deployed}")
         self._print(f"score: {format_score(result.score)}")
         self._print(f"run: {shorten(result.path)}")
         path = shlex.quote(shorten(result.path))
@@ -117,6 +118,10 @@ class Display(Observer):
         if can_be_filmed(result.search.task):
             self._print(f"      distes replay {path} --out solution.mp4")
         self._print(f"      distes evaluate {path} --episodes 1000 --seed 1")
+
+    def interrupted(self) -> None:
+        """Give the terminal back."""
+        self.close()
 
     def close(self) -> None:
         """Give the terminal back."""
@@ -141,10 +146,12 @@ class Display(Observer):
             return Group(Text("first generation ...", style="dim"))
         row = rows[-1]
         waited = time.monotonic() - self._began
-        limit = f" of {search.generations}" if search.generations else ""
+        done = row["generation"] + 1
+        limit = f"   {done} of {search.generations}" if search.generations else ""
         head = Text.assemble(
             "generation ",
-            (f"{row['generation'] + 1}{limit}", "bold"),
+            (f"{row['generation']}", "bold"),
+            limit,
             f"   elapsed {format_clock(max(waited, row['elapsed_s']))}",
             f"   {row.get('workers', 0):.0f} workers" if row.get("workers") else "",
             f"   {format_rate(row)} env steps/s",
@@ -161,7 +168,7 @@ class Display(Observer):
         target = f"target {format_return(self._target)}" if self._target is not None else ""
         generation, score = self._heldout or (None, None)
         heldout = format_return(None if score is None else score.mean)
-        after = "" if generation is None else f"after generation {generation + 1}"
+        after = "" if generation is None else f"after generation {generation}"
         figure = Text(heldout, style="bold green", justify="right")
         table.add_row("held-out", figure, ", ".join(filter(None, [after, target])))
         return Group(head, table)
