@@ -7,7 +7,7 @@ with later ones begins as the same run, generation by generation.
 from __future__ import annotations
 
 from distes.errors import UsageError
-from distes.runs.snapshot import Snapshot
+from distes.runs.snapshot import ScoredSolution, Snapshot
 from distes.search.settings import Settings
 
 LIMITS = ("generations", "max_episodes", "max_env_steps", "max_seconds", "target")
@@ -16,9 +16,8 @@ LIMITS = ("generations", "max_episodes", "max_env_steps", "max_seconds", "target
 
 def find_stop_reason(search: Settings, now: Snapshot) -> str:
     """Say why a search stops; "" while it goes on."""
-    target = search.resolved_target
-    if now.confirmed is not None and target is not None and now.confirmed.mean >= target:
-        return f"held-out return reached the target {target:g}, confirmed"
+    if keep_confirmed(search, now) is not None:
+        return f"held-out return reached the target {search.resolved_target:g}, confirmed"
     reason = search.resolved_strategy.stop(now.strategy)
     if reason:
         return reason
@@ -27,6 +26,13 @@ def find_stop_reason(search: Settings, now: Snapshot) -> str:
         if limit is not None and done >= limit:
             return f"{limit:g} {unit}"
     return ""
+
+
+def keep_confirmed(search: Settings, now: Snapshot) -> ScoredSolution | None:
+    """Keep a solution that reached the target, if it reached the target of these settings."""
+    target, confirmed = search.resolved_target, now.confirmed
+    reached = confirmed is not None and target is not None and confirmed.mean >= target
+    return confirmed if reached else None
 
 
 def refuse_past_limits(before: Settings, after: Settings, now: Snapshot) -> None:

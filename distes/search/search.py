@@ -26,7 +26,7 @@ from distes.runs.storage.location import URI, Location, locate, shorten
 from distes.runs.writer import RunLog, refuse_taken
 from distes.search.config_file import read_settings, to_config
 from distes.search.evaluator import compile_ahead, make_evaluator
-from distes.search.limits import LIMITS, find_stop_reason, refuse_past_limits
+from distes.search.limits import LIMITS, find_stop_reason, keep_confirmed, refuse_past_limits
 from distes.search.observer import Observer, ObserverGroup, find_observers, in_notebook
 from distes.search.problem import SearchProblem
 from distes.search.provenance import read_provenance
@@ -292,7 +292,13 @@ class Search(Settings):
             if snapshot is not None:
                 # What was deployed at an end that is none any more was perhaps a candidate.
                 solution = self.resolved_strategy.solution(problem, snapshot.strategy)
-                snapshot = replace(snapshot, solution=solution, stopped=stopped, finished=False)
+                confirmed = keep_confirmed(self, snapshot)
+                now: dict[str, Any] = {
+                    "solution": solution,
+                    "confirmed": confirmed,
+                    "stopped": stopped,
+                }
+                snapshot = replace(snapshot, finished=False, **now)
             observers = self._audience()
             evaluator = self._evaluator(observers)
             if changed is not None:

@@ -21,6 +21,8 @@ from distes.runs.storage.folder import open_folder
 from distes.runs.writer import RunLog
 from distes.search.result import Result
 from distes.search.search import Search
+from distes.strategies import CEM
+from distes.tasks.function import FunctionTask
 from distes.views.report import describe_run
 
 OFF: Any = {"target": "off"}
@@ -97,6 +99,41 @@ def test_a_higher_target_that_was_reached_too_ends_the_run_where_it_ended(tmp_pa
     higher = Search.resume(path, workers=0, target=lesser + 1)
     assert higher.stopped == f"held-out return reached the target {lesser + 1:g}, confirmed"
     assert len(higher.run.generations) > len(first.run.generations) - 1
+
+
+def test_a_candidate_that_was_deployed_is_not_gone_on_with(tmp_path: Path) -> None:
+    """If wrong: a held-out score is that of a candidate, and stops a search that goes on."""
+
+    def search(name: str, generations: int) -> Search:
+        return Search(
+            FunctionTask(environments.sphere, 2),
+            strategy=CEM(mean_smoothing=0.99, extra_std=0.0), population=400, workers=0,
+            generations=generations, heldout_every=1, heldout_episodes=3, final_episodes=3,
+            out=tmp_path / name,
+        )  # fmt: skip
+
+    asked = search("asked", 3).run()
+    first = search("extended", 1).run()
+    assert first.deployed.startswith("candidate ")
+    search("extended", 3).proceed()
+    keys = ["purpose", "generation", "call", "candidate", "episode"]
+    one, other = (
+        tables(tmp_path / name)["evaluations"].set_index(keys) for name in ("extended", "asked")
+    )
+    pd.testing.assert_frame_equal(one.loc[other.index], other, check_exact=True)
+    assert len(asked.run.generations) == 3
+
+
+def test_a_run_that_is_to_end_where_its_target_was_reached(tmp_path: Path) -> None:
+    """If wrong: a target that was taken away still decides what is deployed."""
+    reached = len(cartpole(tmp_path / "first", target=20.0, generations=50).run().run.generations)
+    asked = cartpole(tmp_path / "asked", generations=reached, **OFF).run()
+    path = tmp_path / "cut"
+    begun = cartpole(path, target=20.0, generations=50, observers=(StopAt(reached - 1),))
+    with pytest.raises(KeyboardInterrupt):
+        begun.run()
+    extended = cartpole(path, generations=reached, **OFF).proceed()
+    assert (extended.deployed, extended.score) == (asked.deployed, asked.score)
 
 
 def test_earlier_ends_stay_apart(tmp_path: Path) -> None:
@@ -192,7 +229,10 @@ def test_off_is_a_target_everywhere(tmp_path: Path, capfd: pytest.CaptureFixture
         assert main(["run", *given, "--dry-run"]) == 0
         said = capfd.readouterr().out
         assert 'target = "off"' in said
-        assert "target" not in said.splitlines()[0]
+        first = said.splitlines()[0]
+        assert first.startswith("# CartPole-v1, cem, ")
+        assert "64 candidates (default of cem) x 1 episode, 10 parameters" in first
+        assert "target" not in first
 
 
 def test_the_new_configuration_is_locked_private_and_signed(

@@ -81,6 +81,8 @@ def test_finished_run_is_summed_up(finished):
     assert found["engine"] == "function"
     assert found["parameters"] == "3"
     assert "population 20" in found["settings"]
+    assert found["generation"] == "20 candidates (given) x 1 episode"
+    assert found["deployed"] == finished.deployed
     assert f"numpy {np.__version__}" in found["versions"]
     assert found["state"] == "finished: 4 generations"
     assert found["generations"] == "4"
