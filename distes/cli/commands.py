@@ -75,6 +75,7 @@ def run(
     from distes.registry import name_of
     from distes.search import config_file
     from distes.search.search import Search
+    from distes.views.text import describe_search
 
     search = config_file.from_config(build_config(ctx, target), Search)
     if resume_if_exists and search.out is None:
@@ -84,11 +85,12 @@ def run(
         config = config_file.to_config(search)
         if search.observers:  # no setting of the run: another session may have others
             config["observers"] = [name_of("views.observers", type(o)) for o in search.observers]
+        click.echo(f"# {escape_controls(describe_search(search))}")
         click.echo(config_file.to_toml(config), nl=False)
         return
 
     def start(display: Display) -> Result:
-        search.observers = (display, *search.observers)
+        search.observers = (display, *(search.observers or ()))
         return search.run(resume_if_exists=resume_if_exists)
 
     _run_displayed(start, quiet=quiet)
@@ -124,6 +126,11 @@ def submit(ctx: click.Context, /, target: str, **given: Any) -> int:
 @click.option("--cpus-per-worker", metavar="X", help="may be a fraction")
 @click.option("--episode-timeout", "episode_timeout_s", metavar="X", help="seconds")
 @click.option("--address", metavar="TEXT", help="of a Ray cluster")
+@click.option("--generations", metavar="N|none", help="stop after so many in all")
+@click.option("--max-episodes", metavar="N|none", help="likewise, search episodes")
+@click.option("--max-env-steps", metavar="N|none", help="likewise, search steps")
+@click.option("--max-seconds", metavar="X|none", help="likewise, seconds")
+@click.option("--target", metavar="X|off", help="held-out return at which to stop")
 @OBSERVERS
 @TRUST
 @QUIET
@@ -137,15 +144,16 @@ def resume(
 ) -> None:
     """Go on with an interrupted run, exactly, on any number of workers.
 
-    What is not given is as the run was started.
+    What is not given is as the run was started. With later limits a finished run goes on, too,
+    as if they had been asked for at first: --generations 200 --target off.
     """
     from distes.search.config_file import search_settings
     from distes.search.search import Search
 
-    placed = read_values(search_settings(), flags)
+    changed = read_values(search_settings(), flags)
 
     def start(display: Display) -> Result:
-        return Search.resume(run, observers=(display, *observers), trust=trust, **placed)
+        return Search.resume(run, observers=(display, *observers), trust=trust, **changed)
 
     _run_displayed(start, quiet=quiet)
 
@@ -194,7 +202,7 @@ def evaluate(
 @click.option(
     "--generation",
     type=int,
-    help="of a logged candidate, from 0 as in the log; progress lines and plots count from 1",
+    help="of a logged candidate, from 0 as everywhere",
 )
 @click.option("--candidate", type=int, help="its number within the generation, from 0")
 @click.option(

@@ -90,6 +90,7 @@ def metavar(setting: Setting) -> str:
         "a whole number": "N",
         "a whole number or auto": "N|auto",
         "a number": "X",
+        "a number or off": "X|off",
         "a path": "PATH",
         "text or a path": "PATH",
         "text or module:function": "TEXT",

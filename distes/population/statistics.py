@@ -13,7 +13,7 @@ from distes.types import FloatArray
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Score:
     """A mean return and how far it can be trusted.
 
@@ -32,6 +32,22 @@ class Score:
     high: float
     episodes: int
     failed: int
+
+    def __repr__(self) -> str:
+        """Say the mean and half the width of its interval.
+
+        >>> Score(mean=490.2, std=20.0, low=486.1, high=493.4, episodes=100, failed=0)
+        Score(490.2 ± 3.6, 100 episodes)
+        >>> Score(mean=-0.0123456, std=1.0, low=-0.1, high=0.1, episodes=40, failed=2)
+        Score(-0.01235 ± 0.1, 40 episodes, 2 failed)
+        """
+        figures = f"{_round(self.mean)} ± {_round((self.high - self.low) / 2)}"
+        failed = f", {self.failed} failed" if self.failed else ""
+        return f"Score({figures}, {self.episodes} episodes{failed})"
+
+
+def _round(value: float) -> str:
+    return f"{value:.1f}" if abs(value) >= 1 else f"{value:.4g}"
 
 
 def compute_score(returns: FloatArray, confidence: float = 0.95) -> Score:

@@ -12,7 +12,7 @@ from typing import Any
 from distes.errors import UsageError
 from distes.runs import codec, inventory
 from distes.runs.inventory import Sums
-from distes.runs.schema import CHECKPOINTS, PARTS, part_number
+from distes.runs.schema import CHECKPOINTS, CONFIG, PARTS, part_number
 from distes.runs.storage.folder import Folder
 from distes.runs.storage.location import shorten
 
@@ -153,6 +153,8 @@ def verify(folder: Folder) -> tuple[list[str], Sums]:
     complete = _list_complete(folder)
     lost = None if complete else _explain_loss(folder)
     faults = dict.fromkeys([lost] if lost else [])  # in order, each once
+    if inventory.is_config_altered(folder):
+        faults[f"'{shorten(folder.root / CONFIG)}' is damaged"] = None
     for number in complete:
         found = audit.find_faults(number)
         if folder.exists(marker_name(number)):  # not deleted meanwhile by who writes the run

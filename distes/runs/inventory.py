@@ -1,4 +1,4 @@
-"""What a commit stands on: every file with its size and checksum.
+"""What a commit stands on: every part and list with its size and checksum.
 
 The marker of a checkpoint holds the sums of the run's files. So that it stays small, they
 move to a list, a file of its own, when they have become many; the marker then holds the sum
@@ -11,11 +11,14 @@ import json
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from distes.errors import UsageError
 from distes.runs import schema
 from distes.runs.storage.folder import Folder
+
+CHECKSUM = "checksum"
+"""Name of that of ``config.json``, within it."""
 
 MAX_SUMS = 256  # in a marker: some 16 KB, written with each commit
 
@@ -53,6 +56,29 @@ def decode(data: bytes) -> Sums:
     if b"%08x" % zlib.crc32(text) != checksum:
         raise UsageError("it is damaged")
     return {name: FileSum(*found) for name, found in json.loads(text).items()}
+
+
+def encode_config(config: Mapping[str, Any]) -> bytes:
+    """Write a configuration as JSON, with the checksum of all else in it.
+
+    It is its own: a run that is extended gets another one, before the next commit.
+
+    Raises:
+        TypeError: it is no JSON.
+        ValueError: likewise.
+    """
+    content = {name: value for name, value in config.items() if name != CHECKSUM}
+    return json.dumps({**content, CHECKSUM: _sum_config(content)}, indent=2).encode() + b"\n"
+
+
+def is_config_altered(folder: Folder) -> bool:
+    """Whether a run's configuration is not as `encode_config` wrote it."""
+    config = json.loads(folder.read(schema.CONFIG))
+    return bool(config.pop(CHECKSUM, None) != _sum_config(config))
+
+
+def _sum_config(content: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(content).encode()):08x}"
 
 
 def move_to_list(folder: Folder, number: int, sums: Sums) -> None:

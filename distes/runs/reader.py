@@ -249,8 +249,7 @@ class Run:
         missing = inventory.find_missing(self._folder, list(sums))
         said = [f"{name} is missing" for name in missing if name not in faults]
         said += [f"{name} {fault}" for name, fault in faults.items()]
-        known = sums.get(schema.CONFIG)
-        if known and inventory.is_altered(self._folder.read(schema.CONFIG), known):
+        if inventory.is_config_altered(self._folder):
             said.append(f"{schema.CONFIG} is not as it was written")
         if said:
             more = f", and {len(said) - 1} more" if len(said) > 1 else ""

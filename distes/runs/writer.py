@@ -52,7 +52,7 @@ class RunLog:
     ) -> None:
         """Start the thread; use `create` or `resume`."""
         self.path = folder.root
-        self._folder, self._lock = folder, lock
+        self._folder, self._locks = folder, [lock]
         self._number, self._sums = committed  # of the next commit; of what the run has so far
         self._rows = schema.GenerationRows(read_generations_schema(folder))
         self._interval_s = folder.commit_s if interval_s is None else interval_s
@@ -95,16 +95,11 @@ class RunLog:
         """
         refuse_taken(path)
         folder = open_folder(path)
+        data = _format_config(config)
         try:
-            text = json.dumps({"schema_version": schema.SCHEMA_VERSION, **config}, indent=2)
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"the configuration cannot be written as JSON: {error}") from error
-        try:
-            data = text.encode() + b"\n"
             lock = folder.begin(schema.CONFIG, data)
             folder.make_folders(schema.PARTS)
-            sums = {schema.CONFIG: inventory.take_sum(data)}
-            return cls(folder, lock, (0, sums), interval_s, info)
+            return cls(folder, lock, (0, {}), interval_s, info)
         except OSError as error:
             raise _storage_error(folder, error) from error
 
@@ -144,10 +139,9 @@ class RunLog:
             lock = folder.lock(schema.CONFIG, say)
             try:
                 found = checkpoint.find_whole(folder, say)
-                if found is None:
-                    config = inventory.take_sum(folder.read(schema.CONFIG))
-                    found = -1, None, {schema.CONFIG: config}
-                last, snapshot, sums = found
+                if inventory.is_config_altered(folder):
+                    raise UsageError(f"'{shorten(folder.root / schema.CONFIG)}' is damaged")
+                last, snapshot, sums = found or (-1, None, {})
                 checkpoint.drop_beyond(folder, last)
                 return cls(folder, lock, (last + 1, sums), interval_s, info), snapshot
             except BaseException:
@@ -155,6 +149,18 @@ class RunLog:
                 raise
         except OSError as error:
             raise _storage_error(folder, error) from error
+
+    @shielded
+    def change_config(self, config: Mapping[str, Any]) -> None:
+        """Write ``config.json`` again, at once.
+
+        Raises:
+            StorageError: it cannot be written; the old one stays.
+        """
+        try:
+            self._locks += self._folder.rewrite(schema.CONFIG, _format_config(config))
+        except OSError as error:
+            raise _storage_error(self._folder, error) from error
 
     @shielded
     def add_generation(
@@ -226,7 +232,8 @@ class RunLog:
             self._changed.notify_all()
         self._folder.hurry()
         self._thread.join()
-        self._lock.close()
+        for lock in self._locks:
+            lock.close()
         if not self._fault_raised:
             self._raise_fault()
 
@@ -277,7 +284,8 @@ class RunLog:
             if closing or point is not None or self._events_due_s() <= 0:
                 events, self._events = self._events, events
         if events or point is not None:
-            self._lock.check()
+            for lock in self._locks:
+                lock.check()
         if events:
             self._folder.append(schema.EVENTS, "".join(events).encode())
             self._last_events = time.monotonic()
@@ -334,6 +342,18 @@ def refuse_taken(path: str | Path) -> None:
             f"'{path}' exists and is not empty: name a new directory, or go on with the run "
             "that is there (distes resume, --resume-if-exists)"
         )
+
+
+def _format_config(config: Mapping[str, Any]) -> bytes:
+    """Write a configuration as JSON, with the schema version.
+
+    Raises:
+        UsageError: it is no JSON.
+    """
+    try:
+        return inventory.encode_config({"schema_version": schema.SCHEMA_VERSION, **config})
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"the configuration cannot be written as JSON: {error}") from error
 
 
 def _format_event(event: Mapping[str, object]) -> str:

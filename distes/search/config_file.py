@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
@@ -104,6 +104,16 @@ def from_config(config: Mapping[str, Any], cls: type[S]) -> S:
     if isinstance(given.get("env"), str):
         task_values["env"] = environment(given["env"])
     return cls(task=task_class(**task_values), **_read_fields(own_settings, given), **chosen)
+
+
+def read_settings(names: Sequence[str], config: Mapping[str, Any]) -> Config:
+    """Read some settings of the search from what `to_config` gave, with their defaults.
+
+    Raises:
+        UsageError: a value is not what its setting accepts.
+    """
+    accepted = {name: search_settings()[name] for name in names}
+    return {name: s.default for name, s in accepted.items()} | _read_fields(accepted, config)
 
 
 def environment(given: str) -> Any:

@@ -41,6 +41,9 @@ class Observer:
         ``confirms`` marks the second, fresh batch that follows a score at the target.
         """
 
+    def interrupted(self) -> None:
+        """The search ends before its run is complete: by a fault, or by a signal."""
+
     def finished(self, result: Result) -> None:
         """The run is complete."""
 

@@ -11,6 +11,7 @@ from distes.population.records import Population
 from distes.population.statistics import Score
 from distes.runs.reader import Run, load
 from distes.runs.storage.location import Location
+from distes.search.limits import find_stop_reason
 from distes.search.settings import Settings
 from distes.search.solution import bind_policy, draw_parameters_at
 from distes.types import FloatArray
@@ -45,6 +46,7 @@ class Result:
         stopped: why the search stopped.
         path: the run directory.
         search: the settings.
+        deployed: which solution this is, and why.
         reevaluation: None where a strategy has no candidates to tell apart.
     """
 
@@ -53,12 +55,13 @@ class Result:
     stopped: str
     path: Location
     search: Settings
+    deployed: str
     reevaluation: Reevaluation | None = None
 
     def __repr__(self) -> str:
         """Say what came out, without the parameters, which may be thousands."""
         return (
-            f"Result(score={self.score.mean:.6g}, stopped={self.stopped!r}, "
+            f"Result({self.score!r}, stopped={self.stopped!r}, deployed={self.deployed!r}, "
             f"path={str(self.path)!r})"
         )
 
@@ -111,17 +114,17 @@ class Result:
 
 
 def read_result(search: Settings, run: Run) -> Result | None:
-    """Read a run's result from its log; None while it is unfinished.
+    """Read a run's result from its log; None while it is unfinished by these settings.
 
     Args:
-        search: the settings the run was started with.
+        search: the settings the run has.
         run: where it is.
 
     Raises:
         UsageError: the run is damaged.
     """
     snapshot = run.snapshot()
-    if snapshot is None or not snapshot.finished:
+    if snapshot is None or not snapshot.finished or not find_stop_reason(search, snapshot):
         return None
     run.warn_of_missing()
     finished = [event for event in run.events if event["kind"] == "finished"]
@@ -135,6 +138,7 @@ def read_result(search: Settings, run: Run) -> Result | None:
         score = Score(**figures)
         scores = event["search_score"], event["fresh_score"]
         reevaluation = None if None in scores else Reevaluation(*map(float, scores))
+        deployed = str(event["deployed"])
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         raise UsageError(
             f"{run.path} is finished, and the event that says with what score is lost: distes "
@@ -146,5 +150,6 @@ def read_result(search: Settings, run: Run) -> Result | None:
         stopped=snapshot.stopped,
         path=run.path,
         search=search,
+        deployed=deployed,
         reevaluation=reevaluation,
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -18,13 +19,15 @@ from distes.engines import choice
 from distes.errors import UsageError
 from distes.evaluators.base import Evaluator
 from distes.evaluators.fingerprint import take_fingerprint
+from distes.registry import NONE
 from distes.runs.reader import Run, exists_run, load
 from distes.runs.snapshot import Snapshot
 from distes.runs.storage.folder import open_folder
 from distes.runs.storage.location import URI, Location, locate, shorten
 from distes.runs.writer import RunLog, refuse_taken
-from distes.search.config_file import to_config
+from distes.search.config_file import read_settings, to_config
 from distes.search.evaluator import IN_RAY_JOB, compile_ahead, make_evaluator, refuse_crowd
+from distes.search.limits import LIMITS, find_stop_reason, keep_confirmed, refuse_past_limits
 from distes.search.observer import Observer, ObserverGroup, find_observers, in_notebook
 from distes.search.problem import SearchProblem
 from distes.search.provenance import read_provenance
@@ -32,7 +35,7 @@ from distes.search.result import Result, read_result
 from distes.search.session import Session
 from distes.search.settings import Settings, notify
 from distes.search.solution import read_solution
-from distes.search.trust import list_code, rebuild_settings, sign
+from distes.search.trust import list_code, rebuild_settings, sign, sign_again
 from distes.seeds import strategy_generator
 from distes.signals import defer_keyboard_interrupts
 from distes.tasks.environment import Task
@@ -52,21 +55,35 @@ _INITIAL_PARAMETERS = 1
 """Word that keys the generator of the policy's initial parameters."""
 
 
+class Limits(TypedDict, total=False):
+    """Limits with which a run goes on; None is what it is for a `Search`."""
+
+    generations: int | None
+    max_episodes: int | None
+    max_env_steps: int | None
+    max_seconds: float | None
+    target: float | Literal["off"] | None
+
+
 @dataclass(eq=False)
 class Search(Settings):
     """A search for policy parameters, run from its beginning or gone on with.
 
     Attributes:
-        observers: told how it goes; names of `distes.views.observers`, or observers. Without
-            any, a notebook shows a live curve.
+        observers: told how it goes; names of `distes.views.observers`, or observers. With
+            None a notebook shows a live curve, and a terminal what `distes run` shows; ``()``
+            or ``none`` is nobody.
     """
 
-    observers: Sequence[Observer | str] = ()
+    observers: Sequence[Observer | str] | None = None
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot be, and find the observers that are named."""
         super().__post_init__()
-        self.observers = find_observers(self.observers)
+        if self.observers == NONE:
+            self.observers = ()
+        elif self.observers is not None:
+            self.observers = find_observers(self.observers)
         self._working_directory = Path.cwd()  # an environment may change it
 
     @property
@@ -136,17 +153,7 @@ class Search(Settings):
                 )
         else:
             start = policy.initial(strategy_generator(self.seed, _INITIAL_PARAMETERS))
-        return SearchProblem(
-            task=self.resolved_task,
-            engine=self.resolved_engine(),
-            policy=policy,
-            start=start,
-            start_statistics=frozen,
-            seed=self.seed,
-            population_size=self.population,
-            episodes=self.episodes,
-            common_seeds=self.common_seeds,
-        )
+        return self.make_problem(start, frozen)
 
     def run(self, *, resume_if_exists: bool = False) -> Result:
         """Run the search from its beginning, or go on with what was begun.
@@ -202,10 +209,13 @@ class Search(Settings):
         cpus_per_worker: float | None = None,
         episode_timeout_s: float | None = None,
         address: str | None = None,
-        observers: Sequence[Observer | str] = (),
+        observers: Sequence[Observer | str] | None = None,
         trust: bool = False,
+        **limits: Unpack[Limits],
     ) -> Result:
         """Go on with an interrupted run, exactly, on any number of workers.
+
+        With other limits a finished run goes on, too: as if they had been asked for at first.
 
         Args:
             path: run directory.
@@ -217,10 +227,12 @@ class Search(Settings):
             observers: told how it goes.
             trust: import and run what the run names, though it is not known to be one of
                 yours (docs/security.md).
+            limits: ``generations``, ``max_episodes``, ``max_env_steps``, ``max_seconds``,
+                ``target``; what is not given stays.
 
         Raises:
-            UsageError: there is no such run, it is finished, it can't be rebuilt, or it names
-                code that is not trusted.
+            UsageError: there is no such run, it is finished, it can't be rebuilt, it names
+                code that is not trusted, or with these limits it might have ended before.
         """
         begun = rebuild_settings(load(path), cls, trust=trust)
         if min_workers is None and isinstance(workers, int):
@@ -233,11 +245,13 @@ class Search(Settings):
             "address": address,
         }
         changed = {name: value for name, value in given.items() if value is not None}
-        search = replace(begun, out=path, observers=observers, **changed)
+        search = replace(begun, out=path, observers=observers, **changed, **limits)
         return search.proceed()
 
     def proceed(self) -> Result:
         """Go on with the run in ``out``, which these settings started.
+
+        Its limits may be others: the run is then as if they had been asked for at first.
 
         Raises:
             UsageError: ``out`` is not an unfinished run.
@@ -245,19 +259,21 @@ class Search(Settings):
         if self.out is None:
             raise UsageError("out is not given: name the run to go on with")
         snapshot = load(self._place).snapshot()
-        if snapshot is not None and snapshot.finished:
-            raise UsageError(f"{self.out} is finished ({snapshot.stopped}): nothing to resume")
+        self._change_limits(snapshot)
+        if snapshot is not None and snapshot.finished and find_stop_reason(self, snapshot):
+            raise self._nothing_to_resume(snapshot)
         return self._go_on(give_finished=False)
 
     def _go_on(self, *, give_finished: bool) -> Result:
         """Go on with the run in ``out``; another process may finish it before its lock is had.
 
         Args:
-            give_finished: give the result of a finished run rather than refuse it.
+            give_finished: give the result of a finished run rather than refuse it; then
+                its limits must be those of the run.
         """
         self._refuse_temporary_out()
         run = load(self._place)
-        self._refuse_other_settings(run)
+        self._refuse_other_settings(run, but=() if give_finished else LIMITS)
         self._refuse_workers()
         self._refuse_other_code(run)
         self._engine = choice.resolve(
@@ -266,15 +282,30 @@ class Search(Settings):
         # Only what is read under the lock counts; a killed search's lease may have to run out.
         log, snapshot = RunLog.resume(self._place, info=self._info(), say=notify)
         try:
-            if snapshot is not None and snapshot.finished:
+            changed = self._change_limits(snapshot)
+            stopped = "" if snapshot is None else find_stop_reason(self, snapshot)
+            if snapshot is not None and snapshot.finished and stopped:
                 log.close()
                 result = self._finished() if give_finished else None
                 if result is not None:
                     return result
-                raise UsageError(f"{self.out} is finished ({snapshot.stopped}): nothing to resume")
+                raise self._nothing_to_resume(snapshot)
             problem = self._problem(snapshot)
+            if snapshot is not None:
+                # What was deployed at an end that is none any more was perhaps a candidate.
+                solution = self.resolved_strategy.solution(problem, snapshot.strategy)
+                confirmed = keep_confirmed(self, snapshot)
+                now: dict[str, Any] = {
+                    "solution": solution,
+                    "confirmed": confirmed,
+                    "stopped": stopped,
+                }
+                snapshot = replace(snapshot, finished=False, **now)
             observers = self._audience()
             evaluator = self._evaluator(observers, resumes=True)
+            if changed is not None:
+                log.change_config(changed)
+                log.add_event("extended", **read_settings(LIMITS, changed["search"]))
         except BaseException:
             log.close()
             raise
@@ -293,8 +324,10 @@ class Search(Settings):
 
     def _audience(self) -> ObserverGroup:
         """Gather who is told: whoever the user names, and what this process is made for."""
-        found = list(find_observers(self.observers))
-        own = ["notebook"] if not found and in_notebook() else []
+        found = find_observers(self.observers or ())
+        own = []
+        if self.observers is None:
+            own = ["notebook"] if in_notebook() else ["terminal"] if sys.stdout.isatty() else []
         if self.workers != 0:  # Ray exports figures; there is no exporter without it
             own.append("prometheus")
         added = [each for each in find_observers(own) if type(each) not in map(type, found)]
@@ -306,9 +339,32 @@ class Search(Settings):
         say = partial(observers.tell, "note")
         return make_evaluator(self, self.workers, say=say, resumes=resumes)
 
-    def _refuse_other_settings(self, run: Run) -> None:
+    def _nothing_to_resume(self, snapshot: Snapshot) -> UsageError:
+        return UsageError(
+            f"{self.out} is finished ({snapshot.stopped}): nothing to resume; later limits "
+            f"(generations, target off, ...) extend it"
+        )
+
+    def _change_limits(self, snapshot: Snapshot | None) -> dict[str, Any] | None:
+        """Make the configuration of a run that goes on with these limits; None if it has them.
+
+        Raises:
+            UsageError: with them it might have ended before.
+        """
+        config = load(self._place).config
+        begun = read_settings(LIMITS, config["search"])
+        if begun == {name: getattr(self, name) for name in LIMITS}:
+            return None
+        if snapshot is not None:
+            refuse_past_limits(replace(self, **begun), self, snapshot)
+        own = to_config(self)
+        kept = {key: value for key, value in config["search"].items() if key not in LIMITS}
+        kept |= {name: own[name] for name in LIMITS if name in own}
+        return sign_again(config, {**config, "search": kept})
+
+    def _refuse_other_settings(self, run: Run, but: Collection[str] = ()) -> None:
         begun, now = run.config["search"], to_config(self)
-        for name in sorted({*begun, *now} - _MAY_CHANGE):
+        for name in sorted({*begun, *now} - _MAY_CHANGE - {*but}):
             if begun.get(name) != now.get(name):
                 raise UsageError(
                     f"{run.path} was started with {name} {begun.get(name)!r}, not "
@@ -351,6 +407,7 @@ class Search(Settings):
             "num_parameters": self.built_policy().num_parameters,
             "num_contexts": self.resolved_task.num_contexts,
             **collect_names(self.resolved_task, self.built_policy()),
+            "num_candidates": self.count_candidates(),
             "fingerprint": take_fingerprint(),
             **read_provenance(),
         }

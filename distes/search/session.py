@@ -22,9 +22,19 @@ from distes.errors import Notice, RunFailed
 from distes.evaluators.base import Evaluator
 from distes.population.distributions import Point, Table
 from distes.population.records import Episodes, Evaluated, Population, Purpose, RunKey, Status
-from distes.population.statistics import compute_score, student_quantile, summarise_generation
-from distes.runs.snapshot import Selected, Snapshot
+from distes.population.statistics import compute_score, summarise_generation
+from distes.runs.snapshot import ScoredSolution, Selected, Snapshot
 from distes.runs.writer import RunLog
+from distes.search.deployment import (
+    Deployment,
+    deploy_after_trials,
+    deploy_best_heldout,
+    deploy_confirmed,
+    deploy_solution,
+    pick_better,
+    score_solution,
+)
+from distes.search.limits import find_stop_reason
 from distes.search.observer import ObserverGroup
 from distes.search.problem import SearchProblem
 from distes.search.result import Reevaluation, Result
@@ -59,8 +69,7 @@ class Session:
         self._problem = problem
         self._evaluator = evaluator
         self._log = log
-        target = search.target
-        self._target = search.resolved_task.reward_threshold if target is None else target
+        self._target = search.resolved_target
         self._log_s = 0.0
         self._failure_logged = False  # whether the log says why the run fails
         problem.on_run = log.add_evaluation
@@ -86,6 +95,7 @@ class Session:
             result = self._finish(snapshot)
         except BaseException as error:
             self._log_rest(error)
+            self._observers.tell("interrupted")
             self._close(failed=True)
             raise
         self._close(failed=False)
@@ -128,10 +138,10 @@ class Session:
         pending = self._evaluator.submit(population, key)
         self._observers.tell("asked", generation, lambda: pending.share)
         heldout = None
-        if before.due is not None:
+        if self._is_heldout_due(before):
             # Behind the search's own episodes: it fills workers that would wait.
-            heldout_key = RunKey(self._problem.seed, generation - 1)
-            heldout = self._evaluator.submit(before.due, heldout_key)
+            due = self._heldout_population(before.solution)
+            heldout = self._begin_evaluation(RunKey(self._problem.seed, generation - 1), due)
         evaluated = pending.result()
         times.append(time.perf_counter())
         if generation == 0:
@@ -139,11 +149,10 @@ class Session:
             _notice_absent_info(evaluated.episodes)
         state = self._strategy.tell(self._problem, before.strategy, population, evaluated.episodes)
         times.append(time.perf_counter())
-        confirmed = None
-        if before.due is not None and heldout is not None:
-            answer = heldout.result()
-            self._log.add_evaluation(heldout_key, before.due, answer)
-            confirmed = self._confirm_heldout(generation - 1, before.due, answer)
+        best, confirmed = before.best, None
+        if heldout is not None:
+            scored, confirmed = self._score_heldout(generation - 1, before.solution, heldout())
+            best = pick_better(best, scored)
 
         figures = summarise_generation(population, evaluated.episodes)
         metrics = {k: float(v) for k, v in self._strategy.metrics(state).items()}
@@ -155,16 +164,12 @@ class Session:
             episodes=before.episodes + population.num_episodes,
             env_steps=before.env_steps + int(evaluated.episodes.episode_length.sum()),
             elapsed_s=time.perf_counter() - self._began,
+            elite=metrics.get("elite_return_mean", figures["fitness_max"]),
+            best=best,
             confirmed=confirmed,
             last=self._select_top(population, evaluated.episodes),
         )
-        snapshot = replace(snapshot, stopped=self._stop_reason(snapshot))
-        elite = metrics.get("elite_return_mean", figures["fitness_max"])
-        at_target = self._target is not None and elite >= self._target
-        if not snapshot.stopped and (
-            at_target or snapshot.generation % self._search.heldout_every == 0
-        ):
-            snapshot = replace(snapshot, due=self._heldout_population(snapshot.solution))
+        snapshot = replace(snapshot, stopped=find_stop_reason(self._search, snapshot))
 
         row = {
             "generation": generation,
@@ -233,22 +238,34 @@ class Session:
             solution, episodes=self._search.heldout_episodes, purpose=Purpose.HELDOUT, probes=()
         )
 
-    def _confirm_heldout(
-        self, generation: int, solution: Population, answer: Evaluated
-    ) -> Population | None:
-        """Read a held-out score; one at the target must hold on a fresh batch."""
-        if not self._reaches(generation, answer, confirms=False):
-            return None
-        again = replace(solution, episodes=self._search.final_episodes)
-        key = RunKey(self._problem.seed, generation, 1)
-        answer = self._evaluator.submit(again, key).result()
-        self._log.add_evaluation(key, again, answer)
-        return again if self._reaches(generation, answer, confirms=True) else None
+    def _is_heldout_due(self, before: Snapshot) -> bool:
+        """Whether to score the newest solution: now and then, or with elites at the target."""
+        at_target = self._target is not None and before.elite >= self._target
+        on_schedule = before.generation % self._search.heldout_every == 0
+        return before.generation > 0 and (at_target or on_schedule)
 
-    def _reaches(self, generation: int, answer: Evaluated, *, confirms: bool) -> bool:
-        found = compute_score(answer.episodes.episode_return)
-        self._observers.tell("heldout", generation, found, self._target, confirms)
-        return self._target is not None and found.failed == 0 and found.mean >= self._target
+    def _score_heldout(
+        self, generation: int, solution: Population, episodes: Episodes
+    ) -> tuple[ScoredSolution | None, ScoredSolution | None]:
+        """Read a held-out score; one at the target must hold on a fresh batch.
+
+        Returns:
+            The solution with the score that counts, None where an episode failed; and the same
+            with the lesser of two scores if the target is reached.
+        """
+        first = compute_score(episodes.episode_return)
+        self._observers.tell("heldout", generation, first, self._target, False)
+        scored = score_solution(generation, first, solution)
+        if scored is None or self._target is None or first.mean < self._target:
+            return scored, None
+        again = replace(self._heldout_population(solution), episodes=self._search.final_episodes)
+        key = RunKey(self._problem.seed, generation, 1)
+        second = compute_score(self._begin_evaluation(key, again)().episode_return)
+        self._observers.tell("heldout", generation, second, self._target, True)
+        scored = score_solution(generation, second, solution)
+        if scored is None or second.mean < self._target:
+            return scored, None
+        return scored, replace(scored, mean=min(first.mean, second.mean))
 
     def _select_top(self, population: Population, episodes: Episodes) -> Selected | None:
         """Keep the top candidates, where candidates differ and can be redrawn."""
@@ -258,54 +275,19 @@ class Session:
         top = pick_elites(episodes.fitness, self._search.reevaluate)
         values = self._values(episodes)
         returns = np.array([values[episodes.candidate == i].mean() for i in top])
-        return Selected(distribution.draw(top), returns, population.frozen)
-
-    def _stop_reason(self, now: Snapshot) -> str:
-        search = self._search
-        if now.confirmed is not None:
-            return f"held-out return reached the target {self._target:g}, confirmed"
-        reason = self._strategy.stop(now.strategy)
-        if reason:
-            return reason
-        limits: list[tuple[str, float, float | None]] = [
-            ("generations", now.generation, search.generations),
-            ("episodes", now.episodes, search.max_episodes),
-            ("env steps", now.env_steps, search.max_env_steps),
-            ("seconds", now.elapsed_s, search.max_seconds),
-        ]
-        for name, value, limit in limits:
-            if limit is not None and value >= limit:
-                return f"{limit:g} {name}"
-        return ""
+        return Selected(top, distribution.draw(top), returns, population.frozen)
 
     def _finish(self, snapshot: Snapshot) -> Result:
         """Decide on fresh seeds what to deploy, and score that on fresher ones."""
         search = self._search
-        generation = snapshot.generation
-        key = RunKey(self._problem.seed, generation)
-        solution = snapshot.confirmed or snapshot.solution
+        reevaluation, (solution, deployed) = self._choose_deployed(snapshot)
         solution = replace(solution, episodes=1, purpose=Purpose.SEARCH)
-        last = snapshot.last
-        # All at once, as far as none depends on another: workers need not wait in between.
-        heldout = trials = None
-        if snapshot.confirmed is None:
-            heldout = self._begin_evaluation(key, self._heldout_population(solution))
-        if last is not None and len(last.returns):
-            trials = self._begin_trials(key, solution, last)
-        if heldout is not None:
-            heldout()
-        reevaluation = None
-        if last is not None and trials is not None:
-            top, own = trials
-            fresh = self._values(top())
-            reevaluation, better = self._judge_top_candidates(last, fresh, self._values(own()))
-            if better is not None and snapshot.confirmed is None:
-                solution = better
         test = replace(solution, episodes=search.final_episodes, purpose=Purpose.TEST)
-        final = compute_score(self._begin_evaluation(key, test)().episode_return)
+        final = compute_score(self._begin_final(snapshot, test)().episode_return)
         self._log.add_event(
             "finished",
             reason=snapshot.stopped,
+            deployed=deployed,
             score=vars(final),
             search_score=reevaluation and reevaluation.search_score,
             fresh_score=reevaluation and reevaluation.fresh_score,
@@ -318,61 +300,87 @@ class Session:
             stopped=snapshot.stopped,
             path=self._log.path,
             search=search,
+            deployed=deployed,
             reevaluation=reevaluation,
         )
 
+    def _choose_deployed(self, snapshot: Snapshot) -> tuple[Reevaluation | None, Deployment]:
+        """Try the end's candidates for deployment, and choose; say what selection flattered."""
+        search, last, confirmed = self._search, snapshot.last, snapshot.confirmed
+        newest, generation = snapshot.solution, snapshot.generation - 1
+        compared = newest if confirmed is None else confirmed.solution
+        # All at once, as far as none depends on another: workers need not wait in between.
+        heldout = trials = None
+        if confirmed is None:
+            heldout = self._begin_final(snapshot, self._heldout_population(newest), call=-1)
+        if last is not None and len(last.returns):
+            trials = self._begin_trials(snapshot, compared, last)
+        best = snapshot.best
+        if heldout is not None:
+            score = compute_score(heldout().episode_return)
+            best = pick_better(best, score_solution(generation, score, newest))
+        reevaluation, chosen = None, deploy_solution(newest, generation)
+        if last is not None and trials is not None:
+            top, own = trials
+            fresh = self._values(top()).reshape(len(last.returns), -1)
+            mine = self._values(own())
+            valid = fresh[~np.isnan(fresh).any(axis=1)]
+            reevaluation = Reevaluation(
+                float(last.returns.mean()), float(valid.mean()) if len(valid) else math.nan
+            )
+            if search.resolved_task.fitness == "mean":
+                # Other rules than the mean have no paired test: the solution stays.
+                chosen = deploy_after_trials(newest, generation, last, fresh, mine)
+        if confirmed is not None:
+            chosen = deploy_confirmed(confirmed)
+        elif search.deploy == "best-heldout" and best is not None:
+            chosen = deploy_best_heldout(best)
+        return reevaluation, chosen
+
     def _begin_trials(
-        self, key: RunKey, solution: Population, last: Selected
+        self, snapshot: Snapshot, solution: Population, last: Selected
     ) -> tuple[Awaited, Awaited]:
         """Try top candidates and the solution on the same fresh seeds."""
-        count = len(last.returns)
+        count, episodes = len(last.returns), self._search.heldout_episodes
         table = Population(
             Table(last.parameters),
             count,
-            episodes=self._search.heldout_episodes,
+            episodes=episodes,
             seed_group=count,
             frozen=last.frozen,
             purpose=Purpose.REEVALUATION,
         )
-        own = replace(
-            solution, episodes=self._search.heldout_episodes, purpose=Purpose.REEVALUATION
-        )
-        return self._begin_evaluation(key, table), self._begin_evaluation(key, own, logged_call=1)
-
-    def _judge_top_candidates(
-        self, last: Selected, fresh: FloatArray, own: FloatArray
-    ) -> tuple[Reevaluation, Population | None]:
-        """Compare the top candidates' fresh values with the solution's on the same seeds."""
-        fresh = fresh.reshape(len(last.returns), -1)
-        best = find_clearly_better(fresh, own)
-        valid = fresh[~np.isnan(fresh).any(axis=1)]
-        reevaluation = Reevaluation(
-            float(last.returns.mean()), float(valid.mean()) if len(valid) else math.nan
-        )
-        if best is None or self._search.resolved_task.fitness != "mean":
-            # Other rules than the mean have no paired test: the solution stays.
-            return reevaluation, None
-        return reevaluation, Population(Point(last.parameters[best]), 1, frozen=last.frozen)
+        own = replace(solution, episodes=episodes, purpose=Purpose.REEVALUATION)
+        return self._begin_final(snapshot, table), self._begin_final(snapshot, own, call=-1)
 
     def _values(self, episodes: Episodes) -> FloatArray:
         """What the task's mean rule averages."""
         shift = self._search.resolved_task.reward_shift
         return episodes.episode_return - shift * episodes.episode_length
 
+    def _begin_final(self, snapshot: Snapshot, population: Population, call: int = 0) -> Awaited:
+        """Begin an evaluation of the end.
+
+        Its seeds are those of a generation that was never run; in the log it belongs to the last
+        one that was. ``call`` tells it apart there, below 0 from those of the loop.
+        """
+        key = RunKey(self._problem.seed, snapshot.generation)
+        logged = key._replace(generation=snapshot.generation - 1, call=call)
+        return self._begin_evaluation(key, population, logged)
+
     def _begin_evaluation(
-        self, key: RunKey, population: Population, logged_call: int | None = None
+        self, key: RunKey, population: Population, logged: RunKey | None = None
     ) -> Awaited:
-        """Begin an evaluation; ``logged_call`` tells apart two evaluations on the same seeds.
+        """Begin an evaluation; the log has it under its key, or under ``logged``.
 
         Returns:
             What waits for the episodes, and logs them.
         """
         pending = self._evaluator.submit(population, key)
-        logged = key if logged_call is None else key._replace(call=logged_call)
 
         def finish() -> Episodes:
             answer = pending.result()
-            self._log.add_evaluation(logged, population, answer)
+            self._log.add_evaluation(key if logged is None else logged, population, answer)
             return answer.episodes
 
         return finish
@@ -388,28 +396,3 @@ def _notice_absent_info(episodes: Episodes) -> None:
             Notice,
             stacklevel=2,
         )
-
-
-def find_clearly_better(candidates: FloatArray, solution: FloatArray) -> int | None:
-    """Name the candidate that replaces the solution: ahead beyond chance, or never failed.
-
-    Paired t test on common seeds at 5%, two-sided, divided by the number of candidates
-    (Bonferroni): the best of several noisy scores is flattered once more.
-
-    Args:
-        candidates: (n, K) values; NaN = failed.
-        solution: (K,) on the same seeds.
-    """
-    means = candidates.mean(axis=1)
-    count, episodes = candidates.shape
-    if np.isnan(means).all():
-        return None
-    best = int(np.nanargmax(means))
-    if np.isnan(solution).any():
-        return best
-    if episodes < 2:
-        return None
-    ahead = candidates[best] - solution
-    error = float(ahead.std(ddof=1)) / math.sqrt(episodes)
-    limit = student_quantile(1 - 0.025 / count, episodes - 1)
-    return best if ahead.mean() > limit * error else None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import gymnasium as gym
+import numpy as np
 
 from distes.engines import choice
 from distes.errors import Notice, UsageError, require_at_least
@@ -17,12 +18,16 @@ from distes.policies.base import Policy, PolicySpec
 from distes.population import features
 from distes.registry import check_fields, find, name_of, settings_of
 from distes.runs.reader import Run
+from distes.search.problem import SearchProblem
 from distes.strategies.base import Strategy
 from distes.strategies.normalized import Normalized
 from distes.tasks.base import AnyTask
 from distes.tasks.environment import Task
 from distes.tasks.function import FunctionTask
-from distes.types import EpisodeCount, NonNegativeInt, PositiveFloat, PositiveInt, Share
+from distes.types import EpisodeCount, FloatArray, NonNegativeInt, PositiveFloat, PositiveInt, Share
+
+OFF = "off"
+"""The target of a search that has none, whatever its task says."""
 
 
 @dataclass(eq=False)
@@ -43,11 +48,14 @@ class Settings:
         max_episodes: stop after so many search episodes.
         max_env_steps: stop after so many search steps.
         max_seconds: stop after so many seconds.
-        target: held-out return at which to stop; None is the task's own threshold.
+        target: held-out return at which to stop, or ``off``; None is the task's own threshold.
         heldout_every: generations between held-out scores.
         heldout_episodes: of one held-out score.
         final_episodes: of the final score, and of confirming that the target is reached.
         reevaluate: top candidates tried again at the end.
+        deploy: ``mean`` is the strategy's newest solution (for most the mean of its
+            distribution), or a top candidate that is clearly better; ``best-heldout`` the
+            solution with the greatest held-out score. One that reached the target goes first.
         max_failed_fraction: stop when a larger share of a generation's episodes fails.
         engine: ``auto``, or an engine's name.
         workers: a number, 0 for this process, or ``auto``: this process for small work, else
@@ -75,11 +83,12 @@ class Settings:
     max_episodes: PositiveInt | None = None
     max_env_steps: PositiveInt | None = None
     max_seconds: PositiveFloat | None = None
-    target: float | None = None
+    target: float | Literal["off"] | None = None
     heldout_every: PositiveInt = 10
     heldout_episodes: EpisodeCount = 20
     final_episodes: EpisodeCount = 100
     reevaluate: NonNegativeInt = 5
+    deploy: Literal["mean", "best-heldout"] = "mean"
     max_failed_fraction: Share = 0.5
     engine: str = "auto"
     workers: int | Literal["auto"] = "auto"
@@ -134,6 +143,13 @@ class Settings:
         return Normalized(strategy) if self.normalize_observations else strategy
 
     @property
+    def resolved_target(self) -> float | None:
+        """The held-out return at which to stop; None where there is none."""
+        if isinstance(self.target, str):
+            return None
+        return self.resolved_task.reward_threshold if self.target is None else self.target
+
+    @property
     def name(self) -> str:
         """What a run of it is called unless told otherwise, as part of a path."""
         strategy = name_of("strategies", type(self.strategy))
@@ -145,6 +161,36 @@ class Settings:
             assert not isinstance(self.policy, str)  # noqa: S101 - set in __post_init__
             self._policy = self.resolved_task.build_policy(self.policy)
         return self._policy
+
+    def make_problem(
+        self, start: FloatArray, start_statistics: Mapping[str, FloatArray]
+    ) -> SearchProblem:
+        """Make the problem that the strategy is to solve.
+
+        Args:
+            start: (d,) where to start.
+            start_statistics: observation statistics that belong to it, or nothing.
+        """
+        return SearchProblem(
+            task=self.resolved_task,
+            engine=self.resolved_engine(),
+            policy=self.built_policy(),
+            start=start,
+            start_statistics=start_statistics,
+            seed=self.seed,
+            population_size=self.population,
+            episodes=self.episodes,
+            common_seeds=self.common_seeds,
+        )
+
+    def count_candidates(self) -> int | None:
+        """Count a generation's candidates: as given, or the strategy's own number.
+
+        Returns:
+            Those of the first generation; None where the strategy says it no sooner.
+        """
+        problem = self.make_problem(np.zeros(self.built_policy().num_parameters), {})
+        return self.resolved_strategy.population_size(problem)
 
     def resolved_engine(self) -> str:
         """Settle which engine runs it (once): a run that goes on keeps the one it began with.

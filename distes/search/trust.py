@@ -115,6 +115,21 @@ def sign(config: Mapping[str, Any]) -> str | None:
     return _sign(config, _read_key(make=True)) if list_code(config) else None
 
 
+def sign_again(config: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
+    """Sign a run's changed configuration, if what it was is this user's own.
+
+    Args:
+        config: as it was.
+        changed: as it is to be.
+
+    Returns:
+        The latter with its signature, or without one.
+    """
+    unsigned = {key: value for key, value in changed.items() if key != "signature"}
+    signature = sign(unsigned) if _is_own(config) else None
+    return unsigned if signature is None else {**unsigned, "signature": signature}
+
+
 def _is_own(config: Mapping[str, Any]) -> bool:
     signed, due = config.get("signature"), _sign(config, _read_key())
     return isinstance(signed, str) and due is not None and hmac.compare_digest(signed, due)

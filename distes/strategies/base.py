@@ -104,6 +104,13 @@ class Strategy(ABC, Generic[S]):
         """Refuse fields outside their annotations."""
         check_fields(self)
 
+    def population_size(self, problem: Problem) -> int | None:
+        """Candidates of the first generation: as asked, else a number of the strategy's own.
+
+        None where that is not known before it asks.
+        """
+        return problem.population_size
+
     def check(self, problem: Problem) -> None:
         """Refuse what cannot work, before anything starts.
 

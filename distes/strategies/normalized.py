@@ -89,6 +89,10 @@ class Normalized(Strategy[NormalizedState]):
 
     listed: ClassVar[bool] = False
 
+    def population_size(self, problem: Problem) -> int | None:
+        """The inner strategy's."""
+        return self.inner.population_size(problem)
+
     def check(self, problem: Problem) -> None:
         """Refuse what the inner strategy refuses."""
         self.inner.check(problem)

@@ -50,9 +50,13 @@ class RandomSearch(Strategy[RandomSearchState]):
     std: PositiveFloat = 1.0
     keep: PositiveInt = 4
 
+    def population_size(self, problem: Problem) -> int:
+        """As asked, else 64."""
+        return problem.population_size or DEFAULT_SIZE
+
     def check(self, problem: Problem) -> None:
         """Refuse a population that has no room for fresh candidates."""
-        size = problem.population_size or DEFAULT_SIZE
+        size = self.population_size(problem)
         if size <= self.keep:
             raise UsageError(
                 f"a population of {size} has no room for fresh candidates beside the {self.keep} "
@@ -65,7 +69,7 @@ class RandomSearch(Strategy[RandomSearchState]):
 
     def ask(self, problem: Problem, state: RandomSearchState) -> Population:
         """Fresh samples, then the best so far."""
-        size, kept = problem.population_size or DEFAULT_SIZE, state.best.count
+        size, kept = self.population_size(problem), state.best.count
         scale = np.full(problem.num_parameters, self.std)
         fresh = Gaussian(problem.start, scale, noise_key(problem.seed, state.generation))
         if not kept:

@@ -102,6 +102,10 @@ class Reinforce(Strategy[ReinforceState]):
     entropy_bonus: NonNegativeFloat = 0.0
     horizon: PositiveInt = 1000
 
+    def population_size(self, problem: Problem) -> int:
+        """As asked, else 50."""
+        return problem.population_size or 50
+
     def check(self, problem: Problem) -> None:
         """Refuse policies without log-prob gradients, and settings that would do nothing."""
         policy = policy_checks.policy_of(problem, "reinforce")
@@ -148,7 +152,7 @@ class Reinforce(Strategy[ReinforceState]):
             entropy=self.entropy_bonus > 0,
             center=_expected_return(state),
         )
-        population = problem.population(Point(state.parameters), problem.population_size or 50)
+        population = problem.population(Point(state.parameters), self.population_size(problem))
         return replace(population, probes=(probe,))
 
     def tell(

@@ -162,7 +162,7 @@ def write_event_line(event: Event) -> str:
     """
     kind = event.get("kind")
     where = f"worker {event.get('worker')} on {event.get('node') or 'an unknown node'}"
-    at = f"generation {event.get('generation', -1) + 1}"
+    at = f"generation {event.get('generation')}"
     if kind == "worker_joined":
         return f"{where} joined"
     if kind == "worker_lost":

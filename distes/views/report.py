@@ -19,7 +19,12 @@ from distes.tasks.environment import Task
 from distes.tasks.function import FunctionTask
 from distes.views import scores
 from distes.views.escapes import escape_controls
-from distes.views.text import format_duration, format_number, format_score
+from distes.views.text import (
+    format_duration,
+    format_generation_size,
+    format_number,
+    format_score,
+)
 
 WIDTH = 100
 _WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
@@ -29,7 +34,7 @@ _SHOWN_ELSEWHERE |= {"context", "context_low", "context_high"}
 """Settings that have a line of their own, or none."""
 
 _MILESTONES = {"finished", "failed", "resumed"}
-_NOT_COUNTED = _MILESTONES | {"worker_joined"}
+_NOT_COUNTED = _MILESTONES | {"worker_joined", "extended"}
 
 _REPEATED = {
     "retries": "ran again, with equal results",
@@ -76,6 +81,7 @@ def _describe_identity(run: Run) -> Iterator[tuple[str, str]]:
     for table in SECTIONS:
         if table in settings:
             yield table, _describe_choice(table, settings[table])
+    yield "generation", _describe_generation_size(config)
     if "num_parameters" in config:
         yield "parameters", str(config["num_parameters"])
     if scores.has_contexts(config):
@@ -92,6 +98,14 @@ def _describe_identity(run: Run) -> Iterator[tuple[str, str]]:
         yield "versions", ", ".join(known)
     if config.get("git_revision"):
         yield "revision", str(config["git_revision"])
+
+
+def _describe_generation_size(config: Mapping[str, Any]) -> str:
+    settings = config["search"]
+    given = isinstance(settings.get("population"), int)
+    default_of = None if given else str(settings.get("strategy", {}).get("name"))
+    candidates = settings["population"] if given else config.get("num_candidates")
+    return format_generation_size(candidates, settings.get("episodes", 1), default_of)
 
 
 def _describe_context(run: Run) -> str:
@@ -179,7 +193,7 @@ def describe_state(run: Run) -> str:
     rows = run.generations
     at = "before its first generation was written"
     if not rows.empty:
-        at = f"after generation {int(rows['generation'].max()) + 1}"
+        at = f"after generation {int(rows['generation'].max())}"
     if run.is_written():
         return f"running, {at}"
     milestones = [event for event in run.events if event.get("kind") in _MILESTONES]
@@ -200,9 +214,11 @@ def can_resume(run: Run) -> bool:
 
 
 def _find_finish(run: Run) -> Mapping[str, Any] | None:
-    # The event is written a moment before the final scores are: a kill may come between.
-    found = [event for event in run.events if event.get("kind") == "finished"]
-    return found[-1] if found and scores.score_test(run) is not None else None
+    # The event is written a moment before the final scores are: a kill may come between. A
+    # finished run that is resumed was extended.
+    found = [event for event in run.events if event.get("kind") in _MILESTONES]
+    ended = found and found[-1]["kind"] == "finished" and scores.score_test(run) is not None
+    return found[-1] if ended else None
 
 
 def _describe_results(run: Run) -> Iterator[tuple[str, str]]:
@@ -210,14 +226,16 @@ def _describe_results(run: Run) -> Iterator[tuple[str, str]]:
     valid = {number: each for number, each in held.items() if math.isfinite(each.mean)}
     if valid:
         best = max(valid, key=lambda number: valid[number].mean)
-        yield "best held-out", f"{_format_range(valid[best])}, after generation {best + 1}"
+        yield "best held-out", f"{_format_range(valid[best])}, after generation {best}"
         newest = max(valid)
         if newest != best:
-            yield "last held-out", f"{_format_range(valid[newest])}, after generation {newest + 1}"
+            yield "last held-out", f"{_format_range(valid[newest])}, after generation {newest}"
     final = scores.score_test(run)
     if final is not None:
         yield "final score", format_score(final)
     finished = _find_finish(run) or {}
+    if "deployed" in finished:
+        yield "deployed", str(finished["deployed"])
     if isinstance(finished.get("gap"), int | float):
         yield (
             "selection",

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
+from pandas import DataFrame
 
 from distes.population.statistics import Score, compute_score
 from distes.registry import NONE
 from distes.runs.reader import Run
 from distes.search.config_file import SECTIONS
+from distes.search.settings import OFF
 
 
 def score_heldout(run: Run) -> dict[int, Score]:
@@ -20,28 +22,37 @@ def score_heldout(run: Run) -> dict[int, Score]:
     there only where it was high.
 
     Returns:
-        Generation (counted from 0) -> score, in order; the score of the end, where there
-        is one, has the last generation.
+        Generation -> score, in order.
     """
     rows = run.evaluations
     if rows.empty or run.generations.empty:
         return {}
-    last = int(run.generations["generation"].max())
     batches = rows[rows["purpose"] == "heldout"].groupby(["generation", "call"])["episode_return"]
     found: dict[Any, Any] = {number: batch.to_numpy() for (number, _), batch in batches}
-    return {min(int(number), last): compute_score(returns) for number, returns in found.items()}
+    return {int(number): compute_score(returns) for number, returns in found.items()}
 
 
 def score_test(run: Run) -> Score | None:
-    """Score the solution over the last test's unseen episodes; None before the end."""
-    rows = run.evaluations
-    rows = rows[rows["purpose"] == "test"] if "purpose" in rows else rows.iloc[:0]
+    """Score the solution over the test's unseen episodes; None before the end."""
+    rows = find_test_rows(run)
     return None if rows.empty else compute_score(rows["episode_return"].to_numpy())
+
+
+def find_test_rows(run: Run) -> DataFrame:
+    """Find the episodes of the final score; none before the end.
+
+    A run that was extended has those of its earlier end, too, in an earlier generation.
+    """
+    rows, last = run.evaluations, run.generations["generation"].max()
+    found: DataFrame = rows[(rows["purpose"] == "test") & (rows["generation"] == last)]
+    return found
 
 
 def find_target(config: Mapping[str, Any]) -> float | None:
     """Find the return at which a run was to stop, by its settings or its environment."""
     settings = config["search"]
+    if settings.get("target") == OFF:
+        return None
     for given in (settings.get("target"), settings.get("threshold")):
         if isinstance(given, int | float):
             return float(given)

@@ -33,7 +33,7 @@ def format_generation(
         "elite": row.get("elite_return_mean"),  # not every strategy has elites
         "best": row["episode_return_max"],
     }
-    parts = [f"generation {row['generation'] + 1:>4}"]
+    parts = [f"generation {row['generation']:>4}"]
     parts += [f"{k} {format_return(v):>8}" for k, v in returns.items() if v is not None]
     parts += [f"held-out {format_return(heldout.mean if heldout else None):>8}"]
     if row.get("failed"):
@@ -95,21 +95,42 @@ def draw_sparkline(values: Sequence[float], low: float, high: float) -> str:
     )
 
 
+def format_generation_size(candidates: int | None, episodes: int, default_of: str | None) -> str:
+    """Say how large a generation is, and where the number of candidates is from.
+
+    Args:
+        candidates: None where that is not known before the strategy asks.
+        episodes: of each.
+        default_of: the strategy that chose the number; None where it was given.
+
+    >>> format_generation_size(64, 1, "cem"), format_generation_size(24, 2, None)
+    ('64 candidates (default of cem) x 1 episode', '24 candidates (given) x 2 episodes')
+    """
+    many = f"{episodes:,} episode{'s' if episodes > 1 else ''}"
+    if candidates is None:
+        return f"candidates as {default_of} chooses x {many}"
+    source = "given" if default_of is None else f"default of {default_of}"
+    return f"{candidates:,} candidates ({source}) x {many}"
+
+
 def describe_search(search: Settings) -> str:
     """Say what a search is about to do, in one line: task, strategy, policy, size, seed."""
     task: Any = search.task
     # A function that makes environments as the command line names it: ``make`` says little.
     reference = str(to_plain(task.env)) if isinstance(task, Task) else "<"
     name = str(task.name) if reference.startswith("<") else reference
-    parts = [name, name_of("strategies", type(search.strategy))]
+    strategy = name_of("strategies", type(search.strategy))
+    parts = [name, strategy]
     if not isinstance(task, FunctionTask):
         parts.append(name_of("policies", type(search.policy)))
         parts.append(f"{search.resolved_engine()} engine")
     if contexts := task.num_contexts:
         parts.append(f"context of {contexts} from {task.contexts.name}")
     size = search.built_policy().num_parameters
-    target = task.reward_threshold if search.target is None else search.target
-    if target is not None:
+    default_of = strategy if search.population is None else None
+    size_of_generation = search.count_candidates()
+    parts.append(format_generation_size(size_of_generation, search.episodes, default_of))
+    if (target := search.resolved_target) is not None:
         parts.append(f"target {target:g}")
     return f"{', '.join(parts)}, {size} parameters, seed {search.seed}"
 

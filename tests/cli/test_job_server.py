@@ -149,7 +149,7 @@ def test_ray_job_submit_runs_an_example_unchanged(cluster: Head, tmp_path: Path)
     assert "\x1b" not in log
     assert "\r" not in log
     shown = [line for line in log.splitlines() if line.startswith("generation ")]
-    assert [line.split()[1] for line in shown] == ["1", "2", "3"]
+    assert [line.split()[1] for line in shown] == ["0", "1", "2"]
     assert f"run: {out}" in log
 
     assert call(f"{example} {whole} --workers 0", ROOT).returncode == 0

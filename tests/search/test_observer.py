@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import warnings
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from searches import assert_same_run, cartpole
+from searches import StopAt, assert_same_run, cartpole
 
 from distes.errors import Notice, UsageError
 from distes.runs.reader import load
 from distes.search.observer import Observer, find_observers
+from distes.views.observers.terminal import Display
 
 
 class Failing(Observer):
@@ -64,3 +68,44 @@ def test_where_warnings_are_errors_the_run_goes_on(tmp_path: Path) -> None:
 def test_a_wrong_name_is_one_sentence() -> None:
     with pytest.raises(UsageError, match="unknown observer 'terminl': did you mean 'terminal'"):
         find_observers(["terminl"])
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def read_shown(stream: StringIO) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+
+
+def test_a_script_shows_its_progress_on_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If wrong: a script is silent for hours; or a test, or whoever asks for nobody, is not."""
+    monkeypatch.setenv("TERM", "xterm")
+    shown = {}
+    for name, observers in (("default", {}), ("nobody", {"observers": ()}),
+                            ("named", {"observers": "none"})):  # fmt: skip
+        monkeypatch.setattr(sys, "stdout", Terminal())
+        cartpole(tmp_path / name, **observers).run()
+        shown[name] = read_shown(sys.stdout)  # type: ignore[arg-type]
+    assert "24 candidates (given) x 2 episodes" in shown["default"].splitlines()[0]
+    assert "stopped: 4 generations" in shown["default"]
+    assert "deployed: " in shown["default"]
+    assert shown["nobody"] == shown["named"] == ""
+    monkeypatch.setattr(sys, "stdout", StringIO())
+    cartpole(tmp_path / "file").run()
+    assert sys.stdout.getvalue() == ""  # type: ignore[attr-defined]
+
+
+def test_a_script_that_ends_early_gives_the_terminal_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If wrong: after a script's Ctrl-C the cursor stays hidden, and a thread draws on."""
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    with pytest.raises(KeyboardInterrupt):
+        cartpole(tmp_path / "run", observers=(Display(stream), StopAt(1))).run()
+    text = stream.getvalue()
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l"), "the cursor is shown again"

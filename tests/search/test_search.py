@@ -24,9 +24,9 @@ import distes
 from distes.errors import RunFailed, UsageError
 from distes.evaluators.serial import SerialEvaluator, SerialPending
 from distes.policies import MLP
+from distes.search.deployment import find_clearly_better
 from distes.search.observer import Observer
 from distes.search.search import Search
-from distes.search.session import find_clearly_better
 from distes.strategies import CEM, ICEM, RandomSearch
 from distes.tasks.environment import Task
 from distes.tasks.function import FunctionTask

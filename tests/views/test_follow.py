@@ -139,7 +139,7 @@ def test_two_processes_say_the_same(tmp_path):
     assert (watcher.returncode, errors) == (0, "")
     told, seen = told.splitlines(), seen.splitlines()
     assert seen[0] == f"following {out}: environments:slow_walk, cem, linear, seed 0"
-    assert numbers(told) == list(range(1, LAST + 1))
+    assert numbers(told) == list(range(LAST))
     assert generations(seen) == generations(told)
     assert any(re.fullmatch(rf"state +finished: {LAST} generations", line) for line in seen)
 
@@ -157,9 +157,9 @@ def test_killed_run_is_called_stopped_and_goes_on(tmp_path, capfd):
     assert main(["info", str(out), "--follow"]) == 1
     seen, errors = capfd.readouterr()
     done = len(load(out).generations)
-    assert numbers(seen.splitlines())[-1] == done
+    assert numbers(seen.splitlines())[-1] == done - 1
     assert errors == (
-        f"distes: '{out}' is not in progress: interrupted after generation {done}; "
+        f"distes: '{out}' is not in progress: interrupted after generation {done - 1}; "
         f"go on with: distes resume {out}\n"
     )
 
@@ -186,8 +186,8 @@ def test_finished_run_gives_its_last_generations_and_the_summary(tmp_path, promp
     search(tmp_path / "run", task=smooth, generations=LAST + 5).run()
     lines = []
     follow(tmp_path / "run", lines.append)
-    assert numbers(lines) == list(range(6, LAST + 6))
-    # The score after generation 4 is known in the line of generation 6.
+    assert numbers(lines) == list(range(5, LAST + 5))
+    # The score after generation 3 is known in the line of generation 5.
     held = load(tmp_path / "run").evaluations.query("purpose == 'heldout' and generation == 3")
     shown = float(re.search(r"held-out +(\S+)", generations(lines)[0])[1])
     assert shown == pytest.approx(held["episode_return"].mean(), rel=1e-3)
@@ -227,7 +227,7 @@ def test_events_come_between_the_generations_they_belong_to(tmp_path, prompt):
     done = 0
     for line in lines:
         if failed := re.match(r"generation (\d+), candidate \d+, episode 0 failed: (.*)", line):
-            assert int(failed[1]) == done + 1
+            assert int(failed[1]) == done
             assert failed[2] == "RuntimeError: the hill is closed"
             found += 1
         elif "elapsed" in line:
@@ -288,10 +288,10 @@ def test_resumed_meanwhile_it_tells_each_generation_once(tmp_path, prompt):
     follower.join(PATIENCE_S)
     assert not follower.is_alive()
     assert follower.fault is None
-    assert numbers(follower.lines) == [1, 2, 3, 4, 5, 6]
+    assert numbers(follower.lines) == [0, 1, 2, 3, 4, 5]
     resumed = next(n for n, line in enumerate(follower.lines) if line.startswith("resumed"))
-    assert follower.lines[resumed] == "resumed at generation 5"
-    assert numbers(follower.lines[:resumed]) == [1, 2, 3, 4]
+    assert follower.lines[resumed] == "resumed at generation 4"
+    assert numbers(follower.lines[:resumed]) == [0, 1, 2, 3]
     assert "finished: 6 generations" in follower.lines[-1]
     plain = search(tmp_path / "plain").run()
     assert result.score == plain.score

@@ -81,6 +81,8 @@ def test_finished_run_is_summed_up(finished):
     assert found["engine"] == "function"
     assert found["parameters"] == "3"
     assert "population 20" in found["settings"]
+    assert found["generation"] == "20 candidates (given) x 1 episode"
+    assert found["deployed"] == finished.deployed
     assert f"numpy {np.__version__}" in found["versions"]
     assert found["state"] == "finished: 4 generations"
     assert found["generations"] == "4"
@@ -104,7 +106,7 @@ def test_best_heldout_is_the_best_of_the_log(finished):
     best = min(int(means.idxmax()), 3)
     found = fields(describe_run(finished.path))
     assert found["best held-out"].startswith(f"{means.max():.5g} (")
-    assert found["best held-out"].endswith(f"after generation {best + 1}")
+    assert found["best held-out"].endswith(f"after generation {best}")
     newest = min(int(means.dropna().index.max()), 3)
     assert ("last held-out" in found) == (best != newest)
 
@@ -137,7 +139,7 @@ def test_interrupted_run_names_the_way_on(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         search(out, observers=[Watcher(out, stop_after=2)]).run()
     found = fields(describe_run(out))
-    assert found["state"] == "interrupted after generation 3"
+    assert found["state"] == "interrupted after generation 2"
     assert found["generations"] == "3"
     assert found["next"].startswith(f"distes resume '{out}'")
     resumed = search(out)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from fnmatch import fnmatch
 from pathlib import Path
+from stat import S_IMODE
 from typing import TypeVar
 
 from distes.errors import StorageError, UsageError
@@ -122,6 +123,14 @@ class Folder(ABC):
 
         Raises:
             UsageError: another process has begun a run there.
+        """
+
+    @abstractmethod
+    def rewrite(self, name: str, data: bytes) -> list[Lock]:
+        """Write a file that is locked; readers see the old one, then the new one.
+
+        Returns:
+            Locks that hold beside the old one, to be kept as long.
         """
 
     @abstractmethod
@@ -282,6 +291,20 @@ class LocalFolder(Folder):
             (self.root / aside).unlink(missing_ok=True)
         return self.lock(name)
 
+    def rewrite(self, name: str, data: bytes) -> list[Lock]:
+        aside = f".{name}.{secrets.token_hex(4)}.tmp"
+        self.write(aside, data, PRIVATE)
+        try:
+            (self.root / aside).chmod(S_IMODE((self.root / name).stat().st_mode))
+            # Locked before it has the name; who has opened the old file still meets its lock.
+            lock = FileLock(self.root / aside)
+            (self.root / aside).replace(self.root / name)
+        except OSError:
+            (self.root / aside).unlink(missing_ok=True)
+            raise
+        _sync(self.root)
+        return [lock]
+
     def lock(self, name: str, say: Callable[[str], None] = say_nothing) -> Lock:
         return FileLock(self.root / name)
 
@@ -379,6 +402,10 @@ class ObjectFolder(Folder):
             lock.close()
             raise
         return lock
+
+    def rewrite(self, name: str, data: bytes) -> list[Lock]:
+        self.write(name, data)
+        return []
 
     def lock(self, name: str, say: Callable[[str], None] = say_nothing) -> Lock:
         lease = Lease(self.root, self._store, say)

@@ -35,9 +35,13 @@ class EliteEpisodes(Strategy[S], Generic[S]):
     elites_are: Literal["at_least", "above"] = "at_least"
     same_start: bool = False
 
+    def population_size(self, problem: Problem) -> int:
+        """As asked, else 100."""
+        return problem.population_size or 100
+
     def sample_episodes(self, problem: Problem, policy: Distribution) -> Population:
         """One policy, many episodes."""
-        population = problem.population(policy, problem.population_size or 100)
+        population = problem.population(policy, self.population_size(problem))
         return replace(population, same_start=self.same_start)
 
     def check(self, problem: Problem) -> None:

@@ -90,15 +90,14 @@ def _find_scored(run: Run) -> _Scored:
     """Find the newest solution's episodes in the log."""
     if not scores.has_contexts(run.config):
         raise UsageError(f"{run.path} has no contexts: there is no return over them")
-    rows = run.evaluations
-    test = rows[rows["purpose"] == "test"]
+    rows, test = run.evaluations, scores.find_test_rows(run)
     heldout = rows[rows["purpose"] == "heldout"]
     if len(test):
         rows, name = test, "test episodes of the solution"
     elif len(heldout):
         rows = heldout[heldout["generation"] == heldout["generation"].max()]
         rows = rows[rows["call"] == rows["call"].max()]
-        after = int(rows["generation"].iloc[0]) + 1
+        after = int(rows["generation"].iloc[0])
         name = f"held-out episodes of the solution after generation {after}"
     else:
         raise UsageError(f"{run.path} has no held-out score yet: there is nothing to draw")

@@ -30,7 +30,7 @@ GRID_POINTS = 400
 _NOT_COMPARED = (
     {"seed", "workers", "cpus_per_worker", "address", "out", "reuse_env", "log_info"}
     | {"generations", "max_episodes", "max_env_steps", "max_seconds", "target"}
-    | {"heldout_every", "heldout_episodes", "final_episodes", "reevaluate"}
+    | {"heldout_every", "heldout_episodes", "final_episodes", "reevaluate", "deploy"}
 )
 """Settings that don't make a run another configuration: seeds are its repetitions; where
 it ran, how long, and how it was scored do not change how it searches."""

@@ -128,8 +128,7 @@ def _draw_heat_map(
     # Single episodes of many stay visible.
     norm = PowerNorm(0.5, 0, max(float(shares.max()), 1e-9))
     axes.grid(visible=False)
-    # Generations are counted from 1 on an axis, as everywhere that people read.
-    mesh = axes.pcolormesh(x + 1, y, shares.T, cmap=colours, norm=norm, rasterized=True)
+    mesh = axes.pcolormesh(x, y, shares.T, cmap=colours, norm=norm, rasterized=True)
     # Lines at the least and the greatest return are seen whole.
     space = MARGIN * (y[-1] - y[0])
     axes.set_ylim(y[0] - space, y[-1] + space)
@@ -150,7 +149,7 @@ def _draw_lines(axes: Axes, rows: DataFrame, *, has_threshold: bool) -> None:
         values = rows[column].to_numpy(dtype=np.float64)
         alone = find_isolated(values)
         look |= {"marker": "o" if alone else None, "markersize": 5, "markevery": alone}
-        axes.plot(rows["generation"].to_numpy() + 1, values, path_effects=stroke, **look)
+        axes.plot(rows["generation"].to_numpy(), values, path_effects=stroke, **look)
 
     line("episode_return_mean", color=COLOURS[6], label="mean return")
     if has_threshold and np.isfinite(rows.get("elite_fitness_min", np.nan)).any():

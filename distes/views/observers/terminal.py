@@ -94,7 +94,7 @@ class Display(Observer):
         self._began = time.monotonic()
         if self._quiet:
             return
-        at = f"{place} resumes at generation {(resumed_at or 0) + 1}"
+        at = f"{place} resumes at generation {resumed_at}"
         self._print(f"writes {place}" if resumed_at is None else at)
         if self._console.is_terminal:
             if resumed_at and (search.max_episodes or search.max_env_steps):
@@ -140,6 +140,7 @@ class Display(Observer):
                 f"{format_return(again.fresh_score)} on fresh seeds "
                 f"(winner's curse {format_return(again.gap)})"
             )
+        self._print(f"deployed: {result.deployed}")
         self._print(f"score: {format_score(result.score)}")
         self._print(f"run: {shorten(result.path)}")
         path = shlex.quote(shorten(result.path))
@@ -149,6 +150,10 @@ class Display(Observer):
         if can_be_filmed(result.search.task):
             self._print(f"      distes replay {path} --out solution.mp4")
         self._print(f"      distes evaluate {path} --episodes 1000 --seed 1")
+
+    def interrupted(self) -> None:
+        """Give the terminal back."""
+        self.close()
 
     def close(self) -> None:
         """Give the terminal back."""
@@ -182,14 +187,15 @@ class Display(Observer):
             return Group(Text(f"first generation {self._share(0) or '...'}", style="dim"), *said)
         row = rows[-1]
         waited = time.monotonic() - self._began
-        limit = f" of {search.generations}" if search.generations else ""
-        share = self._share(row["generation"] + 1)
+        done = row["generation"] + 1
+        limit = f"   {done} of {search.generations}" if search.generations else ""
+        share = self._share(done)
         coming = f", next {share}" if share else ""
         left_s = forecast_seconds(search, rows, self._episodes, self._env_steps)
         left = "" if left_s is None else f"   at most {format_clock(left_s)} left"
         head = Text.assemble(
             "generation ",
-            (f"{row['generation'] + 1}{limit}{coming}", "bold"),
+            (f"{row['generation']}{limit}{coming}", "bold"),
             (f"   {row['failed']:.0f} episodes failed", "bold red") if row.get("failed") else "",
             f"{left}   elapsed {format_clock(max(waited, row['elapsed_s']))}",
             f"   {row.get('workers', 0):.0f} workers" if row.get("workers") else "",
@@ -209,7 +215,7 @@ class Display(Observer):
         target = f"target {format_return(self._target)}" if self._target is not None else ""
         generation, score = self._heldout or (None, None)
         heldout = format_return(None if score is None else score.mean)
-        after = "" if generation is None else f"after generation {generation + 1}"
+        after = "" if generation is None else f"after generation {generation}"
         figure = Text(heldout, style="bold green", justify="right")
         table.add_row("held-out", figure, ", ".join(filter(None, [after, target])))
         return Group(head, table, *said)

@@ -130,8 +130,7 @@ def replay(
         path: run directory; of a run in progress the newest solution is shown.
         out: video to write, ``.mp4`` or ``.gif``; a machine without a display will do.
         show: open a window instead.
-        generation: of a logged candidate, counted from 0 as in the log (progress lines and
-            plots count from 1); None takes the solution.
+        generation: of a logged candidate, counted from 0; None takes the solution.
         candidate: its number within the generation, from 0.
         best: take the candidate with the greatest logged return, its mean where it has
             several episodes, of the generation or of all; the first of equals.
@@ -260,8 +259,7 @@ def _choose_candidate(
         raise UsageError(f"{run.path} holds no episode of {said}")
     mean = float(rows["episode_return"].to_numpy().mean())
     total = f"mean return {mean:.10g} of {len(rows)}" if len(rows) > 1 else f"return {mean:.10g}"
-    ordinal = format_ordinal(generation + 1)
-    played = f"generation {generation} (the {ordinal}), candidate {number}, {total}"
+    played = f"generation {generation}, candidate {number}, {total}"
     count = min(len(rows), MAX_LOGGED_EPISODES) if episodes is None else episodes
     if count > len(rows):
         raise UsageError(
@@ -304,16 +302,6 @@ def find_best_candidate(run: Run, generation: int | None = None) -> tuple[int, i
         raise UsageError(f"each candidate of {run.path}{where} has a failed episode")
     found: Any = means.index[int(means.to_numpy().argmax())]
     return int(found[0]), int(found[1])
-
-
-def format_ordinal(number: int) -> str:
-    """Write a place in a row.
-
-    >>> [format_ordinal(number) for number in (1, 2, 3, 4, 11, 22, 112)]
-    ['1st', '2nd', '3rd', '4th', '11th', '22nd', '112th']
-    """
-    last = 0 if number % 100 in (11, 12, 13) else number % 10
-    return str(number) + {1: "st", 2: "nd", 3: "rd"}.get(last, "th")
 
 
 def _tabulate_episodes(

@@ -201,7 +201,7 @@ def test_before_the_end_the_newest_heldout_score_is_drawn(runs: dict[str, Path])
     points = figure.axes[0].collections[0].get_offsets()
     np.testing.assert_allclose(points, np.column_stack([contexts[:, 0], returns]))
     text = figure.get_suptitle()
-    assert "20 held-out episodes of the solution after generation 2" in text
+    assert "20 held-out episodes of the solution after generation 1" in text
 
 
 def test_the_confirming_batch_is_drawn(runs: dict[str, Path]) -> None:

@@ -457,7 +457,7 @@ def test_the_best_candidate_is_found(runs: dict[str, Path], tmp_path: Path) -> N
             best = max(sorted(whole), key=lambda key: whole[key])
             out = tmp_path / f"{name}{generation}.gif"
             seen = distes.replay(runs[name], out=out, best=True, generation=generation)
-            assert seen.played.startswith(f"generation {best[0]} (")
+            assert seen.played.startswith(f"generation {best[0]}, ")
             assert f"candidate {best[1]}, mean return {whole[best]:.10g} of " in seen.played
             assert seen.differences is None
 
@@ -475,7 +475,7 @@ def test_there_is_no_best_of_those_that_failed(
 def test_what_is_played_is_said_first(
     runs: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Progress lines count generations from 1, the log from 0: both are named."""
+    """If wrong: the user watches another candidate than the one that the log names."""
     line = ["replay", str(runs["limited"]), "--out"]
     assert main([*line, str(tmp_path / "a.gif")]) == 0
     assert capfd.readouterr().out.startswith("the solution, on new episodes\n")
@@ -484,7 +484,7 @@ def test_what_is_played_is_said_first(
     rows = distes.load(runs["limited"]).episodes.query("generation == 2 and candidate == 4")
     (total,) = rows["episode_return"]
     said = capfd.readouterr().out.splitlines()[0]
-    assert said == f"generation 2 (the 3rd), candidate 4, return {total:.10g}"
+    assert said == f"generation 2, candidate 4, return {total:.10g}"
 
 
 def test_the_help_says_how_generations_count_and_what_is_needed(
@@ -492,7 +492,7 @@ def test_the_help_says_how_generations_count_and_what_is_needed(
 ) -> None:
     assert main(["replay", "--help"]) == 0
     said = re.sub(r"\s+", " ", capfd.readouterr().out)
-    assert "from 0 as in the log; progress lines and plots count from 1" in said
+    assert "of a logged candidate, from 0 as everywhere" in said
     assert "Exactly one of --out and --show is needed" in said
 
 
