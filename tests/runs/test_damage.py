@@ -174,7 +174,7 @@ def test_sums_of_long_runs_are_in_lists(tmp_path, monkeypatch, place):
     lists = [name for name in folder.list_names("checkpoints") if name.endswith("json")]
     parts = [f"{name}/{part}" for name in PARTS for part in folder.list_names(name)]
     assert faults == []
-    assert count == len(parts) + len(lists) + 3 + 1
+    assert count == len(parts) + len(lists) + 3
     assert max(len(folder.read(f"checkpoints/{n:06d}/done")) for n in (18, 19, 20)) < 1000
     # The first parts are known by the first list alone.
     for lost, said in (
@@ -316,6 +316,8 @@ def test_commands_refuse_wrong_types_in_a_configuration(finished, tmp_path, caps
             del owner[place[-1]]
         else:
             owner[place[-1]] = value
+        if json.dumps(damaged) == json.dumps(config):
+            continue
         (run / "config.json").write_text(json.dumps(damaged))
         for command in ("info {}", "resume {} --workers 0"):
             assert "config.json" in assert_told(capsys, command, run) or "resume" in command

@@ -16,6 +16,7 @@ from searches import StopAt, cartpole, tables
 import distes
 from distes.cli import main
 from distes.errors import UsageError
+from distes.runs.inventory import encode_config
 from distes.runs.schema import CONFIG
 from distes.runs.storage.folder import open_folder
 from distes.runs.writer import RunLog
@@ -258,7 +259,7 @@ def test_the_new_configuration_is_locked_private_and_signed(
     assert stat.S_IMODE((path / CONFIG).stat().st_mode) == 0o640
     Search.resume(path, generations=3, observers=())
     config = json.loads((path / CONFIG).read_text())
-    (path / CONFIG).write_text(json.dumps({**config, "signature": "0" * 64}))
+    (path / CONFIG).write_bytes(encode_config({**config, "signature": "0" * 64}))
     with pytest.raises(UsageError, match="not known to be a run of yours"):
         Search.resume(path, generations=4)
     Search.resume(path, generations=4, trust=True, observers=())

@@ -146,7 +146,9 @@ def _make_curves(
     numbers = rows.select_dtypes("number")
     label, position = AXES[axis]
     x = np.asarray(position({name: rows[name].to_numpy() for name in rows}))
-    places = np.searchsorted(rows["generation"].to_numpy(), list(heldout))
+    generations = rows["generation"].to_numpy()
+    heldout = {number: found for number, found in heldout.items() if number in generations}
+    places = np.searchsorted(generations, list(heldout))
     columns = {str(name): numbers[name].to_numpy(dtype=np.float64) for name in numbers}
     ends = np.array([(s.mean, s.low, s.high) for s in heldout.values()]).reshape(-1, 3)
     return _Curves(config, label, x, columns, heldout_x=x[places], heldout=ends)

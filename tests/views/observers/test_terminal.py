@@ -67,9 +67,9 @@ def test_lines_fit_and_say_how_far_it_is(tmp_path: Path, narrow: Terminal) -> No
     assert max(map(len, lines)) <= 60
     assert panels.seen[0].strip() == "first generation 0%"
     running, done = panels.seen[4], panels.seen[5]
-    assert running.startswith("generation 2 of 4, next 0%   at most 0:0")
-    assert done.startswith("generation 3 of 4   at most 0:0")
-    (last,) = [line for line in plain(narrow.getvalue()).splitlines() if "generation    4" in line]
+    assert running.startswith("generation 1   2 of 4, next 0%   at most 0:0")
+    assert done.startswith("generation 2   3 of 4   at most 0:0")
+    (last,) = [line for line in plain(narrow.getvalue()).splitlines() if "generation    3" in line]
     assert len(last) <= 60
     assert "elite" in last
 
@@ -84,12 +84,12 @@ def test_a_signal_is_spoken_of_within_the_panel(
         def generation(self, row: Any) -> None:
             signals.say("SIGINT: saving the run")
             assert "SIGINT" not in capfd.readouterr().err
+            panels._look()
             raise KeyboardInterrupt
 
     panels = Panels(display)
     with pytest.raises(KeyboardInterrupt):
         cartpole(tmp_path / "run", observers=[display, Asked(), panels]).run()
-    panels._look()
     assert panels.seen[-1].rstrip().endswith("SIGINT: saving the run")
     display.close()
     assert capfd.readouterr().err == "distes: SIGINT: saving the run\n"
