@@ -257,6 +257,7 @@ class Stage:
                 each for each in program.commands[command].params if isinstance(each, Option)
             ]
             flags = {each.opts[0]: each.metavar or "whole number" for each in options}
+            flags = {k: what for k, what in flags.items() if k not in map(flag_of, NOT_TRIED)}
             flags |= {"--seed": "whole number", "--out": "text"}
             words += draw.choices([str(self._whole), draw.choice(TEXTS)], [3, 1])
         for _ in range(draw.choice([1, 1, 2, 3, 4])):
