@@ -11,6 +11,7 @@ server is on this machine's loopback.
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -82,6 +83,7 @@ def play(out: str, starters: int, alone: Counter[tuple[Any, ...]]) -> dict[str, 
 @contextmanager
 def bucket() -> Iterator[str]:
     """Serve a bucket that this process and its children reach; gives its URI."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request
     server = Server()
     os.environ |= {
         "AWS_ENDPOINT_URL": server.endpoint,
