@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from distes.views.replay.replay import Replay as Replay
     from distes.views.replay.replay import replay as replay
 
+__version__ = "0.1.0"
+
 _MODULES = {
     "distributions": "population.distributions",
     "policies": "policies",

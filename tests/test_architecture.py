@@ -170,6 +170,20 @@ def test_every_module_says_what_it_is_for(module: str) -> None:
     assert ast.get_docstring(MODULES[module].tree), f"{module} has no docstring"
 
 
+LINUX_ONLY = re.compile(
+    r"os\.(sched_|eventfd|memfd_|posix_fadvise|pidfd_)|select\.epoll|signal\.(SIGRT|SIGPWR)|/proc/"
+)
+
+
+def test_nothing_needs_linux() -> None:
+    """If wrong: on macOS a command ends with an AttributeError or a missing file.
+
+    A lock's name of a process is read from /proc, and does without where there is none.
+    """
+    found = [name for name in ROOT.rglob("*.py") if LINUX_ONLY.search(name.read_text("utf-8"))]
+    assert [path.name for path in found] == ["locks.py"]
+
+
 OUR_OWN = {"external", "random_search"}
 """Strategies without a paper: an adapter and the baseline."""
 

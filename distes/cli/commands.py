@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from distes.cli.completion import complete_runs, complete_targets
 from distes.cli.options import read_values
 from distes.cli.parameters import (
     FORCE,
@@ -47,7 +48,7 @@ def distes() -> None:
 
 
 @distes.command(cls=RunCommand)
-@click.argument("target", metavar="ENV|CONFIG.toml")
+@click.argument("target", metavar="ENV|CONFIG.toml", shell_complete=complete_targets)
 @add_choices
 @click.option("--dry-run", is_flag=True, help="print the resolved configuration, run nothing")
 @click.option(
@@ -97,7 +98,7 @@ def run(
 
 
 @distes.command(cls=RunCommand, without="address")
-@click.argument("target", metavar="ENV|CONFIG.toml")
+@click.argument("target", metavar="ENV|CONFIG.toml", shell_complete=complete_targets)
 @click.option("--address", metavar="URL", help="http://HOST:8265 ($RAY_API_SERVER_ADDRESS)")
 @click.option("--storage", metavar="PATH|URI", help="where the cluster keeps runs")
 @click.option("--name", metavar="NAME", help="of the run, below --storage")
@@ -237,7 +238,7 @@ def replay(ctx: click.Context, /, run: Location, *, context: str | None, **asked
 
 
 @distes.command()
-@click.argument("runs", nargs=-1, required=True, type=locate_run)
+@click.argument("runs", nargs=-1, required=True, type=locate_run, shell_complete=complete_runs)
 @click.option(
     "--out",
     required=True,
@@ -329,7 +330,7 @@ def verify(ctx: click.Context, /, run: Location) -> None:
 
 
 @distes.command()
-@click.argument("env")
+@click.argument("env", shell_complete=complete_targets)
 @click.option("--env-kwargs", metavar="JSON", help="passed to the environment")
 @click.option("--context", metavar="TEXT", help="where contexts come from, as in distes run")
 @click.option("--context-low", metavar="X,X,...", help="least contexts")
@@ -363,7 +364,9 @@ def check(
 
 
 @distes.command(cls=RunCommand, without="out")
-@click.argument("target", metavar="[ENV|CONFIG.toml]", required=False)
+@click.argument(
+    "target", metavar="[ENV|CONFIG.toml]", required=False, shell_complete=complete_targets
+)
 @add_choices
 @click.pass_context
 def warmup(ctx: click.Context, /, target: str | None, **_: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from distes.cli.completion import complete_names
 from distes.registry import NONE, Setting, parse_setting, to_plain
 
 
@@ -26,8 +27,12 @@ class SettingOption(click.Option):
         flag = flag_of(setting.name, table)
         switch = setting.hint is bool
         off = f"/--no-{flag.removeprefix('--')}" if switch else ""
-        kind = {"type": bool} if switch else {"type": str, "metavar": metavar(setting)}
+        kind: dict[str, Any] = (
+            {"type": bool} if switch else {"type": str, "metavar": metavar(setting)}
+        )
         names = [flag + off, f"{table}_{setting.name}"]
+        if flag == "--engine":
+            kind["shell_complete"] = complete_names("engines", "distes.engines.base:Engine")
         super().__init__(names, default=None, help=_help(setting), **kind)
 
     def read(self, given: Any) -> Any:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from distes.cli.completion import complete_names, complete_runs
+
 if TYPE_CHECKING:
     from distes.runs.storage.location import Location
 
@@ -27,7 +29,7 @@ def locate_run(given: str) -> Location:
     return locate(given)
 
 
-RUN = click.argument("run", type=locate_run)
+RUN = click.argument("run", type=locate_run, shell_complete=complete_runs)
 
 
 FORCE = click.option("--force", is_flag=True, help="overwrite the file if it is there")
@@ -43,11 +45,11 @@ QUIET = click.option(
 
 
 class NameOption(click.Option):
-    """A flag that takes names of a kind; its help lists them, and imports them only then."""
+    """A flag that takes names of a kind; help and completion list them, imported only then."""
 
     def __init__(self, *spelled: Any, kind: str, **settings: Any) -> None:
         """Take a key of `NAMED`, and what any option takes; ``{}`` in its help is the list."""
-        super().__init__(*spelled, **settings)
+        super().__init__(*spelled, shell_complete=complete_names(*NAMED[kind]), **settings)
         self.kind = kind
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
@@ -72,6 +74,16 @@ OBSERVERS = click.option(
 
 def add_choices(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the flags that name what a search is made of."""
-    strategy = click.option("--strategy", metavar="NAME", help="see distes list strategies (cem)")
-    policy = click.option("--policy", metavar="NAME", help="see distes list policies (linear)")
+    strategy = click.option(
+        "--strategy",
+        metavar="NAME",
+        help="see distes list strategies (cem)",
+        shell_complete=complete_names(*NAMED["strategies"]),
+    )
+    policy = click.option(
+        "--policy",
+        metavar="NAME",
+        help="see distes list policies (linear)",
+        shell_complete=complete_names(*NAMED["policies"]),
+    )
     return strategy(policy(OBSERVERS(command)))

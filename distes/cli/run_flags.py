@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from distes.cli.options import SettingOption, flag_of, options_for, read_flags
-from distes.errors import unknown
+from distes.errors import UsageError, unknown
 
-_STATE = "distes.run"
+_STATE, _WORDS = "distes.run", "distes.words"
 _PATHS = ("--out", "--start-from", "--storage", "--name", "--job-id")
 """Flags whose value may be called anything, NAME.toml too."""
 
@@ -30,16 +32,42 @@ class RunCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Find out which strategy and policy are meant, then read the flags."""
+        if not ctx.resilient_parsing:
+            ctx.meta[_STATE] = self._choose(args)
+            return super().parse_args(ctx, args)
+        # A shell completes: the settings, slow to find, are needed for flags alone.
+        ctx.meta[_STATE], ctx.meta[_WORDS] = ({}, {}), list(args)
+        ctx.ignore_unknown_options = True
+        if args and args[-1].startswith("--"):
+            self._choose_known(ctx)
+        return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete flags, those of the chosen strategy and policy among them."""
+        if incomplete.startswith("-"):
+            self._choose_known(ctx)
+        return super().shell_complete(ctx, incomplete)
+
+    def _choose_known(self, ctx: click.Context) -> None:
+        """Choose among the installed alone: a word or a file that names code imports none yet."""
+        with suppress(UsageError):
+            ctx.meta[_STATE] = self._choose(ctx.meta[_WORDS], installed_only=True)
+
+    def _choose(
+        self, args: Sequence[str], *, installed_only: bool = False
+    ) -> tuple[dict[str, Any], dict[str, list[SettingOption]]]:
+        """Read the file among the arguments, and find the flags of what is chosen."""
         from distes.search import config_file
 
-        file = _find_config_file(args)
+        file = None if installed_only else _find_config_file(args)
         config = config_file.read_toml(Path(file)) if file else {}
         named: dict[str, str] = {}
         for table in TABLES:
             asked = _find_last_value(args, flag_of(table))
+            if installed_only and ":" in (asked or ""):
+                asked = None
             named[table] = asked or _choose_name(config, table, named.get("strategy", ""))
-        ctx.meta[_STATE] = (config, _make_options(named, self.without))
-        return super().parse_args(ctx, args)
+        return config, _make_options(named, self.without)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """List the flags of the command itself and of all that was chosen."""

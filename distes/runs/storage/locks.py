@@ -31,7 +31,9 @@ SETTLE_S = 0.5  # of two that take a free lease at the same time, the later one 
 class FileLock:
     """A lock on a file; it ends with the process, however that ends.
 
-    On a file system without locks there is nothing to take.
+    On a file system without locks there is nothing to take. It is `flock`, which Linux and
+    macOS have, and not the filelock package: that has no shared lock on the file for readers
+    that ask, and where there are no locks its stand-in, a file, outlives the process.
 
     Raises:
         UsageError: another process holds it.

@@ -22,3 +22,8 @@ ENVIRONMENTS = {
 
 for _name, _arguments in ENVIRONMENTS.items():
     gym.register(_name, **_arguments)
+
+
+def list_registered() -> list[str]:
+    """List the ids of all environments that Gymnasium knows now, those of distes among them."""
+    return sorted(gym.registry)

@@ -27,7 +27,7 @@ class WallView:
             import pygame
         except ImportError as error:
             raise gym.error.DependencyNotInstalled(
-                "drawing needs pygame: pip install 'gymnasium[classic-control]'"
+                "drawing needs pygame: pip install 'distes[video]'"
             ) from error
         self._pygame, self._window, self._frames_per_s = pygame, window, frames_per_s
         pygame.font.init()
