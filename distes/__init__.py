@@ -17,8 +17,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    __version__: str
-
     from distes import policies as policies
     from distes import strategies as strategies
     from distes.errors import RunFailed as RunFailed
@@ -70,10 +68,6 @@ __all__ = [  # noqa: PLE0604 - the table above is the list
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version  # takes a moment to import
-
-        return version("distes")
     if name in _MODULES:
         return importlib.import_module(f"distes.{_MODULES[name]}")
     if name in _HOME_OF:
