@@ -110,7 +110,7 @@ def read_number(what: str, value: Any) -> float:
         EpisodeError: it is no number.
     """
     if not isinstance(value, str | bytes):
-        with suppress(TypeError, ValueError):
+        with suppress(TypeError, ValueError, OverflowError):
             return float(value)
     raise EpisodeError(f"{what} is {abridge(value)}, which is not a number")
 

@@ -122,8 +122,7 @@ class LoopEngine(Engine):
                     self._env = self._task.make_env()
                 asked = None if given is None else given[i]
                 options = None if asked is None else {"context": asked.copy()}
-                observation, shown = self._env.reset(seed=int(starts[i]), options=options)
-                _refuse_info(shown, "reset")
+                observation, shown = _reset(self._env, int(starts[i]), options)
                 if contexts is not None:
                     contexts[i] = self._task.contexts.settle(
                         self._task.name, self._see, (observation, shown), asked, contexts.shape[1]
@@ -224,12 +223,14 @@ class _Episode:
         _refuse_not_finite(seen, 0)
         few = seen.size <= FEW
         for steps in range(1, self._limit + 1):
-            observation, reward, terminated, truncated, info = step(
-                act(seen if normalise is None else normalise(seen), generator)
-            )
+            given = step(act(seen if normalise is None else normalise(seen), generator))
+            try:
+                observation, reward, terminated, truncated, info = given
+            except (TypeError, ValueError):
+                raise _not_a_step(given, steps) from None
             try:
                 total += float(reward)  # whatever it is: sums are kept in double precision
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 break  # `_finish` says what is wrong with it
             seen = encode(observation)
             # An eighth, or a quarter, of the time that np.isfinite(seen).all() takes.
@@ -260,12 +261,14 @@ class _Episode:
         for steps in range(1, self._limit + 1):
             observations.append(seen.copy())  # it may be the environment's own array
             choice = choose(seen if normalise is None else normalise(seen), generator)
-            observation, reward, terminated, truncated, info = env.step(
-                choice if sampler is None else sampler.decode(choice)
-            )
+            given = env.step(choice if sampler is None else sampler.decode(choice))
+            try:
+                observation, reward, terminated, truncated, info = given
+            except (TypeError, ValueError):
+                raise _not_a_step(given, steps) from None
             try:
                 total += float(reward)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 break
             if keeps_actions:
                 actions.append(choice)
@@ -332,6 +335,25 @@ def _make_normaliser(population: Population) -> See | None:
 def _refuse_not_finite(seen: FloatArray, step: int) -> None:
     if not np.isfinite(seen).all():
         raise not_finite(seen, step)
+
+
+def _reset(env: gym.Env[Any, Any], seed: int, options: Any) -> tuple[Any, dict[str, Any]]:
+    given = env.reset(seed=seed, options=options)
+    try:
+        observation, info = given
+    except (TypeError, ValueError):
+        raise EpisodeError(
+            f"reset gives {abridge(given)}, which is not (observation, info)"
+        ) from None
+    _refuse_info(info, "reset")
+    return observation, info
+
+
+def _not_a_step(given: Any, step: int) -> EpisodeError:
+    return EpisodeError(
+        f"step {step} gives {abridge(given)}, which is not (observation, reward, terminated, "
+        "truncated, info)"
+    )
 
 
 def _refuse_info(info: Any, giver: str) -> None:
