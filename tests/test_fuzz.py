@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fuzzing import Said, Stage, assess, call
+from marks import slow
 
 
 @pytest.fixture(scope="module")
@@ -11,15 +12,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
     return Stage(tmp_path_factory.mktemp("fuzz"), seed=3)
 
 
-@pytest.mark.parametrize(
-    ("kind", "inputs"),
-    [
-        ("flags", 25),
-        ("TOML", 15),
-        ("damage", 20),
-        ("environment", 20),
-    ],
-)
+@pytest.mark.parametrize("inputs", [8, slow(60)])
+@pytest.mark.parametrize("kind", ["flags", "TOML", "damage", "environment"])
 def test_what_nobody_gives_on_purpose_is_answered_in_a_sentence(
     stage: Stage, kind: str, inputs: int
 ) -> None:
