@@ -23,7 +23,7 @@ def score_heldout(run: Run) -> dict[int, Score]:
         Generation (counted from 0) -> score, in order; the score of the end, where there
         is one, has the last generation.
     """
-    rows = run.evaluations
+    rows = run.evaluated_returns
     if rows.empty or run.generations.empty:
         return {}
     last = int(run.generations["generation"].max())
@@ -34,8 +34,8 @@ def score_heldout(run: Run) -> dict[int, Score]:
 
 def score_test(run: Run) -> Score | None:
     """Score the solution over the last test's unseen episodes; None before the end."""
-    rows = run.evaluations
-    rows = rows[rows["purpose"] == "test"] if "purpose" in rows else rows.iloc[:0]
+    rows = run.evaluated_returns
+    rows = rows[rows["purpose"] == "test"]
     return None if rows.empty else compute_score(rows["episode_return"].to_numpy())
 
 
