@@ -297,7 +297,6 @@ class RunLog:
                 self._durable = point
                 self._changed.notify_all()
             if not closing:
-                self._lock.check()
                 merging.merge_parts(self._folder, self._number - checkpoint.KEEP, self._sums)
         overcome = self._folder.take_overcome_faults()
         with self._changed:
