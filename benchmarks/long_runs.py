@@ -44,11 +44,12 @@ READERS = {
     "resume": "from distes.runs.writer import RunLog; RunLog.resume({path!r})[0].close()",
 }
 MEASURED = """
-import json, resource, sys, time
+import json, re, sys, time
 sys.path.insert(0, {support!r})
 import run_logs  # whose class is in the snapshots
 import distes, distes.cli, distes.runs.writer, distes.views.report
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def peak():  # of this program alone: getrusage has what its parent had, too
+    return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
 before, began = peak(), time.perf_counter()
 {work}
 print(json.dumps([time.perf_counter() - began, before, peak()]), file=sys.stderr)
@@ -74,7 +75,7 @@ def write_run(path: Path, commits: int) -> float:
 
 
 def read_run(work: str, path: Path) -> dict[str, Any]:
-    """Read a run in a process of its own: seconds, and its peak memory, less what imports take."""
+    """Read a run in a process of its own: seconds, and its peak memory after imports and in all."""
     code = MEASURED.format(support=sys.path[-1], work=work.format(path=str(path)))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     seconds, before_mb, peak_mb = json.loads(done.stderr.splitlines()[-1])

@@ -10,6 +10,7 @@ that is cut short, `distes.runs.checkpoint.drop_beyond` brings it to an end, or 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -81,7 +82,9 @@ def _merge(folder: Folder, parts: list[Part], sums: Sums) -> bytes | memoryview 
         return None
     if parts[0].table == schema.POPULATIONS:
         return _merge_populations(data)
-    return _merge_tables(map(schema.read_parquet, data, names))
+    # In this thread alone: the other cores are the episodes'.
+    read = partial(schema.read_parquet, use_threads=False)
+    return _merge_tables(map(read, data, names))
 
 
 def _merge_tables(tables: Iterable[pa.Table]) -> memoryview | None:

@@ -456,7 +456,9 @@ def read_generations_schema(folder: Folder) -> pa.Schema | None:
     parts = list_parts(folder, schema.GENERATIONS)
     if not parts:
         return None
-    return schema.read_parquet(folder.read(parts[0].name), folder.root / parts[0].name).schema
+    (file,) = folder.open_all([parts[0].name])
+    with file:
+        return schema.open_parquet(file, folder.root / parts[0].name).schema_arrow
 
 
 def _is_event(found: object) -> bool:
