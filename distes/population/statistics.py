@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -89,6 +90,7 @@ def compute_score(returns: FloatArray, confidence: float = 0.95) -> Score:
     return Score(mean, std, low, high, len(valid), failed)
 
 
+@lru_cache  # a run has thousands of scores of as many episodes
 def student_quantile(probability: float, degrees: int) -> float:
     """Quantile of Student's t, from the finite series of its distribution function.
 

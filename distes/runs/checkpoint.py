@@ -12,7 +12,8 @@ from typing import Any
 from distes.errors import UsageError
 from distes.runs import codec, inventory
 from distes.runs.inventory import Sums
-from distes.runs.schema import CHECKPOINTS, CONFIG, PARTS, part_number
+from distes.runs.parts import list_all_parts, parse_part
+from distes.runs.schema import CHECKPOINTS, CONFIG, PARTS
 from distes.runs.storage.folder import Folder
 from distes.runs.storage.location import shorten
 
@@ -35,6 +36,21 @@ def write(folder: Folder, number: int, state: bytes, sums: Sums) -> None:
     folder.write(marker_name(number), inventory.encode(marked))
     for old in sorted(_list_numbers(folder))[:-KEEP]:
         _delete(folder, old)
+
+
+def align_markers(folder: Folder, sums: Sums) -> None:
+    """Let each kept commit name the parts that ``sums`` does, where it names the same rows.
+
+    The newest comes first: from then on the run stands on these.
+    """
+    for number in _list_complete(folder):
+        try:
+            marked = _read_marker(folder, number)
+        except UsageError:  # damaged: it counts no longer
+            continue
+        aligned = inventory.replace_parts(marked, sums)
+        if aligned != marked:
+            folder.write(marker_name(number), inventory.encode(aligned))
 
 
 def find_newest(folder: Folder) -> int | None:
@@ -135,10 +151,13 @@ class Audit:
         self._faults |= dict(inventory.find_faults(self._folder, new))
         faults = {name: self._faults[name] for name in sums if name in self._faults} | faults
         if not any(inventory.list_number(name.rpartition("/")[2]) is not None for name in faults):
+            known = [part for name in sums if (part := parse_part(name))]
             faults |= {
-                name: "is a part that no commit wrote"
-                for name, found in _number_parts(self._folder).items()
-                if found <= number and name not in sums
+                part.name: "is a part that no commit wrote"
+                for table in PARTS
+                for part in list_all_parts(self._folder, table)
+                # Those with rows that others have were being merged.
+                if part.last <= number and not any(map(part.overlaps, known))
             }
         return [f"'{shorten(self._folder.root / name)}' {said}" for name, said in faults.items()]
 
@@ -157,8 +176,9 @@ def verify(folder: Folder) -> tuple[list[str], Sums]:
         faults[f"'{shorten(folder.root / CONFIG)}' is damaged"] = None
     for number in complete:
         found = audit.find_faults(number)
-        if folder.exists(marker_name(number)):  # not deleted meanwhile by who writes the run
-            faults |= dict.fromkeys(found)
+        # Who writes the run may have merged what it stood on, or deleted it.
+        if found and folder.exists(marker_name(number)):
+            faults |= dict.fromkeys(audit.find_faults(number))
     return list(faults), audit.sums
 
 
@@ -167,8 +187,11 @@ def marker_name(number: int) -> str:
     return f"{_folder_name(number)}/done"
 
 
-def drop_beyond(folder: Folder, number: int) -> None:
-    """Delete whatever was written after commit ``number`` (-1: everything)."""
+def drop_beyond(folder: Folder, number: int, sums: Sums) -> None:
+    """Delete whatever commit ``number``, which has these sums, does not stand on.
+
+    That is what was written after it, and what is left of merging; -1 has no parts.
+    """
     folder.delete_temporaries()
     for beyond in _list_numbers(folder):
         if beyond > number:
@@ -177,15 +200,17 @@ def drop_beyond(folder: Folder, number: int) -> None:
         found = inventory.list_number(name)
         if found is not None and found > number:
             folder.delete(f"{CHECKPOINTS}/{name}")
-    for name, found in _number_parts(folder).items():
-        if found > number:
-            folder.delete(name)
+    align_markers(folder, sums)
+    known, _ = inventory.read_lists(folder, sums)
+    parts = [part.name for table in PARTS for part in list_all_parts(folder, table)]
+    folder.delete_all([name for name in parts if name not in known])
 
 
 def _explain_loss(folder: Folder) -> str | None:
     """Say, of a run without a complete checkpoint, that it once had one; None if it had none."""
     # A part is written after the commits before its own.
-    if max(_number_parts(folder).values(), default=0) == 0:
+    parts = [part for table in PARTS for part in list_all_parts(folder, table)]
+    if max((part.last for part in parts), default=0) == 0:
         return None
     return (
         f"'{shorten(folder.root / CHECKPOINTS)}' has no complete checkpoint, and the run has "
@@ -224,13 +249,6 @@ def _list_complete(folder: Folder) -> list[int]:
 
 def _list_numbers(folder: Folder) -> list[int]:
     return [int(name) for name in folder.list_names(CHECKPOINTS) if name.isdigit()]
-
-
-def _number_parts(folder: Folder) -> dict[str, int]:
-    """Number the parts that there are by their commits."""
-    names = [(parts, name) for parts in PARTS for name in folder.list_names(parts)]
-    found = {f"{parts}/{name}": part_number(name) for parts, name in names}
-    return {name: number for name, number in found.items() if number is not None}
 
 
 def _folder_name(number: int) -> str:

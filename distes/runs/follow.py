@@ -6,7 +6,7 @@ covers, so each generation is seen once. A commit that was read is never read ag
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,9 @@ from distes.errors import UsageError
 from distes.population.records import Purpose
 from distes.population.statistics import Score, compute_score
 from distes.runs import checkpoint
+from distes.runs.parts import Part, list_parts
 from distes.runs.reader import parse_events
-from distes.runs.schema import (
-    EVALUATIONS,
-    EVENTS,
-    GENERATIONS,
-    part_name,
-    part_number,
-    read_parquet,
-)
+from distes.runs.schema import EVALUATIONS, EVENTS, GENERATIONS, TABLES, read_parquet
 from distes.runs.storage.folder import open_folder
 
 Event = dict[str, Any]
@@ -54,6 +48,7 @@ class Tail:
         self._folder = open_folder(path)
         self._last = last
         self._commit: int | None = None
+        self._generation = -1  # the last one that was given
         self._seen: dict[str, int] = {}
 
     def news(self) -> News:
@@ -65,64 +60,76 @@ class Tail:
         try:
             # Events first: those of a generation are written before its commit.
             events = parse_events(self._folder.read_lines(EVENTS, self._seen))
-            found = checkpoint.find_newest(self._folder)
-            newest = -1 if found is None else found
-            if self._commit is not None and newest < self._commit:
-                raise self._explain_loss()
-            if self._commit is None:
-                news = self._read_last(newest)
-                news.events = _drop_earlier(news.rows, events)
-            else:
-                numbers = range(self._commit + 1, newest + 1)
-                rows = [row for n in numbers for row in self._read_rows(n)]
-                held = {g: s for n in numbers for g, s in self._read_heldout(n).items()}
-                news = News(rows, held, events)
-            self._commit = newest
         except FileNotFoundError:
             raise self._explain_loss() from None
-        return news
+        listed = None
+        while listed != (found := self._list_committed()):
+            listed = found
+            try:
+                news = self._read_news(found[1])
+            except FileNotFoundError:  # merged since it was listed, or removed
+                continue
+            news.events = _drop_earlier(news.rows, events) if self._commit is None else events
+            self._commit = found[0]
+            if news.rows:
+                self._generation = news.rows[-1]["generation"]
+            return news
+        raise self._explain_loss()
 
-    def _read_last(self, newest: int) -> News:
+    def _list_committed(self) -> tuple[int, dict[str, list[Part]]]:
+        """Give the last commit, and the parts of the tables up to it, in order."""
+        found = checkpoint.find_newest(self._folder)
+        newest = -1 if found is None else found
+        if self._commit is not None and newest < self._commit:
+            raise self._explain_loss()
+        parts = {table: list_parts(self._folder, table) for table in TABLES}
+        return newest, {t: [part for part in parts[t] if part.last <= newest] for t in TABLES}
+
+    def _read_news(self, parts: Mapping[str, list[Part]]) -> News:
+        return self._read_last(parts) if self._commit is None else self._read_further(parts)
+
+    def _read_last(self, parts: Mapping[str, list[Part]]) -> News:
         """Read the last generations of a run, and the held-out score before them."""
         news = News()
-        for number in self._number_backwards(GENERATIONS, newest):
-            news.rows = (self._read_rows(number) + news.rows)[-self._last :]
+        for part in reversed(parts[GENERATIONS]):
+            news.rows = (self._read_rows(part) + news.rows)[-self._last :]
             if len(news.rows) == self._last:
                 break
         if not news.rows:
             return news
-        for number in self._number_backwards(EVALUATIONS, newest):
-            news.heldout = self._read_heldout(number) | news.heldout
+        for part in reversed(parts[EVALUATIONS]):
+            news.heldout = self._read_heldout(part) | news.heldout
             if min(news.heldout, default=news.rows[0]["generation"]) < news.rows[0]["generation"]:
                 break
         return news
 
-    def _number_backwards(self, folder: str, newest: int) -> Iterator[int]:
-        numbers = [part_number(name) for name in self._folder.list_names(folder)]
-        return iter(sorted((n for n in numbers if n is not None and n <= newest), reverse=True))
+    def _read_further(self, parts: Mapping[str, list[Part]]) -> News:
+        """Read what came since the last call; of parts that also hold earlier rows, the rest."""
+        assert self._commit is not None  # noqa: S101 - there was a first call
+        news, told = News(), self._generation
+        for part in parts[GENERATIONS]:
+            if part.last > self._commit:
+                news.rows += [row for row in self._read_rows(part) if row["generation"] > told]
+        for part in parts[EVALUATIONS]:
+            if part.last > self._commit:
+                found, wide = self._read_heldout(part), part.first <= self._commit
+                news.heldout |= {g: score for g, score in found.items() if not wide or g >= told}
+        return news
 
-    def _read_rows(self, number: int) -> list[dict[str, Any]]:
-        table = self._read_part(GENERATIONS, number)
-        rows: list[dict[str, Any]] = [] if table is None else table.to_pylist()
+    def _read_rows(self, part: Part) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self._read_part(part).to_pylist()
         return rows
 
-    def _read_heldout(self, number: int) -> dict[int, Score]:
+    def _read_heldout(self, part: Part) -> dict[int, Score]:
         columns = ["generation", "purpose", "call", "episode_return"]
-        table = self._read_part(EVALUATIONS, number, columns)
-        if table is None:
-            return {}
-        rows = table.to_pandas()
+        rows = self._read_part(part, columns).to_pandas()
         rows = rows[rows["purpose"] == Purpose.HELDOUT.name.lower()]
         batches = rows.groupby(["generation", "call"])["episode_return"]
         return {generation: compute_score(found.to_numpy()) for (generation, _), found in batches}
 
-    def _read_part(
-        self, folder: str, number: int, columns: list[str] | None = None
-    ) -> pa.Table | None:
-        name = part_name(folder, number)
-        if not self._folder.exists(name):
-            return None  # a commit writes only what it has
-        return read_parquet(self._folder.read(name), self._folder.root / name, columns=columns)
+    def _read_part(self, part: Part, columns: list[str] | None = None) -> pa.Table:
+        data = self._folder.read(part.name)
+        return read_parquet(data, self._folder.root / part.name, columns=columns)
 
     def _explain_loss(self) -> UsageError:
         return UsageError(f"'{self._path}' was removed or replaced while it was followed")

@@ -8,13 +8,15 @@ of that list, which begins with the one before it. A commit writes no file more 
 from __future__ import annotations
 
 import json
+import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from distes.errors import UsageError
 from distes.runs import schema
+from distes.runs.parts import parse_part
 from distes.runs.storage.folder import Folder
 
 CHECKSUM = "checksum"
@@ -29,6 +31,7 @@ class FileSum(NamedTuple):
     size: int  # bytes
     crc32: int
     rows: int = 0  # of a table, or populations; 0 for other files
+    footer: int = 0  # CRC-32 of what a Parquet file ends with; 0 for other files, or unknown
 
 
 Sums = dict[str, FileSum]
@@ -37,7 +40,31 @@ Sums = dict[str, FileSum]
 
 def take_sum(data: bytes | memoryview, rows: int = 0) -> FileSum:
     """Sum up a file as it is written."""
-    return FileSum(len(data), zlib.crc32(data), rows)
+    end = data[len(data) - footer_size(data[-8:]) :]
+    return FileSum(len(data), zlib.crc32(data), rows, zlib.crc32(end) if end else 0)
+
+
+def footer_size(end: bytes | memoryview) -> int:
+    """Give the bytes of a Parquet file's footer, by the file's last 8; 0 for other files."""
+    if end[4:] != b"PAR1":
+        return 0
+    return int.from_bytes(end[:4], "little") + 8
+
+
+def has_footer(file: BinaryIO, known: FileSum) -> bool:
+    """Whether an open Parquet file has the size and the footer that it was written with.
+
+    The footer says where all else is, and pages have checksums of their own: so a reader of
+    a few columns knows that they are as they were written.
+    """
+    size = file.seek(0, os.SEEK_END)
+    if size != known.size:
+        return False
+    file.seek(max(size - 8, 0))
+    file.seek(max(size - footer_size(file.read()), 0))
+    end = file.read()
+    file.seek(0)
+    return zlib.crc32(end) == known.footer
 
 
 def encode(sums: Mapping[str, FileSum]) -> bytes:
@@ -90,6 +117,17 @@ def move_to_list(folder: Folder, number: int, sums: Sums) -> None:
         sums[name] = take_sum(data)
 
 
+def replace_parts(sums: Sums, newer: Sums) -> Sums:
+    """Name the parts that ``newer`` has where a run's sums name others with their rows."""
+    known = [part for name in newer if (part := parse_part(name))]
+    found: Sums = {}
+    for name, each in sums.items():
+        old = None if name in newer else parse_part(name)
+        instead = [part.name for part in known if old is not None and part.overlaps(old)]
+        found |= {name: newer[name] for name in instead} if instead else {name: each}
+    return found
+
+
 def list_number(name: str) -> int | None:
     """Give the commit number of a list's file name, without its folder; None for others."""
     match = re.fullmatch(r"files-(\d+)\.json", name)
@@ -131,14 +169,22 @@ def find_faults(folder: Folder, sums: Sums) -> Iterator[tuple[str, str]]:
     missing = set(find_missing(folder, list(sums)))
     yield from ((name, f"is missing{_count_rows(sums[name])}") for name in sums if name in missing)
     there = [name for name in sums if name not in missing]
-    for name, data in zip(there, folder.read_all(there), strict=True):
-        if is_altered(data, sums[name]):
-            yield name, f"is damaged{_count_rows(sums[name])}"
+    while there:
+        checked = 0
+        try:
+            for name, data in zip(there, folder.read_all(there), strict=True):
+                if is_altered(data, sums[name]):
+                    yield name, f"is damaged{_count_rows(sums[name])}"
+                checked += 1
+        except FileNotFoundError:  # deleted since it was listed
+            yield there[checked], f"is missing{_count_rows(sums[there[checked]])}"
+            checked += 1
+        there = there[checked:]
 
 
 def is_altered(data: bytes, known: FileSum) -> bool:
     """Whether a file is not as it was written."""
-    return take_sum(data, known.rows) != known
+    return (len(data), zlib.crc32(data)) != (known.size, known.crc32)
 
 
 def _count_rows(known: FileSum) -> str:

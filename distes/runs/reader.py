@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 import warnings
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import Any, overload
+from typing import Any, BinaryIO, overload
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from distes.errors import Notice, UsageError, unknown
 from distes.population.records import Population
 from distes.runs import checkpoint, codec, inventory, schema
 from distes.runs.inventory import FileSum
+from distes.runs.parts import Part, list_parts
 from distes.runs.storage.folder import Folder, open_folder
 from distes.runs.storage.location import Location, locate, shorten
 from distes.runs.storage.store_errors import StoreRefusedError
@@ -75,22 +77,69 @@ class Run:
     @cached_property
     def generations(self) -> pd.DataFrame:
         """One row a generation."""
-        return self._read_frame(schema.GENERATIONS)
+        return self.read(schema.GENERATIONS)
 
     @cached_property
     def episodes(self) -> pd.DataFrame:
         """One row an episode of the search."""
-        return self._read_frame(schema.EPISODES)
+        return self.read(schema.EPISODES)
 
     @cached_property
     def evaluations(self) -> pd.DataFrame:
         """One row an episode of a held-out, test or further evaluation."""
-        return self._read_frame(schema.EVALUATIONS)
+        return self.read(schema.EVALUATIONS)
 
     @cached_property
     def events(self) -> list[dict[str, Any]]:
         """What happened besides, in order; each has ``time`` and ``kind``."""
         return parse_events(self._folder.read_lines(schema.EVENTS))
+
+    def read(
+        self,
+        table: str,
+        *,
+        columns: Sequence[str] | None = None,
+        generations: tuple[int, int] | None = None,
+    ) -> pd.DataFrame:
+        """Read some columns of a table, or some generations, without the rest of them.
+
+        Args:
+            table: ``"generations"``, ``"episodes"`` or ``"evaluations"``.
+            columns: in this order; None is all.
+            generations: the first one, and the first that is not wanted any more.
+
+        Raises:
+            UsageError: there is no such table or column, or what holds it is damaged.
+        """
+        pieces = [*self._read_pieces(table, columns, generations)]
+        if pieces:
+            frame: pd.DataFrame = pa.concat_tables(pieces).to_pandas()
+            return frame
+        empty: pd.DataFrame = schema.make_empty_table(table).to_pandas()
+        return empty if columns is None else empty.reindex(columns=list(columns))
+
+    def iterate(
+        self,
+        table: str,
+        *,
+        columns: Sequence[str] | None = None,
+        generations: tuple[int, int] | None = None,
+    ) -> Iterator[pd.DataFrame]:
+        """Read a table in pieces of at most 65,536 rows, in order, for more than memory holds.
+
+        Args:
+            table: as for `read`, and so are the others.
+            columns: to read.
+            generations: to read.
+
+        Yields:
+            Frames with at least one row.
+
+        Raises:
+            UsageError: as `read`.
+        """
+        for piece in self._read_pieces(table, columns, generations):
+            yield piece.to_pandas()
 
     def warn_of_missing(self) -> None:
         """Name the committed files that are missing in a `Notice`, once."""
@@ -112,14 +161,7 @@ class Run:
             UsageError: the generation is not there, its population was too large to be
                 kept, or what holds it is damaged.
         """
-        self.warn_of_missing()
-        parts = _list_parts(self._folder, schema.POPULATIONS)
-
-        def first(name: str) -> int:
-            return min(self._open_populations(name)[0])
-
-        place = bisect_right(parts, generation, key=first) - 1
-        trees, arrays = self._open_populations(parts[place]) if place >= 0 else ({}, {})
+        trees, arrays = self._find_populations(generation)
         if generation not in trees:
             near = f"; the last one before it is of generation {max(trees)}" if trees else ""
             raise UsageError(
@@ -143,7 +185,7 @@ class Run:
 
     def episodes_of(self, generation: int) -> pd.DataFrame:
         """Read the rows of one generation's episodes, without the rest of them."""
-        return self._read_frame(schema.EPISODES, filters=[("generation", "==", generation)])
+        return self.read(schema.EPISODES, generations=(generation, generation + 1))
 
     def candidates(self, generation: int) -> pd.DataFrame:
         """Sum up a generation's candidates, one row each.
@@ -182,14 +224,20 @@ class Run:
         Returns:
             (m,) generations and (m,) returns; NaN = failed.
         """
-        frame = self._read_frame(schema.EPISODES, columns=["generation", "episode_return"])
+        frame = self.read(schema.EPISODES, columns=["generation", "episode_return"])
         return frame["generation"].to_numpy(), frame["episode_return"].to_numpy()
+
+    @cached_property
+    def evaluated_returns(self) -> pd.DataFrame:
+        """Purpose, generation, call and return of the evaluations' episodes, and no more."""
+        columns = ["purpose", "generation", "call", "episode_return"]
+        return self.read(schema.EVALUATIONS, columns=columns)
 
     def statuses(self) -> dict[str, int]:
         """Count the search's episodes by status, without reading the rest of them."""
         counts: Counter[str] = Counter()
-        for part in self._read_parts(schema.EPISODES, columns=["status"]):
-            found = part.column("status").value_counts().to_pylist()
+        for piece in self._read_pieces(schema.EPISODES, ["status"]):
+            found = piece.column("status").value_counts().to_pylist()
             counts.update({each["values"]: each["counts"] for each in found})
         return dict(counts)
 
@@ -200,8 +248,8 @@ class Run:
             Those that are known; None for a run without contexts.
         """
         found = []
-        for part in self._read_parts(schema.EPISODES, columns=["context"]):
-            column = part.column("context").combine_chunks().drop_null()
+        for piece in self._read_pieces(schema.EPISODES, ["context"]):
+            column = piece.column("context").combine_chunks().drop_null()
             if len(column):
                 found.append(column.flatten().to_numpy().reshape(len(column), -1))
         if not found:
@@ -229,24 +277,69 @@ class Run:
         names = self.config.get(key)
         return names if isinstance(names, list) and len(names) == self.config.get(count) else None
 
-    def _read_frame(self, folder: str, **options: Any) -> pd.DataFrame:
-        """Read a table, or what `pyarrow.parquet.read_table` is to read of it."""
-        parts = list(self._read_parts(folder, **options)) or [schema.make_empty_table(folder)]
-        frame: pd.DataFrame = pa.concat_tables(parts).to_pandas()
-        return frame
+    def _read_pieces(
+        self,
+        table: str,
+        columns: Sequence[str] | None = None,
+        generations: tuple[int, int] | None = None,
+    ) -> Iterator[pa.Table]:
+        """Read a table piece by piece, each row once, also while its parts are merged."""
+        if table not in schema.TABLES:
+            raise unknown("table", table, schema.TABLES)
+        in_part = columns is not None or generations is not None
+        read: list[tuple[Part, int]] = []  # with their rows
+        listed: list[Part] | None = None
+        while listed != (parts := self._list_parts(table)):
+            listed = parts
+            left = [part for part in parts if not read or part.last > read[-1][0].last]
+            try:
+                for part, file in zip(
+                    left, self._folder.open_all([part.name for part in left]), strict=True
+                ):
+                    place = self.path / part.name
+                    with self._check_part(part, file, in_part=in_part) as source:
+                        opened = schema.open_parquet(source, place)
+                        skip = sum(count for other, count in read if part.overlaps(other))
+                        for piece in schema.read_pieces(
+                            opened, place, columns=columns, generations=generations, skip=skip
+                        ):
+                            if len(piece):
+                                yield piece
+                    read.append((part, opened.metadata.num_rows - skip))
+            except FileNotFoundError:  # merged since it was listed: the rest is in a wider one
+                continue
+            return
+        raise UsageError(f"'{self.path / table}' cannot be read: a file that is listed is missing")
 
-    def _read_parts(self, folder: str, **options: Any) -> Iterator[pa.Table]:
+    def _check_part(self, part: Part, file: BinaryIO, *, in_part: bool) -> BinaryIO:
+        """Refuse a part that was altered: all of it, or what a reader of it in part relies on."""
+        known = self._sums.get(part.name)
+        if in_part and known is not None and known.footer:
+            if not inventory.has_footer(file, known):
+                file.close()
+                raise self._explain_damage(part.name)
+            return file
+        with file:
+            data = file.read()
+        self._refuse_altered(part.name, data)
+        return io.BytesIO(data)
+
+    def _list_parts(self, table: str) -> list[Part]:
+        """List the parts to read; their sums are known from then on."""
         self.warn_of_missing()  # before the listing: what is committed meanwhile is in that alone
-        names = _list_parts(self._folder, folder)
-        for name, part in zip(names, self._folder.read_all(names), strict=True):
-            self._refuse_altered(name, part)
-            yield schema.read_parquet(part, self.path / name, **options)
+        parts = list_parts(self._folder, table)
+        if any(part.name not in self._sums for part in parts):
+            self._sums = checkpoint.read_newest_sums(self._folder)[0]
+        return parts
 
     @cached_property
     def _sums(self) -> Mapping[str, FileSum]:
         """What the last commit stands on, by file; tells at once what of it is missing."""
         sums, faults = checkpoint.read_newest_sums(self._folder)
         missing = inventory.find_missing(self._folder, list(sums))
+        while missing and sums != (newer := checkpoint.read_newest_sums(self._folder))[0]:
+            sums, faults = newer  # the missing ones may have been merged
+            missing = inventory.find_missing(self._folder, list(sums))
         said = [f"{name} is missing" for name in missing if name not in faults]
         said += [f"{name} {fault}" for name, fault in faults.items()]
         if inventory.is_config_altered(self._folder):
@@ -261,7 +354,26 @@ class Run:
 
     def _refuse_altered(self, name: str, data: bytes) -> None:
         if name in self._sums and inventory.is_altered(data, self._sums[name]):
-            raise UsageError(f"'{self.path / name}' is damaged (distes verify lists all that is)")
+            raise self._explain_damage(name)
+
+    def _explain_damage(self, name: str) -> UsageError:
+        return UsageError(f"'{self.path / name}' is damaged (distes verify lists all that is)")
+
+    def _find_populations(self, generation: int) -> tuple[dict[int, codec.Json], Mapping[str, Any]]:
+        """Open the part that has a generation's population, if there is one."""
+
+        def first(part: Part) -> int:
+            return min(self._open_populations(part.name)[0])
+
+        listed: list[Part] | None = None
+        while listed != (parts := self._list_parts(schema.POPULATIONS)):
+            listed = parts
+            try:
+                place = bisect_right(parts, generation, key=first) - 1
+                return self._open_populations(parts[place].name) if place >= 0 else ({}, {})
+            except FileNotFoundError:  # merged since it was listed
+                continue
+        raise UsageError(f"'{self.path}' lost populations while they were read")
 
     def _open_populations(self, name: str) -> tuple[dict[int, codec.Json], Mapping[str, Any]]:
         data = self._folder.read(name)
@@ -428,16 +540,12 @@ def parse_events(lines: Iterable[bytes]) -> list[dict[str, Any]]:
 
 def read_generations_schema(folder: Folder) -> pa.Schema | None:
     """Read the columns of the generations so far; None if there are none."""
-    parts = _list_parts(folder, schema.GENERATIONS)
+    parts = list_parts(folder, schema.GENERATIONS)
     if not parts:
         return None
-    return schema.read_parquet(folder.read(parts[0]), folder.root / parts[0]).schema
-
-
-def _list_parts(folder: Folder, name: str) -> list[str]:
-    """List a folder's parts in the order of their commits."""
-    numbered = {schema.part_number(part): f"{name}/{part}" for part in folder.list_names(name)}
-    return [numbered[number] for number in sorted(n for n in numbered if n is not None)]
+    (file,) = folder.open_all([parts[0].name])
+    with file:
+        return schema.open_parquet(file, folder.root / parts[0].name).schema_arrow
 
 
 def _is_event(found: object) -> bool:

@@ -6,15 +6,15 @@ together with this file.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from distes.errors import UsageError
+from distes.errors import UsageError, unknown
 from distes.population.records import Evaluated, Population, Purpose, RunKey, Status
 from distes.types import Array, FloatArray
 
@@ -27,8 +27,10 @@ EPISODES = "episodes"
 EVALUATIONS = "evaluations"
 POPULATIONS = "populations"
 CHECKPOINTS = "checkpoints"
-PARTS = (GENERATIONS, EPISODES, EVALUATIONS, POPULATIONS)
+TABLES = (GENERATIONS, EPISODES, EVALUATIONS)
+PARTS = (*TABLES, POPULATIONS)
 
+MAX_ROW_GROUP = 65_536  # rows: what a reader of a table's pieces holds at once
 MAX_LOGGED_PARAMETERS = 32  # longer vectors are not logged; populations can redraw them
 _LIST = pa.list_(pa.float64())
 _EPISODES = [
@@ -59,17 +61,6 @@ class Record(NamedTuple):
     key: RunKey
     population: Population
     evaluated: Evaluated
-
-
-def part_name(folder: str, number: int) -> str:
-    """Name the part that commit ``number`` adds to a folder."""
-    return f"{folder}/part-{number:06d}.{'npz' if folder == POPULATIONS else 'parquet'}"
-
-
-def part_number(name: str) -> int | None:
-    """Give the commit number of a part's file name; None for any other file."""
-    match = re.fullmatch(r"part-(\d+)\.(?:npz|parquet)", name)
-    return int(match[1]) if match else None
 
 
 def make_empty_table(folder: str) -> pa.Table:
@@ -148,17 +139,19 @@ def make_episodes_table(
 
 
 class ParquetFile:
-    """A Parquet file in memory; each table that is added is a row group.
+    """A Parquet file in memory; each table that is added is a row group, or some large ones.
 
     Text has dictionaries; whole numbers are stored as differences, and the bytes of floats
     side by side: then LZ4 makes smaller files than Zstandard does without, in less time.
     Pages have checksums, for readers that read a part of the file.
 
     Attributes:
+        schema: of all its tables.
         num_rows: so far.
     """
 
     def __init__(self, schema: pa.Schema) -> None:
+        self.schema = schema
         text, encodings = [], {}
         for each in schema:
             if pa.types.is_string(each.type):
@@ -184,7 +177,7 @@ class ParquetFile:
     def add(self, table: pa.Table) -> None:
         """Add rows."""
         self.num_rows += len(table)
-        self._writer.write_table(table)
+        self._writer.write_table(table, row_group_size=MAX_ROW_GROUP)
 
     def finish(self) -> memoryview:
         """Give the bytes of the whole file; nothing can be added any more."""
@@ -214,6 +207,68 @@ def read_parquet(data: bytes, place: object, **options: Any) -> pa.Table:
         return pq.read_table(pa.BufferReader(data), page_checksum_verification=True, **options)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UsageError(f"'{place}' is damaged: {error}") from error
+
+
+def open_parquet(source: BinaryIO, place: object) -> pq.ParquetFile:
+    """Open a Parquet file to read it piece by piece.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    try:
+        return pq.ParquetFile(source, page_checksum_verification=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UsageError(f"'{place}' is damaged: {error}") from error
+
+
+def read_pieces(
+    file: pq.ParquetFile,
+    place: object,
+    *,
+    columns: Sequence[str] | None = None,
+    generations: tuple[int, int] | None = None,
+    skip: int = 0,
+) -> Iterator[pa.Table]:
+    """Read the row groups of a Parquet file, one after the other as they are asked for.
+
+    Args:
+        file: as `open_parquet` gives it.
+        place: where it is, for what is said of it.
+        columns: to read, in this order; None is all.
+        generations: the first one, and the first that is not wanted any more.
+        skip: rows to leave out at the beginning.
+
+    Raises:
+        UsageError: it is damaged, or has no such column.
+    """
+    names = file.schema_arrow.names
+    for name in columns or ():
+        if name not in names:
+            raise unknown("column", name, names)
+    wanted = names if columns is None else list(columns)
+    needed = [*wanted, *(["generation"] if generations else [])]
+    for number in range(file.num_row_groups):
+        group = file.metadata.row_group(number)
+        left_out, skip = min(skip, group.num_rows), max(skip - group.num_rows, 0)
+        if left_out == group.num_rows or not _may_hold(group, generations):
+            continue
+        try:
+            piece = file.read_row_group(number, columns=needed).slice(left_out)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise UsageError(f"'{place}' is damaged: {error}") from error
+        if generations is not None:
+            found, (first, stop) = piece.column("generation"), generations
+            piece = piece.filter(pc.and_(pc.greater_equal(found, first), pc.less(found, stop)))
+        yield piece.select(wanted)
+
+
+def _may_hold(group: Any, generations: tuple[int, int] | None) -> bool:
+    """Whether a row group can have rows of some generations, by the first column's extremes."""
+    extremes = group.column(0).statistics
+    if generations is None or extremes is None or not extremes.has_min_max:
+        return True
+    first, stop = generations
+    return bool(extremes.min < stop and extremes.max >= first)
 
 
 class GenerationRows:

@@ -17,9 +17,10 @@ from typing import Any
 
 from distes.errors import StorageError, UsageError
 from distes.population.records import Evaluated, Population, RunKey
-from distes.runs import checkpoint, codec, inventory, schema
+from distes.runs import checkpoint, codec, inventory, merging, schema
 from distes.runs.commit_files import Batch, CommitFiles, Row
 from distes.runs.inventory import Sums
+from distes.runs.parts import Part
 from distes.runs.reader import read_config, read_generations_schema
 from distes.runs.storage.folder import Folder, open_folder, say_nothing
 from distes.runs.storage.location import shorten
@@ -142,7 +143,7 @@ class RunLog:
                 if inventory.is_config_altered(folder):
                     raise UsageError(f"'{shorten(folder.root / schema.CONFIG)}' is damaged")
                 last, snapshot, sums = found or (-1, None, {})
-                checkpoint.drop_beyond(folder, last)
+                checkpoint.drop_beyond(folder, last, sums)
                 return cls(folder, lock, (last + 1, sums), interval_s, info), snapshot
             except BaseException:
                 lock.close()
@@ -294,7 +295,7 @@ class RunLog:
             state = codec.dumps(snapshot)
             files, self._files = self._files, CommitFiles(self._info)
             for folder, data, rows in files.finish(self._rows):
-                name = schema.part_name(folder, self._number)
+                name = Part(folder, self._number, self._number).name
                 self._folder.write(name, data)
                 self._sums[name] = inventory.take_sum(data, rows)
             checkpoint.write(self._folder, self._number, state, self._sums)
@@ -303,6 +304,8 @@ class RunLog:
                 self._last_commit = time.monotonic()
                 self._durable = point
                 self._changed.notify_all()
+            if not closing:
+                merging.merge_parts(self._folder, self._number - checkpoint.KEEP, self._sums)
         overcome = self._folder.take_overcome_faults()
         with self._changed:
             self._events += [_format_event({"kind": "storage_fault", **each}) for each in overcome]

@@ -331,8 +331,9 @@ def find_logged_candidate(
 
 def _read_logged_context(run: Run, generation: int, candidate: int) -> FloatArray | None:
     """The context in which a candidate was tried; None if there is not just one."""
-    rows = run.episodes
-    rows = rows[(rows["generation"] == generation) & (rows["candidate"] == candidate)]
+    columns = ["candidate", "context"]
+    rows = run.read("episodes", columns=columns, generations=(generation, generation + 1))
+    rows = rows[rows["candidate"] == candidate]
     return np.asarray(rows["context"].iloc[0]) if len(rows) == 1 else None
 
 

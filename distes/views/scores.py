@@ -24,7 +24,7 @@ def score_heldout(run: Run) -> dict[int, Score]:
     Returns:
         Generation -> score, in order.
     """
-    rows = run.evaluations
+    rows = run.evaluated_returns
     if rows.empty or run.generations.empty:
         return {}
     batches = rows[rows["purpose"] == "heldout"].groupby(["generation", "call"])["episode_return"]
@@ -34,16 +34,16 @@ def score_heldout(run: Run) -> dict[int, Score]:
 
 def score_test(run: Run) -> Score | None:
     """Score the solution over the test's unseen episodes; None before the end."""
-    rows = find_test_rows(run)
+    rows = find_test_rows(run, run.evaluated_returns)
     return None if rows.empty else compute_score(rows["episode_return"].to_numpy())
 
 
-def find_test_rows(run: Run) -> DataFrame:
-    """Find the episodes of the final score; none before the end.
+def find_test_rows(run: Run, rows: DataFrame) -> DataFrame:
+    """Find the episodes of the final score among rows of evaluations; none before the end.
 
     A run that was extended has those of its earlier end, too, in an earlier generation.
     """
-    rows, last = run.evaluations, run.generations["generation"].max()
+    last = run.generations["generation"].max()
     found: DataFrame = rows[(rows["purpose"] == "test") & (rows["generation"] == last)]
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import shutil
@@ -12,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from fnmatch import fnmatch
 from pathlib import Path
 from stat import S_IMODE
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from distes.errors import StorageError, UsageError
 from distes.runs.storage.location import URI, Location, locate, shorten
@@ -80,6 +81,10 @@ class Folder(ABC):
         """Read several whole files, one after the other as they are asked for."""
         return map(self.read, names)
 
+    def open_all(self, names: Sequence[str]) -> Iterator[BinaryIO]:
+        """Open several files to read, one after the other as they are asked for."""
+        return map(io.BytesIO, self.read_all(names))
+
     def read_lines(self, name: str, seen: dict[str, int] | None = None) -> list[bytes]:
         """Read the whole lines that were appended to a file.
 
@@ -116,6 +121,10 @@ class Folder(ABC):
     @abstractmethod
     def delete(self, name: str) -> None:
         """Delete a file, or a folder with all it holds, durably."""
+
+    @abstractmethod
+    def delete_all(self, names: Sequence[str]) -> None:
+        """Delete files in the order given, durably in the end."""
 
     @abstractmethod
     def begin(self, name: str, data: bytes) -> Lock:
@@ -236,6 +245,9 @@ class LocalFolder(Folder):
             file.seek(start)
             return file.read()
 
+    def open_all(self, names: Sequence[str]) -> Iterator[BinaryIO]:
+        return ((self.root / name).open("rb") for name in names)
+
     def _list_line_files(self, name: str) -> list[str]:
         return [*_list_parts(self, name), *([name] if self.exists(name) else [])]
 
@@ -256,6 +268,13 @@ class LocalFolder(Folder):
         else:
             target.unlink()
         _sync(target.parent)
+
+    def delete_all(self, names: Sequence[str]) -> None:
+        targets = [self.root / name for name in names]
+        for target in targets:
+            target.unlink()
+        for parent in dict.fromkeys(target.parent for target in targets):
+            _sync(parent)
 
     def make_folders(self, names: Sequence[str]) -> None:
         for name in names:
@@ -377,7 +396,8 @@ class ObjectFolder(Folder):
 
     def read_all(self, names: Sequence[str]) -> Iterator[bytes]:
         with ThreadPoolExecutor(READERS) as pool:
-            yield from pool.map(self.read, names)
+            for start in range(0, len(names), READERS):  # no more than these are held at once
+                yield from pool.map(self.read, names[start : start + READERS])
 
     def exists(self, name: str) -> bool:
         return self._store.exists(name)
@@ -389,6 +409,10 @@ class ObjectFolder(Folder):
         if self._store.list_names(name):
             self._store.delete_folder(name)
         else:
+            self._store.delete(name)
+
+    def delete_all(self, names: Sequence[str]) -> None:
+        for name in names:
             self._store.delete(name)
 
     def begin(self, name: str, data: bytes) -> Lock:

@@ -90,7 +90,8 @@ def _find_scored(run: Run) -> _Scored:
     """Find the newest solution's episodes in the log."""
     if not scores.has_contexts(run.config):
         raise UsageError(f"{run.path} has no contexts: there is no return over them")
-    rows, test = run.evaluations, scores.find_test_rows(run)
+    rows = run.evaluations
+    test = scores.find_test_rows(run, rows)
     heldout = rows[rows["purpose"] == "heldout"]
     if len(test):
         rows, name = test, "test episodes of the solution"

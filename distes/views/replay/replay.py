@@ -291,7 +291,9 @@ def find_best_candidate(run: Run, generation: int | None = None) -> tuple[int, i
     Raises:
         UsageError: there are no episodes, or no candidate without a failed one.
     """
-    rows = run.episodes if generation is None else run.episodes_of(generation)
+    chosen = None if generation is None else (generation, generation + 1)
+    columns = ["generation", "candidate", "episode_return"]
+    rows = run.read("episodes", columns=columns, generations=chosen)
     where = "" if generation is None else f" of generation {generation}, counted from 0"
     if rows.empty:
         raise UsageError(f"{run.path} holds no episodes{where}")

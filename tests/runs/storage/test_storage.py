@@ -36,7 +36,7 @@ import distes
 from distes.cli import main
 from distes.errors import Notice, StorageError, UsageError
 from distes.evaluators.serial import SerialEvaluator
-from distes.runs import checkpoint
+from distes.runs import checkpoint, merging
 from distes.runs.follow import Tail
 from distes.runs.reader import exists_run, load
 from distes.runs.storage import folder as storage
@@ -721,6 +721,7 @@ def test_whichever_operation_fails_the_run_goes_on_or_can(memory, monkeypatch, s
     """There must be no moment at which a fault loses a generation, or doubles one."""
     monkeypatch.setattr(locks, "BEAT_S", NEVER)
     monkeypatch.setattr(checkpoint, "KEEP", 1)  # deleting begins early
+    monkeypatch.setattr(merging, "FAN", 2)  # and merging
     if kind == "down":
         monkeypatch.setattr(retries, "HURRY_S", 0.02)
         monkeypatch.setattr(retries, "READING_S", 0.02)

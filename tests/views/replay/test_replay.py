@@ -467,7 +467,7 @@ def test_there_is_no_best_of_those_that_failed(
 ) -> None:
     rows = distes.load(runs["fragile"]).episodes
     failed = rows[rows["status"] == "error"]
-    monkeypatch.setattr(distes.runs.reader.Run, "episodes", failed)
+    monkeypatch.setattr(distes.runs.reader.Run, "read", lambda *_, **options: failed)
     with pytest.raises(UsageError, match=r"each candidate of .*fragile has a failed episode"):
         distes.replay(runs["fragile"], out=tmp_path / "a.mp4", best=True)
 
