@@ -230,13 +230,14 @@ class _Episode:
                 raise _not_a_step(given, steps) from None
             try:
                 total += float(reward)  # whatever it is: sums are kept in double precision
+                goes_on = not (terminated or truncated)
             except (TypeError, ValueError, OverflowError):
-                break  # `_finish` says what is wrong with it
+                break  # `_finish` says what is wrong with them
             seen = encode(observation)
             # An eighth, or a quarter, of the time that np.isfinite(seen).all() takes.
             if not isfinite(sum(seen.tolist()) if few else seen.dot(seen)):
                 _refuse_not_finite(seen, steps)
-            if terminated or truncated:
+            if not goes_on:
                 break
         self._finish(total, steps, (reward, terminated, truncated, info))
         return info
@@ -268,6 +269,7 @@ class _Episode:
                 raise _not_a_step(given, steps) from None
             try:
                 total += float(reward)
+                goes_on = not (terminated or truncated)
             except (TypeError, ValueError, OverflowError):
                 break
             if keeps_actions:
@@ -275,7 +277,7 @@ class _Episode:
                 rewards.append(float(reward))
             seen = self._encode(observation)
             _refuse_not_finite(seen, steps)
-            if terminated or truncated:
+            if not goes_on:
                 break
         self._observations, self._actions, self._rewards = observations, actions, rewards
         self._last = seen.copy() if keeps_actions else None

@@ -83,6 +83,8 @@ class ActionHead:
         self.space = space
         self.rescale = rescale
         self.num_outputs, self.decode = _decode(space, rescale)
+        if not self.num_outputs:
+            raise UsageError(f"action space {describe(space)} has no components")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as space and setting: the function is made anew."""

@@ -24,6 +24,8 @@ from cluster_checks import (
     secrets,
 )
 
+import distes
+
 pytestmark = pytest.mark.slow
 
 LAUNCHERS = ["aws", "gcp", "azure", "on-premise"]
@@ -642,7 +644,7 @@ def test_versions_agree():
         for path in FILES
         for image in re.findall(r"REGISTRY/distes:([\d.]+\d)", path.read_text(encoding="utf-8"))
     }
-    assert images == {project["version"]}
+    assert images == {distes.__version__}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
