@@ -78,9 +78,11 @@ def locate(given: str | Path) -> Location:
         return given
     text = str(given)
     found = _SCHEME.match(text)
-    too_long = found is None and max(map(len, os.fsencode(text).split(b"/"))) > NAME_BYTES
-    if too_long or "\0" in text:
-        raise UsageError(f"{text[:60]!r}... cannot be a path: a name is too long, or holds NUL")
+    if found is None and not _can_be_path(text):
+        raise UsageError(
+            f"{text[:60]!r}... cannot be a path: a name is too long, or holds NUL or what is no "
+            "character"
+        )
     if found is None:
         return Path(given)
     scheme, rest = found[1], text[found.end() :]
@@ -102,6 +104,14 @@ def shorten(place: Location) -> str:
     """Write a place as a user would: relative where it is below the working directory."""
     below = isinstance(place, Path) and place.is_absolute() and place.is_relative_to(Path.cwd())
     return str(place.relative_to(Path.cwd()) if below and isinstance(place, Path) else place)
+
+
+def _can_be_path(text: str) -> bool:
+    try:
+        names = os.fsencode(text).split(b"/")
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return b"\0" not in os.fsencode(text) and max(map(len, names)) <= NAME_BYTES
 
 
 def _parse_uri(text: str) -> URI:

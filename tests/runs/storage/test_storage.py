@@ -118,6 +118,7 @@ def test_places_are_read_as_meant(given, meant):
 @pytest.mark.parametrize(
     ("given", "says"),
     [
+        ("runs/\ud800", "cannot be a path"),  # half of a surrogate pair
         (Path("s3://b/x"), "has lost a slash"),
         ("gs:/b/x", r"'gs://b/x'"),
         ("s3://b", "names no folder"),
