@@ -206,7 +206,7 @@ def read_parquet(data: bytes, place: object, **options: Any) -> pa.Table:
     try:
         return pq.read_table(pa.BufferReader(data), page_checksum_verification=True, **options)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise UsageError(f"'{place}' is damaged: {error}") from error
+        raise UsageError(f"'{place}' is damaged: {' '.join(str(error).split())}") from error
 
 
 def open_parquet(source: BinaryIO, place: object) -> pq.ParquetFile:
@@ -218,7 +218,7 @@ def open_parquet(source: BinaryIO, place: object) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(source, page_checksum_verification=True)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise UsageError(f"'{place}' is damaged: {error}") from error
+        raise UsageError(f"'{place}' is damaged: {' '.join(str(error).split())}") from error
 
 
 def read_pieces(
@@ -255,7 +255,7 @@ def read_pieces(
         try:
             piece = file.read_row_group(number, columns=needed).slice(left_out)
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise UsageError(f"'{place}' is damaged: {error}") from error
+            raise UsageError(f"'{place}' is damaged: {' '.join(str(error).split())}") from error
         if generations is not None:
             found, (first, stop) = piece.column("generation"), generations
             piece = piece.filter(pc.and_(pc.greater_equal(found, first), pc.less(found, stop)))
