@@ -213,7 +213,7 @@ def read_parquet(data: bytes, place: object, **options: Any) -> pa.Table:
     try:
         return pq.read_table(pa.BufferReader(data), page_checksum_verification=True, **options)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise UsageError(f"'{place}' is damaged: {error}") from error
+        raise UsageError(f"'{place}' is damaged: {' '.join(str(error).split())}") from error
 
 
 class GenerationRows:
