@@ -17,8 +17,12 @@ FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
 
 PositiveInt: TypeAlias = Annotated[int, Ge(1), "at least 1"]
-# A hundred million rows of episodes fill the memory of a large machine.
-EpisodeCount: TypeAlias = Annotated[int, Interval(ge=1, le=10**8), "between 1 and 100,000,000"]
+MAX_EPISODES = 10**8
+"""Episodes of a generation: as many rows fill the memory of a large machine."""
+
+EpisodeCount: TypeAlias = Annotated[
+    int, Interval(ge=1, le=MAX_EPISODES), f"between 1 and {MAX_EPISODES:,}"
+]
 NonNegativeInt: TypeAlias = Annotated[int, Ge(0), "at least 0"]
 PositiveFloat: TypeAlias = Annotated[float, Gt(0), "a finite number > 0"]
 NonNegativeFloat: TypeAlias = Annotated[float, Ge(0), "a finite number >= 0"]

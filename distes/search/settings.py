@@ -24,7 +24,15 @@ from distes.strategies.normalized import Normalized
 from distes.tasks.base import AnyTask
 from distes.tasks.environment import Task
 from distes.tasks.function import FunctionTask
-from distes.types import EpisodeCount, FloatArray, NonNegativeInt, PositiveFloat, PositiveInt, Share
+from distes.types import (
+    MAX_EPISODES,
+    EpisodeCount,
+    FloatArray,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Share,
+)
 
 OFF = "off"
 """The target of a search that has none, whatever its task says."""
@@ -119,10 +127,10 @@ class Settings:
         check_fields(self)
         if isinstance(self.workers, int) and self.min_workers > max(self.workers, 1):
             raise UsageError(f"min_workers {self.min_workers} is more than workers {self.workers}")
-        if (rows := (self.population or 1) * self.episodes) > 10**8:
+        if (rows := (self.population or 1) * self.episodes) > MAX_EPISODES:
             raise UsageError(
                 f"population {self.population:,} times episodes {self.episodes:,} are {rows:,} "
-                "episodes in a generation, more than 100,000,000"
+                f"episodes in a generation, more than {MAX_EPISODES:,}"
             )
         if self.seed >= 2**63:
             raise UsageError(f"seed {self.seed} is not below 2**63")
