@@ -68,6 +68,17 @@ def shared_ray():
     shared.stop()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled_at_once():
+    """Have machine code from the first episode on: tests of it are not to test the loop.
+
+    Nor do they leave a process that compiles. Those of a cold cache patch this again.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distes.engines.compiled.start_compiler", lambda *_: None)
+        yield
+
+
 @pytest.fixture
 def ray_local(shared_ray: SharedRay) -> str:
     """The address of a Ray with 5 CPUs that this process is connected to."""

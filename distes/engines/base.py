@@ -70,6 +70,15 @@ class Engine(ABC):
     def prepare(self) -> None:  # noqa: B027 - most have nothing to make
         """Have ready what the next episode needs."""
 
+    def begin(self) -> None:
+        """Have ready what the next episode needs, or what runs it until that is ready."""
+        self.prepare()
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is slow only because something else runs its episodes meanwhile."""
+        return False
+
     @abstractmethod
     def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
         """Run the flat episodes ``start .. stop``."""

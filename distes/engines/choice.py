@@ -82,8 +82,18 @@ class Engines:
         """Have an environment ready for a population's next episode."""
         self._engine(None if population is None else population.task).prepare()
 
+    def begin(self) -> None:
+        """Have the search's own engine ready, or what stands in for it."""
+        self._own.begin()
+
+    def waits(self, population: Population) -> bool:
+        """Whether a population's engine is slow only until something is ready."""
+        return self._engine(population.task).waits
+
     def first_chunk(self, population: Population) -> int:
         """Say how many episodes of a population surely end within a chunk's time."""
+        if self.waits(population):
+            return 1
         task = self._task if population.task is None else population.task
         engine = type(self._engine(population.task))
         return engine.first_chunk(population, task, self._policy)

@@ -1,7 +1,7 @@
 """The engine for environments with a kernel: whole episodes in machine code.
 
-It agrees with the loop engine episode by episode: to the last bit for actions that are
-numbers of a Discrete space and policies without transcendental functions, else to rounding.
+It agrees with the loop engine episode by episode: to the last bit where kernel and actor say
+that they are exact, else to rounding. Where they are, it may begin with the loop.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from gymnasium.spaces import Discrete
 from distes.engines.base import Engine, draw_contexts, empty_trajectory, write_fault
 from distes.engines.kernels import lookup
 from distes.engines.kernels.batch import Batch, BatchRunner, Conditions, Outcomes, Records
+from distes.engines.kernels.compiler import start_compiler
+from distes.engines.loop import LoopEngine
 from distes.engines.wire import MAX_FAULTS, ROW, Chunk, PackedTrajectories
 from distes.errors import UsageError
 from distes.policies import products
@@ -28,6 +30,8 @@ from distes.tasks.environment import Task
 from distes.types import Array, FloatArray, IntArray
 
 if TYPE_CHECKING:
+    from subprocess import Popen
+
     from distes.engines.kernels.kernel import Actor, Kernel
 
 SLICE = 1024
@@ -45,6 +49,8 @@ policy's parameters, generously."""
 class CompiledEngine(Engine):
     """Runs a policy's kernel in an environment's; machine code is loaded when it is needed.
 
+    After `begin` the loop engine stands in while another process compiles what no cache has.
+
     Args:
         task: what is to be solved.
         policy: built for the task.
@@ -57,6 +63,8 @@ class CompiledEngine(Engine):
         self._kernel: Kernel = lookup.kernel_of(task) if kernel is None else kernel
         self._actor: Actor = lookup.actor_of(policy)
         self._runner: BatchRunner | None = None
+        self._compiler: Popen[bytes] | None = None
+        self._loop = LoopEngine(task, policy)
 
     @classmethod
     def unfit(cls, task: Task, policy: Policy) -> str | None:
@@ -87,9 +95,30 @@ class CompiledEngine(Engine):
         steps = min((n for n in limits if n is not None), default=FIRST_WORK)
         return max(1, FIRST_WORK // (steps * (STEP_WORK + policy.num_parameters)))
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether its episodes are the loop engine's in every bit, as kernel and actor say."""
+        return bool(vars(type(self._kernel)).get("exact")) and self._actor.exact
+
     def prepare(self) -> None:
         """Load the machine code, or compile it."""
         self._load_runner()
+
+    def begin(self) -> None:
+        """Load the machine code, or let the loop stand in while another process compiles it."""
+        if self._runner is None and self.is_exact:
+            self._compiler = start_compiler(type(self._kernel), self._actor)
+        if not self.waits:
+            self.prepare()
+
+    @property
+    def waits(self) -> bool:
+        """Whether machine code is still being compiled, or not loaded yet."""
+        return self._compiler is not None and self._runner is None
+
+    def close(self) -> None:
+        """Release the loop's environment."""
+        self._loop.close()
 
     def _load_runner(self) -> BatchRunner:
         if self._runner is None:
@@ -111,6 +140,9 @@ class CompiledEngine(Engine):
 
     def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
         """Run the flat episodes ``start .. stop``."""
+        # Of one that failed this process tells why, when it compiles.
+        if self._runner is None and self._compiler is not None and self._compiler.poll() is None:
+            return self._loop.run(population, key, start, stop)
         builder = _ChunkBuilder(self._task, self._policy, population, key, start, stop)
         self._load_runner()
         conditions = self._conditions(population, builder.about)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from distes.engines import choice
+from distes.engines.compiled import CompiledEngine
 from distes.engines.kernels import lookup
 from distes.errors import UsageError
 from distes.evaluators.auto import SEARCH_S, AutoEvaluator, is_ray_connected
@@ -46,10 +46,14 @@ def refuse_crowd(settings: Settings) -> None:
         )
 
 
-def compile_ahead(settings: Settings) -> float | None:
+def compile_ahead(settings: Settings, *, meanwhile: bool = False) -> float | None:
     """Compile what the engine of a search needs here, unless this machine has it already.
 
     Workers on this machine then load it; those elsewhere compile once on each of theirs.
+
+    Args:
+        settings: of the search.
+        meanwhile: leave to the engine what it compiles while it runs.
 
     Returns:
         Seconds that it took; None where there was nothing to do.
@@ -60,10 +64,15 @@ def compile_ahead(settings: Settings) -> float | None:
     assert isinstance(task, Task)  # noqa: S101 - no other has a kernel
     if lookup.ready(task, policy):
         return None
-    kept = "is kept" if lookup.keeps(task, policy) else "can't be kept here: each process does it"
-    notify(f"compiling {task.name} with its policy: it takes a few seconds, and {kept}")
+    keeps, engine = lookup.keeps(task, policy), CompiledEngine(task, policy)
+    meanwhile = meanwhile and keeps and engine.is_exact
+    kept = "is kept" if keeps else "can't be kept here: each process does it"
+    also = "; meanwhile it runs step by step, with the same results" if meanwhile else ""
+    notify(f"compiling {task.name} with its policy: it takes a few seconds, and {kept}{also}")
+    if meanwhile:
+        return None
     began = time.perf_counter()
-    choice.make("compiled", task, policy).prepare()
+    engine.prepare()
     return time.perf_counter() - began
 
 
@@ -105,7 +114,9 @@ def make_evaluator(
         )
 
     small = workers == "auto" and not resumes and not _needs_workers(settings)
-    if workers != 0 and not small:
+    here_first = workers == 0 or small
+    compile_ahead(settings, meanwhile=here_first)
+    if not here_first:
         return hire()
     here = SerialEvaluator(
         settings.resolved_task, settings.built_policy(), settings.resolved_engine()

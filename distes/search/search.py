@@ -26,7 +26,7 @@ from distes.runs.storage.folder import open_folder
 from distes.runs.storage.location import URI, Location, locate, shorten
 from distes.runs.writer import RunLog, refuse_taken
 from distes.search.config_file import read_settings, to_config
-from distes.search.evaluator import IN_RAY_JOB, compile_ahead, make_evaluator, refuse_crowd
+from distes.search.evaluator import IN_RAY_JOB, make_evaluator, refuse_crowd
 from distes.search.limits import LIMITS, find_stop_reason, keep_confirmed, refuse_past_limits
 from distes.search.observer import Observer, ObserverGroup, find_observers, in_notebook
 from distes.search.problem import SearchProblem
@@ -335,7 +335,6 @@ class Search(Settings):
 
     def _evaluator(self, observers: ObserverGroup, *, resumes: bool) -> Evaluator:
         observers.tell("starting", self)
-        compile_ahead(self)
         say = partial(observers.tell, "note")
         return make_evaluator(self, self.workers, say=say, resumes=resumes)
 

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from kernel_environments import Corridor, Plate
 from marks import slow
-from searches import StopAt, assert_same_run, tables
+from searches import SlowCompiler, StopAt, assert_same_run, tables
 
 pytest.importorskip("numba")
 
 import distes
 from distes import Search, Task
+from distes.engines import compiled
+from distes.engines.compiled import CompiledEngine
+from distes.engines.kernels.compiler import start_compiler
+from distes.engines.loop import LoopEngine
 from distes.errors import UsageError
 from distes.policies import MLP, Linear, Softmax
-from distes.population.records import Rerun
+from distes.policies.tabular import Tabular
+from distes.population.distributions import Point
+from distes.population.records import Population, Rerun, RunKey
 from distes.search.solution import find_logged_candidate
 from distes.strategies import CEM, CREPS, DeepCEM, Reinforce
 from distes.views.replay.recording import find_rendering
@@ -69,6 +77,87 @@ def test_a_compiled_run_is_the_loop_engines(tmp_path: Path, name: str) -> None:
     assert_same_run(tmp_path / "compiled", tmp_path / "loop")
     assert_same_run(tmp_path / "auto", tmp_path / "loop")
     assert engine_of(tmp_path / "auto") == engine_of(tmp_path / "compiled") == "compiled"
+
+
+@pytest.mark.parametrize("name", ["linear", "normalised", "contextual"])
+@pytest.mark.parametrize("chunks", [1, 6, 10_000])
+def test_a_run_that_begins_with_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, chunks: int
+) -> None:
+    """If wrong: whether a machine has compiled it before shows in a run's tables."""
+    looped: list[int] = []
+    run = LoopEngine.run
+
+    def note(self: LoopEngine, *args: Any) -> Any:
+        looped.append(args[-1] - args[-2])
+        return run(self, *args)
+
+    search(tmp_path / "warm", name, engine="compiled").run()
+    monkeypatch.setattr(LoopEngine, "run", note)
+    monkeypatch.setattr(compiled, "start_compiler", lambda *_: SlowCompiler(chunks))
+    search(tmp_path / "cold", name, engine="compiled").run()
+    assert_same_run(tmp_path / "cold", tmp_path / "warm")
+    assert engine_of(tmp_path / "cold") == "compiled"
+    assert len(looped) == chunks or 6 < len(looped) < chunks == 10_000
+
+
+def test_another_process_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If wrong: no machine code is ever taken, or each run compiles anew.
+
+    Nor does it need the run's folder, which may be gone by then.
+    """
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    started: list[Any] = []
+    monkeypatch.setattr(
+        compiled,
+        "start_compiler",
+        lambda *pair: started.append(start_compiler(*pair)) or started[-1],
+    )
+    task = Task("CartPole-v1", max_episode_steps=50)
+    policy = task.build_policy(MLP(hidden=(3,), activation="relu"))
+    population = Population(Point(np.ones(policy.num_parameters)), 40)
+    engine = CompiledEngine(task, policy)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with chdir(folder):
+        engine.begin()
+    folder.rmdir()
+    chunks = [engine.run(population, RunKey(0, 0), 0, 20)]
+    assert engine.waits
+    assert started[0].wait(300) == 0
+    chunks.append(engine.run(population, RunKey(0, 0), 20, 40))
+    assert not engine.waits
+    engine.close()
+    program: Any = engine._load_runner()._program
+    assert [sum(each.stats.cache_hits.values()) for each in program] == [1, 1]
+    found = np.concatenate([each.rows["episode_return"] for each in chunks])
+    expected = LoopEngine(task, policy).run(population, RunKey(0, 0), 0, 40)
+    np.testing.assert_array_equal(found, expected.rows["episode_return"])
+    again = CompiledEngine(task, policy)
+    again.begin()
+    assert not again.waits
+    assert started[1:] == [None]
+
+
+@pytest.mark.parametrize(
+    ("task", "spec"),
+    [
+        (Task("CartPole-v1"), MLP(hidden=(3,))),
+        (Task(Plate, max_episode_steps=5), Linear()),
+        (Task(Corridor, max_episode_steps=5), Tabular()),
+    ],
+    ids=["other bits", "undeclared", "not kept"],
+)
+def test_what_waits_for_its_machine_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: Task, spec: Any
+) -> None:
+    """If wrong: results depend on when it is ready, or a process compiles what nobody finds."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(compiled, "start_compiler", start_compiler)
+    monkeypatch.setattr(CompiledEngine, "prepare", lambda self: None)
+    engine = CompiledEngine(task, task.build_policy(spec))
+    engine.begin()
+    assert not engine.waits
 
 
 @pytest.mark.parametrize("name", [name if name == "normalised" else slow(name) for name in CASES])

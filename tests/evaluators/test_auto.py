@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import environments
 import pytest
 from evaluations import KEY, assert_equal, gaussian, serially, settle
-from searches import StopAt, assert_same_run, cartpole
+from searches import SlowCompiler, StopAt, assert_same_run, cartpole
 
 import distes
 from distes.errors import RunFailed
@@ -63,6 +64,29 @@ def test_the_same_run_wherever_workers_start(
     assert watcher.said[0].startswith("begins in this process")
     said = [f"generation {first + 1} takes longer than 0 s: starting Ray workers"]
     assert watcher.said[1:] == (said if behind < 4 else [])
+
+
+def test_no_workers_are_hired_for_want_of_machine_code(
+    tmp_path: Path, unnoticed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If wrong: a small run on a new machine starts a Ray, which takes longer than compiling."""
+    pytest.importorskip("numba")
+    cartpole(tmp_path / "here").run()
+    for chunks, hired in ((60, [False, True, True, True]), (10_000, [False] * 4)):
+        patience = Impatient(monkeypatch, -1)
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                "distes.engines.compiled.start_compiler", lambda *_, n=chunks: SlowCompiler(n)
+            )
+            if chunks == 10_000:
+                patch.setenv("XDG_CACHE_HOME", str(tmp_path))
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                out = tmp_path / str(chunks)
+                cartpole(out, workers="auto", observers=[patience]).run()
+        assert any("meanwhile" in str(each.message) for each in said) == (chunks == 10_000)
+        assert [count > 0 for count in patience.workers] == hired
+        assert_same_run(out, tmp_path / "here")
 
 
 def test_a_run_goes_on_with_workers(

@@ -24,6 +24,7 @@ class CorridorKernel(Kernel):
     """State: the cell, from 0."""
 
     num_states = 1
+    exact = True
 
     def __init__(self, slip: float = 0.2) -> None:
         self.constants = np.array([slip])

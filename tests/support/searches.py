@@ -68,6 +68,17 @@ def long_search(out: Path, *, quick: bool = False) -> Search:
     )
 
 
+class SlowCompiler:
+    """Stands for the process that compiles: over once it was asked so many times, and failed."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+
+    def poll(self) -> int | None:
+        self.left -= 1
+        return None if self.left >= 0 else 1
+
+
 class StopAt(Observer):
     """Interrupts a search after a generation."""
 

@@ -41,6 +41,9 @@ class Kernel(ABC):
         num_info: numbers of the final info, in the order of ``info_names``.
         info_names: keys of the final info.
         constants: what the functions read of the environment's arguments.
+        exact: whether its episodes are the environment's in every bit, on every machine. Then a
+            run may begin with the environment while the kernel compiles. Each class says so
+            itself.
     """
 
     entry_point: ClassVar[str] = ""
@@ -48,6 +51,7 @@ class Kernel(ABC):
     num_contexts: ClassVar[int] = 0
     info_names: ClassVar[tuple[str, ...]] = ()
     constants: FloatArray = EMPTY
+    exact: ClassVar[bool] = False
 
     @staticmethod
     @abstractmethod
@@ -135,6 +139,7 @@ class Actor:
         scaling: centre that is subtracted from encoded observations first, and factor that they
             are multiplied with then, (2, k); None for neither.
         samples: whether it needs the policy's generator, and choices are what is recorded.
+        exact: whether its actions are those of ``bind`` in every bit, on every machine.
     """
 
     make_choose: Callable[[tuple[int, ...]], Choose]
@@ -146,6 +151,7 @@ class Actor:
     num_memory: int = 0
     scaling: FloatArray | None = None
     samples: bool = False
+    exact: bool = False
 
 
 @jit

@@ -1,7 +1,7 @@
 """The compiled engine against the loop engine: all that a chunk says, bit for bit.
 
-Where numpy's transcendental functions are in the way, agreement is to rounding; ``EXACT``
-marks which are which.
+Where numpy's transcendental functions are in the way, agreement is to rounding. Pairs that
+declare equal bits are always held to them.
 """
 
 from __future__ import annotations
@@ -99,14 +99,12 @@ def assert_equal(found: Any, expected: Any, population: Population, exact: bool 
             equal(mine, values, exact, name)
 
 
-def compare(
-    task: Task, spec: PolicySpec | None, size: int, exact: bool = True, **changes: Any
-) -> Any:
+def compare(task: Task, spec: PolicySpec | None, size: int, **changes: Any) -> Any:
     """Run a population on both engines; gives the compiled engine's chunk."""
     compiled, loop, policy = engines(task, spec)
     population = spread(policy, size, **changes)
     chunks = [each.run(population, KEY, 0, population.num_episodes) for each in (compiled, loop)]
-    assert_equal(*chunks, population, exact)
+    assert_equal(*chunks, population, compiled.is_exact)
     return chunks[0]
 
 
@@ -118,9 +116,9 @@ def contextual(name: str, **changes: Any) -> Task:
 def specs(name: str) -> Iterator[tuple[str, PolicySpec, bool]]:
     """Policies for an environment, and whether they promise equal bits."""
     discrete = isinstance(gym.spec(name).make().action_space, gym.spaces.Discrete)
-    yield "linear", Linear(), discrete
-    yield "no bias, scaled", Linear(bias=False, scale_observations=True), discrete
-    yield "relu", MLP(hidden=(5, 7, 3), activation="relu"), discrete
+    yield "linear", Linear(), True
+    yield "no bias, scaled", Linear(bias=False, scale_observations=True), True
+    yield "relu", MLP(hidden=(5, 7, 3), activation="relu"), True
     yield "tanh", MLP(hidden=(6, 4)), False
     yield "tanh, no bias", MLP(hidden=(4,), bias=False, scale_observations=True), False
     if discrete:
@@ -129,8 +127,8 @@ def specs(name: str) -> Iterator[tuple[str, PolicySpec, bool]]:
         yield "softmax", Softmax(), False
         yield "softmax, hidden", Softmax(hidden=(5,)), False
     else:
-        yield "rescaled", Linear(rescale_actions=True), False
-        yield "pid", Pid(setpoint=(0.1, 0.2), log_error=False, limit=2.0, offset=0.1), False
+        yield "rescaled", Linear(rescale_actions=True), True
+        yield "pid", Pid(setpoint=(0.1, 0.2), limit=2.0, offset=0.1), True
 
 
 QUICK = ("CartPole-v1-relu", "CartPole-v1-threshold", "Pendulum-v1-tanh", "Pendulum-v1-rescaled")
@@ -145,15 +143,20 @@ PAIRS = [
 
 @pytest.mark.parametrize(("name", "spec", "exact"), PAIRS)
 def test_policies(name: str, spec: PolicySpec, exact: bool) -> None:
-    """Each kind of policy, where actions are numbers and where they are vectors."""
-    chunk = compare(contextual(name), spec, 40, exact, episodes=2)
+    """Each kind of policy, where actions are numbers and where they are vectors.
+
+    If wrong: a pair that declares equal bits has others, and what a run gives depends on when its
+    machine code is ready; or one that has them does not say so, and waits.
+    """
+    assert engines(contextual(name), spec)[0].is_exact == exact
+    chunk = compare(contextual(name), spec, 40, episodes=2)
     assert (chunk.rows["status"] == Status.OK).all()
 
 
 @pytest.mark.parametrize("spec", [Sigmoid(), slow(Sigmoid(hidden=(4,), bias=False))])
 def test_bernoulli_policies(spec: PolicySpec) -> None:
     """Two actions, one output."""
-    compare(contextual("CartPole-v1"), spec, 40, exact=False, episodes=2)
+    compare(contextual("CartPole-v1"), spec, 40, episodes=2)
 
 
 ALIKE = {"CartPole-v0", "distes/ContextualAcrobot-v0", "distes/ContextualCartPole-v0"}
@@ -165,7 +168,8 @@ ALIKE = {"CartPole-v0", "distes/ContextualAcrobot-v0", "distes/ContextualCartPol
 )
 def test_environments(name: str) -> None:
     """Each environment with a kernel, at its own step limit, with a linear policy."""
-    chunk = compare(Task(name), Linear(), 15, name in DISCRETE, episodes=2)
+    assert engines(Task(name))[0].is_exact
+    chunk = compare(Task(name), Linear(), 15, episodes=2)
     assert (chunk.rows["status"] == Status.OK).all()
 
 
@@ -192,7 +196,7 @@ def test_arguments_are_honoured(name: str, arguments: dict[str, Any]) -> None:
             population = replace(population, distribution=Point(np.array(good[name])))
         chunks.append(compiled.run(population, KEY, 0, 30))
         expected = loop.run(population, KEY, 0, 30)
-        assert_equal(chunks[-1], expected, population, name in DISCRETE)
+        assert_equal(chunks[-1], expected, population)
     assert (chunks[0].rows["episode_return"] != chunks[1].rows["episode_return"]).any()
 
 
@@ -240,7 +244,7 @@ def test_tables_with_odd_rows() -> None:
 def test_actions_of_two_dimensions(records: Any, rescale: bool) -> None:
     """Recorded in the shape that the environment has them in."""
     task = Task(Plate, max_episode_steps=12, log_info=("last",))
-    compare(task, Linear(rescale_actions=rescale), 20, exact=False, records=records)
+    compare(task, Linear(rescale_actions=rescale), 20, records=records)
 
 
 def own_policy(name: str, **changes: Any) -> tuple[Task, NetworkPolicy]:
@@ -326,7 +330,7 @@ def test_contexts_and_what_is_drawn_for_them(name: str, source: str, mixture: bo
     compiled, loop, policy = engines(task)
     population = upper(task, policy, mixture, episodes=3)
     found, expected = (each.run(population, KEY, 0, 36) for each in (compiled, loop))
-    assert_equal(found, expected, population, exact=False)
+    assert_equal(found, expected, population, compiled.is_exact)
     failed = (found.rows["status"] == Status.ERROR).sum()
     assert (failed > 0) == (source == "sampler")
     assert failed < 36
@@ -341,7 +345,7 @@ def test_imposed_contexts(name: str) -> None:
     shown = np.array([env.reset(seed=i)[1]["context"] for i in range(9)])
     population = spread(policy, 9, episodes=2, contexts=shown)
     found, expected = (each.run(population, KEY, 0, 18) for each in (compiled, loop))
-    assert_equal(found, expected, population, exact=False)
+    assert_equal(found, expected, population, compiled.is_exact)
     np.testing.assert_array_equal(found.contexts, np.repeat(shown, 2, axis=0))
 
 
@@ -386,7 +390,7 @@ def test_a_context_that_is_no_number_costs_its_own_episode(cut: int) -> None:
         size = population.num_episodes
         for first, last in itertools.pairwise(range(0, size + 1, cut)):
             found, expected = (each.run(population, KEY, first, last) for each in (compiled, loop))
-            assert_equal(found, expected, population, exact=False)
+            assert_equal(found, expected, population, compiled.is_exact)
         whole = compiled.run(population, KEY, 0, size)
         assert 0 < (whole.rows["status"] == Status.ERROR).sum() < size
 
@@ -421,7 +425,7 @@ def test_scores(frozen: Any) -> None:
         ObservationMoments(np.zeros(4)),
     )
     task = contextual("CartPole-v1")
-    compare(task, Softmax(), 21, exact=False, episodes=2, probes=probes, frozen=frozen)
+    compare(task, Softmax(), 21, episodes=2, probes=probes, frozen=frozen)
 
 
 @pytest.mark.parametrize(
@@ -429,7 +433,7 @@ def test_scores(frozen: Any) -> None:
 )
 def test_records_of_numbered_actions(spec: PolicySpec) -> None:
     """Types and shapes are the loop's: what learns from them reads both."""
-    compare(contextual("CartPole-v1"), spec, 13, not isinstance(spec, Softmax), records=RECORDS)
+    compare(contextual("CartPole-v1"), spec, 13, records=RECORDS)
 
 
 @pytest.mark.parametrize(
@@ -438,14 +442,14 @@ def test_records_of_numbered_actions(spec: PolicySpec) -> None:
 @pytest.mark.parametrize("name", ["Pendulum-v1", slow("distes/WallFollow-v0")])
 def test_records_of_vectors(name: str, spec: PolicySpec) -> None:
     """float32 where the space is."""
-    compare(contextual(name), spec, 13, exact=False, records=RECORDS)
+    compare(contextual(name), spec, 13, records=RECORDS)
 
 
 def test_what_the_wall_robot_tells() -> None:
     """NaN where a time is missing; what its kernel does not tell is left to the loop."""
     names = ("collisions", "wall_reached", "overshoot", "time_to_target")
     task = Task("distes/WallFollow-v0", log_info=names)
-    chunk = compare(task, Pid(), 60, exact=False, scale=20.0)
+    chunk = compare(task, Pid(), 60, scale=20.0)
     for name in names[:3]:
         assert len(np.unique(chunk.info[name])) > 1, name
     reached = chunk.info["wall_reached"] == 1.0
@@ -471,7 +475,7 @@ def test_what_the_wall_robot_tells() -> None:
 def test_what_a_population_asks_for(changes: dict[str, Any]) -> None:
     """Limits, numbers of episodes, shared seeds."""
     compare(contextual("CartPole-v1"), Linear(), 8, records=RECORDS, **changes)
-    compare(contextual("CartPole-v1"), Softmax(), 8, exact=False, records=RECORDS, **changes)
+    compare(contextual("CartPole-v1"), Softmax(), 8, records=RECORDS, **changes)
 
 
 def test_episodes_that_are_run_again() -> None:
@@ -484,7 +488,7 @@ def test_episodes_that_are_run_again() -> None:
     rows = np.array([1, 2, 11, 12, 30, 35])
     again = replace(population, rerun=Rerun.of(population, episodes, rows), records=RECORDS)
     found, expected = (each.run(again, KEY, 0, 6) for each in (compiled, loop))
-    assert_equal(found, expected, again, exact=False)
+    assert_equal(found, expected, again, compiled.is_exact)
     for name in ROWS:
         np.testing.assert_array_equal(found.rows[name], chunk.rows[name][rows])
 
@@ -553,7 +557,7 @@ def test_parameters_that_are_no_numbers(name: str, spec: PolicySpec, probes: str
             found, expected = (
                 each.run(population, KEY, first, first + cut) for each in (compiled, loop)
             )
-            assert_equal(found, expected, population, exact=False)
+            assert_equal(found, expected, population, compiled.is_exact)
 
 
 class LastReward:
@@ -570,7 +574,7 @@ def test_no_sum_is_missing_where_all_returns_are_nan(gravity: float) -> None:
     """Chunks of such episodes must fold with the others'."""
     probes = (LastReward(), ObservationMoments(np.zeros(3)))
     task = Task("Pendulum-v1", max_episode_steps=5, env_kwargs={"g": gravity})
-    chunk = compare(task, Linear(), 4, exact=False, probes=probes)
+    chunk = compare(task, Linear(), 4, probes=probes)
     assert {*chunk.nodes[0][2]} >= {"last_reward", "observation_sum"}
 
 
@@ -633,7 +637,7 @@ def loop_rows(name: str, spec: PolicySpec, population: Population, start: int, s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", DISCRETE)
+@pytest.mark.parametrize("name", [*DISCRETE, "Pendulum-v1"])
 @pytest.mark.parametrize("spec", [Linear(), MLP(hidden=(8,), activation="relu")])
 def test_no_episode_of_ten_thousand_differs(spec: Any, name: str) -> None:
     """Random and good policies, seeds of all lengths that an engine can be given."""
@@ -642,7 +646,7 @@ def test_no_episode_of_ten_thousand_differs(spec: Any, name: str) -> None:
     generator = np.random.default_rng(11)
     half = EPISODES // 2
     table = generator.normal(size=(EPISODES, policy.num_parameters))
-    if isinstance(spec, Linear):
+    if isinstance(spec, Linear) and name in GOOD:
         table[half:] = np.array(GOOD[name]) + 0.05 * table[half:]
     bits = generator.integers(0, 64, EPISODES)
     seeds = generator.integers(0, 2**63, EPISODES, np.uint64) >> (63 - bits).astype(np.uint64)
@@ -660,7 +664,7 @@ def test_no_episode_of_ten_thousand_differs(spec: Any, name: str) -> None:
     assert differing.sum() == 0
     returns = expected["episode_return"]
     assert len(np.unique(returns)) > 1 or name == "MountainCar-v0"
-    if isinstance(spec, Linear):
+    if isinstance(spec, Linear) and name in GOOD:
         assert returns[half:].mean() > returns[:half].mean()
 
 

@@ -54,4 +54,5 @@ def actor(policy: NetworkPolicy) -> Actor | None:
         settings=settings,
         num_memory=layers.memory_of(policy),
         scaling=scaling_of(policy.encoder),
+        exact=not policy.hidden or policy.activation == "relu",  # tanh is not numpy's
     )

@@ -78,4 +78,5 @@ def actor(policy: PidPolicy) -> Actor | None:
         settings=np.concatenate([numbers, setpoint, box]),
         num_memory=1 + 2 * size + count,
         scaling=scaling_of(policy.encoder),
+        exact=True,
     )

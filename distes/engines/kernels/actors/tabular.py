@@ -43,4 +43,5 @@ def actor(policy: TabularPolicy) -> Actor:
         settings=np.array([float(policy.first_action)]),
         num_memory=policy.num_actions,
         samples=True,
+        exact=True,
     )

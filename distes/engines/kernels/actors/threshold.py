@@ -38,4 +38,5 @@ def actor(policy: ThresholdPolicy) -> Actor | None:
         sizes=(policy.encoder.size, int(policy.bias)),
         settings=np.array([float(policy.first), *policy.thresholds]),
         scaling=scaling_of(policy.encoder),
+        exact=True,
     )

@@ -41,6 +41,7 @@ class Acrobot(Kernel):
     """State: two angles, two angular velocities. Links are 1 m and 1 kg, inertia 1 kg m²."""
 
     entry_point = "gymnasium.envs.classic_control.acrobot:AcrobotEnv"
+    exact = True
     num_states = 4
 
     def __init__(self) -> None:

@@ -34,6 +34,7 @@ class CartPole(Kernel):
     """
 
     entry_point = "gymnasium.envs.classic_control.cartpole:CartPoleEnv"
+    exact = True
     num_states = 4
 
     def __init__(self, sutton_barto_reward: bool = False) -> None:

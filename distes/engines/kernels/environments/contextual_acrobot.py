@@ -13,6 +13,7 @@ class ContextualAcrobot(Acrobot):
     """State: as Acrobot's."""
 
     entry_point = "distes.tasks.envs.contextual_acrobot:ContextualAcrobot"
+    exact = True
     num_contexts = 2
 
     @staticmethod

@@ -12,6 +12,7 @@ class ContextualCartPole(CartPole):
     """State: as CartPole's."""
 
     entry_point = "distes.tasks.envs.contextual_cartpole:ContextualCartPole"
+    exact = True
     num_contexts = 4
 
     @staticmethod

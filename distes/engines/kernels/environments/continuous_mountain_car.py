@@ -28,6 +28,7 @@ class MountainCarContinuous(MountainCar):
     """
 
     entry_point = "gymnasium.envs.classic_control.continuous_mountain_car:Continuous_MountainCarEnv"
+    exact = True
     num_states = 3
 
     def __init__(self, goal_velocity: float = 0) -> None:

@@ -28,6 +28,7 @@ class MountainCar(Kernel):
     """
 
     entry_point = "gymnasium.envs.classic_control.mountain_car:MountainCarEnv"
+    exact = True
     num_states = 2
 
     def __init__(self, goal_velocity: float = 0) -> None:

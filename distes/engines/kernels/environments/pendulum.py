@@ -28,6 +28,7 @@ class Pendulum(Kernel):
     """
 
     entry_point = "gymnasium.envs.classic_control.pendulum:PendulumEnv"
+    exact = True
     num_states = 5
 
     def __init__(self, g: float = 10.0) -> None:

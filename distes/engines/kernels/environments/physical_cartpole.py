@@ -15,6 +15,7 @@ class PhysicalCartPole(CartPole):
     """State: as CartPole's; then mass and length of the pole."""
 
     entry_point = "distes.tasks.envs.physical_cartpole:PhysicalCartPole"
+    exact = True
     num_states = 6
     num_contexts = 2
 

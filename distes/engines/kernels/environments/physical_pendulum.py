@@ -16,6 +16,7 @@ class PhysicalPendulum(Pendulum):
     """State: as Pendulum's; then mass and length."""
 
     entry_point = "distes.tasks.envs.physical_pendulum:PhysicalPendulum"
+    exact = True
     num_states = 7
     num_contexts = 2
 

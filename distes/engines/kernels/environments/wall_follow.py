@@ -36,6 +36,7 @@ class WallFollow(Kernel):
     """
 
     entry_point = "distes.tasks.envs.wall_follow:WallFollow"
+    exact = True
     num_states = 16
     num_contexts = 2
     info_names = ("collisions", "wall_reached", "overshoot", "time_to_target")
