@@ -118,7 +118,10 @@ def _encode(space: gym.Space[Any]) -> Callable[[Any], FloatArray]:
 
         def flat(observation: Any) -> FloatArray:
             # Next to nothing when the environment gives float64 already.
-            seen = asarray(observation, float64)
+            try:
+                seen = asarray(observation, float64)
+            except (TypeError, ValueError, OverflowError):
+                raise _no_numbers(observation) from None
             if seen.shape != shape:
                 raise EpisodeError(f"an observation has shape {seen.shape} where {shape} is due")
             return seen if is_flat else seen.reshape(-1)
@@ -129,19 +132,37 @@ def _encode(space: gym.Space[Any]) -> Callable[[Any], FloatArray]:
 
         def one_hot(observation: Any) -> FloatArray:
             encoded = zeros(size)
-            encoded[int(observation) - start] = 1.0
+            try:
+                number = int(observation) - start
+                if number < 0:
+                    raise IndexError
+                encoded[number] = 1.0
+            except (TypeError, ValueError, OverflowError, IndexError):
+                given = f"{type(observation).__name__} {observation!r:.40}"
+                due = f"a whole number from {start} to {start + size - 1} is due"
+                raise EpisodeError(f"an observation is {given} where {due}") from None
             return encoded
 
         return one_hot
     due = (flatdim(space),)
 
     def flat_parts(observation: Any) -> FloatArray:
-        seen = asarray(flatten(space, observation), float64)
+        try:
+            seen = asarray(flatten(space, observation), float64)
+        except (TypeError, ValueError, OverflowError, LookupError, AttributeError):
+            raise _no_numbers(observation) from None
         if seen.shape != due:
             raise EpisodeError(f"an observation has shape {seen.shape}, flat, where {due} is due")
         return seen
 
     return flat_parts
+
+
+def _no_numbers(observation: Any) -> EpisodeError:
+    return EpisodeError(
+        f"an observation is of type {type(observation).__name__} and holds no numbers of the "
+        "observation space"
+    )
 
 
 def scaling(space: gym.Space[Any]) -> tuple[FloatArray, FloatArray] | None:

@@ -167,6 +167,9 @@ SENTENCES = [
     (0, np.array([-np.inf, 1e308]), "the observation {} has -inf in component 0"),
     (0, np.zeros((2, 1)), r"an observation has shape (2, 1) where (2,) is due"),
     (0, None, r"an observation has shape () where (2,) is due"),
+    (0, "False", "an observation is of type str and holds no numbers of the observation space"),
+    (0, [[1.0], [1.0, 2.0]], "an observation is of type list and holds no numbers of"),
+    (0, 1 << 2000, "an observation is of type int and holds no numbers of"),
     (1, "1.5", "the reward of step 5 is '1.5', which is not a number"),
     (1, None, "the reward of step 5 is None, which is not a number"),
     (2, "False", "terminated of step 5 is 'False', which is neither True nor False"),
@@ -215,6 +218,22 @@ def test_observations_of_another_shape_are_not_laid_out_anew() -> None:
         ObservationEncoder(picture).encode(np.zeros((3, 2)))
     with pytest.raises(UsageError, match=r"has shape \(8,\), flat, where \(7,\) is due"):
         ObservationEncoder(both).encode({"picture": np.zeros((2, 3)), "speed": np.zeros(2)})
+
+
+@pytest.mark.parametrize("given", [2, 6, "x", None, 1 << 70])
+def test_a_number_outside_a_discrete_space_is_refused(given: Any) -> None:
+    """If wrong: one below the first stands for the last, and nobody notices."""
+    encode = ObservationEncoder(gym.spaces.Discrete(3, start=3)).encode
+    assert encode(5).tolist() == [0.0, 0.0, 1.0]
+    with pytest.raises(UsageError, match="where a whole number from 3 to 5 is due"):
+        encode(given)
+
+
+def test_parts_that_are_missing_are_said_to_be() -> None:
+    """If wrong: a KeyError of ours is shown for an observation of the user's."""
+    both = gym.spaces.Dict({"speed": gym.spaces.Box(-1.0, 1.0, (1,))})
+    with pytest.raises(UsageError, match="an observation is of type dict and holds no numbers"):
+        ObservationEncoder(both).encode({"sped": np.zeros(1)})
 
 
 @pytest.mark.parametrize("given", ["1.5", None])

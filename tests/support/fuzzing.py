@@ -336,7 +336,9 @@ def _assess_load(said: Said) -> tuple[str, str]:
 def _assess_environment(said: Said, *, check: bool) -> tuple[str, str]:
     """A fault of the user's code is shown with its own traceback, and is nobody else's."""
     if isinstance(said.escaped, Exception) and not said.hung:
-        frames = traceback.extract_tb(said.escaped.__traceback__)
+        # What would have ended the process is shown as the cause of an error.
+        fault = said.escaped.__cause__ or said.escaped
+        frames = traceback.extract_tb(fault.__traceback__)
         if Path(frames[-1].filename).name == "misbehaving.py":
             return "refused", "its own traceback"
     if said.code == 1 and check and said.out and "Traceback" not in said.err:
