@@ -294,21 +294,29 @@ class LocalFolder(Folder):
 
     def delete_temporaries(self) -> None:
         for temporary in self.root.rglob(TEMPORARY):
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)  # another beginner's is gone by itself
 
     def begin(self, name: str, data: bytes) -> Lock:
-        # Written aside, then linked: of several beginners one gets the name, with all its bytes.
+        # Written and locked aside, then linked: of several beginners one gets the name, with all
+        # its bytes, and nobody goes on with a run whose beginner has yet to lock it.
         aside = f".{name}.{secrets.token_hex(4)}.tmp"
-        self.write(aside, data, PRIVATE)
         try:
-            os.link(self.root / aside, self.root / name)
+            self.write(aside, data, PRIVATE)
+            lock: Lock = FileLock(self.root / aside)
+            try:
+                os.link(self.root / aside, self.root / name)
+            except OSError as error:
+                lock.close()
+                if isinstance(error, FileExistsError | FileNotFoundError):
+                    raise
+                # A file system without links: there, beginners are not told apart.
+                self.write(name, data, PRIVATE)
+                lock = self.lock(name)
         except (FileExistsError, FileNotFoundError):  # or cleaned up by who goes on with a run
             raise _taken(self.root) from None
-        except OSError:  # a file system without links: there, beginners are not told apart
-            self.write(name, data, PRIVATE)
         finally:
             (self.root / aside).unlink(missing_ok=True)
-        return self.lock(name)
+        return lock
 
     def rewrite(self, name: str, data: bytes) -> list[Lock]:
         aside = f".{name}.{secrets.token_hex(4)}.tmp"
