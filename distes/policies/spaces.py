@@ -125,11 +125,11 @@ def _encode(space: gym.Space[Any]) -> Callable[[Any], FloatArray]:
 
         return flat
     if isinstance(space, Discrete):
-        start, size = int(space.start), int(space.n)
+        size = int(space.n)
 
         def one_hot(observation: Any) -> FloatArray:
             encoded = zeros(size)
-            encoded[int(observation) - start] = 1.0
+            encoded[number_row(observation, space)] = 1.0
             return encoded
 
         return one_hot
@@ -142,6 +142,18 @@ def _encode(space: gym.Space[Any]) -> Callable[[Any], FloatArray]:
         return seen
 
     return flat_parts
+
+
+def number_row(observation: Any, space: Discrete) -> int:
+    """Count an observation of a Discrete space from the space's first one.
+
+    Raises:
+        EpisodeError: it is not in the space.
+    """
+    row = int(observation) - int(space.start)
+    if not 0 <= row < space.n:
+        raise EpisodeError(f"an observation is {observation!r}, which is not in {describe(space)}")
+    return row
 
 
 def scaling(space: gym.Space[Any]) -> tuple[FloatArray, FloatArray] | None:

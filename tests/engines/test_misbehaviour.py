@@ -15,9 +15,11 @@ from evaluations import KEY, serially, settle
 
 from distes.engines import choice
 from distes.engines.base import Engine
-from distes.errors import UsageError
+from distes.errors import EpisodeError, UsageError
+from distes.policies.base import PolicySpec
 from distes.policies.linear import Linear
 from distes.policies.spaces import ObservationEncoder
+from distes.policies.tabular import Tabular
 from distes.population.distributions import Gaussian, Table
 from distes.population.records import RECORDS, Population, Status
 from distes.search.search import Search
@@ -215,6 +217,15 @@ def test_observations_of_another_shape_are_not_laid_out_anew() -> None:
         ObservationEncoder(picture).encode(np.zeros((3, 2)))
     with pytest.raises(UsageError, match=r"has shape \(8,\), flat, where \(7,\) is due"):
         ObservationEncoder(both).encode({"picture": np.zeros((2, 3)), "speed": np.zeros(2)})
+
+
+@pytest.mark.parametrize("policy", [Linear(), Tabular()])
+@pytest.mark.parametrize("given", [-1, 1, 5])
+def test_an_observation_outside_a_discrete_space_is_none(policy: PolicySpec, given: int) -> None:
+    """If wrong: numbers below the space's first one are taken for its last ones."""
+    built = policy.build(gym.spaces.Discrete(3, start=2), gym.spaces.Discrete(2))
+    with pytest.raises(EpisodeError, match=rf"is {given}, which is not in Discrete\(3, start=2\)"):
+        built.encode(given)
 
 
 @pytest.mark.parametrize("given", ["1.5", None])
