@@ -323,6 +323,18 @@ def test_commands_refuse_wrong_types_in_a_configuration(finished, tmp_path, caps
             assert "config.json" in assert_told(capsys, command, run) or "resume" in command
 
 
+@pytest.mark.parametrize("place", ["num_candidates", "search.episodes"])
+@pytest.mark.parametrize("value", ["x", []])
+def test_a_number_that_is_none_is_said(finished, tmp_path, capsys, place, value):
+    """If wrong: what is said of a run's size ends in a traceback."""
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    config = json.loads((run / "config.json").read_text())
+    owner = config["search"] if place.startswith("search.") else config
+    owner[place.removeprefix("search.")] = value
+    (run / "config.json").write_text(json.dumps(config))
+    assert f"config.json' is damaged: {place} is" in assert_told(capsys, "info {}", run)
+
+
 def test_a_damaged_configuration_stops_a_resume(run):
     """If wrong: a run goes on with another seed, and its rows do not belong together."""
     config = (run / "config.json").read_text()
