@@ -28,6 +28,7 @@ from distes.runs.writer import RunLog, refuse_taken
 from distes.search.config_file import read_settings, to_config
 from distes.search.evaluator import IN_RAY_JOB, compile_ahead, make_evaluator, refuse_crowd
 from distes.search.limits import LIMITS, find_stop_reason, keep_confirmed, refuse_past_limits
+from distes.search.masking import mask_secrets
 from distes.search.observer import Observer, ObserverGroup, find_observers, in_notebook
 from distes.search.problem import SearchProblem
 from distes.search.provenance import read_provenance
@@ -366,9 +367,10 @@ class Search(Settings):
         begun, now = run.config["search"], to_config(self)
         for name in sorted({*begun, *now} - _MAY_CHANGE - {*but}):
             if begun.get(name) != now.get(name):
+                had, has = map(mask_secrets, (begun.get(name), now.get(name)))
                 raise UsageError(
-                    f"{run.path} was started with {name} {begun.get(name)!r}, not "
-                    f"{now.get(name)!r}: a run goes on with the settings it has"
+                    f"{run.path} was started with {name} {had!r}, not {has!r}: a run goes on with "
+                    "the settings it has"
                 )
 
     def _refuse_other_code(self, run: Run) -> None:
