@@ -117,6 +117,21 @@ def test_a_resume_refuses_a_run_whose_checkpoints_are_gone(run, capsys):
     assert "no complete checkpoint" in capsys.readouterr().err
 
 
+def test_rows_without_a_checkpoint_are_no_whole_run(tmp_path, capsys, monkeypatch):
+    """If wrong: a short run that was copied without its checkpoints passes for whole."""
+    out = tmp_path / "run"
+    monkeypatch.setattr(LocalFolder, "commit_s", 1e9)  # one commit, at the end
+    make_search(out).run()
+    rows = load(out).evaluations
+    shutil.rmtree(out / "checkpoints")
+    assert main(["verify", str(out)]) == 1
+    told = capsys.readouterr().err
+    assert "has no complete checkpoint: a run that goes on begins anew" in told
+    assert main(["resume", str(out), "--workers", "0"]) == 0
+    assert "has no complete checkpoint" in capsys.readouterr().err
+    assert (load(out).evaluations["episode_return"] == rows["episode_return"]).all()
+
+
 @pytest.mark.parametrize(
     "name",
     [
