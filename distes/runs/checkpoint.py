@@ -262,7 +262,7 @@ def _list_complete(folder: Folder) -> list[int]:
 
 
 def _list_numbers(folder: Folder) -> list[int]:
-    return [int(name) for name in folder.list_names(CHECKPOINTS) if name.isdigit()]
+    return [int(name) for name in folder.list_names(CHECKPOINTS) if name.isdecimal()]
 
 
 def _folder_name(number: int) -> str:

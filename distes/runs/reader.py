@@ -441,7 +441,9 @@ def read_config(path: str | Path) -> dict[str, Any]:
         text = folder.read(schema.CONFIG) if folder.exists(schema.CONFIG) else None
     except StoreRefusedError as error:
         raise UsageError(str(error)) from error
-    except PermissionError:
+    except OSError as error:
+        if not isinstance(error.__cause__ or error, PermissionError):
+            raise
         raise UsageError(
             f"'{shorten(folder.root / schema.CONFIG)}' is its owner's alone, since settings may "
             "hold secrets: who owns it can share it (chmod a+r)"

@@ -16,7 +16,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from distes.engines import choice
-from distes.errors import UsageError
+from distes.errors import StorageError, UsageError
 from distes.evaluators.base import Evaluator
 from distes.evaluators.fingerprint import take_fingerprint
 from distes.registry import NONE
@@ -424,8 +424,12 @@ def _start_from(path: Location, num_parameters: int) -> tuple[FloatArray, Mappin
     if path.name.endswith(".npy"):
         try:
             data = open_folder(path.parent).read(path.name)
-        except (FileNotFoundError, IsADirectoryError):
+        except FileNotFoundError:
             raise UsageError(f"{given} does not exist") from None
+        except StorageError as error:
+            if isinstance(path, URI):
+                raise
+            raise UsageError(str(error)) from error
         try:
             loaded = np.load(BytesIO(data), allow_pickle=False)
             parameters = np.asarray(loaded, dtype=np.float64).ravel()

@@ -381,3 +381,19 @@ def test_a_finished_run_whose_score_is_lost_is_refused(finished, tmp_path):
         (run / "events.jsonl").write_text(text)
         with pytest.raises(UsageError, match="distes evaluate"):
             make_search(run).run(resume_if_exists=True)
+
+
+@pytest.mark.parametrize("name", ["config.json", "events.jsonl", "checkpoints", *PARTS, "²"])
+def test_what_is_no_file_or_no_folder_is_said(finished, tmp_path, capsys, name):
+    """If wrong: a folder where a file is due, or one that others may not read, is a traceback."""
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    place = max((run / name).iterdir()) if name in PARTS else run / name
+    place = run / "checkpoints" / name if name == "²" else place
+    if place.is_dir():
+        shutil.rmtree(place)
+        place.touch()
+    else:
+        place.unlink(missing_ok=True)
+        place.mkdir()
+    for command in ("info {}", "verify {}", "resume {} --workers 0"):
+        assert_told(capsys, command, run)
