@@ -22,7 +22,7 @@ class Notice(RuntimeWarning):
 
 
 class StorageError(OSError):
-    """A run could not be written; the message is one sentence with the cause."""
+    """A run could not be written, or read; the message is one sentence with the cause."""
 
 
 def unknown(kind: str, given: str, accepted: Iterable[str], at_most: int = 12) -> UsageError:

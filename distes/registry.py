@@ -33,6 +33,7 @@ import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from distes.errors import Notice, UsageError, unknown
+from distes.signals import contain_exits
 
 T = TypeVar("T")
 
@@ -150,13 +151,15 @@ def import_named(what: str, module_name: str) -> types.ModuleType:
     Raises:
         UsageError: there is no such module.
         ModuleNotFoundError: it is there, but something it imports is not.
+        RuntimeError: it would end the process, as a script does with sys.exit().
     """
     missing = module_name
     if "" not in sys.path:
         sys.path += [folder for folder in _BESIDE if folder not in sys.path]
     if all(part.isidentifier() for part in module_name.split(".")):
         try:
-            return importlib.import_module(module_name)
+            with contain_exits():
+                return importlib.import_module(module_name)
         except ModuleNotFoundError as error:
             if error.name is None or not (module_name + ".").startswith(error.name + "."):
                 raise

@@ -194,3 +194,14 @@ def test_a_whole_float_is_a_whole_number() -> None:
     assert Settings("CartPole-v1", max_env_steps=1e6).max_env_steps == 1_000_000  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"max_env_steps 1.5 is not a whole number"):
         Settings("CartPole-v1", max_env_steps=1.5)  # type: ignore[arg-type]
+
+
+def test_a_module_that_leaves_as_a_script_does_shows_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If wrong: distes ends with the module's own exit code, 0 perhaps, and says nothing."""
+    (tmp_path / "leaving_module.py").write_text("raise SystemExit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(RuntimeError, match=r"SystemExit\(0\) was raised") as fault:
+        registry.load("env", "leaving_module:make")
+    assert isinstance(fault.value.__cause__, SystemExit)

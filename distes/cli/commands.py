@@ -195,7 +195,7 @@ def evaluate(
     if as_json:
         click.echo("[" + ",\n ".join(map(_to_json, table.to_dict("records"))) + "]")
     else:
-        click.echo(format_context_table(table))
+        click.echo(escape_controls(format_context_table(table)))
 
 
 @distes.command()
@@ -322,7 +322,7 @@ def verify(ctx: click.Context, /, run: Location) -> None:
 
     faults, num_files = load(run).verify()
     for each in faults:
-        click.echo(f"distes: {each}", err=True)
+        click.echo(f"distes: {escape_controls(each)}", err=True)
     if not faults:
         known = f"{num_files:,} files are as they were" if num_files else "nothing is"
         click.echo(f"'{run}' is whole: {known} committed")

@@ -13,12 +13,12 @@ from pathlib import Path
 PLACES = """
     .ssh .gnupg .password-store .putty .aws .azure .gcloud .oci .ray .kube .docker .config .cache
     .local .jupyter .ipython .huggingface .kaggle .terraform .terraform.d .subversion .vault
-    .secrets .env .mozilla .vscode .idea
+    .secrets secrets .env .envs .direnv .mozilla .vscode .idea
 """
 """Names of folders, or of files."""
 
 FILES = """
-    .env.* *.env .envrc
+    .env.* .env-* .env_* .env~ *.env .envrc
     .git-credentials .gitconfig .netrc _netrc .npmrc .yarnrc .yarnrc.yml .pypirc pip.conf .condarc
     .pgpass pgpass.conf .my.cnf .mylogin.cnf .dbshell .htpasswd .s3cfg .boto .bigqueryrc
     .databrickscfg .modal.toml .dockercfg .dockerconfigjson kubeconfig *.kubeconfig kaggle.json
@@ -27,6 +27,7 @@ FILES = """
 
     *.pem *.key *.p8 *.p12 *.pfx *.pkcs12 *.ppk *.jks *.keystore *.keytab *.kdb *.kdbx *.ovpn
     *.agekey id_rsa* id_dsa* id_ecdsa* id_ed25519* *_rsa *_dsa *_ecdsa *_ed25519 *_key *-key
+    *_key.txt *-key.txt *_key.json *-key.json *adminsdk*.json
 
     *credentials *credentials.json *credentials.toml *credentials.ini *credentials.csv
     *credentials.yml *credentials.yaml *credentials.xml *credentials.txt
@@ -34,7 +35,7 @@ FILES = """
     secrets *secrets.json *secrets.toml *secrets.ini *secrets.yml *secrets.yaml *secrets.txt
     *secret *secret.json *secret.toml *secret.yml *secret.yaml *secret.txt
     token *.token *_token *-token *token.json *token.txt *token.yml *token.yaml
-    tokens.json tokens.txt auth.json *apikey *apikey.txt *api_key.txt *api-key.txt
+    tokens.json tokens.txt token.pickle auth.json *apikey *apikey.txt *api_key.txt *api-key.txt
     *password *password.txt *passwords.txt
 
     .*_history

@@ -128,19 +128,11 @@ def _encode(space: gym.Space[Any]) -> Callable[[Any], FloatArray]:
 
         return flat
     if isinstance(space, Discrete):
-        start, size = int(space.start), int(space.n)
+        size = int(space.n)
 
         def one_hot(observation: Any) -> FloatArray:
             encoded = zeros(size)
-            try:
-                number = int(observation) - start
-                if number < 0:
-                    raise IndexError
-                encoded[number] = 1.0
-            except (TypeError, ValueError, OverflowError, IndexError):
-                given = f"{type(observation).__name__} {observation!r:.40}"
-                due = f"a whole number from {start} to {start + size - 1} is due"
-                raise EpisodeError(f"an observation is {given} where {due}") from None
+            encoded[number_row(observation, space)] = 1.0
             return encoded
 
         return one_hot
@@ -163,6 +155,22 @@ def _no_numbers(observation: Any) -> EpisodeError:
         f"an observation is of type {type(observation).__name__} and holds no numbers of the "
         "observation space"
     )
+
+
+def number_row(observation: Any, space: Discrete) -> int:
+    """Count an observation of a Discrete space from the space's first one.
+
+    Raises:
+        EpisodeError: it is not in the space.
+    """
+    try:
+        row = int(observation) - int(space.start)
+    except (TypeError, ValueError, OverflowError):
+        row = -1
+    if not 0 <= row < space.n:
+        given = f"{observation!r:.40}"
+        raise EpisodeError(f"an observation is {given}, which is not in {describe(space)}")
+    return row
 
 
 def scaling(space: gym.Space[Any]) -> tuple[FloatArray, FloatArray] | None:

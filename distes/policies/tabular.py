@@ -13,7 +13,7 @@ from numpy.random import Generator
 
 from distes.errors import UsageError
 from distes.policies.base import Act, BuiltPolicy, Choose, PolicySpec, number_names
-from distes.policies.spaces import describe
+from distes.policies.spaces import describe, number_row
 from distes.types import FloatArray
 
 LARGEST = 1_000_000
@@ -46,7 +46,7 @@ class Tabular(PolicySpec):
                 f"a table of {states} observations and {actions} actions has "
                 f"{states * actions:,} entries, more than {LARGEST:,}"
             )
-        rows = RowEncoder(int(observation_space.start))
+        rows = RowEncoder(observation_space)
         return TabularPolicy(rows, states, actions, int(action_space.start))
 
 
@@ -55,15 +55,15 @@ class RowEncoder:
     """Encodes an observation as its row number alone.
 
     Attributes:
-        first: number of the first observation.
+        space: what the observations come from.
     """
 
-    first: int
+    space: Discrete
     size: ClassVar[int] = 1
 
     def encode(self, observation: Any) -> FloatArray:
         """Count from the space's own first number, (1,)."""
-        return np.array([float(int(observation) - self.first)])
+        return np.array([float(number_row(observation, self.space))])
 
 
 @dataclass(frozen=True, eq=False)

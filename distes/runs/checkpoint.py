@@ -12,7 +12,7 @@ from typing import Any
 from distes.errors import UsageError
 from distes.runs import codec, inventory
 from distes.runs.inventory import Sums
-from distes.runs.parts import list_all_parts, parse_part
+from distes.runs.parts import Part, list_all_parts, parse_part
 from distes.runs.schema import CHECKPOINTS, CONFIG, PARTS
 from distes.runs.storage.folder import Folder
 from distes.runs.storage.location import shorten
@@ -128,6 +128,8 @@ def find_whole(folder: Folder, say: Callable[[str], None]) -> tuple[int, Any, Su
         raise UsageError(f"{told[0]}; no commit that is kept is whole: bring the file back")
     if lost := _explain_loss(folder):
         raise UsageError(lost)
+    if uncommitted := _explain_rows(folder):
+        say(uncommitted)
     return None
 
 
@@ -154,8 +156,7 @@ class Audit:
             known = [part for name in sums if (part := parse_part(name))]
             faults |= {
                 part.name: "is a part that no commit wrote"
-                for table in PARTS
-                for part in list_all_parts(self._folder, table)
+                for part in _list_all(self._folder)
                 # Those with rows that others have were being merged.
                 if part.last <= number and not any(map(part.overlaps, known))
             }
@@ -170,7 +171,7 @@ def verify(folder: Folder) -> tuple[list[str], Sums]:
     """
     audit = Audit(folder)
     complete = _list_complete(folder)
-    lost = None if complete else _explain_loss(folder)
+    lost = None if complete else _explain_loss(folder) or _explain_rows(folder)
     faults = dict.fromkeys([lost] if lost else [])  # in order, each once
     if inventory.is_config_altered(folder):
         faults[f"'{shorten(folder.root / CONFIG)}' is damaged"] = None
@@ -202,20 +203,33 @@ def drop_beyond(folder: Folder, number: int, sums: Sums) -> None:
             folder.delete(f"{CHECKPOINTS}/{name}")
     align_markers(folder, sums)
     known, _ = inventory.read_lists(folder, sums)
-    parts = [part.name for table in PARTS for part in list_all_parts(folder, table)]
-    folder.delete_all([name for name in parts if name not in known])
+    folder.delete_all([part.name for part in _list_all(folder) if part.name not in known])
 
 
 def _explain_loss(folder: Folder) -> str | None:
     """Say, of a run without a complete checkpoint, that it once had one; None if it had none."""
     # A part is written after the commits before its own.
-    parts = [part for table in PARTS for part in list_all_parts(folder, table)]
-    if max((part.last for part in parts), default=0) == 0:
+    if max((part.last for part in _list_all(folder)), default=0) == 0:
         return None
     return (
         f"'{shorten(folder.root / CHECKPOINTS)}' has no complete checkpoint, and the run has "
         "parts of several commits: bring its checkpoints back, or begin anew"
     )
+
+
+def _explain_rows(folder: Folder) -> str | None:
+    """Say, of a run without a complete checkpoint, that rows of its first commit are there.
+
+    A crash before that commit leaves them, too: they are computed again, identically.
+    """
+    if not _list_all(folder):
+        return None
+    place = shorten(folder.root / CHECKPOINTS)
+    return f"'{place}' has no complete checkpoint: a run that goes on begins anew"
+
+
+def _list_all(folder: Folder) -> list[Part]:
+    return [part for table in PARTS for part in list_all_parts(folder, table)]
 
 
 def _read_marker(folder: Folder, number: int) -> Sums:
@@ -248,7 +262,7 @@ def _list_complete(folder: Folder) -> list[int]:
 
 
 def _list_numbers(folder: Folder) -> list[int]:
-    return [int(name) for name in folder.list_names(CHECKPOINTS) if name.isdigit()]
+    return [int(name) for name in folder.list_names(CHECKPOINTS) if name.isdecimal()]
 
 
 def _folder_name(number: int) -> str:

@@ -441,7 +441,9 @@ def read_config(path: str | Path) -> dict[str, Any]:
         text = folder.read(schema.CONFIG) if folder.exists(schema.CONFIG) else None
     except StoreRefusedError as error:
         raise UsageError(str(error)) from error
-    except PermissionError:
+    except OSError as error:
+        if not isinstance(error.__cause__ or error, PermissionError):
+            raise
         raise UsageError(
             f"'{shorten(folder.root / schema.CONFIG)}' is its owner's alone, since settings may "
             "hold secrets: who owns it can share it (chmod a+r)"
@@ -480,7 +482,10 @@ def _check_config(config: dict[str, Any], place: Location) -> dict[str, Any]:
         *((name, config.get(name, 0), int) for name in ("num_parameters", "num_contexts")),
         *((name, config.setdefault(name, {}), dict) for name in ("search", "versions")),
     ]
+    if config.get("num_candidates") is not None:  # not every strategy says it ahead
+        known.append(("num_candidates", config["num_candidates"], int))
     if isinstance(search := config["search"], dict):
+        known.append(("search.episodes", search.get("episodes", 1), int))
         makers = {"env", "function"} & search.keys()
         # An instance that is called is a table of its fields.
         named = [name for name in makers if not isinstance(search[name], dict)]

@@ -1,4 +1,4 @@
-"""Secrets in what is recorded and shown: the values of names that say so are masked."""
+"""Secrets in what is recorded and shown: values whose names say so, passwords in addresses."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ _SECRET = re.compile(
     r"(^|_)(token|secrets?|password|passwd|passphrase|pwd|credentials?|auth|authorization|bearer"
     r"|cookie|apikey|(api|access|account|auth|private|secret|sas)_key)(_|$)"
 )
+_PASSWORD = re.compile(r"(?<=://)([^\s/:@]*):[^\s/@]+@")
 _BREAK = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
 
 
@@ -30,9 +31,13 @@ def mask_secrets(value: Any) -> Any:
 
     >>> mask_secrets({"size": 3, "server": [{"user": "a", "password": "b"}]})
     {'size': 3, 'server': [{'user': 'a', 'password': '***'}]}
+    >>> mask_secrets("postgres://me:abc@host/x")
+    'postgres://me:***@host/x'
     """
     if isinstance(value, Mapping):
         return {k: MASK if names_secret(str(k)) else mask_secrets(v) for k, v in value.items()}
+    if isinstance(value, str):
+        return _PASSWORD.sub(rf"\1:{MASK}@", value)
     return [mask_secrets(each) for each in value] if isinstance(value, list) else value
 
 
@@ -48,12 +53,13 @@ def mask_arguments(arguments: Sequence[str]) -> list[str]:
         name, equals, value = argument.partition("=")
         if before.startswith("-") and "=" not in before and names_secret(before):
             masked.append(MASK)
-        elif argument.startswith("{"):
+        elif argument.lstrip().startswith("{"):
             masked.append(_mask_json(argument))
         elif equals and names_secret(name):
             masked.append(f"{name}={MASK}")
         else:
-            masked.append(f"{name}={_mask_json(value)}" if value.startswith("{") else argument)
+            table = value.lstrip().startswith("{")
+            masked.append(f"{name}={_mask_json(value)}" if table else mask_secrets(argument))
         before = argument
     return masked
 

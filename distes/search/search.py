@@ -16,7 +16,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from distes.engines import choice
-from distes.errors import UsageError
+from distes.errors import StorageError, UsageError
 from distes.evaluators.base import Evaluator
 from distes.evaluators.fingerprint import take_fingerprint
 from distes.registry import NONE
@@ -28,6 +28,7 @@ from distes.runs.writer import RunLog, refuse_taken
 from distes.search.config_file import read_settings, to_config
 from distes.search.evaluator import IN_RAY_JOB, make_evaluator, refuse_crowd
 from distes.search.limits import LIMITS, find_stop_reason, keep_confirmed, refuse_past_limits
+from distes.search.masking import mask_secrets
 from distes.search.observer import Observer, ObserverGroup, find_observers, in_notebook
 from distes.search.problem import SearchProblem
 from distes.search.provenance import read_provenance
@@ -365,9 +366,10 @@ class Search(Settings):
         begun, now = run.config["search"], to_config(self)
         for name in sorted({*begun, *now} - _MAY_CHANGE - {*but}):
             if begun.get(name) != now.get(name):
+                had, has = map(mask_secrets, (begun.get(name), now.get(name)))
                 raise UsageError(
-                    f"{run.path} was started with {name} {begun.get(name)!r}, not "
-                    f"{now.get(name)!r}: a run goes on with the settings it has"
+                    f"{run.path} was started with {name} {had!r}, not {has!r}: a run goes on with "
+                    "the settings it has"
                 )
 
     def _refuse_other_code(self, run: Run) -> None:
@@ -421,8 +423,12 @@ def _start_from(path: Location, num_parameters: int) -> tuple[FloatArray, Mappin
     if path.name.endswith(".npy"):
         try:
             data = open_folder(path.parent).read(path.name)
-        except (FileNotFoundError, IsADirectoryError):
+        except FileNotFoundError:
             raise UsageError(f"{given} does not exist") from None
+        except StorageError as error:
+            if isinstance(path, URI):
+                raise
+            raise UsageError(str(error)) from error
         try:
             loaded = np.load(BytesIO(data), allow_pickle=False)
             parameters = np.asarray(loaded, dtype=np.float64).ravel()

@@ -1,8 +1,8 @@
 """Whose code a run names, and what is imported for it: docs/security.md is the boundary.
 
-A run that names code is signed when it begins, with a key that this user has on this
-machine. What is signed holds the settings, and where the code lay: neither other settings
-nor a file of the same name elsewhere pass for it.
+A run that names code, or a Ray cluster, is signed when it begins, with a key that this user
+has on this machine. What is signed holds the settings, and where the code lay: neither other
+settings nor a file of the same name elsewhere pass for it.
 """
 
 from __future__ import annotations
@@ -51,16 +51,24 @@ def list_code(config: Mapping[str, Any]) -> list[str]:
 def rebuild_settings(run: Run, cls: type[S], *, trust: bool) -> S:
     """Make the settings of a run again, importing what they name if that may be.
 
+    Somebody else's run chooses no Ray cluster: whoever runs one can run code on its drivers.
+
     Args:
         run: where it is.
         cls: what to make.
-        trust: import it, whoever made the run.
+        trust: import it, and keep the cluster, whoever made the run.
 
     Raises:
         UsageError: it names code that is not trusted, or can't be rebuilt.
     """
     require_trust(run, list_code(run.config), trust=trust)
-    return from_config(run.config["search"], cls)
+    settings = dict(run.config["search"])
+    if "address" in settings and not trust and not _is_own(run.config):
+        notify(
+            f"'{run.path}' is not known to be a run of yours from this machine: the Ray cluster "
+            f"that it names, {settings.pop('address')!r}, is joined with trust=True (--trust) alone"
+        )
+    return from_config(settings, cls)
 
 
 def recall_features(run: Run, *, trust: bool | None) -> None:
@@ -110,9 +118,10 @@ def sign(config: Mapping[str, Any]) -> str | None:
     """Sign the configuration of a run that begins, for `require_trust`.
 
     Returns:
-        None where it names no code, or where this user can keep no key.
+        None where it names neither code nor a Ray cluster, or where this user can keep no key.
     """
-    return _sign(config, _read_key(make=True)) if list_code(config) else None
+    needed = list_code(config) or config["search"].get("address") is not None
+    return _sign(config, _read_key(make=True)) if needed else None
 
 
 def sign_again(config: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,7 +141,9 @@ def sign_again(config: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[st
 
 def _is_own(config: Mapping[str, Any]) -> bool:
     signed, due = config.get("signature"), _sign(config, _read_key())
-    return isinstance(signed, str) and due is not None and hmac.compare_digest(signed, due)
+    if not (isinstance(signed, str) and signed.isascii()) or due is None:
+        return False
+    return hmac.compare_digest(signed, due)
 
 
 def _sign(config: Mapping[str, Any], key: bytes | None) -> str | None:

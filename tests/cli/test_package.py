@@ -152,6 +152,8 @@ SECRETS = """
 certs/server.pem certs/server.KEY credentials.json aws_credentials.csv client_secret_12.json
 secrets.toml .streamlit/secrets.toml hf_token token.json token.txt .vault-token deploy_key
 id_rsa id_ed25519.pub kaggle.json terraform.tfstate .bash_history .kube/config .dockercfg
+.env-prod .envs/.production/.django secrets/db.yml openai_key.txt gcp-key.json token.pickle
+app-firebase-adminsdk-1.json
 """
 SOURCES = """
 main.py token.py secrets.py credentials.py token/__init__.py tokenizer.json keys.py key.npy

@@ -117,6 +117,21 @@ def test_a_resume_refuses_a_run_whose_checkpoints_are_gone(run, capsys):
     assert "no complete checkpoint" in capsys.readouterr().err
 
 
+def test_rows_without_a_checkpoint_are_no_whole_run(tmp_path, capsys, monkeypatch):
+    """If wrong: a short run that was copied without its checkpoints passes for whole."""
+    out = tmp_path / "run"
+    monkeypatch.setattr(LocalFolder, "commit_s", 1e9)  # one commit, at the end
+    make_search(out).run()
+    rows = load(out).evaluations
+    shutil.rmtree(out / "checkpoints")
+    assert main(["verify", str(out)]) == 1
+    told = capsys.readouterr().err
+    assert "has no complete checkpoint: a run that goes on begins anew" in told
+    assert main(["resume", str(out), "--workers", "0"]) == 0
+    assert "has no complete checkpoint" in capsys.readouterr().err
+    assert (load(out).evaluations["episode_return"] == rows["episode_return"]).all()
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -323,6 +338,18 @@ def test_commands_refuse_wrong_types_in_a_configuration(finished, tmp_path, caps
             assert "config.json" in assert_told(capsys, command, run) or "resume" in command
 
 
+@pytest.mark.parametrize("place", ["num_candidates", "search.episodes"])
+@pytest.mark.parametrize("value", ["x", []])
+def test_a_number_that_is_none_is_said(finished, tmp_path, capsys, place, value):
+    """If wrong: what is said of a run's size ends in a traceback."""
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    config = json.loads((run / "config.json").read_text())
+    owner = config["search"] if place.startswith("search.") else config
+    owner[place.removeprefix("search.")] = value
+    (run / "config.json").write_text(json.dumps(config))
+    assert f"config.json' is damaged: {place} is" in assert_told(capsys, "info {}", run)
+
+
 def test_a_damaged_configuration_stops_a_resume(run):
     """If wrong: a run goes on with another seed, and its rows do not belong together."""
     config = (run / "config.json").read_text()
@@ -354,3 +381,19 @@ def test_a_finished_run_whose_score_is_lost_is_refused(finished, tmp_path):
         (run / "events.jsonl").write_text(text)
         with pytest.raises(UsageError, match="distes evaluate"):
             make_search(run).run(resume_if_exists=True)
+
+
+@pytest.mark.parametrize("name", ["config.json", "events.jsonl", "checkpoints", *PARTS, "²"])
+def test_what_is_no_file_or_no_folder_is_said(finished, tmp_path, capsys, name):
+    """If wrong: a folder where a file is due, or one that others may not read, is a traceback."""
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    place = max((run / name).iterdir()) if name in PARTS else run / name
+    place = run / "checkpoints" / name if name == "²" else place
+    if place.is_dir():
+        shutil.rmtree(place)
+        place.touch()
+    else:
+        place.unlink(missing_ok=True)
+        place.mkdir()
+    for command in ("info {}", "verify {}", "resume {} --workers 0"):
+        assert_told(capsys, command, run)

@@ -16,7 +16,7 @@ from distes.cli import main
 from distes.errors import UsageError
 from distes.runs.reader import load
 from distes.runs.schema import CONFIG
-from distes.runs.storage.folder import open_folder
+from distes.runs.storage.folder import LocalFolder, open_folder
 from distes.search.observer import Observer
 from distes.search.result import Result
 from distes.search.search import Search
@@ -127,6 +127,43 @@ def test_one_of_several_beginners_gets_the_place(
             folder.begin(CONFIG, b"second")
     assert [each.name for each in (tmp_path / "run").iterdir()] == [CONFIG]
     assert folder.read(CONFIG) == b"first"
+
+
+def test_nobody_goes_on_before_the_beginner_holds_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If wrong: a starter that falls asleep between the two writes over a finished run."""
+    link, folder = os.link, open_folder(tmp_path / "run")
+    met: list[bool | None] = []
+
+    def look(source: Path, target: Path) -> None:
+        link(source, target)
+        met.append(folder.is_locked(CONFIG))
+
+    monkeypatch.setattr(os, "link", look)
+    lock = folder.begin(CONFIG, b"first")
+    assert met == [True]
+    lock.close()
+    assert folder.is_locked(CONFIG) is False
+
+
+def test_starters_do_not_trip_over_each_others_temporaries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If wrong: of starters at once, one fails as if the disk could not be written."""
+    folder, replace = LocalFolder(tmp_path / "run"), Path.replace
+
+    def clean_up(temporary: Path, target: Path) -> Path:
+        folder.delete_temporaries()
+        return replace(temporary, target)
+
+    folder.begin(CONFIG, b"first").close()
+    monkeypatch.setattr(Path, "replace", clean_up)
+    with pytest.raises(UsageError, match="another run, begun just now"):
+        folder.begin(CONFIG, b"second")
+    gone = iter([folder.root / ".config.json.0123abcd.tmp"])
+    monkeypatch.setattr(Path, "rglob", lambda *_: gone)
+    folder.delete_temporaries()
 
 
 def test_a_run_that_another_process_begins_meanwhile(

@@ -22,8 +22,10 @@ from distes.errors import Notice, UsageError
 from distes.population.distributions import Point
 from distes.population.records import Population
 from distes.runs import codec
+from distes.search import solution
 from distes.search.search import Search
-from distes.search.trust import list_code
+from distes.search.settings import Settings
+from distes.search.trust import list_code, sign
 from distes.strategies import CREPS
 from distes.tasks.environment import Task
 from distes.tasks.function import FunctionTask
@@ -309,3 +311,46 @@ def test_a_module_beside_the_user_can_be_named(
     assert str(tmp_path) not in sys.path
     assert main(["run", "beside_the_user:make", "--dry-run"]) == 0
     assert 'env = "beside_the_user:make"' in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("signature", ["ä", "\ud800", 7, None, ""])
+def test_a_signature_that_is_none_is_not_ones_own(
+    finished: Path, own_key: Path, planted: Path, tmp_path: Path, signature: Any
+) -> None:
+    """If wrong: a signature that nobody could have made ends in a traceback."""
+    sign({"search": {"env": "planted:make"}})
+    run = forge(finished, tmp_path / "handed", env="planted:make")
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"signature": signature}))
+    with pytest.raises(UsageError, match="not known to be a run of yours"):
+        distes.evaluate(run)
+
+
+@pytest.mark.parametrize("whose", ["theirs", "trusted", "own"])
+def test_somebody_elses_run_chooses_no_cluster(
+    finished: Path, own_key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    """If wrong: a run that names no code joins its author's Ray, which runs code on drivers."""
+    joined: list[str | None] = []
+
+    def join(settings: Settings, *_: Any) -> None:
+        joined.append(settings.address)
+        raise UsageError("no cluster here")
+
+    monkeypatch.setattr(solution, "make_evaluator", join)
+    run = forge(finished, tmp_path / "handed", address="10.0.0.1:6379")
+    if whose == "own":
+        file = run / "config.json"
+        config = json.loads(file.read_text())
+        file.write_text(json.dumps(config | {"signature": sign(config)}))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", Notice)
+        with pytest.raises(UsageError, match="no cluster here"):
+            distes.evaluate(run, workers=2, trust=whose == "trusted")
+    said = [str(each.message) for each in told]
+    if whose == "theirs":
+        assert joined == [None]
+        assert "'10.0.0.1:6379', is joined with trust=True (--trust) alone" in said[0]
+    else:
+        assert joined == ["10.0.0.1:6379"]
+        assert not said

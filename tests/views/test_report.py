@@ -5,14 +5,18 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import distes
 from distes.cli import main
 from distes.errors import Notice, UsageError
 from distes.population.records import Status
+from distes.runs import inventory
 from distes.runs.reader import load
+from distes.runs.storage.folder import open_folder
 from distes.runs.writer import RunLog
+from distes.search import solution
 from distes.search.observer import Observer
 from distes.strategies.cem import CEM
 from distes.views import report
@@ -242,3 +246,21 @@ def test_a_terminal_obeys_no_run(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(report, "describe_run", lambda _: warnings.warn(bad, Notice, 2) or "")
     assert main(["info", str(path)]) == 0
     assert capsys.readouterr().err == r"distes: \x1b]0;owned\x07\x9b2J\u202e\udcff" + "\n"
+
+
+def test_a_terminal_obeys_no_names_of_a_run(tmp_path, capsys, monkeypatch):
+    """If wrong: names that somebody's run gives its files or contexts are obeyed."""
+    bad = "\x1b]0;owned\x07\u202e"
+    sums = {f"episodes/{bad}.parquet": inventory.FileSum(1, 2, 3)}
+    path = tmp_path / "x"
+    RunLog.create(path, {"search": {}}).close()
+    open_folder(path).write("checkpoints/000000/done", inventory.encode(sums))
+    assert main(["verify", str(path)]) == 1
+    told = capsys.readouterr().err
+    table = pd.DataFrame({f"context_{bad}": [1.0], "mean": 1.0, "low": 1.0, "high": 1.0})
+    table = table.assign(episodes=1, failed=0)
+    monkeypatch.setattr(solution, "evaluate_contexts", lambda *_, **__: table)
+    assert main(["evaluate", str(path), "--grid", "1"]) == 0
+    for shown in (told, capsys.readouterr().out):
+        assert r"\x1b]0;owned\x07\u202e" in shown
+        assert [each for each in shown if not each.isprintable() and each != "\n"] == []

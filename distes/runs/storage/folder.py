@@ -10,6 +10,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 from stat import S_IMODE
@@ -75,6 +76,7 @@ class Folder(ABC):
 
         Raises:
             FileNotFoundError: there is none.
+            StorageError: it cannot be read.
         """
 
     def read_all(self, names: Sequence[str]) -> Iterator[bytes]:
@@ -241,12 +243,15 @@ class LocalFolder(Folder):
             os.fsync(file.fileno())
 
     def read(self, name: str, start: int = 0) -> bytes:
-        with (self.root / name).open("rb") as file:
+        with _explain_fault(self.root / name), (self.root / name).open("rb") as file:
             file.seek(start)
             return file.read()
 
     def open_all(self, names: Sequence[str]) -> Iterator[BinaryIO]:
-        return ((self.root / name).open("rb") for name in names)
+        for name in names:
+            with _explain_fault(self.root / name):
+                file = (self.root / name).open("rb")
+            yield file
 
     def _list_line_files(self, name: str) -> list[str]:
         return [*_list_parts(self, name), *([name] if self.exists(name) else [])]
@@ -256,7 +261,8 @@ class LocalFolder(Folder):
 
     def list_names(self, folder: str = ".") -> list[str]:
         try:
-            found = os.listdir(self.root / folder)  # noqa: PTH208 (names are wanted)
+            with _explain_fault(self.root / folder):
+                found = os.listdir(self.root / folder)  # noqa: PTH208 (names are wanted)
         except FileNotFoundError:
             return []
         return _leave_out_hidden(found)
@@ -294,21 +300,29 @@ class LocalFolder(Folder):
 
     def delete_temporaries(self) -> None:
         for temporary in self.root.rglob(TEMPORARY):
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)  # another beginner's is gone by itself
 
     def begin(self, name: str, data: bytes) -> Lock:
-        # Written aside, then linked: of several beginners one gets the name, with all its bytes.
+        # Written and locked aside, then linked: of several beginners one gets the name, with all
+        # its bytes, and nobody goes on with a run whose beginner has yet to lock it.
         aside = f".{name}.{secrets.token_hex(4)}.tmp"
-        self.write(aside, data, PRIVATE)
         try:
-            os.link(self.root / aside, self.root / name)
+            self.write(aside, data, PRIVATE)
+            lock: Lock = FileLock(self.root / aside)
+            try:
+                os.link(self.root / aside, self.root / name)
+            except OSError as error:
+                lock.close()
+                if isinstance(error, FileExistsError | FileNotFoundError):
+                    raise
+                # A file system without links: there, beginners are not told apart.
+                self.write(name, data, PRIVATE)
+                lock = self.lock(name)
         except (FileExistsError, FileNotFoundError):  # or cleaned up by who goes on with a run
             raise _taken(self.root) from None
-        except OSError:  # a file system without links: there, beginners are not told apart
-            self.write(name, data, PRIVATE)
         finally:
             (self.root / aside).unlink(missing_ok=True)
-        return self.lock(name)
+        return lock
 
     def rewrite(self, name: str, data: bytes) -> list[Lock]:
         aside = f".{name}.{secrets.token_hex(4)}.tmp"
@@ -516,6 +530,18 @@ def _leave_out_hidden(names: Sequence[str]) -> list[str]:
 def _open_no_link(mode: int = 0o666) -> Callable[[str, int], int]:
     """Open a file for writing that is no symbolic link; ``mode`` is a new one's."""
     return lambda path, flags: os.open(path, flags | os.O_NOFOLLOW, mode)
+
+
+@contextmanager
+def _explain_fault(path: Path) -> Iterator[None]:
+    """Say in a sentence why a file or folder that is there cannot be read."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        cause = error.strerror or str(error)
+        raise StorageError(f"'{shorten(path)}' cannot be read ({cause})") from error
 
 
 def _sync(folder: Path) -> None:

@@ -91,8 +91,19 @@ def locate_file(
 
 
 def save_figure(figure: MatplotlibFigure, place: Path) -> None:
-    """Write a figure to where `locate_image` says, the same one as the same file."""
-    place.parent.mkdir(parents=True, exist_ok=True)
+    """Write a figure to where `locate_image` says, the same one as the same file.
+
+    Raises:
+        UsageError: it can't be written.
+    """
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _write_figure(figure, place)
+    except OSError as fault:
+        raise UsageError(f"'{place}' can't be written: {fault.strerror or fault}") from fault
+
+
+def _write_figure(figure: MatplotlibFigure, place: Path) -> None:
     kind = place.suffix.lower()
     dates: Mapping[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     with import_matplotlib().rc_context({"svg.hashsalt": "distes"}):

@@ -66,6 +66,19 @@ def test_a_file_is_overwritten_only_if_asked(runs: dict[str, Path], tmp_path: Pa
         distes.plot(runs["cost"], tmp_path / "b.svg", force=True)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".html"])
+def test_a_place_that_cannot_be_written_is_said(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    """If wrong: a read-only disk is a traceback through matplotlib."""
+    nowhere = tmp_path / f"nowhere{suffix}"
+    nowhere.symlink_to(tmp_path / "gone" / "x")
+    (tmp_path / "file").touch()
+    for place in (nowhere, tmp_path / "file" / f"x{suffix}"):
+        assert main(["plot", str(runs["cost"]), "--out", str(place)]) == 2
+        assert capsys.readouterr().err.startswith(f"distes: '{place}' can't be written: ")
+
+
 @pytest.mark.parametrize("over", [None, "context", "parameters", "returns"])
 def test_title_and_size_are_those_asked_for(runs: dict[str, Path], over: str | None) -> None:
     """If wrong: a figure does not fit where it is to stand, or is headed by another text."""
