@@ -133,7 +133,8 @@ class _Narrator:
         # A score is there when the generation after the scored one is told of.
         known = [g for g in self._heldout if g < row["generation"]]
         self._heldout = {g: s for g, s in self._heldout.items() if g >= max(known, default=g)}
-        self._say(format_generation(row, self._heldout[max(known)] if known else None))
+        newest = (max(known), self._heldout[max(known)]) if known else None
+        self._say(format_generation(row, newest))
 
 
 def _write_event_lines(events: Iterable[Event]) -> Iterator[tuple[str, int | None]]:
