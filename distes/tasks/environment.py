@@ -61,6 +61,16 @@ class Task(AnyTask):
         super().__post_init__()
         if isinstance(self.env, str):
             environment_spec(self.env)
+        elif isinstance(self.env, gym.Env):
+            raise UsageError(
+                f"{type(self.env).__name__} is given as an environment that is made already: give "
+                "an id, the class, or a function that makes one (episodes have instances of their "
+                "own)"
+            )
+        elif not callable(self.env):
+            raise UsageError(
+                f"env {self.env!r} is not an id, nor a function that makes an environment"
+            )
         for name in self.log_info:  # they become columns
             if not name or not name.isprintable():
                 raise UsageError(f"log_info {name!r} is not a name: write printable text")
