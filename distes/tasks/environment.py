@@ -231,6 +231,12 @@ def environment_spec(env_id: str) -> gym.envs.registration.EnvSpec:
     if module:
         import_named(f"environment '{env_id}'", module)
     if name not in gym.registry:
+        if name.endswith(".py"):
+            stem = name.rpartition("/")[2].removesuffix(".py")
+            raise UsageError(
+                f"'{name}' is a file: name what it registers, {stem}:ID, or a class or function of "
+                f"it that makes an environment, {stem}:NAME"
+            )
         raise unknown("environment", name, list(gym.registry), at_most=6)
     return gym.spec(name)
 
