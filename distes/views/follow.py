@@ -67,6 +67,9 @@ def follow(
         finished = narrator.finished and report.is_finished(path)
         if finished:
             narrator.tell(tail.news())  # what the last commit brought, after its event
+            # Its files are there a moment before they count, and are told of.
+            finished = narrator.has_told(load(path).generations["generation"].max())
+        if finished:
             break
         if written:
             seen, left_at = True, None
@@ -119,6 +122,10 @@ class _Narrator:
             kind = event.get("kind")
             if kind in _OUTCOMES or kind == "resumed":
                 self.finished, self.failed = kind == "finished", kind == "failed"
+
+    def has_told(self, generation: int) -> bool:
+        """Whether a generation was told of."""
+        return self._next is not None and generation < self._next
 
     def end(self) -> None:
         """Tell what waits for generations that were never committed."""
