@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from numbers import Integral
+from typing import Any
 
 
 class UsageError(ValueError):
@@ -50,11 +52,13 @@ class RunFailed(RuntimeError):  # noqa: N818 - says what happened to the run
     """A run cannot go on; what was written stays, and the message holds the cause."""
 
 
-def require_at_least(name: str, value: int | None, least: int) -> None:
-    """Refuse a number that is too small; None passes.
+def require_at_least(name: str, value: Any, least: int) -> None:
+    """Refuse a number that is too small, or none; None passes.
 
     Raises:
-        UsageError: it is below ``least``.
+        UsageError: it is below ``least``, or not a whole number.
     """
+    if value is not None and (isinstance(value, bool) or not isinstance(value, Integral)):
+        raise UsageError(f"{name} {value!r} is not a whole number")
     if value is not None and value < least:
         raise UsageError(f"{name} {value} is not at least {least}")

@@ -400,7 +400,7 @@ def _refusal(setting: Setting, given: Any, accepted: str) -> UsageError:
     members = _members(setting.hint)
     if len(members) == 1 and get_origin(members[0]) is Literal:
         return unknown(setting.name, str(given), map(str, get_args(members[0])))
-    if not accepted:
+    if not accepted or (isinstance(given, str | bool) and {int, float} & {*members}):
         accepted = setting.accepted.removesuffix(f" or {NONE}")
         if int in members and isinstance(given, float):
             accepted = "a whole number"

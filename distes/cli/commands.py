@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distes.cli.completion import complete_runs, complete_targets
+from distes.cli.completion import complete_runs, complete_targets, complete_words
 from distes.cli.options import read_values
 from distes.cli.parameters import (
     FORCE,
@@ -19,6 +19,7 @@ from distes.cli.parameters import (
     QUIET,
     RUN,
     TRUST,
+    AtLeast,
     NameOption,
     add_choices,
     locate_run,
@@ -161,11 +162,11 @@ def resume(
 
 @distes.command()
 @RUN
-@click.option("--episodes", type=click.IntRange(1), help="100; 20 each for several contexts")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--workers", type=click.IntRange(0), default=0, help="0, the default: in-process")
+@click.option("--episodes", type=AtLeast(1), help="100; 20 each for several contexts")
+@click.option("--seed", type=AtLeast(0), default=0, show_default=True)
+@click.option("--workers", type=AtLeast(0), default=0, help="0, the default: in-process")
 @click.option("--context", multiple=True, metavar="X,X,...", help="to impose; may be repeated")
-@click.option("--grid", type=click.IntRange(1), help="points along each component of the context")
+@click.option("--grid", type=AtLeast(1), help="points along each component of the context")
 @click.option("--json", "as_json", is_flag=True, help="print JSON: an object, or one per context")
 @TRUST
 def evaluate(
@@ -211,11 +212,11 @@ def evaluate(
     is_flag=True,
     help="the candidate with the greatest logged return, of --generation or of all",
 )
-@click.option("--episodes", type=click.IntRange(1), help="1; of a candidate all, at most 10")
+@click.option("--episodes", type=AtLeast(1), help="1; of a candidate all, at most 10")
 @click.option("--out", type=locate_run, metavar="FILE", help="video to write, .mp4 or .gif")
 @click.option("--show", is_flag=True, help="open a window instead")
 @click.option("--context", metavar="X,X,...", help="to impose on the solution")
-@click.option("--seed", type=click.IntRange(0), help="gives the solution other episodes (0)")
+@click.option("--seed", type=AtLeast(0), help="gives the solution other episodes (0)")
 @FORCE
 @TRUST
 @click.pass_context
@@ -335,8 +336,8 @@ def verify(ctx: click.Context, /, run: Location) -> None:
 @click.option("--context", metavar="TEXT", help="where contexts come from, as in distes run")
 @click.option("--context-low", metavar="X,X,...", help="least contexts")
 @click.option("--context-high", metavar="X,X,...", help="greatest contexts")
-@click.option("--episodes", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--histories", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--episodes", type=AtLeast(1), default=10, show_default=True)
+@click.option("--histories", type=AtLeast(1), default=20, show_default=True)
 @click.pass_context
 def check(
     ctx: click.Context, /, env: str, *, episodes: int, histories: int, **flags: str | None
@@ -406,7 +407,7 @@ def warmup(ctx: click.Context, /, target: str | None, **_: Any) -> None:
 
 
 @distes.command("list")
-@click.argument("what", metavar="|".join(NAMED))
+@click.argument("what", metavar="|".join(NAMED), shell_complete=complete_words(NAMED))
 def list_names(what: str) -> None:
     """List what --strategy, --policy, --engine, --observer or --over accepts."""
     from distes.registry import find_all, load

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from glob import escape, glob
 from pathlib import Path
 from typing import TypeAlias
@@ -11,6 +11,15 @@ import click
 from click.shell_completion import CompletionItem
 
 Completer: TypeAlias = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def complete_words(words: Iterable[str]) -> Completer:
+    """Make what completes words that are known beforehand."""
+
+    def complete(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
+        return [CompletionItem(word) for word in words if word.startswith(begun)]
+
+    return complete
 
 
 def complete_names(folder: str, base: str) -> Completer:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from distes.cli.completion import complete_names
+from distes.cli.completion import complete_names, complete_words
 from distes.registry import NONE, Setting, parse_setting, to_plain
 
 
@@ -33,6 +33,8 @@ class SettingOption(click.Option):
         names = [flag + off, f"{table}_{setting.name}"]
         if flag == "--engine":
             kind["shell_complete"] = complete_names("engines", "distes.engines.base:Engine")
+        elif choices := list_choices(setting):
+            kind["shell_complete"] = complete_words(choices)
         super().__init__(names, default=None, help=_help(setting), **kind)
 
     def read(self, given: Any) -> Any:
@@ -88,6 +90,12 @@ def read_flags(options: Iterable[click.Parameter], values: Mapping[str, Any]) ->
     return config
 
 
+def list_choices(setting: Setting) -> list[str]:
+    """List the words that a setting takes, where it takes only some."""
+    words = setting.accepted.removesuffix(f" or {NONE}")
+    return words.removeprefix("one of ").split(", ") if words.startswith("one of ") else []
+
+
 def metavar(setting: Setting) -> str:
     """Say in capitals what a flag takes."""
     words = setting.accepted.removesuffix(f" or {NONE}")
@@ -106,8 +114,8 @@ def metavar(setting: Setting) -> str:
         "numbers separated by commas": "X,X,...",
         "words separated by commas": "A,B,...",
     }
-    if words.startswith("one of "):
-        return words.removeprefix("one of ").replace(", ", "|")
+    if choices := list_choices(setting):
+        return "|".join(choices)
     return short.get(words, "VALUE")
 
 

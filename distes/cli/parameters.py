@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from distes.cli.completion import complete_names, complete_runs
+from distes.errors import UsageError
 
 if TYPE_CHECKING:
     from distes.runs.storage.location import Location
@@ -42,6 +43,24 @@ TRUST = click.option(
 QUIET = click.option(
     "--quiet", is_flag=True, help="print the result alone, in one line; what goes wrong as ever"
 )
+
+
+class AtLeast(click.IntRange):
+    """Whole numbers from one on, refused in the words that all settings have."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read a number.
+
+        Raises:
+            UsageError: it is none, or too small.
+        """
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            flag = param.opts[0] if param else "number"
+            raise UsageError(
+                f"{flag} '{value}' is not a whole number of at least {self.min}"
+            ) from None
 
 
 class NameOption(click.Option):

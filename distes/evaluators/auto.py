@@ -7,6 +7,7 @@ elsewhere, and no result depends on when that happens.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,9 +16,12 @@ from distes.evaluators.serial import SerialEvaluator, SerialPending
 from distes.population.records import Evaluated, Population, Purpose, RunKey
 from distes.signals import shielded
 
-# Seconds of a generation that are worth workers. Ray needs several to start and some hundredths
-# for each generation: below this, several cores would hardly be noticed.
+# Seconds of a generation that are worth workers: Ray needs some hundredths for each, and below
+# this several cores would hardly be noticed.
 SEARCH_S = 0.25
+# Seconds that such generations may take here in all: about what starting workers takes. A run
+# that ends before is spared that, and no run waits for more than twice as long.
+PATIENCE_S = 5.0
 # Seconds of a score, of which a run has few: less than starting workers just for it would take.
 SCORE_S = 10.0
 SCORES = {Purpose.HELDOUT, Purpose.TEST, Purpose.REEVALUATION}
@@ -42,6 +46,7 @@ class AutoEvaluator:
         self._hire = hire
         self._hired: Evaluator | None = None
         self._waiting: list[AutoPending] = []
+        self._patience_s = PATIENCE_S
 
     @property
     def num_nodes(self) -> int:
@@ -70,14 +75,23 @@ class AutoEvaluator:
 
     def _answer(self, pending: AutoPending) -> Evaluated:
         if pending.place is pending.here:
-            limit_s = SCORE_S if pending.here.population.purpose in SCORES else SEARCH_S
+            is_score = pending.here.population.purpose in SCORES
+            limit_s = SCORE_S if is_score else max(SEARCH_S, self._patience_s)
+            began = time.perf_counter()
             answer = pending.here.run_within(limit_s)
             if answer is not None:
                 self._waiting.remove(pending)
+                took_s = time.perf_counter() - began
+                if not is_score and took_s > SEARCH_S:
+                    self._patience_s -= took_s
                 return answer
-            generation = f"generation {pending.here.key.generation + 1}"
-            what = generation if limit_s == SEARCH_S else "a score"
-            self._move(f"{what} takes longer than {limit_s:g} s")
+            generation = pending.here.key.generation
+            self._move(
+                f"a score takes longer than {SCORE_S:g} s"
+                if is_score
+                else f"at generation {generation}, generations of more than {SEARCH_S:g} s have "
+                f"taken {PATIENCE_S:g} s"
+            )
         return pending.place.result()
 
     @shielded  # a Ray that is half started would be left behind

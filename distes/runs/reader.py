@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from distes.errors import Notice, UsageError, unknown
+from distes.errors import Notice, UsageError, require_at_least, unknown
 from distes.population.records import Population
 from distes.runs import checkpoint, codec, inventory, schema
 from distes.runs.inventory import FileSum
@@ -51,7 +51,9 @@ def load(path: str | Path | Iterable[str | Path]) -> Run | Runs:
         UsageError: there is none, it is no run directory, or another version wrote it. What
             is damaged in it is refused when it is read.
     """
-    return Run(path) if isinstance(path, str | PurePath) else Runs([Run(each) for each in path])
+    if isinstance(path, str | PurePath) or not isinstance(path, Iterable):
+        return Run(path)
+    return Runs([Run(each) for each in path])
 
 
 class Run:
@@ -203,6 +205,7 @@ class Run:
         Raises:
             UsageError: there is no such generation.
         """
+        require_at_least("generation", generation, 0)
         rows = self.episodes_of(generation)
         if rows.empty:
             raise UsageError(f"'{self.path}' has no episodes of generation {generation}")
@@ -286,6 +289,15 @@ class Run:
         """Read a table piece by piece, each row once, also while its parts are merged."""
         if table not in schema.TABLES:
             raise unknown("table", table, schema.TABLES)
+        if isinstance(columns, str):
+            columns = [columns]
+        if generations is not None and not (
+            isinstance(generations, Sequence) and len(generations) == 2
+        ):
+            raise UsageError(
+                f"generations {generations!r} is not the first and the one behind the last: "
+                "for example (90, 100)"
+            )
         in_part = columns is not None or generations is not None
         read: list[tuple[Part, int]] = []  # with their rows
         listed: list[Part] | None = None

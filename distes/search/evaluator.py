@@ -10,7 +10,7 @@ from typing import Literal
 from distes.engines.compiled import CompiledEngine
 from distes.engines.kernels import lookup
 from distes.errors import UsageError
-from distes.evaluators.auto import SEARCH_S, AutoEvaluator, is_ray_connected
+from distes.evaluators.auto import PATIENCE_S, SEARCH_S, AutoEvaluator, is_ray_connected
 from distes.evaluators.base import Evaluator
 from distes.evaluators.serial import SerialEvaluator
 from distes.search.settings import Settings, notify
@@ -89,8 +89,8 @@ def make_evaluator(
         settings: of the search.
         workers: how many; ``auto`` begins in this process where nothing asks for workers.
         say: told where episodes run.
-        resumes: whether a run goes on. What ended it may have been an episode that kills its
-            process, which costs a worker, and the whole run in this process.
+        resumes: whether an unfinished run goes on. What ended it may have been an episode that
+            kills its process, which costs a worker, and the whole run in this process.
 
     Raises:
         UsageError: there is no room for a worker.
@@ -123,7 +123,10 @@ def make_evaluator(
     )
     if not small:
         return here
-    say(f"begins in this process; workers start if a generation takes longer than {SEARCH_S:g} s")
+    say(
+        f"begins in this process; workers start once generations of more than {SEARCH_S:g} s have "
+        f"taken {PATIENCE_S:g} s"
+    )
     return AutoEvaluator(here, hire)
 
 

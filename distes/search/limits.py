@@ -24,7 +24,7 @@ def find_stop_reason(search: Settings, now: Snapshot) -> str:
     for setting, (unit, done) in _measure(now).items():
         limit = getattr(search, setting)
         if limit is not None and done >= limit:
-            return f"{limit:g} {unit}"
+            return _say_count(limit, unit)
     return ""
 
 
@@ -50,7 +50,8 @@ def refuse_past_limits(before: Settings, after: Settings, now: Snapshot) -> None
         limit = getattr(after, setting)
         if limit is not None and limit != getattr(before, setting) and limit < done:
             raise UsageError(
-                f"{setting} {limit:g} is less than the {done:g} {unit} that the run has already"
+                f"{setting} {limit:.10g} is less than the {_say_count(done, unit)} that the run "
+                "has already"
             )
     old, new = before.resolved_target, after.resolved_target
     if new is not None and (old is None or new < old):
@@ -69,3 +70,13 @@ def _measure(now: Snapshot) -> dict[str, tuple[str, float]]:
         "max_env_steps": ("env steps", now.env_steps),
         "max_seconds": ("seconds", now.elapsed_s),
     }
+
+
+def _say_count(count: float, unit: str) -> str:
+    """Say a number of things, whole ones in full.
+
+    >>> _say_count(1, "generations"), _say_count(1_500_000, "episodes"), _say_count(0.25, "seconds")
+    ('1 generation', '1,500,000 episodes', '0.25 seconds')
+    """
+    number = f"{int(count):,}" if count == int(count) else f"{count:g}"
+    return f"{number} {unit.removesuffix('s') if count == 1 else unit}"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from distes.errors import Notice
+from distes.errors import Notice, UsageError
 from distes.population.statistics import Score
 from distes.registry import find
 from distes.runs.storage.location import Location
@@ -48,20 +48,24 @@ class Observer:
         """The run is complete."""
 
 
-def find_observers(given: Iterable[Observer | str]) -> list[Observer]:
+def find_observers(given: Observer | str | Iterable[Observer | str]) -> list[Observer]:
     """Find observers that are named, and make them.
 
     Args:
         given: observers, or names: a file of `distes.views.observers`, ``module:Class``, or
-            what an installed package announces.
+            what an installed package announces; or one of them.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is none of that name, or something is no observer.
     """
-    return [
-        each if isinstance(each, Observer) else find("views.observers", each, Observer)()
-        for each in given
-    ]
+    several: Any = given if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    found: list[Observer] = []
+    for each in several:
+        made = find("views.observers", each, Observer)() if isinstance(each, str) else each
+        if not isinstance(made, Observer):
+            raise UsageError(f"observer {each!r} is no observer, nor the name of one")
+        found.append(made)
+    return found
 
 
 def in_notebook() -> bool:

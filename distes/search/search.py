@@ -292,6 +292,7 @@ class Search(Settings):
                     return result
                 raise self._nothing_to_resume(snapshot)
             problem = self._problem(snapshot)
+            extends = snapshot is not None and snapshot.finished
             if snapshot is not None:
                 # What was deployed at an end that is none any more was perhaps a candidate.
                 solution = self.resolved_strategy.solution(problem, snapshot.strategy)
@@ -303,7 +304,7 @@ class Search(Settings):
                 }
                 snapshot = replace(snapshot, finished=False, **now)
             observers = self._audience()
-            evaluator = self._evaluator(observers, resumes=True)
+            evaluator = self._evaluator(observers, resumes=not extends)
             if changed is not None:
                 log.change_config(changed)
                 log.add_event("extended", **read_settings(LIMITS, changed["search"]))

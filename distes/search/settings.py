@@ -16,7 +16,7 @@ from distes.engines import choice
 from distes.errors import Notice, UsageError, require_at_least
 from distes.policies.base import Policy, PolicySpec
 from distes.population import features
-from distes.registry import check_fields, find, name_of, settings_of
+from distes.registry import check_fields, find, name_of, names, settings_of
 from distes.runs.reader import Run
 from distes.search.problem import SearchProblem
 from distes.strategies.base import Strategy
@@ -233,7 +233,11 @@ def _make(folder: str, given: Any, base: type[Any]) -> Any:
         return given
     cls = find(folder, given, base) if isinstance(given, str) else given
     if not (isinstance(cls, type) and issubclass(cls, base)):
-        raise UsageError(f"{given!r} is not a {base.__name__}, nor the name of one")
+        kind = "policy" if folder == "policies" else "strategy"
+        raise UsageError(
+            f"{kind} {repr(given).partition('(')[0]} is no {kind}: accepted are "
+            f"{', '.join(names(folder, base))}, package.module:Class, or what distes.{folder} makes"
+        )
     missing = [name for name, setting in settings_of(cls).items() if setting.required]
     if missing:
         name = given if isinstance(given, str) else cls.__name__

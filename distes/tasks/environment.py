@@ -61,6 +61,16 @@ class Task(AnyTask):
         super().__post_init__()
         if isinstance(self.env, str):
             environment_spec(self.env)
+        elif isinstance(self.env, gym.Env):
+            raise UsageError(
+                f"{type(self.env).__name__} is given as an environment that is made already: give "
+                "an id, the class, or a function that makes one (episodes have instances of their "
+                "own)"
+            )
+        elif not callable(self.env):
+            raise UsageError(
+                f"env {self.env!r} is not an id, nor a function that makes an environment"
+            )
         for name in self.log_info:  # they become columns
             if not name or not name.isprintable():
                 raise UsageError(f"log_info {name!r} is not a name: write printable text")
@@ -221,6 +231,12 @@ def environment_spec(env_id: str) -> gym.envs.registration.EnvSpec:
     if module:
         import_named(f"environment '{env_id}'", module)
     if name not in gym.registry:
+        if name.endswith(".py"):
+            stem = name.rpartition("/")[2].removesuffix(".py")
+            raise UsageError(
+                f"'{name}' is a file: name what it registers, {stem}:ID, or a class or function of "
+                f"it that makes an environment, {stem}:NAME"
+            )
         raise unknown("environment", name, list(gym.registry), at_most=6)
     return gym.spec(name)
 

@@ -67,6 +67,9 @@ def follow(
         finished = narrator.finished and report.is_finished(path)
         if finished:
             narrator.tell(tail.news())  # what the last commit brought, after its event
+            # Its files are there a moment before they count, and are told of.
+            finished = narrator.has_told(load(path).generations["generation"].max())
+        if finished:
             break
         if written:
             seen, left_at = True, None
@@ -120,6 +123,10 @@ class _Narrator:
             if kind in _OUTCOMES or kind == "resumed":
                 self.finished, self.failed = kind == "finished", kind == "failed"
 
+    def has_told(self, generation: int) -> bool:
+        """Whether a generation was told of."""
+        return self._next is not None and generation < self._next
+
     def end(self) -> None:
         """Tell what waits for generations that were never committed."""
         for line, _ in self._waiting:
@@ -133,7 +140,8 @@ class _Narrator:
         # A score is there when the generation after the scored one is told of.
         known = [g for g in self._heldout if g < row["generation"]]
         self._heldout = {g: s for g, s in self._heldout.items() if g >= max(known, default=g)}
-        self._say(format_generation(row, self._heldout[max(known)] if known else None))
+        newest = (max(known), self._heldout[max(known)]) if known else None
+        self._say(format_generation(row, newest))
 
 
 def _write_event_lines(events: Iterable[Event]) -> Iterator[tuple[str, int | None]]:

@@ -19,13 +19,13 @@ SPARKS = "▁▂▃▄▅▆▇█"
 
 
 def format_generation(
-    row: Mapping[str, Any], heldout: Score | None, width: int | None = None
+    row: Mapping[str, Any], heldout: tuple[int, Score] | None, width: int | None = None
 ) -> str:
     """Say in one line what a generation came to.
 
     Args:
         row: of the generations log.
-        heldout: the newest score at the time.
+        heldout: the newest score at the time, and the generation after which it was taken.
         width: characters that it may have; what does not fit at the end is left out.
     """
     returns = {
@@ -35,13 +35,14 @@ def format_generation(
     }
     parts = [f"generation {row['generation']:>4}"]
     parts += [f"{k} {format_return(v):>8}" for k, v in returns.items() if v is not None]
-    parts += [f"held-out {format_return(heldout.mean if heldout else None):>8}"]
+    score = f"{format_return(heldout[1].mean):>8} after {heldout[0]:>4}" if heldout else f"{'-':>8}"
+    parts += [f"held-out {score:19}"]
     if row.get("failed"):
         parts += [f"{row['failed']:.0f} episodes failed"]
     parts += [f"{format_rate(row):>9} env steps/s", f"elapsed {format_clock(row['elapsed_s'])}"]
     while width is not None and len("  ".join(parts)) > width and len(parts) > 1:
         parts.pop()
-    return "  ".join(parts)
+    return "  ".join(parts).rstrip()
 
 
 def format_score(score: Score) -> str:

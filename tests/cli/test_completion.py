@@ -51,6 +51,8 @@ def complete(
         ("distes submit CartPole-v1 --policy li", ["linear"]),
         ("distes run CartPole-v1 --engine ", ["compiled", "function", "loop"]),
         ("distes run CartPole-v1 --seed ", []),
+        ("distes run CartPole-v1 --deploy ", ["mean", "best-heldout"]),
+        ("distes list p", ["policies"]),
         ("distes run CartPole-v1 --pop", ["--population"]),
         ("distes run A --strategy icem --strategy.keep", ["--strategy.keep-fraction"]),
         ("distes run trap.toml --strategy.elite-f", ["--strategy.elite-fraction"]),

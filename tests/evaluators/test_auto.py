@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import environments
@@ -38,6 +40,7 @@ class Impatient(Observer):
     def __init__(self, monkeypatch: pytest.MonkeyPatch, behind: int) -> None:
         self.behind, self.said = behind, list[str]()
         self.workers = list[float]()
+        monkeypatch.setattr(auto, "PATIENCE_S", 0.0)
         self.set = lambda seconds: monkeypatch.setattr(auto, "SEARCH_S", seconds)
         self.set(0.0 if behind < 0 else 1e9)
 
@@ -62,7 +65,8 @@ def test_the_same_run_wherever_workers_start(
     first = max(behind + 1, 0)  # generation with workers
     assert [count > 0 for count in watcher.workers] == [i >= first for i in range(4)]
     assert watcher.said[0].startswith("begins in this process")
-    said = [f"generation {first + 1} takes longer than 0 s: starting Ray workers"]
+    taken = "generations of more than 0 s have taken 0 s"
+    said = [f"at generation {first}, {taken}: starting Ray workers"]
     assert watcher.said[1:] == (said if behind < 4 else [])
 
 
@@ -102,6 +106,43 @@ def test_a_run_goes_on_with_workers(
     assert watcher.said == ["starting Ray workers (--workers 0 needs none)"]
 
 
+def test_a_finished_run_that_is_extended_begins_here(
+    tmp_path: Path, unnoticed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If wrong: two more seconds of CartPole wait for seconds of Ray, which nothing asked for."""
+    watcher = Impatient(monkeypatch, 99)
+    search = cartpole(tmp_path / "auto", workers="auto", engine="loop", generations=2)
+    search.run()
+    Search.resume(tmp_path / "auto", generations=4, observers=[watcher])
+    assert watcher.workers == [0, 0]
+
+
+def test_workers_wait_until_slow_generations_have_taken_as_long_as_they(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If wrong: a search of two seconds waits for a Ray, or fast generations hire one at last."""
+    now, reasons = [0.0], list[str]()
+
+    def run(took_s: float, limit_s: float) -> str | None:
+        now[0] += min(took_s, limit_s)
+        return "here" if took_s <= limit_s else None
+
+    def hire(reason: str) -> Any:
+        reasons.append(reason)
+        return SimpleNamespace(submit=lambda *_: SimpleNamespace(result=lambda: "workers"))
+
+    monkeypatch.setattr(auto, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    here: Any = SimpleNamespace(submit=lambda pending, _: pending)
+    evaluator, answers = AutoEvaluator(here, hire), list[Any]()
+    for took_s in [*[0.2] * 100, 2.0, 2.0, 0.2, 2.0, 0.2]:
+        generation: Any = SimpleNamespace(population=gaussian(3, 40), key=KEY)
+        generation.run_within = partial(run, took_s)
+        answers.append(evaluator.submit(generation, KEY).result())
+    assert answers == ["here"] * 103 + ["workers"] * 2
+    assert now[0] == pytest.approx(100 * 0.2 + 2.0 + 2.0 + 0.2 + 1.0)
+    assert len(reasons) == 1
+
+
 def test_what_waits_goes_along_and_a_score_may_take_longer(
     on_ray: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,7 +160,8 @@ def test_what_waits_goes_along_and_a_score_may_take_longer(
         reasons.append(reason)
         return on_ray(parts, workers=2)
 
-    monkeypatch.setattr(auto, "SEARCH_S", 0.0)
+    for limit in ("SEARCH_S", "PATIENCE_S"):
+        monkeypatch.setattr(auto, limit, 0.0)
     evaluator = AutoEvaluator(SerialEvaluator(*parts), hire)
     answers = [evaluator.submit(score, KEY).result() for score in scores]
     assert not reasons
@@ -131,7 +173,7 @@ def test_what_waits_goes_along_and_a_score_may_take_longer(
     assert workers[:3] == [0, 0, 0]
     assert min(workers[3:]) > 0
     assert [each.share for each in waiting] == [1.0, 1.0]
-    assert reasons == ["generation 4 takes longer than 0 s"]
+    assert reasons == ["at generation 3, generations of more than 0 s have taken 0 s"]
     evaluator.close()
 
 
@@ -181,7 +223,7 @@ def test_small_work_never_imports_ray(tmp_path: Path) -> None:
         [sys.executable, "-c", SMALL], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "workers start if a generation takes longer than" in done.stdout.splitlines()[1]
+    assert "workers start once generations of more than" in done.stdout.splitlines()[1]
     assert (distes.load(tmp_path / "run").generations["workers"] == 0).all()
 
 

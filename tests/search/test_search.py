@@ -599,7 +599,7 @@ def test_strategies_and_policies_by_name(tmp_path: Path) -> None:
     for given, said in (
         ({"strategy": "icme"}, "unknown strategy 'icme': did you mean 'icem'"),
         ({"policy": "liner"}, "unknown policy 'liner': did you mean 'linear'"),
-        ({"policy": 3}, "3 is not a PolicySpec, nor the name of one"),
+        ({"policy": 3}, "policy 3 is no policy: accepted are gaussian, linear"),
         ({"strategy": "external"}, r"external needs factory: make it with External\("),
     ):
         with pytest.raises(UsageError, match=said):

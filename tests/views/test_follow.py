@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import environments
 import numpy as np
@@ -21,7 +22,7 @@ from distes.cli import main
 from distes.errors import RunFailed, UsageError
 from distes.runs import checkpoint
 from distes.runs.follow import Tail
-from distes.runs.reader import QUIET_S, load
+from distes.runs.reader import QUIET_S, Run, load
 from distes.runs.schema import CONFIG, EVALUATIONS, EVENTS, GENERATIONS
 from distes.runs.storage import locks
 from distes.runs.storage.folder import LocalFolder
@@ -295,6 +296,22 @@ def test_resumed_meanwhile_it_tells_each_generation_once(tmp_path, prompt):
     assert "finished: 6 generations" in follower.lines[-1]
     plain = search(tmp_path / "plain").run()
     assert result.score == plain.score
+
+
+def test_the_last_commit_is_told_of_though_its_files_come_first(tmp_path, monkeypatch):
+    """If wrong: who follows a run misses its last seconds, where the disk is slow at its end."""
+    out = tmp_path / "run"
+    search(out).run()
+    newest = max((out / "checkpoints").iterdir())
+    newest.rename(tmp_path / "later")
+    monkeypatch.setattr(Run, "is_written", lambda _: not newest.exists())
+    commit = SimpleNamespace(
+        monotonic=time.monotonic, sleep=lambda _: (tmp_path / "later").rename(newest)
+    )
+    monkeypatch.setattr("distes.views.follow.time", commit)
+    lines = []
+    follow(out, lines.append)
+    assert numbers(lines) == list(range(6))
 
 
 def test_what_was_read_is_not_read_again(tmp_path, prompt, monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TypeAlias
 from urllib.parse import unquote, urlsplit
 
@@ -76,6 +76,8 @@ def locate(given: str | Path) -> Location:
     """
     if isinstance(given, URI):
         return given
+    if not isinstance(given, str | PurePath):
+        raise UsageError(f"{given!r} is not a path, nor a URI as text")
     text = str(given)
     found = _SCHEME.match(text)
     if found is None and not _can_be_path(text):

@@ -176,13 +176,14 @@ def check_size(size: Sequence[float]) -> Size:
         UsageError: they are not two numbers from `SIZES`.
     """
     low, high = SIZES
-    if len(size) != 2 or not all(low <= each <= high for each in size):
-        given = "x".join(f"{each:g}" for each in size)
+    ends: list[Any] = [size] if isinstance(size, str | float | int) else list(size)
+    if len(ends) != 2 or not all(isinstance(e, int | float) and low <= e <= high for e in ends):
+        given = "x".join(f"{e:g}" if isinstance(e, float) else str(e) for e in ends)
         raise UsageError(
             f"size {given} is not WIDTHxHEIGHT in inches, each from {low:g} to {high:g}: for "
-            "example 9x5"
+            "example 9x5, in Python (9, 5)"
         )
-    return size[0], size[1]
+    return ends[0], ends[1]
 
 
 def set_title(figure: MatplotlibFigure, title: str) -> None:

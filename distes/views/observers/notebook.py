@@ -83,8 +83,8 @@ class LiveCurve(Observer):
         began = time.monotonic()
         lines = [self._path]
         if self._rows:
-            newest = self._heldout[max(self._heldout)] if self._heldout else None
-            lines.append(format_generation(self._rows[-1], newest))
+            newest = max(self._heldout.items()) if self._heldout else None
+            lines.append(format_generation(self._rows[-1], newest, MAX_LETTERS))
         lines += self._end
         shown = {"text/plain": "\n".join(lines)}
         if self._rows:

@@ -79,7 +79,10 @@ class Display(Observer):
         self._print(describe_search(search))
         task = search.task
         if isinstance(task, Task) and task.step_limit() is None:
-            self._print("no step limit: give --max-episode-steps if an episode may never end")
+            self._print(
+                "no step limit: an episode that does not end by itself runs for ever; "
+                "--max-episode-steps 1000 (max_episode_steps) ends each after 1,000"
+            )
 
     def note(self, text: str) -> None:
         """Say it."""
@@ -176,7 +179,7 @@ class Display(Observer):
 
     def _line(self, row: Mapping[str, Any]) -> str:
         width = self._console.width if self._console.is_terminal else None
-        return format_generation(row, self._heldout[1] if self._heldout else None, width)
+        return format_generation(row, self._heldout, width)
 
     def _panel(self) -> Group:
         """Lay out the live display from the newest figures."""
@@ -184,11 +187,13 @@ class Display(Observer):
         search, rows = self._search, self._rows[-width:]
         said = [Text(text, style="bold", **ONE_LINE) for text in self._said]
         if search is None or not rows:
-            return Group(Text(f"first generation {self._share(0) or '...'}", style="dim"), *said)
+            number = 0 if self._asked is None else self._asked[0]
+            begun = f"generation {number}   {self._share(number) or '...'}"
+            return Group(Text(begun, style="dim"), *said)
         row = rows[-1]
         waited = time.monotonic() - self._began
         done = row["generation"] + 1
-        limit = f"   {done} of {search.generations}" if search.generations else ""
+        limit = f", {done} of {search.generations} done" if search.generations else ""
         share = self._share(done)
         coming = f", next {share}" if share else ""
         left_s = forecast_seconds(search, rows, self._episodes, self._env_steps)

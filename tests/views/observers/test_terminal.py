@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from searches import cartpole
+from searches import StopAt, cartpole
 
+import distes
 from distes import signals
 from distes.cli import main
 from distes.search.observer import Observer
 from distes.search.search import Search
 from distes.views.forecast import forecast_seconds
 from distes.views.observers.terminal import Display
+from distes.views.scores import score_heldout
+from distes.views.text import format_return
 
 
 class Terminal(io.StringIO):
@@ -65,13 +68,34 @@ def test_lines_fit_and_say_how_far_it_is(tmp_path: Path, narrow: Terminal) -> No
     cartpole(tmp_path / "run", target=1e9, observers=[display, panels]).run()
     lines = [line for panel in panels.seen for line in panel.splitlines()]
     assert max(map(len, lines)) <= 60
-    assert panels.seen[0].strip() == "first generation 0%"
+    assert panels.seen[0].strip() == "generation 0   0%"
     running, done = panels.seen[4], panels.seen[5]
-    assert running.startswith("generation 1   2 of 4, next 0%   at most 0:0")
-    assert done.startswith("generation 2   3 of 4   at most 0:0")
+    assert running.startswith("generation 1, 2 of 4 done, next 0%   at most 0:0")
+    assert done.startswith("generation 2, 3 of 4 done   at most 0:0")
     (last,) = [line for line in plain(narrow.getvalue()).splitlines() if "generation    3" in line]
     assert len(last) <= 60
     assert "elite" in last
+
+
+def test_a_resumed_run_says_which_generation_it_waits_for(tmp_path: Path, narrow: Terminal) -> None:
+    """If wrong: a run of a day that goes on looks as if it began anew."""
+    with pytest.raises(KeyboardInterrupt):
+        cartpole(tmp_path / "run", observers=[StopAt(2)]).run()
+    display = Display(narrow)
+    panels = Panels(display)
+    Search.resume(tmp_path / "run", observers=[display, panels])
+    assert panels.seen[0].strip() == "generation 3   0%"
+
+
+def test_a_score_is_shown_with_the_generation_it_has_in_the_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If wrong: the line of generation 3 shows as its own what all else says of generation 2."""
+    cartpole(tmp_path / "run", heldout_every=2, observers=[Display()]).run()
+    logged = score_heldout(distes.load(tmp_path / "run"))
+    shown = re.findall(r"generation +(\d+) .*held-out +(\S+) after +(\d+)", capsys.readouterr().out)
+    assert [(line, after) for line, _, after in shown] == [("2", "1"), ("3", "1")]
+    assert {score for _, score, _ in shown} == {format_return(logged[1].mean)}
 
 
 def test_a_signal_is_spoken_of_within_the_panel(

@@ -359,7 +359,11 @@ def test_returns_that_differ_are_said(
         ("contextual", "--out a.mp4 --generation 0 --candidate 0 --context 1,1", "out context"),
         ("contextual", "--out a.mp4 --context 1", "has 2 numbers"),
         ("cartpole", "--out a.mp4 --context 1", "has no contexts"),
-        ("cartpole", "--out a.mp4 --episodes 0", "0 is not in the range"),
+        (
+            "cartpole",
+            "--out a.mp4 --episodes 0",
+            "--episodes '0' is not a whole number of at least 1",
+        ),
         ("missing", "--out a.mp4", "unknown run in"),
     ],
 )
