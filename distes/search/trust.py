@@ -52,6 +52,7 @@ def rebuild_settings(run: Run, cls: type[S], *, trust: bool) -> S:
     """Make the settings of a run again, importing what they name if that may be.
 
     Somebody else's run chooses no Ray cluster: whoever runs one can run code on its drivers.
+    A `Notice` says if the settings are not as they were written.
 
     Args:
         run: where it is.
@@ -62,6 +63,7 @@ def rebuild_settings(run: Run, cls: type[S], *, trust: bool) -> S:
         UsageError: it names code that is not trusted, or can't be rebuilt.
     """
     require_trust(run, list_code(run.config), trust=trust)
+    run.warn_of_missing()
     settings = dict(run.config["search"])
     if "address" in settings and not trust and not _is_own(run.config):
         notify(

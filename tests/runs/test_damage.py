@@ -360,6 +360,17 @@ def test_a_damaged_configuration_stops_a_resume(run):
     assert "config.json is not as it was written" in told
 
 
+@pytest.mark.parametrize("act", [distes.evaluate, distes.load_policy])
+def test_who_acts_on_an_altered_configuration_is_told(finished, tmp_path, act):
+    """If wrong: a solution is scored in another environment than it was found for."""
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    config = (run / "config.json").read_text()
+    altered = config.replace('"env_kwargs": {}', '"env_kwargs": {"sutton_barto_reward": true}')
+    (run / "config.json").write_text(altered)
+    (told,) = notices(lambda: act(run))
+    assert "config.json is not as it was written" in told
+
+
 def test_lines_that_are_no_events_are_left_out(finished, tmp_path, capsys):
     """If wrong: one line ends whatever looks at a run, and the rest is not seen."""
     run = Path(shutil.copytree(finished, tmp_path / "run"))

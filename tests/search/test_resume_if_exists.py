@@ -16,6 +16,7 @@ from distes.cli import main
 from distes.errors import UsageError
 from distes.runs.reader import load
 from distes.runs.schema import CONFIG
+from distes.runs.storage import locks
 from distes.runs.storage.folder import LocalFolder, open_folder
 from distes.search.observer import Observer
 from distes.search.result import Result
@@ -145,6 +146,26 @@ def test_nobody_goes_on_before_the_beginner_holds_the_lock(
     assert met == [True]
     lock.close()
     assert folder.is_locked(CONFIG) is False
+
+
+def test_a_lock_is_on_the_file_that_has_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If wrong: who waits while a run is extended holds a lock that nobody else meets."""
+    folder, take = LocalFolder(tmp_path / "run"), locks._try_flock
+    folder.begin(CONFIG, b"first").close()
+
+    def extend_first(*asked: Any) -> bool | None:
+        monkeypatch.setattr(locks, "_try_flock", take)
+        for lock in folder.rewrite(CONFIG, b"second"):
+            lock.close()
+        return take(*asked)
+
+    monkeypatch.setattr(locks, "_try_flock", extend_first)
+    lock = folder.lock(CONFIG)
+    assert folder.is_locked(CONFIG)
+    lock.close()
+    assert not folder.is_locked(CONFIG)
 
 
 def test_starters_do_not_trip_over_each_others_temporaries(

@@ -22,6 +22,7 @@ from distes.errors import Notice, UsageError
 from distes.population.distributions import Point
 from distes.population.records import Population
 from distes.runs import codec
+from distes.runs.inventory import encode_config
 from distes.search import solution
 from distes.search.search import Search
 from distes.search.settings import Settings
@@ -86,7 +87,7 @@ def forge(finished: Path, out: Path, **changes: Any) -> Path:
     config = json.loads(file.read_text())
     config["engine"] = changes.pop("ran_on", config["engine"])
     config["search"] |= changes
-    file.write_text(json.dumps(config))
+    file.write_bytes(encode_config(config))
     return out
 
 
@@ -342,7 +343,7 @@ def test_somebody_elses_run_chooses_no_cluster(
     if whose == "own":
         file = run / "config.json"
         config = json.loads(file.read_text())
-        file.write_text(json.dumps(config | {"signature": sign(config)}))
+        file.write_bytes(encode_config(config | {"signature": sign(config)}))
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", Notice)
         with pytest.raises(UsageError, match="no cluster here"):

@@ -40,13 +40,20 @@ class FileLock:
     """
 
     def __init__(self, path: Path) -> None:
-        self._handle = path.open("r+b")
         deadline = time.monotonic() + LOCK_S
-        while _try_flock(self._handle, fcntl.LOCK_EX) is False:
+        while not self._take(path):
             if time.monotonic() >= deadline:
-                self._handle.close()
                 raise UsageError(f"'{path.parent}' is being written by a search that still runs")
             time.sleep(0.01)
+
+    def _take(self, path: Path) -> bool:
+        """Lock the file, if it still has the name: whoever extends a run puts another there."""
+        self._handle = path.open("r+b")
+        free = _try_flock(self._handle, fcntl.LOCK_EX) is not False
+        taken = free and os.path.samestat(os.fstat(self._handle.fileno()), path.stat())
+        if not taken:
+            self._handle.close()
+        return taken
 
     def check(self) -> None:
         """Do nothing: the operating system takes it from nobody."""
