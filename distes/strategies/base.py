@@ -120,6 +120,9 @@ class Strategy(ABC, Generic[S]):
     default_policy: ClassVar[str] = "linear"
     """Name of the policy where the user chooses none."""
 
+    grows: ClassVar[bool] = False
+    """Whether `tell` takes any number of candidates of the distribution that `ask` gives."""
+
     def __post_init__(self) -> None:
         """Refuse fields outside their annotations."""
         check_fields(self)

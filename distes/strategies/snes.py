@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -54,6 +55,8 @@ class SNES(Strategy[SNESState]):
         mean_rate: η_μ, > 0.
         std_rate: η_σ, > 0; none is (3 + ln d)/(5 √d).
     """
+
+    grows: ClassVar[bool] = True
 
     initial_std: PositiveFloat = 1.0
     mean_rate: PositiveFloat = 1.0
