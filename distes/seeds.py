@@ -18,6 +18,10 @@ from distes.types import Array, FloatArray, IntArray
 BLOCK_NORMALS = 4096
 """Normals per noise block: small enough to redraw one candidate cheaply."""
 
+BLOCK_COLUMNS = 16384
+"""Most columns of a noise block: wider rows are cut, so that some columns of all rows can be
+drawn without the rest."""
+
 NoiseKey = tuple[int, int]
 
 
@@ -156,25 +160,31 @@ def noise_key(seed: int, generation: int, stream: int = 0) -> NoiseKey:
     return _hash_key(seed, _Domain.NOISE, generation, stream)
 
 
-def noise(key: NoiseKey, rows: IntArray, size: int) -> FloatArray:
+def noise(
+    key: NoiseKey, rows: IntArray, size: int, columns: tuple[int, int] | None = None
+) -> FloatArray:
     """Draw standard normals for chosen rows of an endless (rows, size) table.
 
-    Rows come in blocks of about 4096 normals, each from its own Philox counter, so any
-    subset of rows has the same values however it is asked for.
+    Rows come in blocks of about 4096 normals, wide ones in column blocks of 16384, each from
+    its own Philox counter: any part of the table has the same values however it is asked for.
 
     Args:
         key: from `noise_key`.
         rows: (m,) row numbers, >= 0.
         size: columns, d.
+        columns: first and last (exclusive) of those wanted, c of them; None is all.
 
     Returns:
-        (m, d) standard normals.
+        (m, c) standard normals.
     """
+    start, stop = columns or (0, size)
+    if size > BLOCK_COLUMNS:
+        return _draw_wide(key, rows, size, start, stop)
     per_block = max(1, BLOCK_NORMALS // max(size, 1))
     out = np.empty((len(rows), size))
     if len(rows) and (np.diff(rows) == 1).all():
         _fill(key, int(rows[0]), per_block, out)
-        return out
+        return out[:, start:stop]
     blocks = rows // per_block
     for block in np.unique(blocks):
         chosen = blocks == block
@@ -182,6 +192,21 @@ def noise(key: NoiseKey, rows: IntArray, size: int) -> FloatArray:
         # Later rows of a block are not needed: normals are generated in row order.
         found = _generator_of(key, int(block)).standard_normal((int(inside.max()) + 1, size))
         out[chosen] = found[inside]
+    return out[:, start:stop]
+
+
+def _draw_wide(key: NoiseKey, rows: IntArray, size: int, start: int, stop: int) -> FloatArray:
+    """Draw columns ``start .. stop`` of rows that are cut into column blocks."""
+    out = np.empty((len(rows), stop - start))
+    for block in range(start // BLOCK_COLUMNS, -(-stop // BLOCK_COLUMNS)):
+        begin = block * BLOCK_COLUMNS
+        first, last = max(start, begin), min(stop, size, begin + BLOCK_COLUMNS)
+        for row, values in zip(rows.tolist(), out[:, first - start : last - start], strict=True):
+            generator = _generator_of(key, row, block)
+            if first == begin:
+                generator.standard_normal(out=values)
+            else:
+                values[:] = generator.standard_normal(last - begin)[first - begin :]
     return out
 
 
@@ -198,5 +223,6 @@ def _fill(key: NoiseKey, first: int, per_block: int, out: FloatArray) -> None:
             out[: end - first] = found[first - start :]
 
 
-def _generator_of(key: NoiseKey, block: int) -> Generator:
-    return Generator(Philox(key=np.array(key, dtype=np.uint64), counter=[0, 0, 0, block]))
+def _generator_of(key: NoiseKey, block: int, column_block: int = 0) -> Generator:
+    counter = [0, 0, column_block, block]
+    return Generator(Philox(key=np.array(key, dtype=np.uint64), counter=counter))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from distes.population.distributions import Point
 from distes.population.records import Population
 from distes.seeds import (
+    BLOCK_COLUMNS,
     BLOCK_NORMALS,
     Purpose,
     RunKey,
@@ -140,6 +141,23 @@ def test_successive_rows_are_those_of_any_other_request(size, first, count):
     backwards = noise(key, rows[::-1], size)[::-1]
     assert np.array_equal(noise(key, rows, size), backwards)
     assert backwards.shape == (count, size)
+
+
+@settings(max_examples=40, deadline=None)
+@given(columns=st.lists(st.integers(0, 2 * BLOCK_COLUMNS + 5), min_size=2, max_size=2))
+@pytest.mark.parametrize("size", [7, 2 * BLOCK_COLUMNS + 5])
+def test_some_columns_are_those_of_all(size, columns):
+    """Otherwise a sum over coordinates depends on who has which of them."""
+    key, rows = noise_key(3, 1), np.array([2, 3, 50])
+    start, stop = sorted(min(each, size) for each in columns)
+    whole = noise(key, rows, size)
+    assert np.array_equal(noise(key, rows, size, (start, stop)), whole[:, start:stop])
+
+
+def test_column_blocks_differ():
+    """Otherwise a wide row repeats itself."""
+    row = noise(noise_key(3, 1), np.array([1]), 3 * BLOCK_COLUMNS)
+    assert len(np.unique(row)) == row.size
 
 
 def test_noise_rows_differ():

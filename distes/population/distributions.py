@@ -12,14 +12,17 @@ from typing import ClassVar
 import numpy as np
 
 from distes.policies import products
-from distes.population.records import Distribution
-from distes.seeds import NoiseKey, noise
+from distes.population.records import Distribution, Population
+from distes.seeds import BLOCK_COLUMNS, NoiseKey, noise
 from distes.types import Array, FloatArray, IntArray
 
 EINSUM_LIMIT = 256
 """Above this many parameters a full-covariance draw uses BLAS on blocks of fixed shape."""
 
 BLAS_BLOCK = 64
+
+SUMMED_NORMALS = 1 << 20
+"""Most normals that are held while noise is summed up."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,12 +86,55 @@ class Gaussian:
     def num_parameters(self) -> int:
         return len(self.mean)
 
-    def noise(self, candidates: IntArray) -> FloatArray:
-        """Standard normals behind the candidates, sign of mirroring included, (m, d)."""
+    def noise(self, candidates: IntArray, columns: tuple[int, int] | None = None) -> FloatArray:
+        """Standard normals behind the candidates, sign of mirroring included, (m, d).
+
+        ``columns`` asks for some of them only: first and last, exclusive.
+        """
         if not self.mirrored:
-            return noise(self.key, candidates, self.num_parameters)
+            return noise(self.key, candidates, self.num_parameters, columns)
         signs = 1.0 - 2.0 * (candidates % 2)
-        return noise(self.key, candidates // 2, self.num_parameters) * signs[:, None]
+        drawn = noise(self.key, candidates // 2, self.num_parameters, columns)
+        return drawn * signs[:, None]
+
+    def weigh_noise(
+        self, weights: FloatArray, squares: FloatArray | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Sum the candidates' normals z, and their squares, without holding all of them.
+
+        Summed block of columns by block of columns, in the candidates' order: whoever sums a
+        block has the same bits.
+
+        Args:
+            weights: (n,) w, of candidates 0 .. n - 1.
+            squares: (n,) v; None is 0.
+
+        Returns:
+            Σ w z and Σ v z², (d,) each.
+        """
+        used = np.stack([weights, np.zeros_like(weights) if squares is None else squares])
+        candidates = np.arange(len(weights))
+        if self.mirrored:  # both of a pair have one noise, which is drawn once
+            used = np.pad(used, [(0, 0), (0, len(weights) % 2)])
+            used = np.stack([used[0, ::2] - used[0, 1::2], used[1, ::2] + used[1, 1::2]])
+            candidates = candidates[::2]
+        needed = used.any(axis=0)
+        used, candidates = used[:, needed], candidates[needed]
+        size, count = self.num_parameters, len(candidates)
+        sums, square_sums = np.zeros(size), np.zeros(size)
+        rows = max(1, SUMMED_NORMALS // min(max(size, 1), BLOCK_COLUMNS))
+        for start in range(0, size, BLOCK_COLUMNS):
+            stop = min(start + BLOCK_COLUMNS, size)
+            for first in range(0, count, rows):
+                part = slice(first, first + rows)
+                drawn = products.lay_out(self.noise(candidates[part], (start, stop)))
+                sums[start:stop] += products.multiply(used[0][part], drawn)[: stop - start]
+                if used[1].any():
+                    drawn *= drawn
+                    square_sums[start:stop] += products.multiply(used[1][part], drawn)[
+                        : stop - start
+                    ]
+        return sums, square_sums
 
     def draw(self, candidates: IntArray, contexts: Array | None = None) -> FloatArray:
         """Draw the candidates' parameters, (m, d)."""
@@ -152,3 +198,16 @@ class Concat:
         if len(candidates) and int(candidates.max()) >= start:
             raise IndexError(f"candidate {candidates.max()} of a union of {start}")
         return out
+
+
+def weigh_noise(
+    population: Population, weights: FloatArray, squares: FloatArray | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Sum what a Gaussian population was drawn with; see `Gaussian.weigh_noise`.
+
+    Raises:
+        TypeError: it was drawn otherwise.
+    """
+    if not isinstance(population.distribution, Gaussian):
+        raise TypeError(f"{type(population.distribution).__name__} is drawn without normals")
+    return population.distribution.weigh_noise(weights, squares)

@@ -38,6 +38,7 @@ class Snapshot:
     start: FloatArray  # (d,) where the search started; what it was read from may change
     strategy: Any  # the strategy's state
     solution: Population  # what would be deployed now
+    max_steps: int | None = None  # of the next generation's episodes; None is the task's limit
     episodes: int = 0  # search episodes so far
     env_steps: int = 0  # search steps so far
     elapsed_s: float = 0.0  # seconds so far, of all sessions

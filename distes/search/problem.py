@@ -13,6 +13,7 @@ from distes.engines.base import empty_trajectory
 from distes.errors import Notice, UsageError
 from distes.evaluators.base import Evaluator
 from distes.policies.base import Policy
+from distes.population.distributions import weigh_noise
 from distes.population.records import (
     RECORDS,
     Distribution,
@@ -113,6 +114,15 @@ class SearchProblem:
         if self.on_run is not None:
             self.on_run(key, population, evaluated)
         return evaluated.episodes
+
+    def weigh_noise(
+        self,
+        population: Population,
+        weights: FloatArray,
+        squares: FloatArray | None = None,
+    ) -> tuple[FloatArray, FloatArray]:
+        """Sum what a Gaussian population was drawn with, on the driver."""
+        return weigh_noise(population, weights, squares)
 
     @property
     def has_trajectories(self) -> bool:

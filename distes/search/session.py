@@ -25,6 +25,7 @@ from distes.population.records import Episodes, Evaluated, Population, Purpose, 
 from distes.population.statistics import compute_score, summarise_generation
 from distes.runs.snapshot import ScoredSolution, Selected, Snapshot
 from distes.runs.writer import RunLog
+from distes.search import rounds
 from distes.search.deployment import (
     Deployment,
     deploy_after_trials,
@@ -85,7 +86,9 @@ class Session:
             if snapshot is None:
                 state = self._strategy.init(self._problem)
                 solution = self._strategy.solution(self._problem, state)
-                snapshot = Snapshot(0, self._problem.start, state, solution)
+                snapshot = Snapshot(
+                    0, self._problem.start, state, solution, self._search.first_episode_steps
+                )
                 self._log.commit(snapshot)
             else:
                 self._log.add_event("resumed", generation=snapshot.generation)
@@ -133,6 +136,11 @@ class Session:
         self._problem.begin(generation)
         times = [time.perf_counter()]
         population = self._strategy.ask(self._problem, before.strategy)
+        if before.max_steps is not None:
+            population = replace(population, max_steps=before.max_steps)
+        env_steps = self._search.generation_env_steps
+        if env_steps is not None:
+            population = rounds.open_rounds(population)
         times.append(time.perf_counter())
         key = RunKey(self._problem.seed, generation)
         pending = self._evaluator.submit(population, key)
@@ -143,6 +151,11 @@ class Session:
             due = self._heldout_population(before.solution)
             heldout = self._begin_evaluation(RunKey(self._problem.seed, generation - 1), due)
         evaluated = pending.result()
+        if env_steps is not None:
+            population, evaluated = rounds.add_rounds(
+                *(population, evaluated, key, self._problem.task, env_steps),
+                lambda further: self._evaluator.submit(further, key).result(),
+            )
         times.append(time.perf_counter())
         if generation == 0:
             self._refuse_hopeless(evaluated)
@@ -161,6 +174,7 @@ class Session:
             start=before.start,
             strategy=state,
             solution=self._strategy.solution(self._problem, state),
+            max_steps=rounds.grow_limit(before.max_steps, evaluated.episodes),
             episodes=before.episodes + population.num_episodes,
             env_steps=before.env_steps + int(evaluated.episodes.episode_length.sum()),
             elapsed_s=time.perf_counter() - self._began,

@@ -50,6 +50,10 @@ class Settings:
         population: candidates per generation; None is the strategy's own number.
         episodes: per candidate.
         common_seeds: all candidates of a generation meet the same episode seeds.
+        generation_env_steps: as many candidates again, up to 16 times, until a generation has
+            had so many steps; None for the population alone.
+        first_episode_steps: longest search episodes at first; where most of a generation's
+            reach the limit, the next one's is twice as high. None for the task's own limit.
         normalize_observations: by running statistics, frozen within a generation.
         seed: of the whole run, >= 0.
         generations: stop after so many; None for no limit.
@@ -85,6 +89,8 @@ class Settings:
     population: EpisodeCount | None = None
     episodes: EpisodeCount = 1
     common_seeds: bool = False
+    generation_env_steps: PositiveInt | None = None
+    first_episode_steps: PositiveInt | None = None
     normalize_observations: bool = False
     seed: NonNegativeInt = 0
     generations: PositiveInt | None = 100
@@ -131,6 +137,17 @@ class Settings:
             raise UsageError(
                 f"population {self.population:,} times episodes {self.episodes:,} are {rows:,} "
                 f"episodes in a generation, more than {MAX_EPISODES:,}"
+            )
+        if self.generation_env_steps is not None and not strategy.grows:
+            name = name_of("strategies", type(strategy))
+            raise UsageError(
+                f"strategy {name} has as many candidates as it asks for: generation_env_steps is "
+                "for cmaes, snes, xnes, pgpe, openai_es and ars"
+            )
+        if self.first_episode_steps is not None and isinstance(self.task, FunctionTask):
+            raise UsageError(
+                f"first_episode_steps {self.first_episode_steps} is given, and an episode of "
+                f"{self.task.name} is one call of a function"
             )
         if self.seed >= 2**63:
             raise UsageError(f"seed {self.seed} is not below 2**63")

@@ -6,6 +6,7 @@ from distes.strategies.cmaes import CMAES
 from distes.strategies.creps import CREPS
 from distes.strategies.deep_cem import DeepCEM
 from distes.strategies.external import External
+from distes.strategies.ga import GA
 from distes.strategies.gpreps import GPREPS
 from distes.strategies.hireps import HiREPS
 from distes.strategies.icem import ICEM
@@ -23,6 +24,7 @@ __all__ = [
     "CEM",
     "CMAES",
     "CREPS",
+    "GA",
     "GPREPS",
     "ICEM",
     "MORE",

@@ -61,6 +61,26 @@ class Problem(Protocol):
     def run(self, population: Population) -> Episodes:
         """Evaluate a further population within the current generation."""
 
+    def weigh_noise(
+        self,
+        population: Population,
+        weights: FloatArray,
+        squares: FloatArray | None = None,
+    ) -> tuple[FloatArray, FloatArray]:
+        """Sum the standard normals z that a Gaussian population was drawn with.
+
+        The candidates' rows are never held at once, so their number and their length may be
+        large together.
+
+        Args:
+            population: of the distribution `Gaussian`.
+            weights: (n,) w; 0 for candidates that failed.
+            squares: (n,) v; None is 0.
+
+        Returns:
+            Σ w z and Σ v z², (d,) each.
+        """
+
     @property
     def has_trajectories(self) -> bool:
         """Whether episodes have observations and actions; a function's have none."""
@@ -99,6 +119,9 @@ class Strategy(ABC, Generic[S]):
 
     default_policy: ClassVar[str] = "linear"
     """Name of the policy where the user chooses none."""
+
+    grows: ClassVar[bool] = False
+    """Whether `tell` takes any number of candidates of the distribution that `ask` gives."""
 
     def __post_init__(self) -> None:
         """Refuse fields outside their annotations."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -138,6 +138,8 @@ class CMAES(Strategy[CMAESState]):
         initial_std: standard deviation of every parameter at the start, > 0.
         tolerance: stop where steps have shrunk to this share of their start, > 0.
     """
+
+    grows: ClassVar[bool] = True
 
     covariance: Literal["full", "separable"] = "full"
     active: bool = True

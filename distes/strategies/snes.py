@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -55,6 +56,8 @@ class SNES(Strategy[SNESState]):
         std_rate: η_σ, > 0; none is (3 + ln d)/(5 √d).
     """
 
+    grows: ClassVar[bool] = True
+
     initial_std: PositiveFloat = 1.0
     mean_rate: PositiveFloat = 1.0
     std_rate: PositiveFloat | None = None
@@ -88,13 +91,13 @@ class SNES(Strategy[SNESState]):
         fitness = episodes.fitness
         order = ranking.pick_elites(fitness, len(fitness))
         elites = EliteFigures.of(episodes, fitness, order[: len(order) // 2])
-        utilities = shaping.nes_utilities(fitness)[order]
-        normals = (population.distribution.draw(order) - state.mean) / state.std  # s
+        utilities = shaping.nes_utilities(fitness)
+        pull, stretch = problem.weigh_noise(population, utilities, utilities)
         size = problem.num_parameters
         rate = self.std_rate or (3 + math.log(size)) / (5 * math.sqrt(size))
         # Algorithm "SNES" of the papers: ∇μ = Σ u s, ∇σ = Σ u (s² - 1).
-        mean = state.mean + self.mean_rate * state.std * (utilities @ normals)
-        std = state.std * np.exp(rate / 2 * (utilities @ (normals**2 - 1)))
+        mean = state.mean + self.mean_rate * state.std * pull
+        std = state.std * np.exp(rate / 2 * (stretch - utilities.sum()))
         return replace(state, generation=state.generation + 1, mean=mean, std=std, elites=elites)
 
     def solution(self, problem: Problem, state: SNESState) -> Population:

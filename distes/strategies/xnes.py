@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -53,6 +54,8 @@ class XNES(Strategy[XNESState]):
         mean_rate: η_μ, > 0.
         factor_rate: η_A, > 0; none is 0.6 (3 + ln d)/(d √d).
     """
+
+    grows: ClassVar[bool] = True
 
     initial_std: PositiveFloat = 1.0
     mean_rate: PositiveFloat = 1.0

@@ -10,6 +10,7 @@ import numpy as np
 
 from distes.errors import UsageError
 from distes.policies.identity import DirectPolicy
+from distes.population.distributions import weigh_noise
 from distes.population.folding import fold, fold_chunk
 from distes.population.probes import report
 from distes.population.records import (
@@ -104,6 +105,15 @@ class FunctionProblem:
     ) -> list[Trajectory]:
         """Refuse: an episode is one call of a function."""
         raise UsageError("a problem made of a function has no trajectories")
+
+    def weigh_noise(
+        self,
+        population: Population,
+        weights: FloatArray,
+        squares: FloatArray | None = None,
+    ) -> tuple[FloatArray, FloatArray]:
+        """Sum what a Gaussian population was drawn with."""
+        return weigh_noise(population, weights, squares)
 
     def population(self, distribution: Distribution, size: int) -> Population:
         """Make a search population."""

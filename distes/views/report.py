@@ -105,7 +105,8 @@ def _describe_generation_size(config: Mapping[str, Any]) -> str:
     given = isinstance(settings.get("population"), int)
     default_of = None if given else str(settings.get("strategy", {}).get("name"))
     candidates = settings["population"] if given else config.get("num_candidates")
-    return format_generation_size(candidates, settings.get("episodes", 1), default_of)
+    episodes, env_steps = settings.get("episodes", 1), settings.get("generation_env_steps")
+    return format_generation_size(candidates, episodes, default_of, env_steps)
 
 
 def _describe_context(run: Run) -> str:

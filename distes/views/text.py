@@ -96,13 +96,16 @@ def draw_sparkline(values: Sequence[float], low: float, high: float) -> str:
     )
 
 
-def format_generation_size(candidates: int | None, episodes: int, default_of: str | None) -> str:
+def format_generation_size(
+    candidates: int | None, episodes: int, default_of: str | None, env_steps: int | None = None
+) -> str:
     """Say how large a generation is, and where the number of candidates is from.
 
     Args:
         candidates: None where that is not known before the strategy asks.
         episodes: of each.
         default_of: the strategy that chose the number; None where it was given.
+        env_steps: for which as many candidates follow again; None where none do.
 
     >>> format_generation_size(64, 1, "cem"), format_generation_size(24, 2, None)
     ('64 candidates (default of cem) x 1 episode', '24 candidates (given) x 2 episodes')
@@ -111,7 +114,8 @@ def format_generation_size(candidates: int | None, episodes: int, default_of: st
     if candidates is None:
         return f"candidates as {default_of} chooses x {many}"
     source = "given" if default_of is None else f"default of {default_of}"
-    return f"{candidates:,} candidates ({source}) x {many}"
+    again = "" if env_steps is None else f", again until {env_steps:,} env steps"
+    return f"{candidates:,} candidates ({source}) x {many}{again}"
 
 
 def describe_search(search: Settings) -> str:
@@ -130,7 +134,13 @@ def describe_search(search: Settings) -> str:
     size = search.built_policy().num_parameters
     default_of = strategy if search.population is None else None
     size_of_generation = search.count_candidates()
-    parts.append(format_generation_size(size_of_generation, search.episodes, default_of))
+    parts.append(
+        format_generation_size(
+            size_of_generation, search.episodes, default_of, search.generation_env_steps
+        )
+    )
+    if search.first_episode_steps is not None:
+        parts.append(f"episodes of {search.first_episode_steps:,} steps at first")
     if (target := search.resolved_target) is not None:
         parts.append(f"target {target:g}")
     return f"{', '.join(parts)}, {size} parameters, seed {search.seed}"

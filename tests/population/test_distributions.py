@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from distes.policies import products
 from distes.population.distributions import Concat, Gaussian, Point, Table
 from distes.population.records import Distribution
-from distes.seeds import noise_key
+from distes.seeds import BLOCK_COLUMNS, noise_key
 
 KEY = noise_key(seed=5, generation=3)
 N = 70
@@ -150,6 +150,20 @@ def test_draws_are_mean_plus_scaled_noise(full):
     rows = np.arange(N)
     expected = np.array([distribution.mean + scale @ noise for noise in distribution.noise(rows)])
     assert distribution.draw(rows) == pytest.approx(expected, rel=1e-10, abs=1e-12)
+
+
+@pytest.mark.parametrize("d", [1, 5, 2 * BLOCK_COLUMNS + 3])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_noise_is_weighed_as_if_it_were_one_table(mirrored, d):
+    """If wrong: evolution strategies step elsewhere than their candidates' returns say."""
+    distribution, n = gaussian(d, mirrored=mirrored), 131
+    weights, squares = np.random.default_rng(5).normal(size=(2, n))
+    weights[10:30] = squares[10:20] = 0.0
+    drawn = distribution.noise(np.arange(n))
+    first, second = distribution.weigh_noise(weights, squares)
+    assert first == pytest.approx(weights @ drawn, abs=1e-11)
+    assert second == pytest.approx(squares @ drawn**2, abs=1e-11)
+    assert not distribution.weigh_noise(weights)[1].any()
 
 
 def test_union_is_its_parts():
