@@ -1,5 +1,6 @@
 """Search strategies, one file each."""
 
+from distes.strategies.ars import ARS
 from distes.strategies.ccmaes import CCMAES
 from distes.strategies.cem import CEM
 from distes.strategies.cmaes import CMAES
@@ -11,6 +12,8 @@ from distes.strategies.hireps import HiREPS
 from distes.strategies.icem import ICEM
 from distes.strategies.more import MORE
 from distes.strategies.normalized import Normalized
+from distes.strategies.openai_es import OpenAIES
+from distes.strategies.pgpe import PGPE
 from distes.strategies.random_search import RandomSearch
 from distes.strategies.reinforce import Reinforce
 from distes.strategies.reps import REPS
@@ -19,6 +22,7 @@ from distes.strategies.tabular_cem import TabularCEM
 from distes.strategies.xnes import XNES
 
 __all__ = [
+    "ARS",
     "CCMAES",
     "CEM",
     "CMAES",
@@ -26,6 +30,7 @@ __all__ = [
     "GPREPS",
     "ICEM",
     "MORE",
+    "PGPE",
     "REPS",
     "SNES",
     "XNES",
@@ -33,6 +38,7 @@ __all__ = [
     "External",
     "HiREPS",
     "Normalized",
+    "OpenAIES",
     "RandomSearch",
     "Reinforce",
     "TabularCEM",
