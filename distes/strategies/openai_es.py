@@ -13,9 +13,9 @@ to reinforcement learning" (arXiv:1703.03864), and the program that they publish
 | weight_decay | coefficient of ‖θ‖²/2 |
 
 g = 1/(2P) Σ (u⁺ - u⁻) ε; Adam climbs g - weight_decay θ. As in their program, g is not divided
-by σ: Adam does not mind, but weight_decay is measured beside it. Their networks on MuJoCo:
-σ = 0.02, α = 0.01, weight decay 0.005. Their actions had noise of 0.01: a matter of the policy
-(``gaussian`` with ``std``).
+by σ: Adam does not mind, but weight_decay is measured beside it. For networks on MuJoCo they
+took σ = 0.02 and α = 0.01; the defaults here suit linear policies that start at 0. Their actions
+had noise of 0.01, which is a matter of the policy (``gaussian`` with ``std``).
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class OpenAIES(MirroredPairs[OpenAIESState]):
         weight_decay: pulls parameters to 0, >= 0.
     """
 
-    std: PositiveFloat = 0.02
+    std: PositiveFloat = 0.1
     std_end: PositiveFloat | None = None
-    learning_rate: PositiveFloat = 0.01
+    learning_rate: PositiveFloat = 0.1
     weight_decay: NonNegativeFloat = 0.005
 
     def learning_rate_at(self, generation: int) -> float:
