@@ -60,7 +60,7 @@ class OpenAIES(MirroredPairs[OpenAIESState]):
         weight_decay: pulls parameters to 0, >= 0.
     """
 
-    std: PositiveFloat = 0.1
+    std: PositiveFloat = 0.2
     std_end: PositiveFloat | None = None
     learning_rate: PositiveFloat = 0.1
     weight_decay: NonNegativeFloat = 0.005
