@@ -16,7 +16,7 @@ from distes.engines import choice
 from distes.errors import Notice, UsageError, require_at_least
 from distes.policies.base import Policy, PolicySpec
 from distes.population import features
-from distes.registry import check_fields, find, name_of, names, settings_of
+from distes.registry import check_fields, find, find_own, name_of, names, settings_of
 from distes.runs.reader import Run
 from distes.search.problem import SearchProblem
 from distes.strategies.base import Strategy
@@ -139,10 +139,11 @@ class Settings:
                 f"episodes in a generation, more than {MAX_EPISODES:,}"
             )
         if self.generation_env_steps is not None and not strategy.grows:
-            name = name_of("strategies", type(strategy))
+            ours: dict[str, type[Strategy[Any]]] = find_own("strategies", Strategy)
+            fitting = ", ".join(name for name, each in ours.items() if each.grows)
             raise UsageError(
-                f"strategy {name} has as many candidates as it asks for: generation_env_steps is "
-                "for cmaes, snes, xnes, pgpe, openai_es and ars"
+                f"strategy {name_of('strategies', type(strategy))} has as many candidates as it "
+                f"asks for: generation_env_steps is for {fitting}"
             )
         if self.first_episode_steps is not None and isinstance(self.task, FunctionTask):
             raise UsageError(

@@ -1,5 +1,6 @@
 """Search strategies, one file each."""
 
+from distes.strategies.ars import ARS
 from distes.strategies.ccmaes import CCMAES
 from distes.strategies.cem import CEM
 from distes.strategies.cmaes import CMAES
@@ -12,6 +13,8 @@ from distes.strategies.hireps import HiREPS
 from distes.strategies.icem import ICEM
 from distes.strategies.more import MORE
 from distes.strategies.normalized import Normalized
+from distes.strategies.openai_es import OpenAIES
+from distes.strategies.pgpe import PGPE
 from distes.strategies.random_search import RandomSearch
 from distes.strategies.reinforce import Reinforce
 from distes.strategies.reps import REPS
@@ -20,6 +23,7 @@ from distes.strategies.tabular_cem import TabularCEM
 from distes.strategies.xnes import XNES
 
 __all__ = [
+    "ARS",
     "CCMAES",
     "CEM",
     "CMAES",
@@ -28,6 +32,7 @@ __all__ = [
     "GPREPS",
     "ICEM",
     "MORE",
+    "PGPE",
     "REPS",
     "SNES",
     "XNES",
@@ -35,6 +40,7 @@ __all__ = [
     "External",
     "HiREPS",
     "Normalized",
+    "OpenAIES",
     "RandomSearch",
     "Reinforce",
     "TabularCEM",

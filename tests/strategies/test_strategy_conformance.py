@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from distes import registry
-from distes.strategies import CEM, CREPS, ICEM, External, Normalized, RandomSearch
+from distes.strategies import ARS, CEM, CREPS, ICEM, PGPE, External, Normalized, RandomSearch
 from distes.strategies.base import Strategy
 from distes.strategies.ccmaes import CCMAES
 from distes.strategies.hireps import HiREPS
@@ -47,6 +47,11 @@ VARIANTS = {
     "icem newest": ICEM(average_retained=False, covariance="full"),
     "random search, one kept": RandomSearch(keep=1),
     "external by name": External(f"{__name__}:hopping"),
+    "pgpe adam, standardised": PGPE(
+        optimiser="adam", learning_rate=0.2, fitness_shaping="standardised"
+    ),
+    "pgpe sgd, scheduled": PGPE(optimiser="sgd", learning_rate=0.3, learning_rate_end=0.1),
+    "ars cut, scheduled": ARS(top_directions=4, std_end=0.01, schedule="cosine"),
     "creps ml": CREPS(update="ml"),
     "creps diagonal, reuse, floor": CREPS(covariance="diagonal", reuse=2, min_std=0.01),
     "creps entropy": CREPS(entropy_loss=0.2, epsilon=1.0),

@@ -1,10 +1,13 @@
-"""Fitness by rank: weights and utilities that depend on the order of the returns alone."""
+"""Fitness shaped for an update: by rank, from the order of the returns alone, or standardised."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from distes.types import FloatArray
+
+ROUNDING = 1e-12
+"""Share of the fitness below which its spread is rounding error."""
 
 
 def ranks(fitness: FloatArray) -> FloatArray:
@@ -48,6 +51,28 @@ def centred_ranks(fitness: FloatArray) -> FloatArray:
     if valid < 2:
         return np.zeros(len(fitness))
     return np.nan_to_num(0.5 - (found - 1) / (valid - 1), nan=0.0)
+
+
+def standardise(fitness: FloatArray) -> FloatArray:
+    """Subtract the mean and divide by the standard deviation (ddof 0); failed candidates get 0.
+
+    Fitness that is equal but for rounding is all 0.
+
+    Args:
+        fitness: (n,) higher is better; NaN = failed.
+
+    Returns:
+        (n,) that sum to 0, their squares to the number of valid candidates.
+
+    >>> standardise(np.array([1.0, np.nan, 3.0])).tolist()
+    [-1.0, 0.0, 1.0]
+    """
+    valid = fitness[~np.isnan(fitness)]
+    spread = valid.std() if len(valid) else 0.0
+    if spread <= ROUNDING * np.abs(valid).max(initial=0.0):
+        return np.zeros(len(fitness))
+    shaped: FloatArray = np.nan_to_num((fitness - valid.mean()) / spread, nan=0.0)
+    return shaped
 
 
 def log_rank_weights(size: int) -> FloatArray:
