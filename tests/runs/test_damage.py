@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -407,4 +408,15 @@ def test_what_is_no_file_or_no_folder_is_said(finished, tmp_path, capsys, name):
         place.unlink(missing_ok=True)
         place.mkdir()
     for command in ("info {}", "verify {}", "resume {} --workers 0"):
+        assert_told(capsys, command, run)
+
+
+@pytest.mark.parametrize("name", ["config.json", "events.jsonl", "generations"])
+def test_nobody_waits_for_a_pipe(finished, tmp_path, capsys, name):
+    """If wrong: a pipe in a file's place holds every command up for good."""
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    place = max((run / name).iterdir()) if name == "generations" else run / name
+    place.unlink()
+    os.mkfifo(place)
+    for command in ("info {}", "verify {}"):
         assert_told(capsys, command, run)

@@ -243,14 +243,14 @@ class LocalFolder(Folder):
             os.fsync(file.fileno())
 
     def read(self, name: str, start: int = 0) -> bytes:
-        with _explain_fault(self.root / name), (self.root / name).open("rb") as file:
+        with _explain_fault(self.root / name), _open_at_once(self.root / name) as file:
             file.seek(start)
             return file.read()
 
     def open_all(self, names: Sequence[str]) -> Iterator[BinaryIO]:
         for name in names:
             with _explain_fault(self.root / name):
-                file = (self.root / name).open("rb")
+                file = _open_at_once(self.root / name)
             yield file
 
     def _list_line_files(self, name: str) -> list[str]:
@@ -530,6 +530,11 @@ def _leave_out_hidden(names: Sequence[str]) -> list[str]:
 def _open_no_link(mode: int = 0o666) -> Callable[[str, int], int]:
     """Open a file for writing that is no symbolic link; ``mode`` is a new one's."""
     return lambda path, flags: os.open(path, flags | os.O_NOFOLLOW, mode)
+
+
+def _open_at_once(path: Path) -> BinaryIO:
+    """Open a file for reading; of a pipe in its place nobody waits for the other end."""
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
 
 
 @contextmanager
