@@ -19,7 +19,8 @@ from distes.types import Array, FloatArray, IntArray
 EINSUM_LIMIT = 256
 """Above this many parameters a full-covariance draw uses BLAS on blocks of fixed shape."""
 
-BLAS_BLOCK = 64
+BLAS_BLOCK = 16
+"""Rows of such a block: few, since a block is drawn whole for any of its candidates."""
 
 SUMMED_NORMALS = 1 << 20
 """Most normals that are held while noise is summed up."""
@@ -147,16 +148,16 @@ class Gaussian:
         return self.mean + moved[:, : self.num_parameters]
 
     def _blocked_product(self, candidates: IntArray) -> FloatArray:
-        """Full-covariance product by BLAS, always on whole aligned blocks of 64 rows."""
+        """Full-covariance product by BLAS, always on whole aligned blocks of rows."""
         out = np.empty((len(candidates), self.num_parameters))
         blocks = candidates // BLAS_BLOCK
         transposed = np.ascontiguousarray(self.scale.T)
-        for block in np.unique(blocks):
-            whole = np.arange(block * BLAS_BLOCK, (block + 1) * BLAS_BLOCK)
-            chosen = blocks == block
-            with products.one_blas_thread():
+        with products.one_blas_thread():
+            for block in np.unique(blocks):
+                whole = np.arange(block * BLAS_BLOCK, (block + 1) * BLAS_BLOCK)
+                chosen = blocks == block
                 moved = self.noise(whole) @ transposed
-            out[chosen] = moved[candidates[chosen] - block * BLAS_BLOCK]
+                out[chosen] = moved[candidates[chosen] - block * BLAS_BLOCK]
         return out
 
 

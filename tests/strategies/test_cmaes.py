@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import cma
 import cmaes
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from distes.errors import UsageError
-from distes.strategies.cmaes import CMAES, CMAConstants
+from distes.strategies.cmaes import CMAES
+from distes.strategies.numerics.cma_constants import CMAConstants
+from distes.strategies.parts.covariances import DiagonalCovariance, FullCovariance
 from distes.testing.problems import FunctionProblem, search, sphere
 
 
@@ -37,14 +40,15 @@ def ellipsoid(points):
     return -((points - 3.0) ** 2 @ scales)
 
 
-def run_beside(strategy, other, tell, d=6, n=14, generations=50):
+def run_beside(strategy, other, tell_noise, d=6, n=14, generations=50, state=None):
     """Tell both the same samples; yields our state after each generation."""
     where = problem(d, n)
-    state = strategy.init(where)
+    state = state or strategy.init(where)
     for _ in range(generations):
-        drawn = strategy.ask(where, state).distribution.draw(np.arange(n))
+        asked = strategy.ask(where, state).distribution
+        drawn = asked.draw(np.arange(n))
         fitness = ellipsoid(drawn)
-        state = tell(strategy, where, state, drawn, fitness)
+        state = tell_noise(strategy, where, state, asked.noise(np.arange(n)), fitness)
         other(drawn, fitness)
         yield state
 
@@ -61,7 +65,7 @@ def set_constants(package, constants):
 
 
 @pytest.mark.parametrize("active", [True, False])
-def test_the_full_update_is_that_of_cmaes(tell, active, monkeypatch):
+def test_the_full_update_is_that_of_cmaes(tell_noise, active, monkeypatch):
     """Mean, step size, paths and covariance after each of 50 updates, to 1e-10."""
     monkeypatch.setattr(cmaes._cma, "_EPS", 0.0)  # it adds 1e-8 to lengths of samples
     package = cmaes.CMA(np.linspace(1.0, 2.0, 6), 0.7, population_size=14)
@@ -72,15 +76,15 @@ def test_the_full_update_is_that_of_cmaes(tell, active, monkeypatch):
         package._eigen_decomposition()
         package.tell(list(zip(drawn, -fitness, strict=True)))
 
-    for state in run_beside(strategy, other, tell):
+    for state in run_beside(strategy, other, tell_noise):
         assert state.mean == pytest.approx(package._mean, rel=1e-10)
         assert state.step_size == pytest.approx(package._sigma, rel=1e-10)
         assert state.path_step == pytest.approx(package._p_sigma, rel=1e-9, abs=1e-10)
-        assert state.path_cov == pytest.approx(package._pc, rel=1e-9, abs=1e-10)
-        assert state.covariance == pytest.approx(package._C, rel=1e-9, abs=1e-10)
+        assert state.covariance.path == pytest.approx(package._pc, rel=1e-9, abs=1e-10)
+        assert state.covariance.matrix == pytest.approx(package._C, rel=1e-9, abs=1e-10)
 
 
-def test_the_separable_update_is_that_of_cmaes(tell):
+def test_the_separable_update_is_that_of_cmaes(tell_noise):
     package = cmaes.SepCMA(np.linspace(1.0, 2.0, 6), 0.7, population_size=14)
     set_constants(package, CMAConstants.of(14, 6, separable=True, active=False))
     package._weights = package._weights[:7]
@@ -89,40 +93,80 @@ def test_the_separable_update_is_that_of_cmaes(tell):
     def other(drawn, fitness):
         package.tell(list(zip(drawn, -fitness, strict=True)))
 
-    for state in run_beside(strategy, other, tell):
+    for state in run_beside(strategy, other, tell_noise):
         assert state.mean == pytest.approx(package._mean, rel=1e-10)
         assert state.step_size == pytest.approx(package._sigma, rel=1e-10)
         assert state.path_step == pytest.approx(package._p_sigma, rel=1e-9, abs=1e-10)
-        assert state.covariance == pytest.approx(package._C, rel=1e-9, abs=1e-10)
+        assert state.covariance.matrix == pytest.approx(package._C, rel=1e-9, abs=1e-10)
 
 
-def test_the_full_update_is_that_of_cma(tell):
-    """The other published package; its options are set to our constants."""
-    d, n = 6, 14
-    constants = CMAConstants.of(n, d, separable=False, active=False)
-    options = {"CMA_active": False, "verbose": -9, "seed": 1, "updatecovwait": 0}
-    es = cma.CMAEvolutionStrategy(
-        np.linspace(1.0, 2.0, d), 0.7, {**options, "popsize": n, "CSA_squared": False}
-    )
+def set_cma(d, n, constants, **options):
+    """A search of package `cma` with our constants."""
+    options = {"popsize": n, "verbose": -9, "seed": 1, "CSA_squared": False, **options}
+    es = cma.CMAEvolutionStrategy(np.linspace(1.0, 2.0, d), 0.7, options)
     es.ask()  # initialises
     es.adapt_sigma.cs, es.adapt_sigma.damps = constants.step_rate, constants.step_damping
     es.sp.cc = constants.path_rate
     es.sm.parameters = lambda **_: {"c1": constants.rank_one, "cmu": constants.rank_mu}
-    where = problem(d, n)
+    return es
+
+
+def tell_cma(es, drawn, fitness):
+    es.before = es.sm.C.copy()
+    es.tell(list(drawn), list(-fitness), check_points=False)
+    es.ask()  # it decomposes, and wants this before it is told again
+
+
+def assert_is_cma(state, es):
+    assert state.mean == pytest.approx(es.mean, rel=1e-10)
+    assert state.step_size == pytest.approx(es.sigma, rel=1e-10)
+    assert state.path_step == pytest.approx(es.adapt_sigma.ps, rel=1e-8, abs=1e-10)
+    assert state.covariance.path == pytest.approx(es.pc, rel=1e-8, abs=1e-10)
+
+
+@pytest.mark.parametrize(("d", "n"), [(6, 14), (100, 17)])
+def test_the_full_update_is_that_of_cma(tell_noise, d, n):
+    """The other published package; its options are set to our constants.
+
+    With 100 parameters both decompose in every second generation.
+    """
+    constants = CMAConstants.of(n, d, separable=False, active=False)
+    rate = constants.rank_one + constants.rank_mu
+    es = set_cma(d, n, constants, CMA_active=False, updatecovwait=1 / rate / d / 10)
     strategy = CMAES(initial_std=0.7, active=False)
     # It starts from a covariance a little off I, so that its eigenvalues are distinct.
-    state = replace(strategy.init(where), covariance=es.sm.C.copy())
-    for _ in range(50):
-        drawn = strategy.ask(where, state).distribution.draw(np.arange(n))
-        fitness = ellipsoid(drawn)
-        state = tell(strategy, where, state, drawn, fitness)
-        es.ask()  # what it wants before it is told
-        es.tell(list(drawn), list(-fitness), check_points=False)
-        assert state.mean == pytest.approx(es.mean, rel=1e-10)
-        assert state.step_size == pytest.approx(es.sigma, rel=1e-10)
-        assert state.path_step == pytest.approx(es.adapt_sigma.ps, rel=1e-8, abs=1e-10)
-        assert state.path_cov == pytest.approx(es.pc, rel=1e-8, abs=1e-10)
-        assert state.covariance == pytest.approx(es.sm.C, rel=1e-8, abs=1e-10)
+    decomposed = FullCovariance(es.sm.C.copy(), np.zeros(d), es.sm.B.copy(), es.sm.D.copy())
+    begun = replace(strategy.init(problem(d, n)), covariance=decomposed)
+    ages = set()
+    for told in run_beside(strategy, partial(tell_cma, es), tell_noise, d, n, state=begun):
+        assert_is_cma(told, es)
+        assert told.covariance.matrix == pytest.approx(es.sm.C, rel=1e-8, abs=1e-10)
+        ages.add(told.covariance.age)
+    assert ages == ({0} if d == 6 else {0, 1})
+
+
+def test_active_weights_are_those_of_cma(tell_noise):
+    """Bad samples count against the covariance, full and diagonal, taken at the length √n."""
+    d, n = 6, 14
+    for covariance, options in (
+        ("full", {}),
+        ("separable", {"CMA_sampler": cma.sampler.GaussDiagonalSampler}),
+    ):
+        strategy = CMAES(initial_std=0.7, covariance=covariance)
+        constants = CMAConstants.of(n, d, separable=strategy.separable, active=True)
+        es = set_cma(d, n, constants, CMA_active=True, updatecovwait=0, **options)
+        es.sp.weights[:] = constants.weights
+        # It adds 1e-9 to lengths, and shrinks a diagonal before it measures them.
+        if covariance == "full":
+            es.sm.norm = lambda step, norm=es.sm.norm: norm(step) - 1e-9
+        else:
+            es.sm.norm = lambda step, es=es: np.linalg.norm(step / es.before**0.5) - 1e-9
+        start = FullCovariance.decompose if covariance == "full" else DiagonalCovariance
+        begun = strategy.init(problem(d, n))
+        begun = replace(begun, covariance=start(es.sm.C.copy(), np.zeros(d)))
+        for told in run_beside(strategy, partial(tell_cma, es), tell_noise, d, n, state=begun):
+            assert_is_cma(told, es)
+            assert told.covariance.matrix == pytest.approx(es.sm.C, rel=1e-8, abs=1e-10)
 
 
 def random_rotation(d):
@@ -130,59 +174,74 @@ def random_rotation(d):
 
 
 @pytest.mark.parametrize("covariance", ["full", "separable"])
-def test_one_update_does_not_depend_on_the_frame(tell, covariance):
+def test_one_update_does_not_depend_on_the_frame(tell_noise, covariance):
     """Moved, scaled, turned (full) samples, and returns through a monotone function."""
     d, n = 5, 12
     where, strategy = problem(d, n), CMAES(covariance=covariance)
     generator = np.random.default_rng(4)
-    first = strategy.init(where)
-    drawn = first.mean + generator.normal(size=(n, d))
-    fitness = generator.normal(size=n)
+    normals, fitness = generator.normal(size=(n, d)), generator.normal(size=n)
     # From a state with paths of its own: one generation later.
-    state = tell(strategy, where, first, drawn, fitness)
-    points, fitness = state.mean + generator.normal(size=(n, d)), generator.normal(size=n)
-    told = tell(strategy, where, state, points, fitness)
+    state = tell_noise(strategy, where, strategy.init(where), normals, fitness)
+    normals, fitness = generator.normal(size=(n, d)), generator.normal(size=n)
+    told = tell_noise(strategy, where, state, normals, fitness)
 
-    shape = tell(strategy, where, state, points, np.exp(3 * fitness))
+    shape = tell_noise(strategy, where, state, normals, np.exp(3 * fitness))
     assert np.array_equal(shape.mean, told.mean)
-    assert np.array_equal(shape.covariance, told.covariance)
+    assert np.array_equal(shape.covariance.matrix, told.covariance.matrix)
 
-    moved = tell(strategy, where, replace(state, mean=state.mean + 7), points + 7, fitness)
+    moved = replace(state, mean=state.mean + 7)
+    moved = tell_noise(strategy, where, moved, normals, fitness)
     assert moved.mean == pytest.approx(told.mean + 7)
-    assert moved.covariance == pytest.approx(told.covariance)
+    assert moved.covariance.matrix == pytest.approx(told.covariance.matrix)
 
     scaled = replace(state, mean=3 * state.mean, step_size=3 * state.step_size)
-    scaled = tell(strategy, where, scaled, 3 * points, fitness)
+    scaled = tell_noise(strategy, where, scaled, normals, fitness)
     assert scaled.mean == pytest.approx(3 * told.mean)
     assert scaled.step_size == pytest.approx(3 * told.step_size)
     assert scaled.path_step == pytest.approx(told.path_step)
 
     if covariance == "full":
-        q = random_rotation(d)
+        q, old = random_rotation(d), state.covariance
         turned = replace(
             state,
             mean=q @ state.mean,
-            covariance=q @ state.covariance @ q.T,
+            covariance=FullCovariance(
+                q @ old.matrix @ q.T, q @ old.path, q @ old.axes, old.lengths
+            ),
             path_step=q @ state.path_step,
-            path_cov=q @ state.path_cov,
         )
-        turned = tell(strategy, where, turned, points @ q.T, fitness)
+        turned = tell_noise(strategy, where, turned, normals, fitness)
         assert turned.mean == pytest.approx(q @ told.mean)
         assert turned.path_step == pytest.approx(q @ told.path_step)
-        assert turned.covariance == pytest.approx(q @ told.covariance @ q.T)
+        assert turned.covariance.matrix == pytest.approx(q @ told.covariance.matrix @ q.T)
 
 
-def test_equal_returns_pull_alike(tell):
+def test_equal_returns_pull_alike(tell_noise):
     """The order of equal candidates is chance: swapping them must change nothing."""
     where, strategy = problem(3, 8), CMAES()
     state = strategy.init(where)
-    drawn = strategy.ask(where, state).distribution.draw(np.arange(8))
+    normals = np.random.default_rng(1).normal(size=(8, 3))
     fitness = np.array([2.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, -1.0])
-    swapped = drawn[[0, 3, 2, 1, 6, 5, 4, 7]]
-    one = tell(strategy, where, state, drawn, fitness)
-    other = tell(strategy, where, state, swapped, fitness)
+    swapped = normals[[0, 3, 2, 1, 6, 5, 4, 7]]
+    one = tell_noise(strategy, where, state, normals, fitness)
+    other = tell_noise(strategy, where, state, swapped, fitness)
     assert one.mean == pytest.approx(other.mean)
-    assert one.covariance == pytest.approx(other.covariance)
+    assert one.covariance.matrix == pytest.approx(other.covariance.matrix)
+
+
+def test_failed_candidates_count_as_absent(tell_noise):
+    """If wrong: a candidate that failed pulls the mean, or shifts the others' weights."""
+    normals = np.random.default_rng(1).normal(size=(9, 3))
+    fitness = np.array([1.0, 5.0, np.nan, 3.0, 4.0, -1.0, 0.0, 2.0, 7.0])
+    kept = ~np.isnan(fitness)
+    for covariance in ("full", "separable"):
+        strategy = CMAES(covariance=covariance)
+        where = problem(3, 9)
+        state = strategy.init(where)
+        one = tell_noise(strategy, where, state, normals, fitness)
+        other = tell_noise(strategy, where, state, normals[kept], fitness[kept])
+        assert one.mean == pytest.approx(other.mean)
+        assert one.covariance.matrix == pytest.approx(other.covariance.matrix)
 
 
 @pytest.mark.parametrize("covariance", ["full", "separable"])
@@ -204,7 +263,7 @@ def test_stops():
     state = strategy.init(where)
     assert strategy.stop(state) is None
     assert "shrunk" in strategy.stop(replace(state, step_size=1e-13))
-    flat = np.diag([1.0, 1.0, 1e-15])
+    flat = FullCovariance.decompose(np.diag([1.0, 1.0, 1e-15]), np.zeros(3))
     assert "condition" in strategy.stop(replace(state, covariance=flat))
 
 
