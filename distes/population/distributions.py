@@ -6,7 +6,7 @@ context, whatever else is drawn with it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -159,6 +159,36 @@ class Gaussian:
                 moved = self.noise(whole) @ transposed
                 out[chosen] = moved[candidates[chosen] - block * BLAS_BLOCK]
         return out
+
+
+@dataclass(frozen=True, eq=False)
+class LowRankGaussian(Gaussian):
+    """mean + scale * (s z + Vᵀ U V z): noise z that is longer or shorter in a few directions.
+
+    Attributes:
+        directions: V, (m, d).
+        mixing: U, (m, m).
+        share: s, of the noise in all directions alike.
+    """
+
+    directions: FloatArray = field(kw_only=True)
+    mixing: FloatArray = field(kw_only=True)
+    share: float = field(kw_only=True)
+
+    def stretch(self, normals: FloatArray) -> FloatArray:
+        """Turn normals z, (m, d), into s z + Vᵀ U V z; each row apart from the others."""
+        stretched = self.share * normals
+        count = len(self.directions)
+        if count:
+            along = products.multiply(normals, products.lay_out(self.directions.T))[:, :count]
+            mixed = products.multiply(along, products.lay_out(self.mixing.T))[:, :count]
+            laid_out = products.lay_out(self.directions)
+            stretched += products.multiply(mixed, laid_out)[:, : self.num_parameters]
+        return stretched
+
+    def draw(self, candidates: IntArray, contexts: Array | None = None) -> FloatArray:
+        """Draw the candidates' parameters, (m, d)."""
+        return self.mean + self.scale * self.stretch(self.noise(candidates))
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,8 @@
 
 Hansen (2016), "The CMA evolution strategy: a tutorial" (arXiv:1604.00772); the separable form
 of Ros and Hansen (2008), "A simple modification in CMA-ES achieving linear time and space
-complexity".
+complexity"; the limited-memory form of Loshchilov, Glasmachers and Beyer (2017), see
+`parts.limited_memory`.
 
 | name | tutorial |
 |---|---|
@@ -37,6 +38,7 @@ from distes.strategies.numerics.cma_constants import (
 )
 from distes.strategies.parts.covariances import DiagonalCovariance, FullCovariance
 from distes.strategies.parts.elite_figures import EliteFigures
+from distes.strategies.parts.limited_memory import LimitedMemory
 from distes.types import FloatArray, PositiveFloat
 
 WORST_CONDITION = 1e14
@@ -51,7 +53,7 @@ class CMAESState:
         generation: generations told, the index of the next one.
         mean: m, (d,).
         step_size: σ.
-        covariance: C and p_c.
+        covariance: C and p_c, or what stands for them.
         path_step: p_σ, (d,).
         start_step: σ at the start.
         elites: figures of the last generation's better half.
@@ -60,7 +62,7 @@ class CMAESState:
     generation: int
     mean: FloatArray
     step_size: float
-    covariance: FullCovariance | DiagonalCovariance
+    covariance: FullCovariance | DiagonalCovariance | LimitedMemory
     path_step: FloatArray
     start_step: float
     elites: EliteFigures = field(default_factory=EliteFigures)
@@ -68,16 +70,18 @@ class CMAESState:
 
 @dataclass(frozen=True)
 class CMAES(Strategy[CMAESState]):
-    """CMA-ES (Hansen 2016), with a full or a separable covariance.
+    """CMA-ES (Hansen 2016), with a full, a separable or a limited covariance.
 
     Attributes:
-        covariance: ``full``, or ``separable`` for many parameters: the diagonal alone.
-        active: whether the worse half of the samples counts, with negative weights.
+        covariance: ``full``; for many parameters ``separable``, the diagonal alone, or
+            ``limited``, a few directions in which the mean has moved.
+        active: whether the worse half of the samples counts, with negative weights;
+            ``limited`` has none.
         initial_std: standard deviation of every parameter at the start, > 0.
         tolerance: stop where steps have shrunk to this share of their start, > 0.
     """
 
-    covariance: Literal["full", "separable"] = "full"
+    covariance: Literal["full", "separable", "limited"] = "full"
     active: bool = True
     initial_std: PositiveFloat = 1.0
     tolerance: PositiveFloat = 1e-12
@@ -99,21 +103,20 @@ class CMAES(Strategy[CMAESState]):
         if size < 4:
             raise UsageError(f"a population of {size} is too small for cmaes: give at least 4")
         memory = 4 * 8 * dimension**2  # C, its root, and what decomposing them needs
-        if not self.separable and memory > 8 * 2**30:
+        if self.covariance == "full" and memory > 8 * 2**30:
             raise UsageError(
                 f"a full covariance of {dimension:,} parameters needs about {memory / 2**30:,.0f} "
-                "GiB: give strategy.covariance separable"
+                "GiB: give strategy.covariance separable or limited"
             )
 
     def init(self, problem: Problem) -> CMAESState:
         """Start where the policy does, alike in all directions."""
         size = problem.num_parameters
-        kind = DiagonalCovariance if self.separable else FullCovariance
         return CMAESState(
             generation=0,
             mean=np.array(problem.start, dtype=np.float64),
             step_size=self.initial_std,
-            covariance=kind.start(size),
+            covariance=self._start_shape(size),
             path_step=np.zeros(size),
             start_step=self.initial_std,
         )
@@ -131,47 +134,17 @@ class CMAES(Strategy[CMAESState]):
         fitness = episodes.fitness
         order = ranking.pick_elites(fitness, len(fitness))
         elites = EliteFigures.of(episodes, fitness, order[: len(order) // 2])
-        generation = state.generation + 1
+        told = replace(state, generation=state.generation + 1, elites=elites)
         if len(order) < 2 or fitness[order[0]] == fitness[order[-1]]:
-            # Nothing is better than anything else: there is nothing to learn.
-            return replace(state, generation=generation, elites=elites)
-        size = problem.num_parameters
-        constants = CMAConstants.of(len(order), size, separable=self.separable, active=self.active)
+            return told  # nothing is better than anything else: there is nothing to learn
+        active = self.active and self.covariance != "limited"
+        separable = self.separable
+        constants = CMAConstants.of(len(order), len(state.mean), separable=separable, active=active)
         weights = np.zeros(len(fitness))
         weights[order] = share_among_equal(constants.weights, fitness[order])
-        sums = state.covariance.sum_steps(problem, population, weights)
-
-        # Mean: only good samples pull, bad ones shape the covariance alone.
-        mean = state.mean + state.step_size * sums.step  # eqs. 41 and 42, c_m = 1
-
-        # Step size: longer where successive steps of the mean agree, shorter where they cancel.
-        turn = constants.step_rate
-        gain = math.sqrt(turn * (2 - turn) * constants.effective)
-        path_step = (1 - turn) * state.path_step + gain * sums.white  # eq. 43
-        length = math.sqrt(path_step @ path_step)
-        rate = turn / constants.step_damping
-        # At most by e in one update, as where a start is far too narrow.
-        growth = min(1.0, rate * (length / expected_length(size) - 1))
-        step_size = state.step_size * math.exp(growth)  # eq. 44
-
-        # Covariance: rank one from the path, rank μ from the samples.
-        warm = 1 - (1 - turn) ** (2 * generation)
-        goes_on = length**2 / size / warm < 2 + 4 / (size + 1)  # h_σ
-        turn = constants.path_rate
-        gain = math.sqrt(turn * (2 - turn) * constants.effective) if goes_on else 0.0
-        path = (1 - turn) * state.covariance.path + gain * sums.step  # eq. 45
-        stalled = 0.0 if goes_on else turn * (2 - turn)
-        kept = 1 + constants.rank_one * (stalled - 1) - constants.rank_mu * float(weights.sum())
-        covariance = state.covariance.learn(sums.seen, kept, path, constants)  # eq. 47
-        return CMAESState(
-            generation=generation,
-            mean=mean,
-            step_size=step_size,
-            covariance=covariance,
-            path_step=path_step,
-            start_step=state.start_step,
-            elites=elites,
-        )
+        if isinstance(state.covariance, LimitedMemory):
+            return _update_limited(problem, told, state.covariance, population, weights, len(order))
+        return _update(problem, told, state.covariance, population, weights, constants)
 
     def solution(self, problem: Problem, state: CMAESState) -> Population:
         """Deploy the mean: unlike the best candidate, it was not chosen for its luck."""
@@ -204,3 +177,75 @@ class CMAES(Strategy[CMAESState]):
         if state.covariance.condition > WORST_CONDITION:
             return f"the covariance's condition is above {WORST_CONDITION:g}"
         return None
+
+    def _start_shape(self, size: int) -> FullCovariance | DiagonalCovariance | LimitedMemory:
+        match self.covariance:
+            case "full":
+                return FullCovariance.start(size)
+            case "separable":
+                return DiagonalCovariance.start(size)
+            case "limited":
+                return LimitedMemory.start(size)
+
+
+def _update(
+    problem: Problem,
+    state: CMAESState,
+    shape: FullCovariance | DiagonalCovariance,
+    population: Population,
+    weights: FloatArray,
+    constants: CMAConstants,
+) -> CMAESState:
+    """Update by the tutorial; ``weights`` (n,) of the candidates, 0 for those that failed."""
+    size = len(state.mean)
+    sums = shape.sum_steps(problem, population, weights)
+
+    # Mean: only good samples pull, bad ones shape the covariance alone.
+    mean = state.mean + state.step_size * sums.step  # eqs. 41 and 42, c_m = 1
+
+    # Step size: longer where successive steps of the mean agree, shorter where they cancel.
+    turn = constants.step_rate
+    gain = math.sqrt(turn * (2 - turn) * constants.effective)
+    path_step = (1 - turn) * state.path_step + gain * sums.white  # eq. 43
+    length = math.sqrt(path_step @ path_step)
+    rate = turn / constants.step_damping
+    # At most by e in one update, as where a start is far too narrow.
+    growth = min(1.0, rate * (length / expected_length(size) - 1))
+    step_size = state.step_size * math.exp(growth)  # eq. 44
+
+    # Covariance: rank one from the path, rank μ from the samples.
+    warm = 1 - (1 - turn) ** (2 * state.generation)
+    goes_on = length**2 / size / warm < 2 + 4 / (size + 1)  # h_σ
+    turn = constants.path_rate
+    gain = math.sqrt(turn * (2 - turn) * constants.effective) if goes_on else 0.0
+    path = (1 - turn) * shape.path + gain * sums.step  # eq. 45
+    stalled = 0.0 if goes_on else turn * (2 - turn)
+    kept = 1 + constants.rank_one * (stalled - 1) - constants.rank_mu * float(weights.sum())
+    covariance = shape.learn(sums.seen, kept, path, constants).renew(constants)  # eq. 47
+    return replace(
+        state, mean=mean, step_size=step_size, covariance=covariance, path_step=path_step
+    )
+
+
+def _update_limited(
+    problem: Problem,
+    state: CMAESState,
+    shape: LimitedMemory,
+    population: Population,
+    weights: FloatArray,
+    samples: int,
+) -> CMAESState:
+    """Update by algorithm 1 of LM-MA-ES; ``weights`` (n,) of the candidates, >= 0."""
+    size = len(state.mean)
+    covariance, pull, step = shape.follow(problem, population, weights, samples)
+    turn = min(1.0, 2 * samples / size)  # c_σ
+    gain = math.sqrt(turn * (2 - turn) / float(weights @ weights))
+    path_step = (1 - turn) * state.path_step + gain * pull
+    growth = turn / 2 * (float(path_step @ path_step) / size - 1)
+    return replace(
+        state,
+        mean=state.mean + state.step_size * step,
+        step_size=state.step_size * math.exp(min(1.0, growth)),
+        covariance=covariance,
+        path_step=path_step,
+    )

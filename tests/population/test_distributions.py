@@ -13,7 +13,7 @@ from numpy.random import default_rng
 from threadpoolctl import threadpool_limits
 
 from distes.policies import products
-from distes.population.distributions import Concat, Gaussian, Point, Table
+from distes.population.distributions import Concat, Gaussian, LowRankGaussian, Point, Table
 from distes.population.records import Distribution
 from distes.seeds import BLOCK_COLUMNS, noise_key
 
@@ -25,6 +25,15 @@ def gaussian(d, full=False, mirrored=False, seed=0):
     generator = default_rng(seed)
     scale = generator.normal(size=(d, d)) if full else generator.uniform(0.1, 2.0, d)
     return Gaussian(generator.normal(size=d), scale, KEY, mirrored)
+
+
+def low_rank(d, count=3):
+    generator = default_rng(3)
+    directions = generator.normal(size=(count, d))
+    mixing = generator.normal(size=(count, count)) / d
+    scale = generator.uniform(0.1, 2.0, d)
+    mean = generator.normal(size=d)
+    return LowRankGaussian(mean, scale, KEY, directions=directions, mixing=mixing, share=0.9)
 
 
 def union(d):
@@ -47,6 +56,8 @@ KINDS = {
     "mirrored": lambda d: gaussian(d, mirrored=True),
     "full": lambda d: gaussian(d, full=True),
     "full mirrored": lambda d: gaussian(d, full=True, mirrored=True),
+    "low rank": low_rank,
+    "one direction": lambda d: low_rank(d, 1),
     "union": union,
 }
 

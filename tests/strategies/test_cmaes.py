@@ -13,7 +13,7 @@ from distes.errors import UsageError
 from distes.strategies.cmaes import CMAES
 from distes.strategies.numerics.cma_constants import CMAConstants
 from distes.strategies.parts.covariances import DiagonalCovariance, FullCovariance
-from distes.testing.problems import FunctionProblem, search, sphere
+from distes.testing.problems import FunctionProblem, episodes_of, search, sphere
 
 
 def problem(d, n, **changes):
@@ -244,8 +244,45 @@ def test_failed_candidates_count_as_absent(tell_noise):
         assert one.covariance.matrix == pytest.approx(other.covariance.matrix)
 
 
-@pytest.mark.parametrize("covariance", ["full", "separable"])
-def test_it_solves_an_ellipsoid(covariance):
+def test_a_limited_update_is_that_of_the_paper():
+    """Algorithm 1 of LM-MA-ES, line by line, beside ours for 20 generations."""
+    d, n = 30, 14
+    where, strategy = problem(d, n), CMAES(covariance="limited", initial_std=0.7)
+    state = strategy.init(where)
+    count, mu = 4 + int(3 * math.log(d)), n // 2
+    raw = np.log(mu + 0.5) - np.log(np.arange(1, mu + 1))
+    w = raw / raw.sum()
+    mu_w = 1 / np.sum(w**2)
+    c_s = min(1.0, 2 * n / d)
+    c_d = [1 / (1.5**i * d) for i in range(count)]
+    c_c = [min(1.0, n / (4.0**i * d)) for i in range(count)]
+    y, sigma, p, m = np.linspace(1.0, 2.0, d), 0.7, np.zeros(d), np.zeros((count, d))
+    for t in range(20):
+        asked = strategy.ask(where, state)
+        z, drawn = asked.distribution.noise(np.arange(n)), asked.distribution.draw(np.arange(n))
+        steps = z.copy()
+        for i in range(n):
+            for j in range(min(t, count)):
+                steps[i] = (1 - c_d[j]) * steps[i] + c_d[j] * m[j] * (m[j] @ steps[i])
+        assert drawn == pytest.approx(y + sigma * steps, rel=1e-10)
+        fitness = ellipsoid(drawn)
+        best = np.argsort(-fitness)[:mu]
+        y = y + sigma * w @ steps[best]
+        p = (1 - c_s) * p + math.sqrt(mu_w * c_s * (2 - c_s)) * w @ z[best]
+        for i in range(count):
+            pull = math.sqrt(mu_w * c_c[i] * (2 - c_c[i])) * w @ z[best]
+            m[i] = (1 - c_c[i]) * m[i] + pull
+        sigma *= math.exp(min(1.0, c_s / 2 * (p @ p / d - 1)))
+        state = strategy.tell(where, state, asked, episodes_of(fitness))
+        assert state.mean == pytest.approx(y, rel=1e-10)
+        assert state.step_size == pytest.approx(sigma, rel=1e-10)
+        assert state.covariance.directions == pytest.approx(m, rel=1e-9, abs=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("covariance", "generations"), [("full", 150), ("separable", 150), ("limited", 400)]
+)
+def test_it_solves_an_ellipsoid(covariance, generations):
     """Condition 100, from 20 seeds; separable, as this ellipsoid is."""
 
     def objective(points, seeds):
@@ -254,7 +291,7 @@ def test_it_solves_an_ellipsoid(covariance):
     for seed in range(20):
         where = FunctionProblem(objective, np.zeros(5), population_size=None, seed=seed)
         strategy = CMAES(covariance=covariance)
-        done = search(strategy, where, 150)
+        done = search(strategy, where, generations)
         assert ellipsoid(done[-1].after.mean[None])[0] > -1e-6, seed
 
 

@@ -95,6 +95,10 @@ class DiagonalCovariance:
         one, many = constants.rank_one, constants.rank_mu
         return replace(self, matrix=kept * self.matrix + one * path**2 + many * seen, path=path)
 
+    def renew(self, constants: CMAConstants) -> DiagonalCovariance:
+        """Nothing is kept of a diagonal that would have to be renewed."""
+        return self
+
 
 @dataclass(frozen=True, eq=False)
 class FullCovariance:
@@ -152,7 +156,7 @@ class FullCovariance:
         path: FloatArray,
         constants: CMAConstants,
     ) -> FullCovariance:
-        """Update by eq. 47.
+        """Update C by eq. 47, but not its decomposition.
 
         Args:
             seen: of `sum_steps`.
@@ -166,10 +170,14 @@ class FullCovariance:
         rows = np.concatenate([steps, path[None]])
         matrix = (rows.T * np.append(many * weights, one)) @ rows
         matrix += kept * self.matrix
-        age = self.age + 1
-        if age * 10 * len(path) * (one + many) < 1:
-            return FullCovariance(matrix, path, self.axes, self.lengths, age)
-        return FullCovariance.decompose(matrix, path)
+        return FullCovariance(matrix, path, self.axes, self.lengths, self.age + 1)
+
+    def renew(self, constants: CMAConstants) -> FullCovariance:
+        """Decompose C again where it is due."""
+        change = constants.rank_one + constants.rank_mu
+        if self.age * 10 * len(self.path) * change < 1:
+            return self
+        return FullCovariance.decompose(self.matrix, self.path)
 
     @classmethod
     def decompose(cls, matrix: FloatArray, path: FloatArray) -> FullCovariance:
