@@ -28,17 +28,19 @@ import numpy as np
 from distes.errors import UsageError
 from distes.population.distributions import Point
 from distes.population.records import Episodes, Population
-from distes.seeds import noise_key
+from distes.seeds import noise_key, strategy_generator
 from distes.strategies.base import Problem, Strategy
-from distes.strategies.numerics import ranking
+from distes.strategies.numerics import ranking, stagnation
 from distes.strategies.numerics.cma_constants import (
     CMAConstants,
     expected_length,
     share_among_equal,
 )
+from distes.strategies.parts.attempts import Attempt
 from distes.strategies.parts.covariances import DiagonalCovariance, FullCovariance
 from distes.strategies.parts.elite_figures import EliteFigures
 from distes.strategies.parts.limited_memory import LimitedMemory
+from distes.tasks.function import FunctionTask
 from distes.types import FloatArray, PositiveFloat
 
 WORST_CONDITION = 1e14
@@ -55,7 +57,7 @@ class CMAESState:
         step_size: σ.
         covariance: C and p_c, or what stands for them.
         path_step: p_σ, (d,).
-        start_step: σ at the start.
+        attempt: what the search since the last restart has done.
         elites: figures of the last generation's better half.
     """
 
@@ -64,7 +66,7 @@ class CMAESState:
     step_size: float
     covariance: FullCovariance | DiagonalCovariance | LimitedMemory
     path_step: FloatArray
-    start_step: float
+    attempt: Attempt
     elites: EliteFigures = field(default_factory=EliteFigures)
 
 
@@ -79,12 +81,19 @@ class CMAES(Strategy[CMAESState]):
             ``limited`` has none.
         initial_std: standard deviation of every parameter at the start, > 0.
         tolerance: stop where steps have shrunk to this share of their start, > 0.
+        stops: which reasons end an attempt: ``steps`` that are too small or a covariance
+            beyond arithmetic; ``all``, also returns that no longer rise; ``none``; ``auto`` is
+            ``all`` for functions without noise, else ``steps``.
+        restarts: what follows: the end of the search (``none``); an attempt from elsewhere with
+            twice the population (``ipop``); or, in turn, such a one and small ones (``bipop``).
     """
 
     covariance: Literal["full", "separable", "limited"] = "full"
     active: bool = True
     initial_std: PositiveFloat = 1.0
     tolerance: PositiveFloat = 1e-12
+    stops: Literal["auto", "all", "steps", "none"] = "auto"
+    restarts: Literal["none", "ipop", "bipop"] = "none"
 
     @property
     def separable(self) -> bool:
@@ -102,6 +111,11 @@ class CMAES(Strategy[CMAESState]):
         size, dimension = self.population_size(problem), problem.num_parameters
         if size < 4:
             raise UsageError(f"a population of {size} is too small for cmaes: give at least 4")
+        if self.restarts != "none" and self.stops == "none":
+            raise UsageError(
+                f"strategy.restarts {self.restarts} never happen with strategy.stops none: "
+                "give stops auto, all or steps"
+            )
         memory = 4 * 8 * dimension**2  # C, its root, and what decomposing them needs
         if self.covariance == "full" and memory > 8 * 2**30:
             raise UsageError(
@@ -111,26 +125,33 @@ class CMAES(Strategy[CMAESState]):
 
     def init(self, problem: Problem) -> CMAESState:
         """Start where the policy does, alike in all directions."""
-        size = problem.num_parameters
-        return CMAESState(
-            generation=0,
-            mean=np.array(problem.start, dtype=np.float64),
-            step_size=self.initial_std,
-            covariance=self._start_shape(size),
-            path_step=np.zeros(size),
-            start_step=self.initial_std,
-        )
+        start = np.array(problem.start, dtype=np.float64)
+        size = self.population_size(problem)
+        return self._begin(0, start, Attempt(size, self.initial_std, start, start))
 
     def ask(self, problem: Problem, state: CMAESState) -> Population:
         """Sample N(m, σ²C): eqs. 38-40."""
         key = noise_key(problem.seed, state.generation)
         gaussian = state.covariance.spread(state.mean, state.step_size, key)
-        return problem.population(gaussian, self.population_size(problem))
+        return problem.population(gaussian, state.attempt.population)
 
     def tell(
         self, problem: Problem, state: CMAESState, population: Population, episodes: Episodes
     ) -> CMAESState:
         """Move the mean, lengthen or shorten the step, turn and stretch the covariance."""
+        told = self._learn(problem, state, population, episodes)
+        attempt = told.attempt.count(state.mean, episodes.fitness)
+        if self._judges_returns(problem):
+            history = stagnation.add_returns(attempt.history, episodes.fitness)
+            attempt = replace(attempt, history=history)
+        told = replace(told, attempt=attempt)
+        if self.restarts == "none" or self._find_stop(told) is None:
+            return told
+        return self._restart(problem, told)
+
+    def _learn(
+        self, problem: Problem, state: CMAESState, population: Population, episodes: Episodes
+    ) -> CMAESState:
         fitness = episodes.fitness
         order = ranking.pick_elites(fitness, len(fitness))
         elites = EliteFigures.of(episodes, fitness, order[: len(order) // 2])
@@ -147,8 +168,12 @@ class CMAES(Strategy[CMAESState]):
         return _update(problem, told, state.covariance, population, weights, constants)
 
     def solution(self, problem: Problem, state: CMAESState) -> Population:
-        """Deploy the mean: unlike the best candidate, it was not chosen for its luck."""
-        return Population(Point(state.mean), 1)
+        """Deploy the mean, or a better one of an attempt before.
+
+        Unlike the best candidate, a mean was not chosen for its luck.
+        """
+        found = state.attempt.solution
+        return Population(Point(state.mean if found is None else found), 1)
 
     def metrics(self, state: CMAESState) -> dict[str, float]:
         """Step size, widths and condition of the search distribution."""
@@ -160,23 +185,62 @@ class CMAES(Strategy[CMAESState]):
             "std_min": float(std.min()),
             "std_max": float(std.max()),
             "condition": state.covariance.condition,
+            "restarts": state.attempt.number,
         }
 
     def stop(self, state: CMAESState) -> str | None:
-        """Stop where steps are too small to matter, or the covariance is beyond arithmetic.
+        """Stop where an attempt ends and no other follows."""
+        return self._find_stop(state) if self.restarts == "none" else None
 
-        Stops about equal returns are left out on purpose: returns are noisy, and a search at
-        the greatest return an environment has is not one that stagnates.
+    def _find_stop(self, state: CMAESState) -> str | None:
+        """Say why an attempt ends, or None.
+
+        A search at the greatest return that an environment has is not one that stagnates:
+        returns count where they are exact.
         """
-        std = state.step_size * state.covariance.deviations
-        paths = state.step_size * np.abs(state.covariance.path)
-        if np.all(np.maximum(std, paths) < self.tolerance * state.start_step):
+        attempt, shape = state.attempt, state.covariance
+        if 0 < attempt.limit <= attempt.evaluations:
+            return f"a small attempt has had its {attempt.limit} evaluations"
+        if self.stops == "none":
+            return None
+        std = state.step_size * shape.deviations
+        paths = state.step_size * np.abs(shape.path)
+        if np.all(np.maximum(std, paths) < self.tolerance * attempt.start_step):
             return f"steps have shrunk to {self.tolerance:g} of their start"
-        if np.all(state.mean + 0.2 * std == state.mean):
+        if np.any(state.mean + 0.2 * std == state.mean):
             return "steps no longer change the mean"
-        if state.covariance.condition > WORST_CONDITION:
+        if shape.condition > WORST_CONDITION:
             return f"the covariance's condition is above {WORST_CONDITION:g}"
-        return None
+        return stagnation.find_end(attempt.history, len(state.mean), attempt.population)
+
+    def _judges_returns(self, problem: Problem) -> bool:
+        """Whether returns can end an attempt."""
+        exact = isinstance(problem.task, FunctionTask) and not problem.task.noisy
+        return self.stops == "all" or (self.stops == "auto" and exact)
+
+    def _restart(self, problem: Problem, state: CMAESState) -> CMAESState:
+        """Begin another attempt, at a point as far from the start as candidates were."""
+        generator = strategy_generator(problem.seed, state.generation)
+        start = problem.start + self.initial_std * generator.standard_normal(len(state.mean))
+        if self.restarts == "ipop":
+            attempt = state.attempt.follow_ipop()
+        else:
+            first, step = self.population_size(problem), self.initial_std
+            uniform = (generator.random(), generator.random())
+            attempt = state.attempt.follow_bipop(first, step, uniform)
+        begun = self._begin(state.generation, start, attempt)
+        return replace(begun, elites=state.elites)
+
+    def _begin(self, generation: int, mean: FloatArray, attempt: Attempt) -> CMAESState:
+        size = len(mean)
+        return CMAESState(
+            generation=generation,
+            mean=mean,
+            step_size=attempt.start_step,
+            covariance=self._start_shape(size),
+            path_step=np.zeros(size),
+            attempt=attempt,
+        )
 
     def _start_shape(self, size: int) -> FullCovariance | DiagonalCovariance | LimitedMemory:
         match self.covariance:
@@ -214,7 +278,7 @@ def _update(
     step_size = state.step_size * math.exp(growth)  # eq. 44
 
     # Covariance: rank one from the path, rank μ from the samples.
-    warm = 1 - (1 - turn) ** (2 * state.generation)
+    warm = 1 - (1 - turn) ** (2 * state.attempt.generations + 2)
     goes_on = length**2 / size / warm < 2 + 4 / (size + 1)  # h_σ
     turn = constants.path_rate
     gain = math.sqrt(turn * (2 - turn) * constants.effective) if goes_on else 0.0

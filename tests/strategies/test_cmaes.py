@@ -3,6 +3,8 @@
 import math
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
+from typing import cast
 
 import cma
 import cmaes
@@ -10,10 +12,15 @@ import numpy as np
 import pytest
 
 from distes.errors import UsageError
+from distes.runs.codec import dumps, loads
+from distes.strategies.base import Problem
 from distes.strategies.cmaes import CMAES
+from distes.strategies.numerics import stagnation
 from distes.strategies.numerics.cma_constants import CMAConstants
+from distes.strategies.parts.attempts import Attempt
 from distes.strategies.parts.covariances import DiagonalCovariance, FullCovariance
-from distes.testing.problems import FunctionProblem, episodes_of, search, sphere
+from distes.tasks.function import FunctionTask
+from distes.testing.problems import FunctionProblem, draw_solution, episodes_of, search, sphere
 
 
 def problem(d, n, **changes):
@@ -304,9 +311,110 @@ def test_stops():
     assert "condition" in strategy.stop(replace(state, covariance=flat))
 
 
+def rastrigin(points, seeds):
+    x = points - 0.3
+    return -np.sum(x**2 + 10 * (1 - np.cos(2 * np.pi * x)), axis=1)
+
+
+@pytest.mark.parametrize(("restarts", "least"), [("none", 0), ("ipop", 5), ("bipop", 4)])
+def test_restarts_find_the_best_of_many_optima(restarts, least):
+    """Rastrigin in three dimensions from six seeds; without restarts hardly any.
+
+    If wrong: attempts begin where the last one ended, never grow, or a worse one is deployed.
+    """
+    solved = 0
+    for seed in range(6):
+        where = FunctionProblem(rastrigin, np.full(3, 3.0), seed=seed)
+        strategy = CMAES(restarts=restarts, stops="all", initial_std=2.0)
+        state = strategy.init(where)
+        evaluations = 0
+        while evaluations < 7_000 and strategy.stop(state) is None:
+            asked = strategy.ask(where, state)
+            state = strategy.tell(where, state, asked, where.evaluate(asked))
+            evaluations += asked.size
+        solved += rastrigin(draw_solution(where, strategy.solution(where, state)), None)[0] > -0.1
+    assert solved >= least
+    assert restarts != "none" or solved <= 3
+
+
+def test_restarts_go_on_from_a_saved_state():
+    """If wrong: a resumed run begins its attempts elsewhere, or counts them from 0."""
+    where = FunctionProblem(rastrigin, np.full(3, 3.0))
+    strategy = CMAES(restarts="bipop", stops="all", tolerance=0.1)
+    whole = search(strategy, where, 200)
+    assert whole[-1].after.attempt.number > 3
+    rest = search(strategy, where, 200, resumed=(100, loads(dumps(whole[99].after))))
+    assert dumps(rest[-1].after) == dumps(whole[-1].after)
+
+
+def test_attempts_follow_the_papers():
+    """IPOP doubles; BIPOP compares what large and small attempts have spent."""
+    mean = np.zeros(2)
+    first = replace(Attempt(10, 2.0, mean, mean), evaluations=1000)
+    second = first.follow_ipop()
+    assert (second.population, second.start_step) == (20, 2.0)
+    assert second.follow_ipop().population == 40
+
+    large = first.follow_bipop(10, 2.0, (0.5, 0.5))
+    assert (large.population, large.spent_large, large.limit) == (20, 1000, 0)
+    small = replace(large, evaluations=3000).follow_bipop(10, 2.0, (0.5, 0.5))
+    assert (small.population, small.start_step, small.limit) == (10, pytest.approx(0.2), 2000)
+    again = replace(small, evaluations=3999).follow_bipop(10, 2.0, (0.5, 0.5))
+    assert (again.spent_small, again.limit) == (3999, 2000)
+    larger = replace(again, evaluations=1).follow_bipop(10, 2.0, (0.5, 0.5))
+    assert (larger.population, larger.limit, larger.spent_small) == (40, 0, 4000)
+    small = replace(larger, evaluations=1).follow_bipop(10, 2.0, (0.9, 0.25))
+    assert small.population == math.floor(10 * 2 ** (0.9**2))
+    assert small.start_step == pytest.approx(2.0 * 10**-0.5)
+
+
+def test_the_best_scored_mean_is_deployed():
+    """Also while a later attempt is behind; a candidate's luck counts for nothing."""
+    where, strategy = problem(2, 8), CMAES(restarts="ipop")
+    state = strategy.init(where)
+    old, new = np.array([5.0, 6.0]), np.array([1.0, 2.0])
+    ended = state.attempt.count(old, np.array([1.0, np.nan, 3.0, 2.0]))
+    begun = ended.follow_ipop()
+    for fitness, deployed in (([1.9, 2.0, 9.0, -9.0], old), ([2.1, 2.1, 2.1, 2.1], new)):
+        told = replace(state, mean=new, attempt=begun.count(new, np.array(fitness)))
+        assert np.array_equal(draw_solution(where, strategy.solution(where, told))[0], deployed)
+
+
+def test_returns_end_a_search_only_where_they_are_exact():
+    """If wrong: a policy at the greatest return ends the search, or a flat function never does."""
+
+    def flat(points, seeds):
+        return np.full(len(points), 200.0)
+
+    exact = FunctionTask(lambda points: -np.sum(points**2, axis=1), 2, vectorised=True)
+    where = FunctionProblem(flat, np.ones(2), population_size=8)
+    assert not CMAES()._judges_returns(where)
+    assert CMAES(stops="all")._judges_returns(where)
+    assert CMAES()._judges_returns(cast("Problem", SimpleNamespace(task=exact)))
+    assert CMAES().stop(search(CMAES(), where, 30)[-1].after) is None
+    told = search(CMAES(stops="all"), where, 30)[-1].after
+    assert CMAES(stops="all").stop(told) == "returns have differed by less than 1e-11"
+    shrunk = replace(told, step_size=1e-300)
+    assert "shrunk" in CMAES(stops="steps").stop(shrunk)
+    assert CMAES(stops="none").stop(shrunk) is None
+
+
+def test_stagnation():
+    """Returns that rise a little do not stagnate; noise about one value does."""
+    noise = np.random.default_rng(0).normal(size=(400, 3))
+    assert "not risen" in stagnation.find_end(noise - np.arange(400)[:, None], 3, 10)
+    assert stagnation.find_end(noise + np.arange(400)[:, None], 3, 10) is None
+    assert stagnation.find_end(noise[:140], 3, 10) is None
+
+
 @pytest.mark.parametrize(
     ("strategy", "size", "said"),
     [
+        (
+            CMAES(restarts="ipop", stops="none"),
+            8,
+            "strategy.restarts ipop never happen with strategy.stops none",
+        ),
         (CMAES(), 3, "a population of 3 is too small for cmaes: give at least 4"),
     ],
 )
