@@ -316,9 +316,10 @@ def rastrigin(points, seeds):
     return -np.sum(x**2 + 10 * (1 - np.cos(2 * np.pi * x)), axis=1)
 
 
-@pytest.mark.parametrize(("restarts", "least"), [("none", 0), ("ipop", 5), ("bipop", 4)])
+@pytest.mark.parametrize(("restarts", "least"), [("none", 0), ("ipop", 4), ("bipop", 4)])
 def test_restarts_find_the_best_of_many_optima(restarts, least):
-    """Rastrigin in three dimensions from six seeds; without restarts hardly any.
+    """Rastrigin in three dimensions from six seeds: four of them within 8,000 evaluations,
+    without restarts none.
 
     If wrong: attempts begin where the last one ended, never grow, or a worse one is deployed.
     """
@@ -328,13 +329,13 @@ def test_restarts_find_the_best_of_many_optima(restarts, least):
         strategy = CMAES(restarts=restarts, stops="all", initial_std=2.0)
         state = strategy.init(where)
         evaluations = 0
-        while evaluations < 7_000 and strategy.stop(state) is None:
+        while evaluations < 8_000 and strategy.stop(state) is None:
             asked = strategy.ask(where, state)
             state = strategy.tell(where, state, asked, where.evaluate(asked))
             evaluations += asked.size
         solved += rastrigin(draw_solution(where, strategy.solution(where, state)), None)[0] > -0.1
     assert solved >= least
-    assert restarts != "none" or solved <= 3
+    assert restarts != "none" or solved <= 1
 
 
 def test_restarts_go_on_from_a_saved_state():
