@@ -192,6 +192,70 @@ class LowRankGaussian(Gaussian):
 
 
 @dataclass(frozen=True, eq=False)
+class Boxed:
+    """Any distribution over all numbers, each parameter bent into an interval.
+
+    The identity but for a margin of 5% at each bound, where it is a parabola, and periodic
+    beyond: `BoxConstraintsLinQuadTransformation` of package cma.
+
+    Attributes:
+        inner: the distribution.
+        low: least value of each parameter.
+        high: greatest value, > low.
+    """
+
+    inner: Distribution
+    low: float
+    high: float
+
+    @property
+    def num_parameters(self) -> int:
+        return self.inner.num_parameters
+
+    @property
+    def uses_context(self) -> bool:
+        """Whether the inner one does."""
+        return self.inner.uses_context
+
+    @property
+    def margins(self) -> tuple[float, float]:
+        """Widths of the parabolas at the lower and the upper bound."""
+        half = (self.high - self.low) / 2
+        low, high = (min(half, 0.05 * max(abs(b), 1.0)) for b in (self.low, self.high))
+        return low, high
+
+    def draw(self, candidates: IntArray, contexts: Array | None = None) -> FloatArray:
+        """Draw the candidates' parameters, (m, d), all between the bounds."""
+        drawn = self.inner.draw(candidates, contexts)
+        below, above = self.margins
+        least, greatest = self.low - below, self.high + above
+        width = greatest - least
+        # A triangle wave: the interval of the parabolas' ends, and its mirror images beyond.
+        drawn = least + width - np.abs(np.mod(drawn - least, 2 * width) - width)
+        bent = np.where(
+            drawn > self.high - above,
+            self.high - (drawn - greatest) ** 2 / (4 * above),
+            np.where(
+                drawn < self.low + below, self.low + (drawn - least) ** 2 / (4 * below), drawn
+            ),
+        )
+        inside: FloatArray = np.clip(bent, self.low, self.high)
+        return inside
+
+    def unbend(self, parameters: FloatArray) -> FloatArray:
+        """Find what is drawn as parameters that lie between the bounds."""
+        below, above = self.margins
+        at_low = 2 * np.sqrt(below * np.maximum(parameters - self.low, 0)) + self.low - below
+        at_high = self.high + above - 2 * np.sqrt(above * np.maximum(self.high - parameters, 0))
+        unbent: FloatArray = np.where(
+            parameters > self.high - above,
+            at_high,
+            np.where(parameters < self.low + below, at_low, parameters),
+        )
+        return unbent
+
+
+@dataclass(frozen=True, eq=False)
 class Concat:
     """A union: the first ``sizes[0]`` candidates from the first part, and so on.
 

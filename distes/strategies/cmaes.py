@@ -26,8 +26,8 @@ from typing import Literal
 import numpy as np
 
 from distes.errors import UsageError
-from distes.population.distributions import Point
-from distes.population.records import Episodes, Population
+from distes.population.distributions import Boxed, Point
+from distes.population.records import Distribution, Episodes, Population
 from distes.seeds import noise_key, strategy_generator
 from distes.strategies.base import Problem, Strategy
 from distes.strategies.numerics import ranking, stagnation
@@ -86,6 +86,9 @@ class CMAES(Strategy[CMAESState]):
             ``all`` for functions without noise, else ``steps``.
         restarts: what follows: the end of the search (``none``); an attempt from elsewhere with
             twice the population (``ipop``); or, in turn, such a one and small ones (``bipop``).
+        bounds: least and greatest value of every parameter. The search knows none: what it
+            samples is bent into the box (`population.distributions.Boxed`), so that returns
+            stay what they are, and workers draw as ever.
     """
 
     covariance: Literal["full", "separable", "limited"] = "full"
@@ -94,6 +97,7 @@ class CMAES(Strategy[CMAESState]):
     tolerance: PositiveFloat = 1e-12
     stops: Literal["auto", "all", "steps", "none"] = "auto"
     restarts: Literal["none", "ipop", "bipop"] = "none"
+    bounds: tuple[float, float] | None = None
 
     @property
     def separable(self) -> bool:
@@ -111,6 +115,17 @@ class CMAES(Strategy[CMAESState]):
         size, dimension = self.population_size(problem), problem.num_parameters
         if size < 4:
             raise UsageError(f"a population of {size} is too small for cmaes: give at least 4")
+        if self.bounds is not None:
+            low, high = self.bounds
+            if low >= high:
+                raise UsageError(
+                    f"strategy.bounds {low:g}, {high:g} cross: give the lower one first"
+                )
+            if not ((problem.start >= low) & (problem.start <= high)).all():
+                raise UsageError(
+                    f"the start has parameters from {problem.start.min():g} to "
+                    f"{problem.start.max():g}: strategy.bounds {low:g}, {high:g} must contain them"
+                )
         if self.restarts != "none" and self.stops == "none":
             raise UsageError(
                 f"strategy.restarts {self.restarts} never happen with strategy.stops none: "
@@ -125,7 +140,7 @@ class CMAES(Strategy[CMAESState]):
 
     def init(self, problem: Problem) -> CMAESState:
         """Start where the policy does, alike in all directions."""
-        start = np.array(problem.start, dtype=np.float64)
+        start = self._unbend(np.array(problem.start, dtype=np.float64))
         size = self.population_size(problem)
         return self._begin(0, start, Attempt(size, self.initial_std, start, start))
 
@@ -133,7 +148,7 @@ class CMAES(Strategy[CMAESState]):
         """Sample N(m, σ²C): eqs. 38-40."""
         key = noise_key(problem.seed, state.generation)
         gaussian = state.covariance.spread(state.mean, state.step_size, key)
-        return problem.population(gaussian, state.attempt.population)
+        return problem.population(self._bend(gaussian), state.attempt.population)
 
     def tell(
         self, problem: Problem, state: CMAESState, population: Population, episodes: Episodes
@@ -152,6 +167,8 @@ class CMAES(Strategy[CMAESState]):
     def _learn(
         self, problem: Problem, state: CMAESState, population: Population, episodes: Episodes
     ) -> CMAESState:
+        if isinstance(population.distribution, Boxed):
+            population = replace(population, distribution=population.distribution.inner)
         fitness = episodes.fitness
         order = ranking.pick_elites(fitness, len(fitness))
         elites = EliteFigures.of(episodes, fitness, order[: len(order) // 2])
@@ -173,7 +190,7 @@ class CMAES(Strategy[CMAESState]):
         Unlike the best candidate, a mean was not chosen for its luck.
         """
         found = state.attempt.solution
-        return Population(Point(state.mean if found is None else found), 1)
+        return Population(self._bend(Point(state.mean if found is None else found)), 1)
 
     def metrics(self, state: CMAESState) -> dict[str, float]:
         """Step size, widths and condition of the search distribution."""
@@ -219,9 +236,12 @@ class CMAES(Strategy[CMAESState]):
         return self.stops == "all" or (self.stops == "auto" and exact)
 
     def _restart(self, problem: Problem, state: CMAESState) -> CMAESState:
-        """Begin another attempt, at a point as far from the start as candidates were."""
+        """Begin another attempt: anywhere in the box, or as far from the start as candidates."""
         generator = strategy_generator(problem.seed, state.generation)
-        start = problem.start + self.initial_std * generator.standard_normal(len(state.mean))
+        if self.bounds is not None:
+            start = self._unbend(generator.uniform(*self.bounds, len(state.mean)))
+        else:
+            start = problem.start + self.initial_std * generator.standard_normal(len(state.mean))
         if self.restarts == "ipop":
             attempt = state.attempt.follow_ipop()
         else:
@@ -230,6 +250,14 @@ class CMAES(Strategy[CMAESState]):
             attempt = state.attempt.follow_bipop(first, step, uniform)
         begun = self._begin(state.generation, start, attempt)
         return replace(begun, elites=state.elites)
+
+    def _bend(self, distribution: Distribution) -> Distribution:
+        return distribution if self.bounds is None else Boxed(distribution, *self.bounds)
+
+    def _unbend(self, parameters: FloatArray) -> FloatArray:
+        if self.bounds is None:
+            return parameters
+        return Boxed(Point(parameters), *self.bounds).unbend(parameters)
 
     def _begin(self, generation: int, mean: FloatArray, attempt: Attempt) -> CMAESState:
         size = len(mean)

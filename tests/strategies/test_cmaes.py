@@ -311,6 +311,22 @@ def test_stops():
     assert "condition" in strategy.stop(replace(state, covariance=flat))
 
 
+@pytest.mark.parametrize("covariance", ["full", "separable", "limited"])
+def test_bounds_hold_and_are_reached(covariance):
+    """The best of a sphere at (1, ..., 1) within [-1, 0.5] is the corner (0.5, ..., 0.5).
+
+    If wrong: a candidate lies outside, or the search cannot come to a bound.
+    """
+    where = FunctionProblem(sphere, np.zeros(4), population_size=None)
+    strategy = CMAES(covariance=covariance, bounds=(-1.0, 0.5), initial_std=0.5)
+    done = search(strategy, where, 150)
+    drawn = np.concatenate([generation.parameters for generation in done])
+    assert drawn.min() >= -1.0
+    assert drawn.max() <= 0.5
+    found = draw_solution(where, strategy.solution(where, done[-1].after))
+    assert found == pytest.approx(0.5 * np.ones((1, 4)), abs=1e-3)
+
+
 def rastrigin(points, seeds):
     x = points - 0.3
     return -np.sum(x**2 + 10 * (1 - np.cos(2 * np.pi * x)), axis=1)
@@ -416,6 +432,8 @@ def test_stagnation():
             8,
             "strategy.restarts ipop never happen with strategy.stops none",
         ),
+        (CMAES(bounds=(2.0, 1.0)), 8, "strategy.bounds 2, 1 cross: give the lower one first"),
+        (CMAES(bounds=(-1.0, 1.5)), 8, "the start has parameters from 1 to 2: strategy.bounds"),
         (CMAES(), 3, "a population of 3 is too small for cmaes: give at least 4"),
     ],
 )

@@ -59,6 +59,7 @@ VARIANTS = {
     "more fast": MORE(entropy_rate=0.9, min_entropy=-20.0),
     "ccmaes floor": CCMAES(min_std=0.01),
     "cmaes separable": CMAES(covariance="separable"),
+    "cmaes bounds": CMAES(bounds=(-3.0, 3.0)),
     "cmaes limited": CMAES(covariance="limited"),
     "normalized cem": Normalized(CEM()),
     "normalized external": Normalized(External(hopping)),
