@@ -36,15 +36,21 @@ from distes.strategies.numerics.cma_constants import (
     expected_length,
     share_among_equal,
 )
+from distes.strategies.numerics.rate_adaptation import RateAdaptation
 from distes.strategies.parts.attempts import Attempt
 from distes.strategies.parts.covariances import DiagonalCovariance, FullCovariance
 from distes.strategies.parts.elite_figures import EliteFigures
 from distes.strategies.parts.limited_memory import LimitedMemory
+from distes.strategies.parts.memory import find_memory
 from distes.tasks.function import FunctionTask
-from distes.types import FloatArray, PositiveFloat
+from distes.types import FloatArray, IntArray, PositiveFloat
 
 WORST_CONDITION = 1e14
 """Of the covariance: beyond, its small axes are rounding."""
+
+
+MATRICES = 8
+"""That are held at once at most: C, B, what candidates are drawn with, and a decomposition's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +63,7 @@ class CMAESState:
         step_size: σ.
         covariance: C and p_c, or what stands for them.
         path_step: p_σ, (d,).
+        rates: of the mean and of the covariance, where they adapt; else none.
         attempt: what the search since the last restart has done.
         elites: figures of the last generation's better half.
     """
@@ -67,6 +74,7 @@ class CMAESState:
     covariance: FullCovariance | DiagonalCovariance | LimitedMemory
     path_step: FloatArray
     attempt: Attempt
+    rates: tuple[RateAdaptation, ...] = ()
     elites: EliteFigures = field(default_factory=EliteFigures)
 
 
@@ -86,6 +94,8 @@ class CMAES(Strategy[CMAESState]):
             ``all`` for functions without noise, else ``steps``.
         restarts: what follows: the end of the search (``none``); an attempt from elsewhere with
             twice the population (``ipop``); or, in turn, such a one and small ones (``bipop``).
+        adapt_rates: slow down where returns are noisy or have many optima, and go on with a
+            small population (`numerics.rate_adaptation`); for a full covariance.
         bounds: least and greatest value of every parameter. The search knows none: what it
             samples is bent into the box (`population.distributions.Boxed`), so that returns
             stay what they are, and workers draw as ever.
@@ -97,6 +107,7 @@ class CMAES(Strategy[CMAESState]):
     tolerance: PositiveFloat = 1e-12
     stops: Literal["auto", "all", "steps", "none"] = "auto"
     restarts: Literal["none", "ipop", "bipop"] = "none"
+    adapt_rates: bool = False
     bounds: tuple[float, float] | None = None
 
     @property
@@ -115,6 +126,10 @@ class CMAES(Strategy[CMAESState]):
         size, dimension = self.population_size(problem), problem.num_parameters
         if size < 4:
             raise UsageError(f"a population of {size} is too small for cmaes: give at least 4")
+        if self.adapt_rates and self.covariance != "full":
+            raise UsageError(
+                f"strategy.adapt_rates needs a full covariance, not a {self.covariance} one"
+            )
         if self.bounds is not None:
             low, high = self.bounds
             if low >= high:
@@ -131,18 +146,16 @@ class CMAES(Strategy[CMAESState]):
                 f"strategy.restarts {self.restarts} never happen with strategy.stops none: "
                 "give stops auto, all or steps"
             )
-        memory = 4 * 8 * dimension**2  # C, its root, and what decomposing them needs
-        if self.covariance == "full" and memory > 8 * 2**30:
-            raise UsageError(
-                f"a full covariance of {dimension:,} parameters needs about {memory / 2**30:,.0f} "
-                "GiB: give strategy.covariance separable or limited"
-            )
+        if self.covariance == "full":
+            _check_memory(dimension, MATRICES + (4 if self.adapt_rates else 0))
 
     def init(self, problem: Problem) -> CMAESState:
         """Start where the policy does, alike in all directions."""
         start = self._unbend(np.array(problem.start, dtype=np.float64))
         size = self.population_size(problem)
-        return self._begin(0, start, Attempt(size, self.initial_std, start, start))
+        history = stagnation.NOTHING if self._judges_returns(problem) else None
+        attempt = Attempt(size, self.initial_std, start, start, history=history)
+        return self._begin(0, start, attempt)
 
     def ask(self, problem: Problem, state: CMAESState) -> Population:
         """Sample N(m, σ²C): eqs. 38-40."""
@@ -154,35 +167,41 @@ class CMAES(Strategy[CMAESState]):
         self, problem: Problem, state: CMAESState, population: Population, episodes: Episodes
     ) -> CMAESState:
         """Move the mean, lengthen or shorten the step, turn and stretch the covariance."""
-        told = self._learn(problem, state, population, episodes)
-        attempt = told.attempt.count(state.mean, episodes.fitness)
-        if self._judges_returns(problem):
-            history = stagnation.add_returns(attempt.history, episodes.fitness)
-            attempt = replace(attempt, history=history)
-        told = replace(told, attempt=attempt)
+        if isinstance(population.distribution, Boxed):
+            population = replace(population, distribution=population.distribution.inner)
+        fitness = episodes.fitness
+        order = ranking.pick_elites(fitness, len(fitness))
+        told = replace(
+            state,
+            generation=state.generation + 1,
+            attempt=state.attempt.count(state.mean, fitness),
+            elites=EliteFigures.of(episodes, fitness, order[: len(order) // 2]),
+        )
+        if len(order) > 1 and fitness[order[0]] > fitness[order[-1]]:
+            told = self._learn(problem, told, population, fitness, order)
+        # Else nothing is better than anything else: there is nothing to learn.
         if self.restarts == "none" or self._find_stop(told) is None:
             return told
         return self._restart(problem, told)
 
     def _learn(
-        self, problem: Problem, state: CMAESState, population: Population, episodes: Episodes
+        self,
+        problem: Problem,
+        state: CMAESState,
+        population: Population,
+        fitness: FloatArray,
+        order: IntArray,
     ) -> CMAESState:
-        if isinstance(population.distribution, Boxed):
-            population = replace(population, distribution=population.distribution.inner)
-        fitness = episodes.fitness
-        order = ranking.pick_elites(fitness, len(fitness))
-        elites = EliteFigures.of(episodes, fitness, order[: len(order) // 2])
-        told = replace(state, generation=state.generation + 1, elites=elites)
-        if len(order) < 2 or fitness[order[0]] == fitness[order[-1]]:
-            return told  # nothing is better than anything else: there is nothing to learn
+        """Learn from candidates ``order``, best first."""
         active = self.active and self.covariance != "limited"
         separable = self.separable
         constants = CMAConstants.of(len(order), len(state.mean), separable=separable, active=active)
         weights = np.zeros(len(fitness))
         weights[order] = share_among_equal(constants.weights, fitness[order])
-        if isinstance(state.covariance, LimitedMemory):
-            return _update_limited(problem, told, state.covariance, population, weights, len(order))
-        return _update(problem, told, state.covariance, population, weights, constants)
+        shape = state.covariance
+        if isinstance(shape, LimitedMemory):
+            return _update_limited(problem, state, shape, population, weights, len(order))
+        return _update(problem, state, shape, population, weights, constants)
 
     def solution(self, problem: Problem, state: CMAESState) -> Population:
         """Deploy the mean, or a better one of an attempt before.
@@ -228,6 +247,8 @@ class CMAES(Strategy[CMAESState]):
             return "steps no longer change the mean"
         if shape.condition > WORST_CONDITION:
             return f"the covariance's condition is above {WORST_CONDITION:g}"
+        if attempt.history is None:
+            return None
         return stagnation.find_end(attempt.history, len(state.mean), attempt.population)
 
     def _judges_returns(self, problem: Problem) -> bool:
@@ -268,6 +289,14 @@ class CMAES(Strategy[CMAESState]):
             covariance=self._start_shape(size),
             path_step=np.zeros(size),
             attempt=attempt,
+            rates=(
+                (
+                    RateAdaptation(np.zeros(size), memory=0.1),
+                    RateAdaptation(np.zeros((size, size)), memory=0.03),
+                )
+                if self.adapt_rates
+                else ()
+            ),
         )
 
     def _start_shape(self, size: int) -> FullCovariance | DiagonalCovariance | LimitedMemory:
@@ -278,6 +307,17 @@ class CMAES(Strategy[CMAESState]):
                 return DiagonalCovariance.start(size)
             case "limited":
                 return LimitedMemory.start(size)
+
+
+def _check_memory(size: int, matrices: int) -> None:
+    """Refuse matrices (d, d) that do not fit into memory."""
+    needed, there = 8 * matrices * size**2, find_memory()
+    if there is not None and needed > there:
+        raise UsageError(
+            f"a full covariance of {size:,} parameters needs about {needed / 2**30:,.0f} GiB of "
+            f"memory, and there are {there / 2**30:,.0f}: give strategy.covariance separable "
+            "or limited"
+        )
 
 
 def _update(
@@ -306,16 +346,55 @@ def _update(
     step_size = state.step_size * math.exp(growth)  # eq. 44
 
     # Covariance: rank one from the path, rank μ from the samples.
-    warm = 1 - (1 - turn) ** (2 * state.attempt.generations + 2)
+    warm = 1 - (1 - turn) ** (2 * state.attempt.generations)
     goes_on = length**2 / size / warm < 2 + 4 / (size + 1)  # h_σ
     turn = constants.path_rate
     gain = math.sqrt(turn * (2 - turn) * constants.effective) if goes_on else 0.0
     path = (1 - turn) * shape.path + gain * sums.step  # eq. 45
     stalled = 0.0 if goes_on else turn * (2 - turn)
     kept = 1 + constants.rank_one * (stalled - 1) - constants.rank_mu * float(weights.sum())
-    covariance = shape.learn(sums.seen, kept, path, constants).renew(constants)  # eq. 47
-    return replace(
+    covariance = shape.learn(sums.seen, kept, path, constants)  # eq. 47
+    told = replace(
         state, mean=mean, step_size=step_size, covariance=covariance, path_step=path_step
+    )
+    if state.rates and isinstance(shape, FullCovariance) and isinstance(covariance, FullCovariance):
+        return _slow_down(told, covariance, state, shape, sums.white)
+    return replace(told, covariance=covariance.renew(constants))
+
+
+def _slow_down(
+    told: CMAESState,
+    covariance: FullCovariance,
+    state: CMAESState,
+    shape: FullCovariance,
+    white: FloatArray,
+) -> CMAESState:
+    """Take a part of an update: algorithm 1 of LRA-CMA-ES.
+
+    Args:
+        told: after the whole update.
+        covariance: its own, not decomposed.
+        state: before it.
+        shape: its covariance, decomposed.
+        white: the mean's step by (σ²C)^(-½), (d,).
+    """
+    size = len(state.mean)
+    variance = state.step_size**2
+    change = told.step_size**2 * covariance.matrix - variance * shape.matrix
+    whiten = (shape.axes / shape.lengths) @ shape.axes.T
+    local = whiten @ change @ whiten / (variance * math.sqrt(2))
+    of_mean, of_covariance = state.rates
+    rates = of_mean.follow(white), of_covariance.follow(local)
+    whole = variance * shape.matrix + rates[1].rate * change
+    found = FullCovariance.decompose(whole, covariance.path)
+    step_size = math.exp(float(np.log(found.lengths).sum()) / size)  # C has the determinant 1
+    return replace(
+        told,
+        mean=state.mean + rates[0].rate * (told.mean - state.mean),
+        # Noise shortens the steps that are best: they go with the mean's rate.
+        step_size=step_size * of_mean.rate / rates[0].rate,
+        covariance=replace(found, matrix=whole / step_size**2, lengths=found.lengths / step_size),
+        rates=rates,
     )
 
 

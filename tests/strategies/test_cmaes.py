@@ -17,6 +17,7 @@ from distes.strategies.base import Problem
 from distes.strategies.cmaes import CMAES
 from distes.strategies.numerics import stagnation
 from distes.strategies.numerics.cma_constants import CMAConstants
+from distes.strategies.parts import memory
 from distes.strategies.parts.attempts import Attempt
 from distes.strategies.parts.covariances import DiagonalCovariance, FullCovariance
 from distes.tasks.function import FunctionTask
@@ -89,6 +90,53 @@ def test_the_full_update_is_that_of_cmaes(tell_noise, active, monkeypatch):
         assert state.path_step == pytest.approx(package._p_sigma, rel=1e-9, abs=1e-10)
         assert state.covariance.path == pytest.approx(package._pc, rel=1e-9, abs=1e-10)
         assert state.covariance.matrix == pytest.approx(package._C, rel=1e-9, abs=1e-10)
+
+
+def test_adapted_rates_are_those_of_cmaes(tell_noise, monkeypatch):
+    """Mean, step size, covariance and both learning rates over 50 noisy generations."""
+    monkeypatch.setattr(cmaes._cma, "_EPS", 0.0)  # it adds 1e-8 to lengths of samples
+    d, n = 6, 14
+    package = cmaes.CMA(np.linspace(1.0, 2.0, d), 0.7, population_size=n, lr_adapt=True)
+    set_constants(package, CMAConstants.of(n, d, separable=False, active=True))
+    strategy = CMAES(initial_std=0.7, adapt_rates=True)
+    where, noise = problem(d, n), np.random.default_rng(3)
+    state, least = strategy.init(where), 1.0
+    for _ in range(50):
+        asked = strategy.ask(where, state).distribution
+        drawn = asked.draw(np.arange(n))
+        fitness = ellipsoid(drawn) + 100 * noise.normal(size=n)
+        state = tell_noise(strategy, where, state, asked.noise(np.arange(n)), fitness)
+        package._eigen_decomposition()
+        package.tell(list(zip(drawn, -fitness, strict=True)))
+        of_mean, of_covariance = state.rates
+        assert state.mean == pytest.approx(package._mean, rel=1e-10)
+        assert state.step_size == pytest.approx(package._sigma, rel=1e-10)
+        assert state.covariance.matrix == pytest.approx(package._C, rel=1e-9, abs=1e-10)
+        assert of_mean.rate == pytest.approx(package._eta_mean, rel=1e-10)
+        assert of_covariance.rate == pytest.approx(package._eta_Sigma, rel=1e-10)
+        least = min(least, of_mean.rate)
+    assert least < 0.5  # or nothing was adapted
+
+
+def test_adapted_rates_find_an_optimum_under_noise():
+    """Twenty seeds of a sphere whose noise is as large as its value at the start.
+
+    If wrong: rates never fall, and the mean wanders as far as the noise lets it.
+    """
+
+    def noisy(points, seeds):
+        noise = np.array([np.random.default_rng(int(s)).normal() for s in seeds])
+        return sphere(points, seeds) + 20 * noise
+
+    far = {}
+    for adapts in (False, True):
+        values = []
+        for seed in range(20):
+            where = FunctionProblem(noisy, np.full(5, 3.0), population_size=None, seed=seed)
+            done = search(CMAES(adapt_rates=adapts), where, 200)
+            values.append(-sphere(done[-1].after.mean[None], None)[0])
+        far[adapts] = float(np.median(values))
+    assert far[True] < 0.7 * far[False]
 
 
 def test_the_separable_update_is_that_of_cmaes(tell_noise):
@@ -432,6 +480,11 @@ def test_stagnation():
             8,
             "strategy.restarts ipop never happen with strategy.stops none",
         ),
+        (
+            CMAES(adapt_rates=True, covariance="limited"),
+            8,
+            "strategy.adapt_rates needs a full covariance, not a limited one",
+        ),
         (CMAES(bounds=(2.0, 1.0)), 8, "strategy.bounds 2, 1 cross: give the lower one first"),
         (CMAES(bounds=(-1.0, 1.5)), 8, "the start has parameters from 1 to 2: strategy.bounds"),
         (CMAES(), 3, "a population of 3 is too small for cmaes: give at least 4"),
@@ -442,8 +495,29 @@ def test_what_cannot_work_is_refused(strategy, size, said):
         strategy.check(problem(3, size))
 
 
-def test_a_matrix_that_does_not_fit_is_refused():
+def test_a_matrix_that_does_not_fit_is_refused(monkeypatch):
+    """If wrong: the run ends by the system's hand instead of one sentence."""
+    monkeypatch.setattr("distes.strategies.cmaes.find_memory", lambda: 16 * 2**30)
     where = FunctionProblem(sphere, np.zeros(100_000), population_size=16)
-    with pytest.raises(UsageError, match=r"about 298 GiB: give strategy.covariance separable"):
+    said = (
+        "a full covariance of 100,000 parameters needs about 596 GiB of memory, and there are "
+        "16: give strategy.covariance separable or limited"
+    )
+    with pytest.raises(UsageError, match=said):
         CMAES().check(where)
     CMAES(covariance="separable").check(where)
+    CMAES(covariance="limited").check(where)
+    CMAES().check(FunctionProblem(sphere, np.zeros(10_000), population_size=16))
+    monkeypatch.setattr("distes.strategies.cmaes.find_memory", lambda: None)
+    CMAES().check(where)  # what is not known is not refused
+
+
+def test_a_containers_limit_counts(tmp_path, monkeypatch):
+    """If wrong: in a container the machine's memory is taken for its own."""
+    limit, word = tmp_path / "limit", tmp_path / "word"
+    limit.write_text("1048576\n")
+    word.write_text("max\n")
+    monkeypatch.setattr(memory, "CONTAINER_LIMITS", (word, tmp_path / "nothing"))
+    machine = memory.find_memory()
+    monkeypatch.setattr(memory, "CONTAINER_LIMITS", (word, limit))
+    assert memory.find_memory() == 1048576 < machine

@@ -60,6 +60,7 @@ VARIANTS = {
     "ccmaes floor": CCMAES(min_std=0.01),
     "cmaes separable": CMAES(covariance="separable"),
     "cmaes bounds": CMAES(bounds=(-3.0, 3.0)),
+    "cmaes adapted rates": CMAES(adapt_rates=True),
     "cmaes limited": CMAES(covariance="limited"),
     "normalized cem": Normalized(CEM()),
     "normalized external": Normalized(External(hopping)),

@@ -18,12 +18,15 @@ MOST_KEPT = 20_000
 """Generations that are looked back on at most."""
 
 
+NOTHING = np.empty((0, 3))
+"""The history before the first generation."""
+
+
 def add_returns(history: FloatArray, fitness: FloatArray) -> FloatArray:
-    """Add a generation's best, median and worst fitness to a history (g, 3); NaN = failed."""
-    valid = fitness[~np.isnan(fitness)]
-    if not len(valid):
+    """Add a generation's best, median and worst fitness (n,) to a history (g, 3)."""
+    if not len(fitness):
         return history
-    row = [[valid.max(), np.median(valid), valid.min()]]
+    row = [[fitness.max(), np.median(fitness), fitness.min()]]
     return np.concatenate([history[1 - MOST_KEPT :], row])
 
 

@@ -12,10 +12,11 @@ the mean that was sampled about, and is no lucky candidate's.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from distes.strategies.numerics import stagnation
 from distes.types import FloatArray
 
 
@@ -37,7 +38,7 @@ class Attempt:
         fitness: mean fitness of that generation.
         best_mean: of the attempts that have ended, (d,).
         best_fitness: its mean fitness.
-        history: (g, 3) fitness of each generation, see `numerics.stagnation`; empty where
+        history: (g, 3) fitness of each generation, see `numerics.stagnation`; None where
             returns say nothing about an end.
     """
 
@@ -54,7 +55,7 @@ class Attempt:
     spent_small: int = 0
     fitness: float = -math.inf
     best_fitness: float = -math.inf
-    history: FloatArray = field(default_factory=lambda: np.empty((0, 3)))
+    history: FloatArray | None = None
 
     @property
     def solution(self) -> FloatArray | None:
@@ -64,6 +65,7 @@ class Attempt:
     def count(self, mean: FloatArray, fitness: FloatArray) -> Attempt:
         """Count a generation of fitness (n,), NaN = failed, that was sampled about a mean."""
         valid = fitness[~np.isnan(fitness)]
+        history = self.history
         scored = len(valid) > 0
         return replace(
             self,
@@ -71,6 +73,7 @@ class Attempt:
             evaluations=self.evaluations + len(fitness),
             mean=mean if scored else self.mean,
             fitness=float(valid.sum() / len(valid)) if scored else self.fitness,
+            history=None if history is None else stagnation.add_returns(history, valid),
         )
 
     def follow_ipop(self) -> Attempt:
@@ -108,4 +111,5 @@ class Attempt:
             number=self.number + 1,
             doublings=doublings,
             best_fitness=max(self.fitness, self.best_fitness),
+            history=None if self.history is None else stagnation.NOTHING,
         )
