@@ -102,7 +102,7 @@ def compare(size: int, population: int) -> dict[str, Any]:
         "population": population,
         "distes_ms": 0.0,
         "cma_ms": 0.0,
-        "cmaes_ms": float("nan"),
+        "cmaes_ms": None,
         **medians,
         "faster / distes": statistics.median(faster),
     }
