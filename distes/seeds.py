@@ -182,7 +182,7 @@ def noise(
         return _draw_wide(key, rows, size, start, stop)
     per_block = max(1, BLOCK_NORMALS // max(size, 1))
     out = np.empty((len(rows), size))
-    if len(rows) and (np.diff(rows) == 1).all():
+    if len(rows) and (rows[1:] - rows[:-1] == 1).all():
         _fill(key, int(rows[0]), per_block, out)
         return out[:, start:stop]
     blocks = rows // per_block
@@ -224,5 +224,5 @@ def _fill(key: NoiseKey, first: int, per_block: int, out: FloatArray) -> None:
 
 
 def _generator_of(key: NoiseKey, block: int, column_block: int = 0) -> Generator:
-    counter = [0, 0, column_block, block]
+    counter = np.array([0, 0, column_block, block], dtype=np.uint64)
     return Generator(Philox(key=np.array(key, dtype=np.uint64), counter=counter))

@@ -6,7 +6,7 @@ context, whatever else is drawn with it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -19,7 +19,8 @@ from distes.types import Array, FloatArray, IntArray
 EINSUM_LIMIT = 256
 """Above this many parameters a full-covariance draw uses BLAS on blocks of fixed shape."""
 
-BLAS_BLOCK = 64
+BLAS_BLOCK = 16
+"""Rows of such a block: few, since a block is drawn whole for any of its candidates."""
 
 SUMMED_NORMALS = 1 << 20
 """Most normals that are held while noise is summed up."""
@@ -147,17 +148,111 @@ class Gaussian:
         return self.mean + moved[:, : self.num_parameters]
 
     def _blocked_product(self, candidates: IntArray) -> FloatArray:
-        """Full-covariance product by BLAS, always on whole aligned blocks of 64 rows."""
+        """Full-covariance product by BLAS, always on whole aligned blocks of rows."""
         out = np.empty((len(candidates), self.num_parameters))
         blocks = candidates // BLAS_BLOCK
         transposed = np.ascontiguousarray(self.scale.T)
-        for block in np.unique(blocks):
-            whole = np.arange(block * BLAS_BLOCK, (block + 1) * BLAS_BLOCK)
-            chosen = blocks == block
-            with products.one_blas_thread():
+        with products.one_blas_thread():
+            for block in np.unique(blocks):
+                whole = np.arange(block * BLAS_BLOCK, (block + 1) * BLAS_BLOCK)
+                chosen = blocks == block
                 moved = self.noise(whole) @ transposed
-            out[chosen] = moved[candidates[chosen] - block * BLAS_BLOCK]
+                out[chosen] = moved[candidates[chosen] - block * BLAS_BLOCK]
         return out
+
+
+@dataclass(frozen=True, eq=False)
+class LowRankGaussian(Gaussian):
+    """mean + scale * (s z + Vᵀ U V z): noise z that is longer or shorter in a few directions.
+
+    Attributes:
+        directions: V, (m, d).
+        mixing: U, (m, m).
+        share: s, of the noise in all directions alike.
+    """
+
+    directions: FloatArray = field(kw_only=True)
+    mixing: FloatArray = field(kw_only=True)
+    share: float = field(kw_only=True)
+
+    def stretch(self, normals: FloatArray) -> FloatArray:
+        """Turn normals z, (m, d), into s z + Vᵀ U V z; each row apart from the others."""
+        stretched = self.share * normals
+        count = len(self.directions)
+        if count:
+            along = products.multiply(normals, products.lay_out(self.directions.T))[:, :count]
+            mixed = products.multiply(along, products.lay_out(self.mixing.T))[:, :count]
+            laid_out = products.lay_out(self.directions)
+            stretched += products.multiply(mixed, laid_out)[:, : self.num_parameters]
+        return stretched
+
+    def draw(self, candidates: IntArray, contexts: Array | None = None) -> FloatArray:
+        """Draw the candidates' parameters, (m, d)."""
+        return self.mean + self.scale * self.stretch(self.noise(candidates))
+
+
+@dataclass(frozen=True, eq=False)
+class Boxed:
+    """Any distribution over all numbers, each parameter bent into an interval.
+
+    The identity but for a margin of 5% at each bound, where it is a parabola, and periodic
+    beyond: `BoxConstraintsLinQuadTransformation` of package cma.
+
+    Attributes:
+        inner: the distribution.
+        low: least value of each parameter.
+        high: greatest value, > low.
+    """
+
+    inner: Distribution
+    low: float
+    high: float
+
+    @property
+    def num_parameters(self) -> int:
+        return self.inner.num_parameters
+
+    @property
+    def uses_context(self) -> bool:
+        """Whether the inner one does."""
+        return self.inner.uses_context
+
+    @property
+    def margins(self) -> tuple[float, float]:
+        """Widths of the parabolas at the lower and the upper bound."""
+        half = (self.high - self.low) / 2
+        low, high = (min(half, 0.05 * max(abs(b), 1.0)) for b in (self.low, self.high))
+        return low, high
+
+    def draw(self, candidates: IntArray, contexts: Array | None = None) -> FloatArray:
+        """Draw the candidates' parameters, (m, d), all between the bounds."""
+        drawn = self.inner.draw(candidates, contexts)
+        below, above = self.margins
+        least, greatest = self.low - below, self.high + above
+        width = greatest - least
+        # A triangle wave: the interval of the parabolas' ends, and its mirror images beyond.
+        drawn = least + width - np.abs(np.mod(drawn - least, 2 * width) - width)
+        bent = np.where(
+            drawn > self.high - above,
+            self.high - (drawn - greatest) ** 2 / (4 * above),
+            np.where(
+                drawn < self.low + below, self.low + (drawn - least) ** 2 / (4 * below), drawn
+            ),
+        )
+        inside: FloatArray = np.clip(bent, self.low, self.high)
+        return inside
+
+    def unbend(self, parameters: FloatArray) -> FloatArray:
+        """Find what is drawn as parameters that lie between the bounds."""
+        below, above = self.margins
+        at_low = 2 * np.sqrt(below * np.maximum(parameters - self.low, 0)) + self.low - below
+        at_high = self.high + above - 2 * np.sqrt(above * np.maximum(self.high - parameters, 0))
+        unbent: FloatArray = np.where(
+            parameters > self.high - above,
+            at_high,
+            np.where(parameters < self.low + below, at_low, parameters),
+        )
+        return unbent
 
 
 @dataclass(frozen=True, eq=False)

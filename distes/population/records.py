@@ -202,7 +202,7 @@ class Population:
 
     def __post_init__(self) -> None:
         """Let any whole number say how many episodes each candidate has."""
-        if np.ndim(self.episodes) == 0:
+        if type(self.episodes) is not int and np.ndim(self.episodes) == 0:
             object.__setattr__(self, "episodes", int(self.episodes))
 
     @property

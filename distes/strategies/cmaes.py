@@ -2,12 +2,13 @@
 
 Hansen (2016), "The CMA evolution strategy: a tutorial" (arXiv:1604.00772); the separable form
 of Ros and Hansen (2008), "A simple modification in CMA-ES achieving linear time and space
-complexity".
+complexity"; the limited-memory form of Loshchilov, Glasmachers and Beyer (2017), see
+`parts.limited_memory`.
 
 | name | tutorial |
 |---|---|
 | mean, step_size, covariance | m, σ, C: candidates have the covariance σ²C |
-| path_step, path_cov | p_σ, p_c |
+| path_step, covariance.path | p_σ, p_c |
 | positive, negative weights | w_i, by rank |
 | effective | μ_eff |
 | step_rate, step_damping | c_σ, d_σ |
@@ -19,88 +20,37 @@ Equal returns share the mean of their weights, so that what is equal does not pu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from distes.errors import UsageError
-from distes.population.distributions import Gaussian, Point
-from distes.population.records import Episodes, Population
-from distes.seeds import noise_key
+from distes.population.distributions import Boxed, Point
+from distes.population.records import Distribution, Episodes, Population
+from distes.seeds import noise_key, strategy_generator
 from distes.strategies.base import Problem, Strategy
-from distes.strategies.numerics import ranking, shaping
+from distes.strategies.numerics import ranking, stagnation
+from distes.strategies.numerics.cma_constants import (
+    CMAConstants,
+    expected_length,
+    share_among_equal,
+)
+from distes.strategies.numerics.rate_adaptation import RateAdaptation
+from distes.strategies.parts.attempts import Attempt
+from distes.strategies.parts.covariances import DiagonalCovariance, FullCovariance
 from distes.strategies.parts.elite_figures import EliteFigures
-from distes.types import FloatArray, PositiveFloat
+from distes.strategies.parts.limited_memory import LimitedMemory
+from distes.strategies.parts.memory import find_memory
+from distes.tasks.function import FunctionTask
+from distes.types import FloatArray, IntArray, PositiveFloat
 
 WORST_CONDITION = 1e14
 """Of the covariance: beyond, its small axes are rounding."""
 
 
-@dataclass(frozen=True, eq=False)
-class CMAConstants:
-    """Weights and learning rates of an update.
-
-    Attributes:
-        weights: w, (λ,) by rank: the positive half sums to 1, the rest is negative or 0.
-        effective: μ_eff of the positive ones.
-        step_rate: c_σ.
-        step_damping: d_σ.
-        path_rate: c_c.
-        rank_one: c_1.
-        rank_mu: c_μ.
-    """
-
-    weights: FloatArray
-    effective: float
-    step_rate: float
-    step_damping: float
-    path_rate: float
-    rank_one: float
-    rank_mu: float
-
-    @classmethod
-    def of(cls, samples: int, size: int, *, separable: bool, active: bool) -> CMAConstants:
-        """Compute them.
-
-        Args:
-            samples: λ >= 2, those that did not fail.
-            size: n, the number of parameters.
-            separable: for a diagonal covariance, which can be learnt faster.
-            active: whether bad samples count, with negative weights.
-        """
-        raw = shaping.log_rank_weights(samples)  # eq. 49
-        half = samples // 2
-        best, worst = raw[:half], raw[half:]
-        effective = best.sum() ** 2 / np.sum(best**2)  # eq. 8, Table 1
-        step_rate = (effective + 2) / (size + effective + 5)  # eq. 55
-        excess = math.sqrt((effective - 1) / (size + 1)) - 1
-        damping = 1 + 2 * max(0.0, excess) + step_rate  # eq. 55
-        share = effective / size
-        if separable:
-            # Learning rates of a diagonal, whose n numbers need fewer samples than n²/2.
-            root = math.sqrt(size)
-            path_rate = (1 + 1 / size + share) / (root + 1 / size + 2 * share)
-            rank_one = 1 / (size + 2 * root + share)
-            rank_mu = (0.25 + effective + 1 / effective - 2) / (size + 4 * root + effective / 2)
-        else:
-            path_rate = (4 + share) / (size + 4 + 2 * share)  # eq. 56
-            rank_one = min(1.0, samples / 6) * 2 / ((size + 1.3) ** 2 + effective)  # eq. 57
-            rank_mu = 2 * (0.25 + effective + 1 / effective - 2)
-            rank_mu /= (size + 2) ** 2 + effective  # eq. 58 with α_cov = 2
-        rank_mu = min(1 - rank_one, rank_mu)
-        weights = np.concatenate([best / best.sum(), np.zeros_like(worst)])  # eq. 53, w >= 0
-        negative = float(-worst.sum())
-        if active and negative > 0 and rank_mu > 0:
-            against = worst.sum() ** 2 / np.sum(worst**2)  # μ_eff⁻, Table 1
-            bound = min(
-                1 + rank_one / rank_mu,  # eq. 50: the update of C keeps its scale
-                1 + 2 * against / (effective + 2),  # eq. 51
-                (1 - rank_one - rank_mu) / (size * rank_mu),  # eq. 52: C stays positive definite
-            )
-            weights[half:] = bound * worst / negative  # eq. 53, w < 0
-        return cls(weights, float(effective), step_rate, damping, path_rate, rank_one, rank_mu)
+MATRICES = 8
+"""That are held at once at most: C, B, what candidates are drawn with, and a decomposition's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,40 +61,56 @@ class CMAESState:
         generation: generations told, the index of the next one.
         mean: m, (d,).
         step_size: σ.
-        covariance: C, (d, d); its diagonal (d,) where it is separable.
+        covariance: C and p_c, or what stands for them.
         path_step: p_σ, (d,).
-        path_cov: p_c, (d,).
-        start_step: σ at the start.
+        rates: of the mean and of the covariance, where they adapt; else none.
+        attempt: what the search since the last restart has done.
         elites: figures of the last generation's better half.
     """
 
     generation: int
     mean: FloatArray
     step_size: float
-    covariance: FloatArray
+    covariance: FullCovariance | DiagonalCovariance | LimitedMemory
     path_step: FloatArray
-    path_cov: FloatArray
-    start_step: float
+    attempt: Attempt
+    rates: tuple[RateAdaptation, ...] = ()
     elites: EliteFigures = field(default_factory=EliteFigures)
 
 
 @dataclass(frozen=True)
 class CMAES(Strategy[CMAESState]):
-    """CMA-ES (Hansen 2016), with a full or a separable covariance.
+    """CMA-ES (Hansen 2016), with a full, a separable or a limited covariance.
 
     Attributes:
-        covariance: ``full``, or ``separable`` for many parameters: the diagonal alone.
-        active: whether the worse half of the samples counts, with negative weights.
+        covariance: ``full``; for many parameters ``separable``, the diagonal alone, or
+            ``limited``, a few directions in which the mean has moved.
+        active: whether the worse half of the samples counts, with negative weights;
+            ``limited`` has none.
         initial_std: standard deviation of every parameter at the start, > 0.
         tolerance: stop where steps have shrunk to this share of their start, > 0.
+        stops: which reasons end an attempt: ``steps`` that are too small or a covariance
+            beyond arithmetic; ``all``, also returns that no longer rise; ``none``; ``auto`` is
+            ``all`` for functions without noise, else ``steps``.
+        restarts: what follows: the end of the search (``none``); an attempt from elsewhere with
+            twice the population (``ipop``); or, in turn, such a one and small ones (``bipop``).
+        adapt_rates: slow down where returns are noisy or have many optima, and go on with a
+            small population (`numerics.rate_adaptation`); for a full covariance.
+        bounds: least and greatest value of every parameter. The search knows none: what it
+            samples is bent into the box (`population.distributions.Boxed`), so that returns
+            stay what they are, and workers draw as ever.
     """
 
     grows: ClassVar[bool] = True
 
-    covariance: Literal["full", "separable"] = "full"
+    covariance: Literal["full", "separable", "limited"] = "full"
     active: bool = True
     initial_std: PositiveFloat = 1.0
     tolerance: PositiveFloat = 1e-12
+    stops: Literal["auto", "all", "steps", "none"] = "auto"
+    restarts: Literal["none", "ipop", "bipop"] = "none"
+    adapt_rates: bool = False
+    bounds: tuple[float, float] | None = None
 
     @property
     def separable(self) -> bool:
@@ -162,164 +128,297 @@ class CMAES(Strategy[CMAESState]):
         size, dimension = self.population_size(problem), problem.num_parameters
         if size < 4:
             raise UsageError(f"a population of {size} is too small for cmaes: give at least 4")
-        memory = 4 * 8 * dimension**2  # C, its root, and what decomposing them needs
-        if not self.separable and memory > 8 * 2**30:
+        if self.adapt_rates and self.covariance != "full":
             raise UsageError(
-                f"a full covariance of {dimension:,} parameters needs about {memory / 2**30:,.0f} "
-                "GiB: give strategy.covariance separable"
+                f"strategy.adapt_rates needs a full covariance, not a {self.covariance} one"
             )
+        if self.bounds is not None:
+            low, high = self.bounds
+            if low >= high:
+                raise UsageError(
+                    f"strategy.bounds {low:g}, {high:g} cross: give the lower one first"
+                )
+            if not ((problem.start >= low) & (problem.start <= high)).all():
+                raise UsageError(
+                    f"the start has parameters from {problem.start.min():g} to "
+                    f"{problem.start.max():g}: strategy.bounds {low:g}, {high:g} must contain them"
+                )
+        if self.restarts != "none" and self.stops == "none":
+            raise UsageError(
+                f"strategy.restarts {self.restarts} never happen with strategy.stops none: "
+                "give stops auto, all or steps"
+            )
+        if self.covariance == "full":
+            _check_memory(dimension, MATRICES + (4 if self.adapt_rates else 0))
 
     def init(self, problem: Problem) -> CMAESState:
         """Start where the policy does, alike in all directions."""
-        size = problem.num_parameters
-        return CMAESState(
-            generation=0,
-            mean=np.array(problem.start, dtype=np.float64),
-            step_size=self.initial_std,
-            covariance=np.ones(size) if self.separable else np.eye(size),
-            path_step=np.zeros(size),
-            path_cov=np.zeros(size),
-            start_step=self.initial_std,
-        )
+        start = self._unbend(np.array(problem.start, dtype=np.float64))
+        size = self.population_size(problem)
+        history = stagnation.NOTHING if self._judges_returns(problem) else None
+        attempt = Attempt(size, self.initial_std, start, start, history=history)
+        return self._begin(0, start, attempt)
 
     def ask(self, problem: Problem, state: CMAESState) -> Population:
         """Sample N(m, σ²C): eqs. 38-40."""
-        root = np.sqrt(state.covariance) if self.separable else _roots(state.covariance)[0]
         key = noise_key(problem.seed, state.generation)
-        gaussian = Gaussian(state.mean, state.step_size * root, key)
-        return problem.population(gaussian, self.population_size(problem))
+        gaussian = state.covariance.spread(state.mean, state.step_size, key)
+        return problem.population(self._bend(gaussian), state.attempt.population)
 
     def tell(
         self, problem: Problem, state: CMAESState, population: Population, episodes: Episodes
     ) -> CMAESState:
         """Move the mean, lengthen or shorten the step, turn and stretch the covariance."""
+        if isinstance(population.distribution, Boxed):
+            population = replace(population, distribution=population.distribution.inner)
         fitness = episodes.fitness
         order = ranking.pick_elites(fitness, len(fitness))
-        told = replace(state, generation=state.generation + 1)
-        told = replace(told, elites=EliteFigures.of(episodes, fitness, order[: len(order) // 2]))
-        if len(order) < 2 or fitness[order[0]] == fitness[order[-1]]:
-            return told  # nothing is better than anything else: there is nothing to learn
-        size = problem.num_parameters
-        constants = CMAConstants.of(len(order), size, separable=self.separable, active=self.active)
-        weights = _share_among_equal(constants.weights, fitness[order])
-        steps = (population.distribution.draw(order) - state.mean) / state.step_size  # y, eq. 39
-        whiten = self._whitener(state.covariance)
-
-        # Mean: only good samples pull, bad ones shape the covariance alone.
-        step = np.maximum(weights, 0) @ steps  # eq. 41
-        mean = state.mean + state.step_size * step  # eq. 42, c_m = 1
-
-        # Step size: longer where successive steps of the mean agree, shorter where they cancel.
-        turn = constants.step_rate
-        path_step = (1 - turn) * state.path_step + math.sqrt(
-            turn * (2 - turn) * constants.effective
-        ) * whiten(step[None])[0]  # eq. 43
-        # χ_n = E‖N(0, I)‖, exactly; some programs take its expansion in 1/n.
-        expected = math.sqrt(2) * math.exp(math.lgamma((size + 1) / 2) - math.lgamma(size / 2))
-        length = float(np.linalg.norm(path_step))
-        rate = turn / constants.step_damping
-        # At most by e in one update, as where a start is far too narrow.
-        step_size = state.step_size * math.exp(min(1.0, rate * (length / expected - 1)))  # eq. 44
-
-        # Covariance: rank one from the path, rank μ from the samples.
-        warm = 1 - (1 - turn) ** (2 * told.generation)
-        goes_on = length**2 / size / warm < 2 + 4 / (size + 1)  # h_σ
-        turn = constants.path_rate
-        path_cov = (1 - turn) * state.path_cov
-        if goes_on:
-            path_cov = path_cov + math.sqrt(turn * (2 - turn) * constants.effective) * step  # 45
-        lengths = np.sum(whiten(steps) ** 2, axis=1)
-        # A bad sample is taken at the length √n: however far it was, C stays positive (eq. 46).
-        scaled = np.where(weights < 0, weights * size / np.maximum(lengths, 1e-300), weights)
-        stalled = 0.0 if goes_on else turn * (2 - turn)
-        kept = (
-            1
-            + constants.rank_one * stalled
-            - constants.rank_one
-            - constants.rank_mu * float(weights.sum())
+        told = replace(
+            state,
+            generation=state.generation + 1,
+            attempt=state.attempt.count(state.mean, fitness),
+            elites=EliteFigures.of(episodes, fitness, order[: len(order) // 2]),
         )
-        if self.separable:
-            one, many = path_cov**2, scaled @ steps**2
-        else:
-            one, many = np.outer(path_cov, path_cov), steps.T @ (scaled[:, None] * steps)
-        covariance = (
-            kept * state.covariance + constants.rank_one * one + constants.rank_mu * many
-        )  # eq. 47
-        if not self.separable:
-            covariance = (covariance + covariance.T) / 2
-        return replace(
-            told,
-            mean=mean,
-            step_size=step_size,
-            covariance=covariance,
-            path_step=path_step,
-            path_cov=path_cov,
-        )
+        if len(order) > 1 and fitness[order[0]] > fitness[order[-1]]:
+            told = self._learn(problem, told, population, fitness, order)
+        # Else nothing is better than anything else: there is nothing to learn.
+        if self.restarts == "none" or self._find_stop(told) is None:
+            return told
+        return self._restart(problem, told)
+
+    def _learn(
+        self,
+        problem: Problem,
+        state: CMAESState,
+        population: Population,
+        fitness: FloatArray,
+        order: IntArray,
+    ) -> CMAESState:
+        """Learn from candidates ``order``, best first."""
+        active = self.active and self.covariance != "limited"
+        separable = self.separable
+        constants = CMAConstants.of(len(order), len(state.mean), separable=separable, active=active)
+        weights = np.zeros(len(fitness))
+        weights[order] = share_among_equal(constants.weights, fitness[order])
+        shape = state.covariance
+        if isinstance(shape, LimitedMemory):
+            return _update_limited(problem, state, shape, population, weights, len(order))
+        return _update(problem, state, shape, population, weights, constants)
 
     def solution(self, problem: Problem, state: CMAESState) -> Population:
-        """Deploy the mean: unlike the best candidate, it was not chosen for its luck."""
-        return Population(Point(state.mean), 1)
+        """Deploy the mean, or a better one of an attempt before.
+
+        Unlike the best candidate, a mean was not chosen for its luck.
+        """
+        found = state.attempt.solution
+        return Population(self._bend(Point(state.mean if found is None else found)), 1)
 
     def metrics(self, state: CMAESState) -> dict[str, float]:
         """Step size, widths and condition of the search distribution."""
-        std = state.step_size * np.sqrt(_diagonal(state.covariance))
+        std = state.step_size * state.covariance.deviations
         return {
             **state.elites.metrics(),
             "mean_norm": float(np.linalg.norm(state.mean)),
             "step_size": state.step_size,
             "std_min": float(std.min()),
             "std_max": float(std.max()),
-            "condition": _condition(state.covariance),
+            "condition": state.covariance.condition,
+            "restarts": state.attempt.number,
         }
 
     def stop(self, state: CMAESState) -> str | None:
-        """Stop where steps are too small to matter, or the covariance is beyond arithmetic.
+        """Stop where an attempt ends and no other follows."""
+        return self._find_stop(state) if self.restarts == "none" else None
 
-        Stops about equal returns are left out on purpose: returns are noisy, and a search at
-        the greatest return an environment has is not one that stagnates.
+    def _find_stop(self, state: CMAESState) -> str | None:
+        """Say why an attempt ends, or None.
+
+        A search at the greatest return that an environment has is not one that stagnates:
+        returns count where they are exact.
         """
-        std = state.step_size * np.sqrt(_diagonal(state.covariance))
-        paths = state.step_size * np.abs(state.path_cov)
-        if np.all(np.maximum(std, paths) < self.tolerance * state.start_step):
+        attempt, shape = state.attempt, state.covariance
+        if 0 < attempt.limit <= attempt.evaluations:
+            return f"a small attempt has had its {attempt.limit} evaluations"
+        if self.stops == "none":
+            return None
+        std = state.step_size * shape.deviations
+        paths = state.step_size * np.abs(shape.path)
+        if np.all(np.maximum(std, paths) < self.tolerance * attempt.start_step):
             return f"steps have shrunk to {self.tolerance:g} of their start"
-        if np.all(state.mean + 0.2 * std == state.mean):
+        if np.any(state.mean + 0.2 * std == state.mean):
             return "steps no longer change the mean"
-        if _condition(state.covariance) > WORST_CONDITION:
+        if shape.condition > WORST_CONDITION:
             return f"the covariance's condition is above {WORST_CONDITION:g}"
-        return None
+        if attempt.history is None:
+            return None
+        return stagnation.find_end(attempt.history, len(state.mean), attempt.population)
 
-    def _whitener(self, covariance: FloatArray) -> Callable[[FloatArray], FloatArray]:
-        """Give y -> C^(-1/2) y, for rows."""
-        if self.separable:
-            deviations = np.sqrt(covariance)
-            return lambda rows: rows / deviations
-        inverse = _roots(covariance)[1]
-        return lambda rows: rows @ inverse
+    def _judges_returns(self, problem: Problem) -> bool:
+        """Whether returns can end an attempt."""
+        exact = isinstance(problem.task, FunctionTask) and not problem.task.noisy
+        return self.stops == "all" or (self.stops == "auto" and exact)
+
+    def _restart(self, problem: Problem, state: CMAESState) -> CMAESState:
+        """Begin another attempt: anywhere in the box, or as far from the start as candidates."""
+        generator = strategy_generator(problem.seed, state.generation)
+        if self.bounds is not None:
+            start = self._unbend(generator.uniform(*self.bounds, len(state.mean)))
+        else:
+            start = problem.start + self.initial_std * generator.standard_normal(len(state.mean))
+        if self.restarts == "ipop":
+            attempt = state.attempt.follow_ipop()
+        else:
+            first, step = self.population_size(problem), self.initial_std
+            uniform = (generator.random(), generator.random())
+            attempt = state.attempt.follow_bipop(first, step, uniform)
+        begun = self._begin(state.generation, start, attempt)
+        return replace(begun, elites=state.elites)
+
+    def _bend(self, distribution: Distribution) -> Distribution:
+        return distribution if self.bounds is None else Boxed(distribution, *self.bounds)
+
+    def _unbend(self, parameters: FloatArray) -> FloatArray:
+        if self.bounds is None:
+            return parameters
+        return Boxed(Point(parameters), *self.bounds).unbend(parameters)
+
+    def _begin(self, generation: int, mean: FloatArray, attempt: Attempt) -> CMAESState:
+        size = len(mean)
+        return CMAESState(
+            generation=generation,
+            mean=mean,
+            step_size=attempt.start_step,
+            covariance=self._start_shape(size),
+            path_step=np.zeros(size),
+            attempt=attempt,
+            rates=(
+                (
+                    RateAdaptation(np.zeros(size), memory=0.1),
+                    RateAdaptation(np.zeros((size, size)), memory=0.03),
+                )
+                if self.adapt_rates
+                else ()
+            ),
+        )
+
+    def _start_shape(self, size: int) -> FullCovariance | DiagonalCovariance | LimitedMemory:
+        match self.covariance:
+            case "full":
+                return FullCovariance.start(size)
+            case "separable":
+                return DiagonalCovariance.start(size)
+            case "limited":
+                return LimitedMemory.start(size)
 
 
-def _share_among_equal(weights: FloatArray, ordered: FloatArray) -> FloatArray:
-    """Give equal returns, which are neighbours by rank, the mean of their weights."""
-    if (np.diff(ordered) != 0).all():
-        return weights
-    starts = np.flatnonzero(np.r_[True, np.diff(ordered) != 0])
-    counts = np.diff(np.r_[starts, len(ordered)])
-    return np.repeat(np.add.reduceat(weights, starts) / counts, counts)
+def _check_memory(size: int, matrices: int) -> None:
+    """Refuse matrices (d, d) that do not fit into memory."""
+    needed, there = 8 * matrices * size**2, find_memory()
+    if there is not None and needed > there:
+        raise UsageError(
+            f"a full covariance of {size:,} parameters needs about {needed / 2**30:,.0f} GiB of "
+            f"memory, and there are {there / 2**30:,.0f}: give strategy.covariance separable "
+            "or limited"
+        )
 
 
-def _roots(covariance: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Symmetric C^(1/2) and C^(-1/2), (d, d) each."""
-    values, vectors = np.linalg.eigh(covariance)
-    values = np.maximum(values, values[-1] * 1e-30)
-    root: FloatArray = (vectors * np.sqrt(values)) @ vectors.T
-    inverse: FloatArray = (vectors / np.sqrt(values)) @ vectors.T
-    return root, inverse
+def _update(
+    problem: Problem,
+    state: CMAESState,
+    shape: FullCovariance | DiagonalCovariance,
+    population: Population,
+    weights: FloatArray,
+    constants: CMAConstants,
+) -> CMAESState:
+    """Update by the tutorial; ``weights`` (n,) of the candidates, 0 for those that failed."""
+    size = len(state.mean)
+    sums = shape.sum_steps(problem, population, weights)
+
+    # Mean: only good samples pull, bad ones shape the covariance alone.
+    mean = state.mean + state.step_size * sums.step  # eqs. 41 and 42, c_m = 1
+
+    # Step size: longer where successive steps of the mean agree, shorter where they cancel.
+    turn = constants.step_rate
+    gain = math.sqrt(turn * (2 - turn) * constants.effective)
+    path_step = (1 - turn) * state.path_step + gain * sums.white  # eq. 43
+    length = math.sqrt(path_step @ path_step)
+    rate = turn / constants.step_damping
+    # At most by e in one update, as where a start is far too narrow.
+    growth = min(1.0, rate * (length / expected_length(size) - 1))
+    step_size = state.step_size * math.exp(growth)  # eq. 44
+
+    # Covariance: rank one from the path, rank μ from the samples.
+    warm = 1 - (1 - turn) ** (2 * state.attempt.generations)
+    goes_on = length**2 / size / warm < 2 + 4 / (size + 1)  # h_σ
+    turn = constants.path_rate
+    gain = math.sqrt(turn * (2 - turn) * constants.effective) if goes_on else 0.0
+    path = (1 - turn) * shape.path + gain * sums.step  # eq. 45
+    stalled = 0.0 if goes_on else turn * (2 - turn)
+    kept = 1 + constants.rank_one * (stalled - 1) - constants.rank_mu * float(weights.sum())
+    covariance = shape.learn(sums.seen, kept, path, constants)  # eq. 47
+    told = replace(
+        state, mean=mean, step_size=step_size, covariance=covariance, path_step=path_step
+    )
+    if state.rates and isinstance(shape, FullCovariance) and isinstance(covariance, FullCovariance):
+        return _slow_down(told, covariance, state, shape, sums.white)
+    return replace(told, covariance=covariance.renew(constants))
 
 
-def _diagonal(covariance: FloatArray) -> FloatArray:
-    return covariance if covariance.ndim == 1 else np.diag(covariance)
+def _slow_down(
+    told: CMAESState,
+    covariance: FullCovariance,
+    state: CMAESState,
+    shape: FullCovariance,
+    white: FloatArray,
+) -> CMAESState:
+    """Take a part of an update: algorithm 1 of LRA-CMA-ES.
+
+    Args:
+        told: after the whole update.
+        covariance: its own, not decomposed.
+        state: before it.
+        shape: its covariance, decomposed.
+        white: the mean's step by (σ²C)^(-½), (d,).
+    """
+    size = len(state.mean)
+    variance = state.step_size**2
+    change = told.step_size**2 * covariance.matrix - variance * shape.matrix
+    whiten = (shape.axes / shape.lengths) @ shape.axes.T
+    local = whiten @ change @ whiten / (variance * math.sqrt(2))
+    of_mean, of_covariance = state.rates
+    rates = of_mean.follow(white), of_covariance.follow(local)
+    whole = variance * shape.matrix + rates[1].rate * change
+    found = FullCovariance.decompose(whole, covariance.path)
+    step_size = math.exp(float(np.log(found.lengths).sum()) / size)  # C has the determinant 1
+    return replace(
+        told,
+        mean=state.mean + rates[0].rate * (told.mean - state.mean),
+        # Noise shortens the steps that are best: they go with the mean's rate.
+        step_size=step_size * of_mean.rate / rates[0].rate,
+        covariance=replace(found, matrix=whole / step_size**2, lengths=found.lengths / step_size),
+        rates=rates,
+    )
 
 
-def _condition(covariance: FloatArray) -> float:
-    """Ratio of the greatest to the least variance in any direction."""
-    values = covariance if covariance.ndim == 1 else np.linalg.eigvalsh(covariance)
-    return float(values.max() / max(values.min(), 1e-300))
+def _update_limited(
+    problem: Problem,
+    state: CMAESState,
+    shape: LimitedMemory,
+    population: Population,
+    weights: FloatArray,
+    samples: int,
+) -> CMAESState:
+    """Update by algorithm 1 of LM-MA-ES; ``weights`` (n,) of the candidates, >= 0."""
+    size = len(state.mean)
+    covariance, pull, step = shape.follow(problem, population, weights, samples)
+    turn = min(1.0, 2 * samples / size)  # c_σ
+    gain = math.sqrt(turn * (2 - turn) / float(weights @ weights))
+    path_step = (1 - turn) * state.path_step + gain * pull
+    growth = turn / 2 * (float(path_step @ path_step) / size - 1)
+    return replace(
+        state,
+        mean=state.mean + state.step_size * step,
+        step_size=state.step_size * math.exp(min(1.0, growth)),
+        covariance=covariance,
+        path_step=path_step,
+    )

@@ -7,13 +7,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from cma.transformations import BoxConstraintsLinQuadTransformation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.random import default_rng
 from threadpoolctl import threadpool_limits
 
 from distes.policies import products
-from distes.population.distributions import Concat, Gaussian, Point, Table
+from distes.population.distributions import Boxed, Concat, Gaussian, LowRankGaussian, Point, Table
 from distes.population.records import Distribution
 from distes.seeds import BLOCK_COLUMNS, noise_key
 
@@ -25,6 +26,15 @@ def gaussian(d, full=False, mirrored=False, seed=0):
     generator = default_rng(seed)
     scale = generator.normal(size=(d, d)) if full else generator.uniform(0.1, 2.0, d)
     return Gaussian(generator.normal(size=d), scale, KEY, mirrored)
+
+
+def low_rank(d, count=3):
+    generator = default_rng(3)
+    directions = generator.normal(size=(count, d))
+    mixing = generator.normal(size=(count, count)) / d
+    scale = generator.uniform(0.1, 2.0, d)
+    mean = generator.normal(size=d)
+    return LowRankGaussian(mean, scale, KEY, directions=directions, mixing=mixing, share=0.9)
 
 
 def union(d):
@@ -47,6 +57,9 @@ KINDS = {
     "mirrored": lambda d: gaussian(d, mirrored=True),
     "full": lambda d: gaussian(d, full=True),
     "full mirrored": lambda d: gaussian(d, full=True, mirrored=True),
+    "low rank": low_rank,
+    "one direction": lambda d: low_rank(d, 1),
+    "boxed": lambda d: Boxed(gaussian(d), -0.5, 0.7),
     "union": union,
 }
 
@@ -244,3 +257,19 @@ def test_keys_separate_generations_and_streams():
     keys = [noise_key(5, 3), noise_key(5, 4), noise_key(6, 3), noise_key(5, 3, stream=1)]
     draws = [Gaussian(np.zeros(4), np.ones(4), key).draw(np.arange(6)).tobytes() for key in keys]
     assert len(set(draws)) == len(keys)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 3.0), (-0.01, 0.02), (5.0, 900.0)])
+def test_a_box_is_that_of_cma(low, high):
+    """If wrong: candidates leave the bounds, or jump where the search takes a small step."""
+    points = np.linspace(low - 3 * (high - low), high + 3 * (high - low), 4001)[:, None]
+    theirs = BoxConstraintsLinQuadTransformation([[low, high]])
+    expected = [theirs([x])[0] for x in points[:, 0]]
+    box = Boxed(Table(points), low, high)
+    drawn = box.draw(np.arange(len(points)))
+    assert drawn[:, 0] == pytest.approx(expected, rel=1e-9, abs=1e-9 * (high - low))
+    assert drawn.min() >= low
+    assert drawn.max() <= high
+    inside = np.linspace(low, high, 101)[:, None]
+    bent = Boxed(Table(box.unbend(inside)), low, high).draw(np.arange(101))
+    assert bent == pytest.approx(inside, abs=1e-9 * (high - low))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from distes import registry
-from distes.strategies import ARS, CEM, CREPS, ICEM, PGPE, External, Normalized, RandomSearch
+from distes.strategies import ARS, CEM, CMAES, CREPS, ICEM, PGPE, External, Normalized, RandomSearch
 from distes.strategies.base import Strategy
 from distes.strategies.ccmaes import CCMAES
 from distes.strategies.hireps import HiREPS
@@ -63,6 +63,10 @@ VARIANTS = {
     "more fresh, floor": MORE(reuse=0, min_std=0.01, epsilon=1.0),
     "more fast": MORE(entropy_rate=0.9, min_entropy=-20.0),
     "ccmaes floor": CCMAES(min_std=0.01),
+    "cmaes separable": CMAES(covariance="separable"),
+    "cmaes bounds": CMAES(bounds=(-3.0, 3.0)),
+    "cmaes adapted rates": CMAES(adapt_rates=True),
+    "cmaes limited": CMAES(covariance="limited"),
     "normalized cem": Normalized(CEM()),
     "normalized external": Normalized(External(hopping)),
 }

@@ -35,10 +35,12 @@ class EliteFigures:
         size = len(fitness)
         sums = np.bincount(episodes.candidate, episodes.episode_return, minlength=size)
         returns = sums[chosen] / np.bincount(episodes.candidate, minlength=size)[chosen]
+        mean = float(returns.sum()) / len(chosen)
+        beyond = returns - mean
         return cls(
             count=len(chosen),
-            return_mean=float(returns.mean()),
-            return_std=float(returns.std()),
+            return_mean=mean,
+            return_std=math.sqrt(float(beyond @ beyond) / len(chosen)),
             fitness_min=float(fitness[chosen[-1]]),
         )
 
