@@ -40,6 +40,7 @@ class SearchProblem:
         engine: the name of the engine that runs it.
         policy: built for the task.
         start: (d,) where to start.
+        start_spread: how widely to search at the start, (d,) or (d, d), or None.
         start_statistics: observation statistics that belong to it, or nothing.
         seed: the run's.
         population_size: as the user asked, or None.
@@ -60,6 +61,7 @@ class SearchProblem:
     episodes: int
     common_seeds: bool
     start_statistics: Mapping[str, FloatArray] = field(default_factory=dict)
+    start_spread: FloatArray | None = None
     evaluator: Evaluator | None = None
     generation: int = 0
     on_run: Callable[[RunKey, Population, Evaluated], None] | None = None

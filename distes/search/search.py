@@ -39,6 +39,7 @@ from distes.search.solution import read_solution
 from distes.search.trust import list_code, rebuild_settings, sign, sign_again
 from distes.seeds import strategy_generator
 from distes.signals import defer_keyboard_interrupts
+from distes.strategies.parts.spreads import find_spread, to_deviations
 from distes.tasks.environment import Task
 from distes.tasks.function import FunctionTask
 from distes.tasks.names import collect_names
@@ -143,6 +144,7 @@ class Search(Settings):
         if self.normalize_observations and isinstance(self.resolved_task, FunctionTask):
             raise UsageError(f"{self.resolved_task.name} has no observations to normalise")
         frozen: Mapping[str, FloatArray] = {}
+        spread: FloatArray | None = None
         if begun is not None:
             start = begun.start
         elif self.start_from is not None:
@@ -152,9 +154,11 @@ class Search(Settings):
                     f"start_from {self.start_from} normalises observations: "
                     "give normalize_observations, too"
                 )
+            if self.start_from_spread:
+                spread = _read_spread(self._locate(self.start_from), policy.num_parameters)
         else:
             start = policy.initial(strategy_generator(self.seed, _INITIAL_PARAMETERS))
-        return self.make_problem(start, frozen)
+        return self.make_problem(start, frozen, spread)
 
     def run(self, *, resume_if_exists: bool = False) -> Result:
         """Run the search from its beginning, or go on with what was begun.
@@ -415,6 +419,22 @@ class Search(Settings):
         }
         signature = sign(config)
         return config if signature is None else {**config, "signature": signature}
+
+
+def _read_spread(path: Location, num_parameters: int) -> FloatArray:
+    """Read how widely a run searched in the end, (d,) or (d, d)."""
+    given = f"start_from {shorten(path)}"
+    if path.name.endswith(".npy"):
+        raise UsageError(f"{given} is a file of parameters: start_from_spread needs a run")
+    snapshot = load(path).snapshot()
+    spread = None if snapshot is None else find_spread(snapshot.strategy)
+    if spread is None:
+        raise UsageError(f"{given} has no spread to begin with: leave start_from_spread out")
+    if len(spread) != num_parameters:
+        raise UsageError(f"{given} has {len(spread)} parameters, the policy {num_parameters}")
+    if not (np.isfinite(spread).all() and (to_deviations(spread) > 0).all()):
+        raise UsageError(f"{given} has shrunk to a point: leave start_from_spread out")
+    return spread
 
 
 def _start_from(path: Location, num_parameters: int) -> tuple[FloatArray, Mapping[str, FloatArray]]:

@@ -81,6 +81,7 @@ class Settings:
         out: run directory, a path or a URI (s3://bucket/run); None makes a new one below
             ``runs/``.
         start_from: a run, or an .npy file of parameters, whose solution to start from.
+        start_from_spread: begin as widely as that run searched in the end, too.
     """
 
     task: AnyTask | str | Callable[..., gym.Env[Any, Any]]
@@ -113,6 +114,7 @@ class Settings:
     address: str | None = None
     out: str | Path | None = None
     start_from: str | Path | None = None
+    start_from_spread: bool = False
     _policy: Policy | None = field(default=None, init=False, repr=False)
     _engine: str | None = field(default=None, init=False, repr=False)
 
@@ -138,12 +140,17 @@ class Settings:
                 f"population {self.population:,} times episodes {self.episodes:,} are {rows:,} "
                 f"episodes in a generation, more than {MAX_EPISODES:,}"
             )
+        if self.start_from_spread and self.start_from is None:
+            raise UsageError("start_from_spread needs start_from: name the run to begin from")
+        if self.start_from_spread and not strategy.takes_spread:
+            raise UsageError(
+                f"strategy {name_of('strategies', type(strategy))} can't begin with another "
+                f"search's spread: start_from_spread is for {_list_own('takes_spread')}"
+            )
         if self.generation_env_steps is not None and not strategy.grows:
-            ours: dict[str, type[Strategy[Any]]] = find_own("strategies", Strategy)
-            fitting = ", ".join(name for name, each in ours.items() if each.grows)
             raise UsageError(
                 f"strategy {name_of('strategies', type(strategy))} has as many candidates as it "
-                f"asks for: generation_env_steps is for {fitting}"
+                f"asks for: generation_env_steps is for {_list_own('grows')}"
             )
         if self.first_episode_steps is not None and isinstance(self.task, FunctionTask):
             raise UsageError(
@@ -189,13 +196,17 @@ class Settings:
         return self._policy
 
     def make_problem(
-        self, start: FloatArray, start_statistics: Mapping[str, FloatArray]
+        self,
+        start: FloatArray,
+        start_statistics: Mapping[str, FloatArray],
+        start_spread: FloatArray | None = None,
     ) -> SearchProblem:
         """Make the problem that the strategy is to solve.
 
         Args:
             start: (d,) where to start.
             start_statistics: observation statistics that belong to it, or nothing.
+            start_spread: how widely to search there, (d,) or (d, d), or None.
         """
         return SearchProblem(
             task=self.resolved_task,
@@ -203,6 +214,7 @@ class Settings:
             policy=self.built_policy(),
             start=start,
             start_statistics=start_statistics,
+            start_spread=start_spread,
             seed=self.seed,
             population_size=self.population,
             episodes=self.episodes,
@@ -261,6 +273,12 @@ def _make(folder: str, given: Any, base: type[Any]) -> Any:
         name = given if isinstance(given, str) else cls.__name__
         raise UsageError(f"{name} needs {', '.join(missing)}: make it with {cls.__name__}(...)")
     return cls()
+
+
+def _list_own(ability: str) -> str:
+    """Name distes' own strategies that have an ability."""
+    own: dict[str, type[Strategy[Any]]] = find_own("strategies", Strategy)
+    return ", ".join(name for name, each in own.items() if getattr(each, ability))
 
 
 def path_name(text: str) -> str:

@@ -48,6 +48,13 @@ class Problem(Protocol):
         """Observation statistics that belong to the start; nothing where it has none."""
 
     @property
+    def start_spread(self) -> FloatArray | None:
+        """How widely to search at the start: deviations (d,) or a covariance (d, d).
+
+        None leaves it to the strategy; only one that `takes_spread` is given any.
+        """
+
+    @property
     def seed(self) -> int:
         """The run's seed, for `seeds.noise_key` and `seeds.strategy_generator`."""
 
@@ -119,6 +126,10 @@ class Strategy(ABC, Generic[S]):
 
     default_policy: ClassVar[str] = "linear"
     """Name of the policy where the user chooses none."""
+
+    takes_spread: ClassVar[bool] = False
+    """Whether `init` begins with `Problem.start_spread`, where there is one. A state with a
+    ``spread``, (d,) or (d, d), can be begun from."""
 
     grows: ClassVar[bool] = False
     """Whether `tell` takes any number of candidates of the distribution that `ask` gives."""

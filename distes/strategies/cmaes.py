@@ -37,6 +37,7 @@ from distes.strategies.numerics.cma_constants import (
     share_among_equal,
 )
 from distes.strategies.numerics.rate_adaptation import RateAdaptation
+from distes.strategies.parts import spreads
 from distes.strategies.parts.attempts import Attempt
 from distes.strategies.parts.covariances import DiagonalCovariance, FullCovariance
 from distes.strategies.parts.elite_figures import EliteFigures
@@ -77,6 +78,15 @@ class CMAESState:
     rates: tuple[RateAdaptation, ...] = ()
     elites: EliteFigures = field(default_factory=EliteFigures)
 
+    @property
+    def spread(self) -> FloatArray | None:
+        """σ²C, (d, d), or deviations, (d,); None of limited memory, which knows neither."""
+        if isinstance(self.covariance, LimitedMemory):
+            return None
+        if isinstance(self.covariance, FullCovariance):
+            return self.step_size**2 * self.covariance.matrix
+        return self.step_size * self.covariance.deviations
+
 
 @dataclass(frozen=True)
 class CMAES(Strategy[CMAESState]):
@@ -102,6 +112,7 @@ class CMAES(Strategy[CMAESState]):
     """
 
     grows: ClassVar[bool] = True
+    takes_spread: ClassVar[bool] = True
 
     covariance: Literal["full", "separable", "limited"] = "full"
     active: bool = True
@@ -132,6 +143,11 @@ class CMAES(Strategy[CMAESState]):
             raise UsageError(
                 f"strategy.adapt_rates needs a full covariance, not a {self.covariance} one"
             )
+        if self.covariance == "limited" and problem.start_spread is not None:
+            raise UsageError(
+                "strategy.covariance limited has no spread to begin with: leave "
+                "start_from_spread out"
+            )
         if self.bounds is not None:
             low, high = self.bounds
             if low >= high:
@@ -156,8 +172,13 @@ class CMAES(Strategy[CMAESState]):
         start = self._unbend(np.array(problem.start, dtype=np.float64))
         size = self.population_size(problem)
         history = stagnation.NOTHING if self._judges_returns(problem) else None
-        attempt = Attempt(size, self.initial_std, start, start, history=history)
-        return self._begin(0, start, attempt)
+        spread = problem.start_spread
+        step = self.initial_std
+        if spread is not None:  # σ² is the mean variance, and the rest is C's
+            step = float(np.sqrt(np.mean(spreads.to_deviations(spread) ** 2)))
+        attempt = Attempt(size, step, start, start, history=history)
+        begun = self._begin(0, start, attempt)
+        return begun if spread is None else replace(begun, covariance=self._shape(spread, step))
 
     def ask(self, problem: Problem, state: CMAESState) -> Population:
         """Sample N(m, σ²C): eqs. 38-40."""
@@ -300,6 +321,12 @@ class CMAES(Strategy[CMAESState]):
                 else ()
             ),
         )
+
+    def _shape(self, spread: FloatArray, step_size: float) -> FullCovariance | DiagonalCovariance:
+        path = np.zeros(len(spread))
+        if self.separable:
+            return DiagonalCovariance((spreads.to_deviations(spread) / step_size) ** 2, path)
+        return FullCovariance.decompose(spreads.to_covariance(spread) / step_size**2, path)
 
     def _start_shape(self, size: int) -> FullCovariance | DiagonalCovariance | LimitedMemory:
         match self.covariance:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Interval
@@ -33,6 +33,7 @@ from distes.population.records import Episodes, Population
 from distes.strategies.base import Problem
 from distes.strategies.numerics import shaping
 from distes.strategies.numerics.optimisers import AdamState, ClipUpState, MomentumState
+from distes.strategies.parts import spreads
 from distes.strategies.parts.mirrored_pairs import (
     MirroredPairs,
     PairsState,
@@ -58,6 +59,11 @@ class PGPEState(PairsState):
     std: FloatArray
     optimiser: ClipUpState | AdamState | MomentumState
 
+    @property
+    def spread(self) -> FloatArray:
+        """σ, (d,)."""
+        return self.std
+
 
 @dataclass(frozen=True)
 class PGPE(MirroredPairs[PGPEState]):
@@ -76,6 +82,8 @@ class PGPE(MirroredPairs[PGPEState]):
         std_change: largest relative change of a standard deviation in a generation.
         fitness_shaping: ``ranks`` from -0.5 to 0.5, or returns ``standardised``.
     """
+
+    takes_spread: ClassVar[bool] = True
 
     radius: PositiveFloat = 4.5
     optimiser: Literal["clipup", "adam", "sgd"] = "clipup"
@@ -123,10 +131,13 @@ class PGPE(MirroredPairs[PGPEState]):
             optimiser = ClipUpState.begin(size, self.greatest_speed / self.learning_rate_at(0))
         else:
             optimiser = (AdamState if self.optimiser == "adam" else MomentumState).begin(size)
+        std = np.full(size, self.radius / math.sqrt(size))
+        if problem.start_spread is not None:
+            std = spreads.to_deviations(problem.start_spread)
         return PGPEState(
             generation=0,
             mean=np.array(problem.start, dtype=np.float64),
-            std=np.full(size, self.radius / math.sqrt(size)),
+            std=std,
             optimiser=optimiser,
         )
 

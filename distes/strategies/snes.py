@@ -25,6 +25,7 @@ from distes.population.records import Episodes, Population
 from distes.seeds import noise_key
 from distes.strategies.base import Problem, Strategy
 from distes.strategies.numerics import ranking, shaping
+from distes.strategies.parts import spreads
 from distes.strategies.parts.elite_figures import EliteFigures
 from distes.types import FloatArray, PositiveFloat
 
@@ -45,6 +46,11 @@ class SNESState:
     std: FloatArray
     elites: EliteFigures = field(default_factory=EliteFigures)
 
+    @property
+    def spread(self) -> FloatArray:
+        """σ, (d,)."""
+        return self.std
+
 
 @dataclass(frozen=True)
 class SNES(Strategy[SNESState]):
@@ -57,6 +63,7 @@ class SNES(Strategy[SNESState]):
     """
 
     grows: ClassVar[bool] = True
+    takes_spread: ClassVar[bool] = True
 
     initial_std: PositiveFloat = 1.0
     mean_rate: PositiveFloat = 1.0
@@ -77,6 +84,8 @@ class SNES(Strategy[SNESState]):
     def init(self, problem: Problem) -> SNESState:
         """Start where the policy does, alike in all directions."""
         std = np.full(problem.num_parameters, self.initial_std)
+        if problem.start_spread is not None:
+            std = spreads.to_deviations(problem.start_spread)
         return SNESState(0, np.array(problem.start, dtype=np.float64), std)
 
     def ask(self, problem: Problem, state: SNESState) -> Population:

@@ -23,7 +23,8 @@ from distes.population.distributions import Gaussian, Point
 from distes.population.records import Episodes, Population
 from distes.seeds import noise_key
 from distes.strategies.base import Problem, Strategy
-from distes.strategies.numerics import ranking, shaping
+from distes.strategies.numerics import moments, ranking, shaping
+from distes.strategies.parts import spreads
 from distes.strategies.parts.elite_figures import EliteFigures
 from distes.types import FloatArray, PositiveFloat
 
@@ -44,6 +45,11 @@ class XNESState:
     factor: FloatArray
     elites: EliteFigures = field(default_factory=EliteFigures)
 
+    @property
+    def spread(self) -> FloatArray:
+        """A Aᵀ, (d, d)."""
+        return self.factor @ self.factor.T
+
 
 @dataclass(frozen=True)
 class XNES(Strategy[XNESState]):
@@ -56,6 +62,7 @@ class XNES(Strategy[XNESState]):
     """
 
     grows: ClassVar[bool] = True
+    takes_spread: ClassVar[bool] = True
 
     initial_std: PositiveFloat = 1.0
     mean_rate: PositiveFloat = 1.0
@@ -76,6 +83,8 @@ class XNES(Strategy[XNESState]):
     def init(self, problem: Problem) -> XNESState:
         """Start where the policy does, alike in all directions."""
         factor = self.initial_std * np.eye(problem.num_parameters)
+        if problem.start_spread is not None:
+            factor = moments.symmetric_root(spreads.to_covariance(problem.start_spread))
         return XNESState(0, np.array(problem.start, dtype=np.float64), factor)
 
     def ask(self, problem: Problem, state: XNESState) -> Population:

@@ -53,6 +53,7 @@ class FunctionProblem:
         population_size: None leaves it to the strategy.
         episodes: per candidate.
         observation_size: of the made-up observations.
+        start_spread: how widely to search at the start, (d,) or (d, d).
         start_statistics: observation statistics that belong to the start.
         moved: (k, d) makes the problem contextual: an episode's context s is uniform in
             [-1, 1)^k, and its value is the objective at θ - s·moved.
@@ -66,6 +67,7 @@ class FunctionProblem:
     observation_size: int = 2
     start_statistics: Mapping[str, FloatArray] = field(default_factory=dict)
     moved: FloatArray | None = None
+    start_spread: FloatArray | None = None
     generation: int = field(default=0, init=False)
     _calls: int = field(default=0, init=False)
     has_trajectories: ClassVar[bool] = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Generic, Literal, TypeVar
+from typing import ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from distes.population.records import Episodes, Population
 from distes.seeds import noise_key, strategy_generator
 from distes.strategies.base import Problem, Strategy
 from distes.strategies.numerics import moments, ranking
+from distes.strategies.parts import spreads
 from distes.strategies.parts.elite_figures import EliteFigures
 from distes.types import (
     FloatArray,
@@ -49,6 +50,11 @@ class GaussianState:
     covariance: FloatArray | None
     elites: EliteFigures
 
+    @property
+    def spread(self) -> FloatArray:
+        """Standard deviations (d,), or the covariance (d, d)."""
+        return self.std if self.covariance is None else self.covariance
+
 
 S = TypeVar("S", bound=GaussianState)
 
@@ -83,6 +89,8 @@ class EliteGaussian(Strategy[S], Generic[S]):
             and rewards luck.
         ddof: subtracted from the number of elites in the variance's divisor.
     """
+
+    takes_spread: ClassVar[bool] = True
 
     elite_fraction: Fraction = 0.2
     elite_count: PositiveInt | None = None
@@ -169,12 +177,17 @@ class EliteGaussian(Strategy[S], Generic[S]):
         mean = problem.start
         if self.initial_mean == "uniform":
             mean = strategy_generator(problem.seed, _INITIAL_MEAN).random(dimension)
-        std = np.full(dimension, self.initial_std)
+        std, covariance = np.full(dimension, self.initial_std), None
+        if problem.start_spread is not None:
+            std = spreads.to_deviations(problem.start_spread)
+        if self.covariance == "full":
+            given = problem.start_spread
+            covariance = np.diag(std**2) if given is None else spreads.to_covariance(given)
         return GaussianState(
             generation=0,
             mean=np.array(mean, dtype=np.float64),
             std=std,
-            covariance=np.diag(std**2) if self.covariance == "full" else None,
+            covariance=covariance,
             elites=EliteFigures(),
         )
 
