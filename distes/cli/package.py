@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pathspec import GitIgnoreSpec
 
@@ -251,12 +252,25 @@ def _read_rules(folder: Path) -> Iterator[tuple[Path, GitIgnoreSpec]]:
 
 
 def _is_ignored(path: Path, rules: Rules) -> bool:
-    """Ask all rules; the one nearest to the path that says anything decides."""
+    """Ask all rules; the one nearest to the path that says anything decides.
+
+    As git does, each entry is asked for by itself: folders above it have been let through.
+    """
     for base, spec in reversed(rules):
-        said = spec.check_file(_name(path, base) + ("/" if path.is_dir() else "")).include
-        if said is not None:
-            return said
+        name = _name(path, base) + ("/" if path.is_dir() else "")
+        for pattern in reversed(spec.patterns):
+            if pattern.include is not None and _fits(pattern, name):
+                return pattern.include
     return False
+
+
+def _fits(pattern: Any, name: str) -> bool:
+    """Whether a pattern means an entry itself, and not only a folder above it.
+
+    pathspec's own answer takes both together, and so lets ``!*/`` bring files back.
+    """
+    found = pattern.regex.finditer(name)
+    return any(each.lastgroup is None or each.end() == len(name) for each in found)
 
 
 def _name(path: Path, base: Path) -> str:

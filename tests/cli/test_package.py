@@ -52,6 +52,13 @@ def test_ignore_files_count_where_they_are(root: Path) -> None:
     }
 
 
+def test_ignored_files_stay_behind_as_in_git(root: Path) -> None:
+    """If wrong: what brings folders back brings all their files back, and data are sent."""
+    put(root, "a/x.py", "a/data.bin", "top.bin", "top.py", "b/c/y.py", "b/c/notes.txt")
+    put(root, ".gitignore", text="*\n!*/\n!*.py\n")
+    assert list_packed(Project(root)) == {"a/x.py", "top.py", "b/c/y.py"}
+
+
 def test_gitignore_can_be_left_out_of_account_as_for_ray(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
