@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
-import signal
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -71,25 +69,6 @@ def test_resumed_runs_are_the_same(tmp_path: Path, name: str) -> None:
     assert_same_run(tmp_path / "cut", tmp_path / "whole")
 
 
-class Deadly(environments.gym.Wrapper[Any, Any, Any, Any]):
-    """CartPole that kills its process once, at a chosen number of steps in all."""
-
-    def __init__(self, once: str, at: int) -> None:
-        super().__init__(environments.gym.make("CartPole-v1").unwrapped)
-        self._once, self._left = Path(once), at
-
-    def step(self, action: Any) -> Any:
-        self._left -= 1
-        if self._left < 0:
-            try:
-                self._once.touch(exist_ok=False)
-            except FileExistsError:
-                pass
-            else:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return super().step(action)
-
-
 @pytest.mark.parametrize("at", [slow(100), 700])
 def test_a_killed_worker_does_not_change_what_is_learnt(
     tmp_path: Path, ray_local: Any, at: int
@@ -98,7 +77,7 @@ def test_a_killed_worker_does_not_change_what_is_learnt(
 
     def run(name: str, once: Path, workers: int) -> None:
         task = Task(
-            Deadly,
+            environments.Deadly,
             env_kwargs={"once": str(once), "at": at},
             max_episode_steps=50,
             reuse_env=True,
