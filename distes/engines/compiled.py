@@ -46,6 +46,10 @@ FIRST_WORK, STEP_WORK = 50_000_000, 250
 policy's parameters, generously."""
 
 
+STAND_IN_S = 0.25
+"""Seconds of episodes for which machine code is not loaded at first: loading takes longer."""
+
+
 class CompiledEngine(Engine):
     """Runs a policy's kernel in an environment's; machine code is loaded when it is needed.
 
@@ -64,6 +68,7 @@ class CompiledEngine(Engine):
         self._actor: Actor = lookup.actor_of(policy)
         self._runner: BatchRunner | None = None
         self._compiler: Popen[bytes] | None = None
+        self._stand_in_s = 0.0  # seconds of episodes left for the loop
         self._loop = LoopEngine(task, policy)
 
     @classmethod
@@ -105,16 +110,21 @@ class CompiledEngine(Engine):
         self._load_runner()
 
     def begin(self) -> None:
-        """Load the machine code, or let the loop stand in while another process compiles it."""
+        """Load the machine code, or let the loop stand in.
+
+        It does so for what is quicker run than loaded, and while another process compiles.
+        """
         if self._runner is None and self.is_exact:
             self._compiler = start_compiler(type(self._kernel), self._actor)
+            self._stand_in_s = STAND_IN_S
         if not self.waits:
             self.prepare()
 
     @property
     def waits(self) -> bool:
         """Whether machine code is still being compiled, or not loaded yet."""
-        return self._compiler is not None and self._runner is None
+        stands_in = self._compiler is not None or self._stand_in_s > 0
+        return stands_in and self._runner is None
 
     def close(self) -> None:
         """Release the loop's environment."""
@@ -141,8 +151,13 @@ class CompiledEngine(Engine):
     def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
         """Run the flat episodes ``start .. stop``."""
         # Of one that failed this process tells why, when it compiles.
-        if self._runner is None and self._compiler is not None and self._compiler.poll() is None:
-            return self._loop.run(population, key, start, stop)
+        compiles = self._compiler is not None and self._compiler.poll() is None
+        if self._runner is None and (compiles or self._stand_in_s > 0):
+            began = time.perf_counter()
+            try:
+                return self._loop.run(population, key, start, stop)
+            finally:
+                self._stand_in_s -= time.perf_counter() - began
         builder = _ChunkBuilder(self._task, self._policy, population, key, start, stop)
         self._load_runner()
         conditions = self._conditions(population, builder.about)

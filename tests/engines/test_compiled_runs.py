@@ -101,6 +101,26 @@ def test_a_run_that_begins_with_the_loop(
     assert len(looped) == chunks or 6 < len(looped) < chunks == 10_000
 
 
+@pytest.mark.parametrize("seconds", [1e-9, 0.02])
+def test_what_is_quicker_run_than_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """If wrong: the first generation waits for machine code that it does not need."""
+    search(tmp_path / "at once", "linear", engine="compiled").run()
+    monkeypatch.setattr(compiled, "STAND_IN_S", seconds)
+    task = Task("CartPole-v1", max_episode_steps=50)
+    engine = CompiledEngine(task, task.build_policy(Linear()))
+    engine.begin()
+    population = Population(Point(np.ones(10)), 4)
+    assert engine.waits
+    engine.run(population, RunKey(0, 0), 0, 1)
+    while engine.waits:
+        engine.run(population, RunKey(0, 0), 0, 4)
+    engine.close()
+    search(tmp_path / "later", "linear", engine="compiled").run()
+    assert_same_run(tmp_path / "later", tmp_path / "at once")
+
+
 def test_another_process_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If wrong: no machine code is ever taken, or each run compiles anew.
 
