@@ -1,124 +1,251 @@
-"""Environment steps until a held-out return is confirmed at its threshold: strategies by tasks.
+"""Environment steps until a held-out return is confirmed at its threshold: entries by tasks.
 
-Each run is a run directory, so that an interrupted table goes on where it was, and its curves
-can be drawn. A run that does not get there within its budget counts as one that never does: a
-median is given where more than half of the seeds got there.
+An entry is a strategy of ours with its settings, or a peer: the packages cma and cmaes, driven by
+strategy `external`, and EvoTorch's PGPE with ClipUp (pip install cma cmaes evotorch). Held-out
+episodes are no steps; those that count are the ones that the confirmed solution was made from. A
+run that does not get there within its budget counts as one that never does: a median is given
+where more than half of the seeds got there.
 
-    python benchmarks/zoo.py RUNS [--tasks CartPole-v1 ...] [--strategies cem ars ...]
+Each run is a run directory, or a small file for EvoTorch, so that an interrupted table goes on
+where it was. With --out, zoo_runs.json keeps a row for every run, with its held-out curve, and
+what it had from other times; zoo.json and zoo_best.json sum all of them up. zoo_curves.py draws
+the curves.
+
+    python benchmarks/zoo.py RUNS [--tasks CartPole-v1 ...] [--entries cmaes package-cma ...]
         [--seeds 10] [--out benchmarks/results]
 """
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 from common import keep, options
+from zoo_peers import LANDER, SMALL_NETWORK, WALKER, EvoTorchPGPE, measure_evotorch
 
 import distes
 from distes.search.search import Search
-from distes.strategies import ARS, CEM, CMAES, PGPE, OpenAIES
+from distes.strategies import ARS, CEM, CMAES, PGPE, External, OpenAIES
 from distes.strategies.base import Strategy
 
-TASKS: dict[str, tuple[float, int]] = {  # threshold, environment steps at most
-    "CartPole-v1": (475.0, 500_000),
-    "Acrobot-v1": (-100.0, 1_000_000),
-    "MountainCarContinuous-v0": (90.0, 1_000_000),
-    "Pendulum-v1": (-200.0, 3_000_000),
-    "LunarLander-v3": (200.0, 3_000_000),
-    "LunarLanderContinuous-v3": (200.0, 2_000_000),
-    "BipedalWalker-v3": (300.0, 20_000_000),
-    "InvertedPendulum-v5": (950.0, 1_000_000),
-    "InvertedDoublePendulum-v5": (9_100.0, 3_000_000),
-    "Swimmer-v5": (325.0, 3_000_000),
+
+@dataclass(frozen=True)
+class Goal:
+    """What is asked on a task, and with what.
+
+    Attributes:
+        threshold: held-out return to be confirmed.
+        max_env_steps: after which a search gives up.
+        settings: of `Search`, for all entries that are run by it.
+    """
+
+    threshold: float
+    max_env_steps: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+NORMALIZED = {"normalize_observations": True}
+TASKS = {
+    "CartPole-v1": Goal(475, 500_000),
+    "Acrobot-v1": Goal(-100, 1_000_000),
+    "MountainCarContinuous-v0": Goal(90, 1_000_000),
+    # A linear policy cannot swing a pendulum up.
+    "Pendulum-v1": Goal(-200, 3_000_000, {"policy": "mlp"}),
+    "LunarLander-v3": Goal(200, 3_000_000),
+    "LunarLanderContinuous-v3": Goal(200, 2_000_000),
+    "BipedalWalker-v3": Goal(300, 20_000_000),
+    "InvertedPendulum-v5": Goal(950, 1_000_000, NORMALIZED),
+    "InvertedDoublePendulum-v5": Goal(9_100, 3_000_000, NORMALIZED),
+    "Swimmer-v5": Goal(325, 3_000_000, NORMALIZED),
 }
 """Those of the rl-zoo that a population solves on one machine."""
 
-STRATEGIES: dict[str, Strategy[Any]] = {
-    "cem": CEM(),
-    "cmaes": CMAES(),
-    "pgpe": PGPE(),
-    "openai_es": OpenAIES(),
-    "ars": ARS(),
-}
 
-SETTINGS: dict[str, dict[str, Any]] = {
-    "Pendulum-v1": {"policy": "mlp"},
-    "Swimmer-v5": {"heldout_every": 2},
+@dataclass(frozen=True)
+class Entry:
+    """One who takes part.
+
+    Attributes:
+        strategy: of ours, or EvoTorch with what it searches.
+        settings: of `Search`, on all tasks; EvoTorch takes ``heldout_every`` alone.
+        tasks: settings on one task that go before all others; ``strategy`` is one of them.
+        package: whose it is; it is a peer then.
+    """
+
+    strategy: Strategy[Any] | EvoTorchPGPE
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    package: str = ""
+
+    def settings_for(self, task: str) -> dict[str, Any]:
+        """Settings of the search on a task, with the strategy."""
+        own = {"strategy": self.strategy, **self.settings, **self.tasks.get(task, {})}
+        return {**TASKS[task].settings, **own}
+
+
+# Held-out scores come every hundred candidates or so, and whenever the better half is there.
+RARELY, OFTEN, ALWAYS = ({"heldout_every": each} for each in (10, 2, 1))
+ENTRIES = {
+    "cem": Entry(CEM(), OFTEN),
+    "cmaes": Entry(CMAES(), RARELY),
+    "pgpe": Entry(PGPE(), OFTEN),
+    "openai-es": Entry(OpenAIES(), OFTEN),
+    "ars": Entry(ARS(), OFTEN),
+    "package-cma": Entry(
+        External("zoo_peers:make_cma", recommendation="mean"), RARELY, package="cma"
+    ),
+    "package-cmaes": Entry(
+        External("zoo_peers:make_cmaes", recommendation="mean"), RARELY, package="cmaes"
+    ),
+    "evotorch-network": Entry(SMALL_NETWORK, ALWAYS, package="evotorch"),
+    "evotorch-lander": Entry(LANDER, ALWAYS, package="evotorch"),
+    "evotorch-walker": Entry(WALKER, ALWAYS, package="evotorch"),
 }
-"""What a task needs besides: a linear policy cannot swing a pendulum up."""
+"""EvoTorch documents settings for three tasks, and none for others: the best of them counts."""
 
 
 def run(job: tuple[Path, str, str, int]) -> dict[str, Any]:
     """Run one seed in this process, or read what it has been."""
-    folder, task, strategy, seed = job
+    folder, task, name, seed = job
     warnings.simplefilter("ignore")
-    threshold, budget = TASKS[task]
-    out = folder / task / strategy / str(seed)
+    entry, goal = ENTRIES[name], TASKS[task]
+    settings = entry.settings_for(task)
+    out = folder / task / name / str(seed)
+    if isinstance(settings["strategy"], EvoTorchPGPE):
+        found = measure_evotorch(
+            settings["strategy"],
+            task,
+            seed,
+            threshold=goal.threshold,
+            max_env_steps=goal.max_env_steps,
+            heldout_every=settings["heldout_every"],
+            out=out.with_suffix(".json"),
+        )
+    else:
+        found = measure(goal, task=task, seed=seed, out=out, **settings)
+    found["curve"] = [(steps, round(score, 2)) for steps, score in found["curve"]]
+    return {"task": task, "entry": name, "seed": seed, "peer": bool(entry.package), **found}
+
+
+def measure(goal: Goal, **settings: Any) -> dict[str, Any]:
+    """Run a search, and read from its run directory what it took."""
     search = Search(
-        task,
-        strategy=STRATEGIES[strategy],
-        seed=seed,
-        target=threshold,
-        max_env_steps=budget,
+        target=goal.threshold,
+        max_env_steps=goal.max_env_steps,
         generations=None,
         workers=0,
-        out=out,
-        **{"normalize_observations": "v5" in task, **SETTINGS.get(task, {})},
+        **settings,
     )
     result = search.run(resume_if_exists=True)
-    generations = distes.load(out).generations
+    log = distes.load(settings["out"])
+    generations = log.generations.set_index("generation")
+    total = generations["env_steps"].cumsum()
+    held = log.evaluations.query("purpose == 'heldout' and call == 0")
+    means = held.groupby("generation")["episode_return"].mean()
+    curve = [(int(total[generation]), float(mean)) for generation, mean in means.items()]
+    reached = "reached the target" in result.stopped
     return {
-        "task": task,
-        "strategy": strategy,
-        "seed": seed,
-        "steps": int(generations["env_steps"].sum()),
-        "reached": "reached the target" in result.stopped,
+        # The last held-out score is of the solution that was confirmed; the search went on with
+        # its next generation meanwhile.
+        "steps": curve[-1][0] if reached else int(total.iloc[-1]),
+        "reached": reached,
         "score": result.score.mean,
         "seconds": float(generations["elapsed_s"].iloc[-1]),
+        "curve": curve,
     }
 
 
+def merge(rows: list[dict[str, Any]], out: Path | None) -> list[dict[str, Any]]:
+    """Put rows in place of kept ones of the same runs, or beside them, and keep all."""
+    if out is None:
+        return rows
+    place = out / "zoo_runs.json"
+    kept = json.loads(place.read_text()) if place.exists() else []
+    found = {(row["task"], row["entry"], row["seed"]): row for row in [*kept, *rows]}
+    merged = [found[key] for key in sorted(found, key=lambda key: ([*TASKS].index(key[0]), key))]
+    out.mkdir(parents=True, exist_ok=True)
+    place.write_text("[\n" + ",\n".join(json.dumps(row) for row in merged) + "\n]\n")
+    return merged
+
+
 def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """One line of the table."""
-    steps = [row["steps"] if row["reached"] else float("inf") for row in rows]
-    middle = median(steps)
+    """Sum up the seeds of an entry on a task."""
+    first = rows[0]
+    middle = median(row["steps"] if row["reached"] else np.inf for row in rows)
     return {
-        "task": rows[0]["task"],
-        "threshold": TASKS[rows[0]["task"]][0],
-        "strategy": rows[0]["strategy"],
+        "task": first["task"],
+        "threshold": TASKS[first["task"]].threshold,
+        "entry": first["entry"],
+        "peer": first["peer"],
         "seeds": len(rows),
         "reached": sum(row["reached"] for row in rows),
-        "median steps": None if middle == float("inf") else round(middle),
+        "median steps": None if middle == np.inf else round(middle),
         "median score": round(median(row["score"] for row in rows), 1),
         "least score": round(min(row["score"] for row in rows), 1),
         "median seconds": round(median(row["seconds"] for row in rows), 1),
     }
 
 
+def compare(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Set the best entry of ours beside the best peer, of a task's lines of the table."""
+
+    def rank(row: dict[str, Any]) -> tuple[float, int]:
+        return row["median steps"] or np.inf, -row["reached"]
+
+    compared = {"task": rows[0]["task"], "threshold": rows[0]["threshold"]}
+    for who, peer in (("ours", False), ("peer", True)):
+        those = [row for row in rows if row["peer"] == peer]
+        best = min(
+            those, key=lambda row: (row["median steps"] or np.inf, -row["reached"]), default={}
+        )
+        compared[f"best {who}"] = best.get("entry")
+        compared[f"{who} steps"] = best.get("median steps")
+        compared[f"{who} reached"] = f"{best['reached']}/{best['seeds']}" if best else None
+    return compared
+
+
+def group(rows: list[dict[str, Any]], *columns: str) -> list[list[dict[str, Any]]]:
+    """Gather rows that are alike in some columns, in the order of the rows."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[column] for column in columns), []).append(row)
+    return list(groups.values())
+
+
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("runs", type=Path, help="folder of the runs")
-    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
-    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=STRATEGIES)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
+    parser.add_argument("--entries", nargs="+", default=list(ENTRIES), choices=ENTRIES)
     parser.add_argument("--seeds", type=int, default=10, metavar="N", help="how many (10)")
     given = parser.parse_args()
+    packages = {ENTRIES[name].package for name in given.entries} - {""}
+    absent = [package for package in sorted(packages) if find_spec(package) is None]
+    if absent:
+        parser.error(f"not installed: {', '.join(absent)}; install them, or name other --entries")
     jobs = [
-        (given.runs, task, strategy, seed)
+        (given.runs, task, entry, seed)
         for task in given.tasks
-        for strategy in given.strategies
+        for entry in given.entries
         for seed in range(given.seeds)
     ]
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    rows = []
     with multiprocessing.get_context("spawn").Pool(os.cpu_count(), maxtasksperchild=4) as pool:
         for row in pool.imap(run, jobs):
-            print({name: row[name] for name in ("task", "strategy", "seed", "steps", "score")})
-            groups.setdefault((row["task"], row["strategy"]), []).append(row)
-    keep("zoo", [summarise(rows) for rows in groups.values()], given.out)
+            print({name: row[name] for name in ("task", "entry", "seed", "steps", "score")})
+            rows.append(row)
+    table = [summarise(seeds) for seeds in group(merge(rows, given.out), "task", "entry")]
+    keep("zoo", table, given.out)
+    keep("zoo_best", [compare(entries) for entries in group(table, "task")], given.out)
 
 
 if __name__ == "__main__":
