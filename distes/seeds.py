@@ -8,10 +8,12 @@ is for, and noise is generated in numbered blocks from a counter-based generator
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.random import Generator, Philox, SeedSequence
+from numpy.random.bit_generator import ISeedSequence
 
 from distes.types import Array, FloatArray, IntArray
 
@@ -60,14 +62,8 @@ class RunKey(NamedTuple):
     call: int = 0
 
 
-def _hash_words(seed: int, *words: int) -> Array:
-    state: Array = SeedSequence(seed, spawn_key=words).generate_state(2, np.uint64)
-    return state
-
-
-def _hash_key(seed: int, *words: int) -> NoiseKey:
-    first, second = _hash_words(seed, *words).tolist()
-    return first, second
+def _hash(seed: int, *words: int) -> SeedSequence:
+    return SeedSequence(seed, spawn_key=words)
 
 
 def episode_seeds(key: RunKey, purpose: Purpose, group: IntArray, episode: IntArray) -> IntArray:
@@ -87,12 +83,12 @@ def episode_seeds(key: RunKey, purpose: Purpose, group: IntArray, episode: IntAr
     """
     if len(group) == 0:
         return np.empty(0, dtype=np.int64)
-    philox_key = _hash_words(key.seed, _Domain.EPISODES, purpose, key.generation, key.call)
+    hashed = _hash(key.seed, _Domain.EPISODES, purpose, key.generation, key.call)
     # Word i of the Philox stream belongs to group i; it starts a SplitMix64 stream, in which
     # the episode is the position. A counter yields four words, hence the blocks.
     block = int(group.min()) // 4
     count = int(group.max()) - 4 * block + 1
-    words = Philox(key=philox_key, counter=[block, 0, 0, 0]).random_raw(count)
+    words = Philox(hashed, counter=[block, 0, 0, 0]).random_raw(count)
     mixed = splitmix(words[group - 4 * block], episode.astype(np.uint64))
     top = np.uint64(0 if purpose == Purpose.SEARCH else 1 << 62)
     seeds: IntArray = ((mixed & np.uint64((1 << 62) - 1)) | top).astype(np.int64)
@@ -122,17 +118,17 @@ def splitmix(state: Array, position: Array) -> Array:
 
 def policy_generator(episode_seed: int) -> Generator:
     """Make the generator from which a stochastic policy samples within one episode."""
-    return Generator(Philox(key=_hash_words(int(episode_seed), _Domain.POLICY)))
+    return Generator(Philox(_hash(int(episode_seed), _Domain.POLICY)))
 
 
 def context_generator(episode_seed: int) -> Generator:
     """Make the generator from which a context sampler draws an episode's context."""
-    return Generator(Philox(key=_hash_words(int(episode_seed), _Domain.CONTEXT)))
+    return Generator(Philox(_hash(int(episode_seed), _Domain.CONTEXT)))
 
 
 def model_generator(episode_seed: int) -> Generator:
     """Make the generator from which a learnt model draws the states of one rollout."""
-    return Generator(Philox(key=_hash_words(int(episode_seed), _Domain.MODEL)))
+    return Generator(Philox(_hash(int(episode_seed), _Domain.MODEL)))
 
 
 def context_uniform(seeds: IntArray, size: int) -> FloatArray:
@@ -152,12 +148,14 @@ def strategy_generator(seed: int, *words: int) -> Generator:
         seed: the run's.
         words: what the choices are for, each >= 0; other words give other generators.
     """
-    return Generator(Philox(key=_hash_words(seed, _Domain.STRATEGY, *words)))
+    return Generator(Philox(_hash(seed, _Domain.STRATEGY, *words)))
 
 
 def noise_key(seed: int, generation: int, stream: int = 0) -> NoiseKey:
     """Key the noise of one generation; ``stream`` separates several draws within it."""
-    return _hash_key(seed, _Domain.NOISE, generation, stream)
+    hashed = _hash(seed, _Domain.NOISE, generation, stream)
+    first, second = hashed.generate_state(2, np.uint64).tolist()
+    return first, second
 
 
 def noise(
@@ -180,11 +178,12 @@ def noise(
     start, stop = columns or (0, size)
     if size > BLOCK_COLUMNS:
         return _draw_wide(key, rows, size, start, stop)
+    if len(rows) and np.count_nonzero(rows[1:] - rows[:-1] == 1) == len(rows) - 1:
+        if len(rows) * size <= BLOCK_NORMALS:
+            return _draw_few(key, int(rows[0]), len(rows), size)[:, start:stop].copy()
+        return _draw_successive(key, int(rows[0]), len(rows), size)[:, start:stop]
     per_block = max(1, BLOCK_NORMALS // max(size, 1))
     out = np.empty((len(rows), size))
-    if len(rows) and (rows[1:] - rows[:-1] == 1).all():
-        _fill(key, int(rows[0]), per_block, out)
-        return out[:, start:stop]
     blocks = rows // per_block
     for block in np.unique(blocks):
         chosen = blocks == block
@@ -210,19 +209,48 @@ def _draw_wide(key: NoiseKey, rows: IntArray, size: int, start: int, stop: int) 
     return out
 
 
-def _fill(key: NoiseKey, first: int, per_block: int, out: FloatArray) -> None:
-    """Draw successive rows, of which whole blocks are generated in place."""
-    stop = first + len(out)
+@lru_cache(maxsize=1)
+def _draw_few(key: NoiseKey, first: int, count: int, size: int) -> FloatArray:
+    """Draw successive rows of at most a block in all; for copies alone.
+
+    The last ones stay: a small population is drawn to be tried, to be learnt of and to be
+    logged, and to make the generator takes longer than to draw from it.
+    """
+    return _draw_successive(key, first, count, size)
+
+
+def _draw_successive(key: NoiseKey, first: int, count: int, size: int) -> FloatArray:
+    """Draw rows ``first .. first + count``, of which whole blocks are generated in place."""
+    per_block = max(1, BLOCK_NORMALS // max(size, 1))
+    out = np.empty((count, size))
+    stop = first + count
     for block in range(first // per_block, (stop - 1) // per_block + 1):
         generator = _generator_of(key, block)
         start, end = block * per_block, min((block + 1) * per_block, stop)
         if start >= first:
             generator.standard_normal(out=out[start - first : end - first])
         else:
-            found = generator.standard_normal((end - start, out.shape[1]))
+            found = generator.standard_normal((end - start, size))
             out[: end - first] = found[first - start :]
+    return out
+
+
+class _Words(ISeedSequence):
+    """A key that is ready, as what Philox asks for its key.
+
+    Given as ``key=``, Philox would first ask the system for entropy and hash it, in vain: that
+    takes longer than to draw a small block.
+    """
+
+    def __init__(self, key: NoiseKey) -> None:
+        self._key = np.array(key, dtype=np.uint64)
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint64) -> Array:
+        """Give both words."""
+        return self._key
 
 
 def _generator_of(key: NoiseKey, block: int, column_block: int = 0) -> Generator:
     counter = np.array([0, 0, column_block, block], dtype=np.uint64)
-    return Generator(Philox(key=np.array(key, dtype=np.uint64), counter=counter))
+    words: Any = _Words(key)  # numpy's stubs do not know that it takes any ISeedSequence
+    return Generator(Philox(words, counter=counter))

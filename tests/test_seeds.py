@@ -143,6 +143,27 @@ def test_successive_rows_are_those_of_any_other_request(size, first, count):
     assert backwards.shape == (count, size)
 
 
+@pytest.mark.parametrize("size", [3, 100])
+def test_noise_is_that_of_philox_under_its_key(size):
+    """If wrong: a run of another version, or one that is resumed, draws other candidates."""
+    key = noise_key(2**40 + 3, 5, 1)
+    words = np.random.SeedSequence(2**40 + 3, spawn_key=(2, 5, 1)).generate_state(2, np.uint64)
+    assert key == tuple(words.tolist())
+    per_block = BLOCK_NORMALS // size
+    for block in (0, 3):
+        philox = np.random.Philox(key=words, counter=[0, 0, 0, block])
+        expected = np.random.Generator(philox).standard_normal((4, size))
+        assert np.array_equal(noise(key, block * per_block + np.arange(4), size), expected)
+
+
+def test_noise_belongs_to_who_asked():
+    """If wrong: a sum of squares, made in place, squares the noise of the next to ask."""
+    key, rows = noise_key(3, 1), np.arange(4)
+    expected = noise(key, rows, 3).copy()
+    noise(key, rows, 3)[:] = 0
+    assert np.array_equal(noise(key, rows, 3), expected)
+
+
 @settings(max_examples=40, deadline=None)
 @given(columns=st.lists(st.integers(0, 2 * BLOCK_COLUMNS + 5), min_size=2, max_size=2))
 @pytest.mark.parametrize("size", [7, 2 * BLOCK_COLUMNS + 5])

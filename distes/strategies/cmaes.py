@@ -383,12 +383,14 @@ def _update(
     stalled = 0.0 if goes_on else turn * (2 - turn)
     kept = 1 + constants.rank_one * (stalled - 1) - constants.rank_mu * float(weights.sum())
     covariance = shape.learn(sums.seen, kept, path, constants)  # eq. 47
+    if not state.rates:  # else it is decomposed once it is known how much is learnt
+        covariance = covariance.renew(constants)
     told = replace(
         state, mean=mean, step_size=step_size, covariance=covariance, path_step=path_step
     )
     if state.rates and isinstance(shape, FullCovariance) and isinstance(covariance, FullCovariance):
         return _slow_down(told, covariance, state, shape, sums.white)
-    return replace(told, covariance=covariance.renew(constants))
+    return told
 
 
 def _slow_down(

@@ -16,5 +16,5 @@ def pick_elites(fitness: FloatArray, count: int) -> IntArray:
     array([1, 3])
     """
     valid = int(np.count_nonzero(~np.isnan(fitness)))
-    order = np.argsort(-fitness, kind="stable")
+    order = (-fitness).argsort(kind="stable")
     return order[: min(count, valid)]

@@ -168,7 +168,7 @@ class FullCovariance:
         steps, weights = seen
         # Rank one and rank μ in one product: passes over a large matrix take the time.
         rows = np.concatenate([steps, path[None]])
-        matrix = (rows.T * np.append(many * weights, one)) @ rows
+        matrix = (rows.T * np.concatenate([many * weights, [one]])) @ rows
         matrix += kept * self.matrix
         return FullCovariance(matrix, path, self.axes, self.lengths, self.age + 1)
 
