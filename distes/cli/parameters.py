@@ -96,13 +96,13 @@ def add_choices(command: Callable[..., Any]) -> Callable[..., Any]:
     strategy = click.option(
         "--strategy",
         metavar="NAME",
-        help="see distes list strategies (cem)",
+        help="see distes list strategies; auto follows from the task (auto)",
         shell_complete=complete_names(*NAMED["strategies"]),
     )
     policy = click.option(
         "--policy",
         metavar="NAME",
-        help="see distes list policies (linear)",
+        help="see distes list policies; auto follows from task and strategy (auto)",
         shell_complete=complete_names(*NAMED["policies"]),
     )
     return strategy(policy(OBSERVERS(command)))

@@ -87,7 +87,7 @@ class RunCommand(click.Command):
     def explain_unknown(self, ctx: click.Context, flag: str, flags: Sequence[str]) -> str | None:
         """Say which flag is meant, or which other strategy or policy has it."""
         from distes.registry import find_all, settings_of
-        from distes.search import config_file
+        from distes.search import config_file, defaults
 
         spelled = flag.replace("_", "-").removeprefix("--").removeprefix("no-")
         table, dot, name = spelled.partition(".")
@@ -100,24 +100,26 @@ class RunCommand(click.Command):
         package, base = config_file.SECTIONS[table]
         field, classes = name.replace("-", "_"), find_all(package, base)
         owners = [owner for owner, cls in classes.items() if field in settings_of(cls)]
-        title = next(title for title in _option_groups(ctx) if title.lower().startswith(table))
-        chosen = title.partition(":")[0].split()[1]
+        titles = [title for title in _option_groups(ctx) if title.lower().startswith(table)]
+        chosen = titles[0].partition(":")[0].split()[1] if titles else defaults.AUTO
         if owners:
             named = " and ".join(filter(None, [", ".join(owners[:-1]), owners[-1]]))
             return f"'{flag}' belongs to {table} {named}, and this run's is {chosen}"
+        if not titles:
+            return f"{table} {chosen} has no flags of its own, and no {table} has '{flag}'"
         own = [f for f in flags if f.startswith(f"--{table}.")]
         return str(unknown(f"flag of {table} {chosen}", flag, own))
 
 
 def _choose_name(config: Mapping[str, Any], table: str, strategy: str) -> str:
     """Name what a file chooses, or what runs where it chooses nothing: a strategy's own policy."""
-    from distes.search import config_file
+    from distes.search import config_file, defaults
 
     found = config_file.parse_table(config.get(table, {})).get("name")
     if found is not None:
         return str(found)
-    if table == "strategy":
-        return "cem"
+    if table == "strategy" or strategy == defaults.AUTO:
+        return defaults.AUTO
     chosen: str = config_file.choose("strategy", strategy).default_policy  # type: ignore[attr-defined]
     return chosen
 
@@ -162,13 +164,15 @@ def _option_groups(ctx: click.Context) -> dict[str, list[SettingOption]]:
 
 def _make_options(named: dict[str, str], without: str) -> dict[str, list[SettingOption]]:
     from distes.registry import settings_of
-    from distes.search import config_file
+    from distes.search import config_file, defaults
     from distes.tasks.environment import Task
 
     task = {k: setting for k, setting in settings_of(Task).items() if k != "env"}
     search = {k: s for k, s in config_file.search_settings().items() if k != without}
     groups = {"Search": options_for(search), "Task": options_for(task)}
     for table, name in named.items():
+        if name == defaults.AUTO:
+            continue
         cls = config_file.choose(table, name)
         about = (cls.__doc__ or "").partition("\n")[0].rstrip(".")
         groups[f"{table.capitalize()} {name}: {about}"] = options_for(settings_of(cls), table)

@@ -190,6 +190,11 @@ def scaling(space: gym.Space[Any]) -> tuple[FloatArray, FloatArray] | None:
     return center, factor
 
 
+def has_bounds(space: gym.Space[Any]) -> bool:
+    """Whether a space is a Box whose every dimension has finite bounds."""
+    return isinstance(space, Box) and all(np.isfinite(bound).all() for bound in _bounds(space))
+
+
 def _bounds(space: gym.Space[Any]) -> tuple[FloatArray, FloatArray]:
     """Flat bounds of a Box, infinite where there is none; other spaces have none."""
     if not isinstance(space, Box):
@@ -247,7 +252,7 @@ def _box(space: Box, rescale: bool) -> Callable[[FloatArray], Array]:
         low, high = np.maximum(low, -limit), np.minimum(high, limit)
     center, half = np.zeros(len(low)), np.ones(len(low))
     if rescale:
-        if not all(np.isfinite(bound).all() for bound in _bounds(space)):
+        if not has_bounds(space):
             raise UsageError(
                 f"rescale_actions needs finite bounds, which action space {describe(space)} lacks"
             )

@@ -25,6 +25,7 @@ import tomli_w
 from distes.errors import UsageError, unknown
 from distes.policies.base import PolicySpec
 from distes.registry import NONE, Setting, find, name_of, parse_setting, settings_of, to_plain
+from distes.search.defaults import AUTO
 from distes.search.settings import Settings
 from distes.strategies.base import Strategy
 from distes.tasks.base import AnyTask
@@ -206,6 +207,9 @@ def build_from_table(table: str, given: Any) -> Any:
         table: ``strategy`` or ``policy``.
         given: what is in it.
 
+    Returns:
+        None where it leaves the choice to the task.
+
     Raises:
         UsageError: it describes none.
     """
@@ -215,6 +219,13 @@ def build_from_table(table: str, given: Any) -> Any:
     if not isinstance(values.get("name"), str):
         raise UsageError(f'{table} has no name: say which, for example name = "..."')
     name = values.pop("name")
+    if name == AUTO:
+        if values:
+            raise UsageError(
+                f"{table}.{next(iter(values))} is given, and {table} auto follows from the task: "
+                f"name the {table} that it is meant for"
+            )
+        return None
     cls = choose(table, name)
     accepted = settings_of(cls)
     for key in values:

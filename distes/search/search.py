@@ -414,6 +414,7 @@ class Search(Settings):
             "num_contexts": self.resolved_task.num_contexts,
             **collect_names(self.resolved_task, self.built_policy()),
             "num_candidates": self.count_candidates(),
+            "chosen": sorted(self.chosen),
             "fingerprint": take_fingerprint(),
             **read_provenance(),
         }

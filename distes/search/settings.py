@@ -17,7 +17,9 @@ from distes.errors import Notice, UsageError, require_at_least
 from distes.policies.base import Policy, PolicySpec
 from distes.population import features
 from distes.registry import check_fields, find, find_own, name_of, names, settings_of
-from distes.runs.reader import Run
+from distes.runs.reader import Run, load
+from distes.runs.storage.location import locate
+from distes.search.defaults import AUTO, choose_method, choose_policy
 from distes.search.problem import SearchProblem
 from distes.strategies.base import Strategy
 from distes.strategies.normalized import Normalized
@@ -34,6 +36,9 @@ from distes.types import (
     Share,
 )
 
+GENERATIONS = 100
+"""Of a search that nothing else limits."""
+
 OFF = "off"
 """The target of a search that has none, whatever its task says."""
 
@@ -44,19 +49,24 @@ class Settings:
 
     Attributes:
         task: a task, a Gymnasium id, or a function that makes an environment.
-        policy: a specification, or its name; None is the strategy's own choice for an
-            environment, mostly linear.
-        strategy: a strategy, or its name; None is `strategies.CEM`.
+        policy: a specification, or its name; None or ``auto`` follows from the task and the
+            strategy (`distes.search.defaults`).
+        strategy: a strategy, or its name; None or ``auto`` follows from the task, and with it
+            population, common_seeds and normalize_observations where these are None.
         population: candidates per generation; None is the strategy's own number.
         episodes: per candidate.
-        common_seeds: all candidates of a generation meet the same episode seeds.
+        common_seeds: all candidates of a generation meet the same episode seeds; None, only
+            where that goes with the strategy that follows from the task.
         generation_env_steps: as many candidates again, up to 16 times, until a generation has
             had so many steps; None for the population alone.
         first_episode_steps: longest search episodes at first; where most of a generation's
             reach the limit, the next one's is twice as high. None for the task's own limit.
-        normalize_observations: by running statistics, frozen within a generation.
+        normalize_observations: by running statistics, frozen within a generation; None, as
+            the run in ``start_from`` does, or where that goes with the strategy that follows
+            from the task.
         seed: of the whole run, >= 0.
-        generations: stop after so many; None for no limit.
+        generations: stop after so many; None for no limit; ``auto`` is 100 where nothing else
+            limits the search, else None.
         max_episodes: stop after so many search episodes.
         max_env_steps: stop after so many search steps.
         max_seconds: stop after so many seconds.
@@ -82,6 +92,7 @@ class Settings:
             ``runs/``.
         start_from: a run, or an .npy file of parameters, whose solution to start from.
         start_from_spread: begin as widely as that run searched in the end, too.
+        chosen: names of the settings above that followed from the task.
     """
 
     task: AnyTask | str | Callable[..., gym.Env[Any, Any]]
@@ -89,12 +100,12 @@ class Settings:
     strategy: Strategy[Any] | str | None = None
     population: EpisodeCount | None = None
     episodes: EpisodeCount = 1
-    common_seeds: bool = False
+    common_seeds: bool | None = None
     generation_env_steps: PositiveInt | None = None
     first_episode_steps: PositiveInt | None = None
-    normalize_observations: bool = False
+    normalize_observations: bool | None = None
     seed: NonNegativeInt = 0
-    generations: PositiveInt | None = 100
+    generations: PositiveInt | Literal["auto"] | None = "auto"
     max_episodes: PositiveInt | None = None
     max_env_steps: PositiveInt | None = None
     max_seconds: PositiveFloat | None = None
@@ -115,6 +126,7 @@ class Settings:
     out: str | Path | None = None
     start_from: str | Path | None = None
     start_from_spread: bool = False
+    chosen: frozenset[str] = field(default=frozenset(), init=False, repr=False)
     _policy: Policy | None = field(default=None, init=False, repr=False)
     _engine: str | None = field(default=None, init=False, repr=False)
 
@@ -122,12 +134,6 @@ class Settings:
         """Fill in what follows from the rest, and refuse what cannot be."""
         if not isinstance(self.task, AnyTask):
             self.task = Task(env=self.task)
-        strategy: Strategy[Any] = _make("strategies", self.strategy or "cem", Strategy)
-        self.strategy = strategy
-        if self.policy is not None:
-            self.policy = _make("policies", self.policy, PolicySpec)
-        elif not isinstance(self.task, FunctionTask):
-            self.policy = _make("policies", strategy.default_policy, PolicySpec)
         if isinstance(self.workers, str) and self.workers != "auto":
             raise UsageError(f"workers '{self.workers}' is not a whole number or auto")
         if not isinstance(self.workers, str):
@@ -140,8 +146,20 @@ class Settings:
                 f"population {self.population:,} times episodes {self.episodes:,} are {rows:,} "
                 f"episodes in a generation, more than {MAX_EPISODES:,}"
             )
+        if self.generations == AUTO:
+            limits = (self.max_episodes, self.max_env_steps, self.max_seconds)
+            self.generations = GENERATIONS if limits == (None, None, None) else None
         if self.start_from_spread and self.start_from is None:
             raise UsageError("start_from_spread needs start_from: name the run to begin from")
+        if self.seed >= 2**63:
+            raise UsageError(f"seed {self.seed} is not below 2**63")
+        if self.first_episode_steps is not None and isinstance(self.task, FunctionTask):
+            raise UsageError(
+                f"first_episode_steps {self.first_episode_steps} is given, and an episode of "
+                f"{self.task.name} is one call of a function"
+            )
+        choice.accept(self.engine, self.resolved_task)
+        strategy = self._choose()
         if self.start_from_spread and not strategy.takes_spread:
             raise UsageError(
                 f"strategy {name_of('strategies', type(strategy))} can't begin with another "
@@ -152,15 +170,45 @@ class Settings:
                 f"strategy {name_of('strategies', type(strategy))} has as many candidates as it "
                 f"asks for: generation_env_steps is for {_list_own('grows')}"
             )
-        if self.first_episode_steps is not None and isinstance(self.task, FunctionTask):
-            raise UsageError(
-                f"first_episode_steps {self.first_episode_steps} is given, and an episode of "
-                f"{self.task.name} is one call of a function"
-            )
-        if self.seed >= 2**63:
-            raise UsageError(f"seed {self.seed} is not below 2**63")
-        choice.accept(self.engine, self.resolved_task)
         features.remember_functions(vars(strategy).values())
+
+    def _choose(self) -> Strategy[Any]:
+        """Settle strategy, policy and normalisation, as they are given or from the task."""
+        strategy: Strategy[Any] | None = None
+        if self.strategy not in (None, AUTO):
+            strategy = _make("strategies", self.strategy, Strategy)
+        if self.policy not in (None, AUTO):
+            self.policy = _make("policies", self.policy, PolicySpec)
+        elif not isinstance(self.task, Task):
+            self.policy = None
+        elif strategy is not None and strategy.default_policy != AUTO:
+            self.policy = _make("policies", strategy.default_policy, PolicySpec)
+        else:
+            self.policy = choose_policy(self.task, may_be_table=strategy is None)
+            self.chosen |= {"policy"}
+        if self.normalize_observations is None and self.start_from is not None:
+            # Parameters mean what they meant only with the observations that they had.
+            self.normalize_observations = self._start_normalises()
+        if strategy is None:
+            method = choose_method(self.resolved_task, self.built_policy())
+            strategy = method.strategy
+            self.chosen |= {"strategy"}
+            for name in ("population", "common_seeds", "normalize_observations"):
+                value = getattr(method, name)
+                if getattr(self, name) is None and value:
+                    setattr(self, name, value)
+                    self.chosen |= {name}
+        self.common_seeds = bool(self.common_seeds)
+        self.normalize_observations = bool(self.normalize_observations)
+        self.strategy = strategy
+        return strategy
+
+    def _start_normalises(self) -> bool:
+        """Whether the run to start from normalises observations; a file of parameters never."""
+        place = locate(str(self.start_from))
+        if place.name.endswith(".npy"):
+            return False
+        return bool(load(place).config["search"].get("normalize_observations"))
 
     @property
     def resolved_task(self) -> AnyTask:
@@ -181,6 +229,12 @@ class Settings:
         if isinstance(self.target, str):
             return None
         return self.resolved_task.reward_threshold if self.target is None else self.target
+
+    @property
+    def resolved_generations(self) -> int | None:
+        """After how many generations to stop; None where they are not what limits it."""
+        assert not isinstance(self.generations, str)  # noqa: S101 - set in __post_init__
+        return self.generations
 
     @property
     def name(self) -> str:
@@ -218,7 +272,7 @@ class Settings:
             seed=self.seed,
             population_size=self.population,
             episodes=self.episodes,
-            common_seeds=self.common_seeds,
+            common_seeds=bool(self.common_seeds),
         )
 
     def count_candidates(self) -> int | None:

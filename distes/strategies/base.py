@@ -124,8 +124,8 @@ class Strategy(ABC, Generic[S]):
     All methods are free of side effects: the same arguments give the same result.
     """
 
-    default_policy: ClassVar[str] = "linear"
-    """Name of the policy where the user chooses none."""
+    default_policy: ClassVar[str] = "auto"
+    """Name of the policy where the user chooses none; ``auto`` follows from the task."""
 
     takes_spread: ClassVar[bool] = False
     """Whether `init` begins with `Problem.start_spread`, where there is one. A state with a

@@ -157,6 +157,11 @@ class Task(AnyTask):
         with closing(self._call_env()) as env:
             return _time_limit(env)
 
+    def read_spaces(self) -> tuple[gym.Space[Any], gym.Space[Any]]:
+        """Ask an instance for the spaces of its observations and of its actions."""
+        with closing(self.make_env()) as env:
+            return env.observation_space, env.action_space
+
     @property
     def reuses_env(self) -> bool:
         """Whether engines keep an instance between episodes."""
@@ -211,8 +216,7 @@ class Task(AnyTask):
         """Build the policy for the environment's spaces."""
         if spec is None:
             raise UsageError(f"{self.name} needs a policy, for example distes.policies.Linear()")
-        with closing(self.make_env()) as env:
-            policy = spec.build(env.observation_space, env.action_space)
+        policy = spec.build(*self.read_spaces())
         if policy.num_parameters > LARGEST:
             raise UsageError(
                 f"the policy of {self.name} would have {policy.num_parameters:,} parameters, more "

@@ -28,7 +28,7 @@ def forecast_seconds(
     seconds = float(newest["elapsed_s"]) - float(rows[0]["elapsed_s"])
     budgets: list[tuple[float | None, float, float]] = [  # limit, used, used while `passed` ran
         (search.max_seconds, float(newest["elapsed_s"]), seconds),
-        (search.generations, newest["generation"] + 1, len(passed)),
+        (search.resolved_generations, newest["generation"] + 1, len(passed)),
         (search.max_episodes, episodes, sum(row["episodes"] for row in passed)),
         (search.max_env_steps, env_steps, sum(row["env_steps"] for row in passed)),
     ]

@@ -24,6 +24,7 @@ from distes.views.text import (
     format_generation_size,
     format_number,
     format_score,
+    name_population_source,
 )
 
 WIDTH = 100
@@ -78,9 +79,11 @@ def _describe_identity(run: Run) -> Iterator[tuple[str, str]]:
     goal = scores.find_target(config)
     target = "" if goal is None else f", target {format_number(goal)}"
     yield "task", scores.name_task(config) + target
+    chosen = config.get("chosen", ())
     for table in SECTIONS:
         if table in settings:
-            yield table, _describe_choice(table, settings[table])
+            auto = " (auto)" if table in chosen else ""
+            yield table, _describe_choice(table, settings[table]) + auto
     yield "generation", _describe_generation_size(config)
     if "num_parameters" in config:
         yield "parameters", str(config["num_parameters"])
@@ -102,11 +105,11 @@ def _describe_identity(run: Run) -> Iterator[tuple[str, str]]:
 
 def _describe_generation_size(config: Mapping[str, Any]) -> str:
     settings = config["search"]
-    given = isinstance(settings.get("population"), int)
-    default_of = None if given else str(settings.get("strategy", {}).get("name"))
-    candidates = settings["population"] if given else config.get("num_candidates")
+    population, strategy = settings.get("population"), settings.get("strategy", {}).get("name")
+    source = name_population_source(population, config.get("chosen", ()), str(strategy))
+    candidates = population if isinstance(population, int) else config.get("num_candidates")
     episodes, env_steps = settings.get("episodes", 1), settings.get("generation_env_steps")
-    return format_generation_size(candidates, episodes, default_of, env_steps)
+    return format_generation_size(candidates, episodes, source, env_steps)
 
 
 def _describe_context(run: Run) -> str:
@@ -144,7 +147,7 @@ def _list_changes(values: Mapping[str, Any], accepted: Mapping[str, Any]) -> str
             continue
         if key in accepted:
             default = to_plain(accepted[key].default)
-            if value == (NONE if default is None else default):
+            if value == (NONE if default is None else default) or (default is None and not value):
                 continue
         shown = format_number(value) if isinstance(value, float) else mask_secrets(value)
         said.append(f"{key} {shown}")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from pandas import DataFrame
 
 from distes.population.statistics import Score
-from distes.registry import name_of, to_plain
+from distes.registry import NONE, name_of, settings_of, to_plain
 from distes.search.settings import Settings
 from distes.tasks.environment import Task
 from distes.tasks.function import FunctionTask
@@ -97,53 +97,92 @@ def draw_sparkline(values: Sequence[float], low: float, high: float) -> str:
 
 
 def format_generation_size(
-    candidates: int | None, episodes: int, default_of: str | None, env_steps: int | None = None
+    candidates: int | None, episodes: int, source: str, env_steps: int | None = None
 ) -> str:
     """Say how large a generation is, and where the number of candidates is from.
 
     Args:
         candidates: None where that is not known before the strategy asks.
         episodes: of each.
-        default_of: the strategy that chose the number; None where it was given.
+        source: of the number: ``given``, ``auto``, or the strategy that chose it.
         env_steps: for which as many candidates follow again; None where none do.
 
-    >>> format_generation_size(64, 1, "cem"), format_generation_size(24, 2, None)
+    >>> format_generation_size(64, 1, "cem"), format_generation_size(24, 2, "given")
     ('64 candidates (default of cem) x 1 episode', '24 candidates (given) x 2 episodes')
     """
     many = f"{episodes:,} episode{'s' if episodes > 1 else ''}"
     if candidates is None:
-        return f"candidates as {default_of} chooses x {many}"
-    source = "given" if default_of is None else f"default of {default_of}"
+        return f"candidates as {source} chooses x {many}"
+    source = source if source in ("given", "auto") else f"default of {source}"
     again = "" if env_steps is None else f", again until {env_steps:,} env steps"
     return f"{candidates:,} candidates ({source}) x {many}{again}"
 
 
+def name_population_source(population: Any, chosen: Collection[str], strategy: str) -> str:
+    """Say where the number of candidates is from, for `format_generation_size`."""
+    if population in (None, NONE):
+        return strategy
+    return "auto" if "population" in chosen else "given"
+
+
 def describe_search(search: Settings) -> str:
-    """Say what a search is about to do, in one line: task, strategy, policy, size, seed."""
+    """Say what a search is about to do, in one line: task, strategy, policy, size, seed.
+
+    What followed from the task is marked as chosen by ``auto``.
+    """
     task: Any = search.task
     # A function that makes environments as the command line names it: ``make`` says little.
     reference = str(to_plain(task.env)) if isinstance(task, Task) else "<"
     name = str(task.name) if reference.startswith("<") else reference
     strategy = name_of("strategies", type(search.strategy))
-    parts = [name, strategy]
+    parts = [name, _describe_choice(search, "strategy", "strategies")]
     if not isinstance(task, FunctionTask):
-        parts.append(name_of("policies", type(search.policy)))
+        parts.append(_describe_choice(search, "policy", "policies"))
+        if search.normalize_observations:
+            auto = " (auto)" if "normalize_observations" in search.chosen else ""
+            parts.append(f"normalised observations{auto}")
         parts.append(f"{search.resolved_engine()} engine")
     if contexts := task.num_contexts:
         parts.append(f"context of {contexts} from {task.contexts.name}")
     size = search.built_policy().num_parameters
-    default_of = strategy if search.population is None else None
-    size_of_generation = search.count_candidates()
-    parts.append(
-        format_generation_size(
-            size_of_generation, search.episodes, default_of, search.generation_env_steps
-        )
-    )
+    candidates = search.count_candidates()
+    source = name_population_source(search.population, search.chosen, strategy)
+    env_steps = search.generation_env_steps
+    parts.append(format_generation_size(candidates, search.episodes, source, env_steps))
+    if search.common_seeds:
+        parts.append(f"common seeds{' (auto)' if 'common_seeds' in search.chosen else ''}")
     if search.first_episode_steps is not None:
         parts.append(f"episodes of {search.first_episode_steps:,} steps at first")
     if (target := search.resolved_target) is not None:
         parts.append(f"target {target:g}")
     return f"{', '.join(parts)}, {size} parameters, seed {search.seed}"
+
+
+def _describe_choice(search: Settings, table: str, folder: str) -> str:
+    """Name the strategy or the policy; where ``auto`` chose it, with what it set."""
+    made = getattr(search, table)
+    name = name_of(folder, type(made))
+    if table not in search.chosen:
+        return name
+    changed = [
+        f"{key.replace('_', ' ')} {format_setting(value)}"
+        for key, setting in settings_of(type(made)).items()
+        if (value := getattr(made, key)) != setting.default
+    ]
+    return f"{name} (auto{': ' if changed else ''}{', '.join(changed)})"
+
+
+def format_setting(value: Any) -> str:
+    """Write a setting's value in few words.
+
+    >>> format_setting((16, 16)), format_setting(True), format_setting(0.5)
+    ('16,16', 'on', '0.5')
+    """
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return ",".join(map(format_setting, value))
+    return format_number(value) if isinstance(value, int | float) else str(value)
 
 
 def format_rate(row: Mapping[str, Any]) -> str:

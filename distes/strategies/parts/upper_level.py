@@ -17,7 +17,7 @@ import math
 import warnings
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -112,6 +112,8 @@ class UpperLevel(Strategy[S]):
         min_std: least standard deviation in any direction that is not frozen, >= 0; it goes
             before bounds on an update.
     """
+
+    default_policy: ClassVar[str] = "linear"
 
     initial_mean: tuple[float, ...] | None = None
     initial_std: NonNegativeFloat | tuple[NonNegativeFloat, ...] = 1.0

@@ -193,7 +193,8 @@ class Display(Observer):
         row = rows[-1]
         waited = time.monotonic() - self._began
         done = row["generation"] + 1
-        limit = f", {done} of {search.generations} done" if search.generations else ""
+        last = search.resolved_generations
+        limit = f", {done} of {last} done" if last else ""
         share = self._share(done)
         coming = f", next {share}" if share else ""
         left_s = forecast_seconds(search, rows, self._episodes, self._env_steps)
