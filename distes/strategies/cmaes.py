@@ -42,7 +42,7 @@ from distes.strategies.parts.attempts import Attempt
 from distes.strategies.parts.covariances import DiagonalCovariance, FullCovariance
 from distes.strategies.parts.elite_figures import EliteFigures
 from distes.strategies.parts.limited_memory import LimitedMemory
-from distes.strategies.parts.memory import find_memory
+from distes.strategies.parts.memory import refuse_beyond_memory
 from distes.tasks.function import FunctionTask
 from distes.types import FloatArray, IntArray, PositiveFloat
 
@@ -165,7 +165,11 @@ class CMAES(Strategy[CMAESState]):
                 "give stops auto, all or steps"
             )
         if self.covariance == "full":
-            _check_memory(dimension, MATRICES + (4 if self.adapt_rates else 0))
+            refuse_beyond_memory(
+                (MATRICES + (4 if self.adapt_rates else 0)) * dimension**2,
+                f"a full covariance of {dimension:,} parameters",
+                "give strategy.covariance separable or limited",
+            )
 
     def init(self, problem: Problem) -> CMAESState:
         """Start where the policy does, alike in all directions."""
@@ -341,17 +345,6 @@ class CMAES(Strategy[CMAESState]):
 def default_population(size: int) -> int:
     """λ = 4 + ⌊3 ln n⌋."""
     return 4 + math.floor(3 * math.log(size))
-
-
-def _check_memory(size: int, matrices: int) -> None:
-    """Refuse matrices (d, d) that do not fit into memory."""
-    needed, there = 8 * matrices * size**2, find_memory()
-    if there is not None and needed > there:
-        raise UsageError(
-            f"a full covariance of {size:,} parameters needs about {needed / 2**30:,.0f} GiB of "
-            f"memory, and there are {there / 2**30:,.0f}: give strategy.covariance separable "
-            "or limited"
-        )
 
 
 def _update(

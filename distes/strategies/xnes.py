@@ -26,7 +26,11 @@ from distes.strategies.base import Problem, Strategy
 from distes.strategies.numerics import moments, ranking, shaping
 from distes.strategies.parts import spreads
 from distes.strategies.parts.elite_figures import EliteFigures
+from distes.strategies.parts.memory import refuse_beyond_memory
 from distes.types import FloatArray, PositiveFloat
+
+MATRICES = 6
+"""That are held at once at most: A, a gradient, and what an exponential takes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,10 +79,16 @@ class XNES(Strategy[XNESState]):
         return 4 + math.floor(3 * math.log(problem.num_parameters))
 
     def check(self, problem: Problem) -> None:
-        """Refuse a population without ranks to tell apart."""
+        """Refuse a population without ranks to tell apart, and a matrix that is too large."""
         size = self.population_size(problem)
         if size < 4:
             raise UsageError(f"a population of {size} is too small for xnes: give at least 4")
+        dimension = problem.num_parameters
+        refuse_beyond_memory(
+            MATRICES * dimension**2 + 2 * size * dimension,
+            f"a full covariance of {dimension:,} parameters",
+            "use snes, which learns a deviation for each",
+        )
 
     def init(self, problem: Problem) -> XNESState:
         """Start where the policy does, alike in all directions."""

@@ -497,7 +497,7 @@ def test_what_cannot_work_is_refused(strategy, size, said):
 
 def test_a_matrix_that_does_not_fit_is_refused(monkeypatch):
     """If wrong: the run ends by the system's hand instead of one sentence."""
-    monkeypatch.setattr("distes.strategies.cmaes.find_memory", lambda: 16 * 2**30)
+    monkeypatch.setattr("distes.strategies.parts.memory.find_memory", lambda: 16 * 2**30)
     where = FunctionProblem(sphere, np.zeros(100_000), population_size=16)
     said = (
         "a full covariance of 100,000 parameters needs about 596 GiB of memory, and there are "
@@ -508,7 +508,7 @@ def test_a_matrix_that_does_not_fit_is_refused(monkeypatch):
     CMAES(covariance="separable").check(where)
     CMAES(covariance="limited").check(where)
     CMAES().check(FunctionProblem(sphere, np.zeros(10_000), population_size=16))
-    monkeypatch.setattr("distes.strategies.cmaes.find_memory", lambda: None)
+    monkeypatch.setattr("distes.strategies.parts.memory.find_memory", lambda: None)
     CMAES().check(where)  # what is not known is not refused
 
 

@@ -16,6 +16,7 @@ from distes.strategies.base import Problem, Strategy
 from distes.strategies.numerics import moments, ranking
 from distes.strategies.parts import spreads
 from distes.strategies.parts.elite_figures import EliteFigures
+from distes.strategies.parts.memory import refuse_beyond_memory
 from distes.types import (
     FloatArray,
     Fraction,
@@ -27,6 +28,11 @@ from distes.types import (
     PositiveInt,
     Share,
 )
+
+DEFAULT_SIZE = 64
+
+MATRICES = 4
+"""That are held at once at most, with a full covariance."""
 
 _INITIAL_MEAN = 2
 """Word that keys the generator of a uniform initial mean."""
@@ -108,8 +114,12 @@ class EliteGaussian(Strategy[S], Generic[S]):
     ddof: NonNegativeInt = 0
 
     def population_size(self, problem: Problem) -> int:
-        """Candidates of the first generation: as asked, else max(64, 4 d)."""
-        return problem.population_size or max(64, 4 * problem.num_parameters)
+        """Candidates of the first generation: as asked, else 64.
+
+        With a full covariance at least 4 d, of which the elites are near d.
+        """
+        least = 4 * problem.num_parameters if self.covariance == "full" else 0
+        return problem.population_size or max(DEFAULT_SIZE, least)
 
     def num_elites(self, problem: Problem) -> int:
         """Elites of every generation."""
@@ -131,8 +141,14 @@ class EliteGaussian(Strategy[S], Generic[S]):
             )
         if self.ddof >= count > 1:
             raise UsageError(f"ddof {self.ddof} is not below the number of elites, {count}")
-        dimension = problem.num_parameters
-        if self.covariance == "full" and self.shrinkage == 0 and count <= dimension:
+        dimension, full = problem.num_parameters, self.covariance == "full"
+        refuse_beyond_memory(
+            2 * count * dimension + (MATRICES * dimension**2 if full else 0),
+            f"{'a full covariance' if full else f'a table of {count:,} elites'} of "
+            f"{dimension:,} parameters",
+            "give strategy.covariance diagonal" if full else "give a smaller population",
+        )
+        if full and self.shrinkage == 0 and count <= dimension:
             raise UsageError(
                 f"a full covariance of {dimension} parameters needs at least {dimension + 1} "
                 f"elites, a population of {size} gives {count}: give a larger population, "

@@ -30,10 +30,14 @@ from distes.seeds import noise_key
 from distes.strategies.base import Problem, Strategy
 from distes.strategies.numerics import gaussians
 from distes.strategies.numerics.moments import symmetric_root
+from distes.strategies.parts.memory import refuse_beyond_memory
 from distes.types import Array, FloatArray, NonNegativeFloat
 
 S = TypeVar("S")
 U = TypeVar("U", bound="UpperState")
+
+MATRICES = 4
+"""Covariances that are held at once at most."""
 
 NO_NOISE = (0, 0)
 """Key of a distribution that draws none."""
@@ -161,6 +165,12 @@ class UpperLevel(Strategy[S]):
 
     def check(self, problem: Problem) -> None:
         """Refuse features and a start that do not fit; with contexts, repeats and common seeds."""
+        size, dimension = self.population_size(problem), problem.num_parameters
+        refuse_beyond_memory(
+            MATRICES * dimension**2 + size * dimension,
+            f"a full covariance of {dimension:,} parameters",
+            "use a strategy that learns none, for example cmaes with strategy.covariance separable",
+        )
         self.init(problem)
         if not self.contextual(problem):
             return
