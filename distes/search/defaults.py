@@ -14,10 +14,11 @@ from gymnasium.spaces import Box, Discrete
 from distes.policies.base import Policy, PolicySpec
 from distes.policies.linear import Linear
 from distes.policies.mlp import MLP
+from distes.policies.network import NetworkPolicy
 from distes.policies.spaces import ObservationEncoder, has_bounds
 from distes.policies.tabular import LARGEST, Tabular, TabularPolicy
 from distes.strategies.base import Strategy
-from distes.strategies.cmaes import CMAES, default_population
+from distes.strategies.cmaes import CMAES
 from distes.strategies.creps import CREPS
 from distes.strategies.pgpe import PGPE
 from distes.strategies.tabular_cem import TabularCEM
@@ -36,8 +37,11 @@ HIDDEN = (16,)
 FULL_COVARIANCE = 400
 """Most parameters of which a full covariance is learnt: its cost is below that of episodes."""
 
-LEAST_POPULATION = 24
+POPULATION = 32
 """Of `CMAES`, whose own number is meant for returns without noise."""
+
+NETWORK_STD = 0.5
+"""Of `CMAES` at the start, where parameters start as a network's weights and not at zero."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +79,17 @@ def choose_method(task: AnyTask, policy: Policy) -> Method:
     if task.num_contexts:
         return Method(CREPS())
     size = policy.num_parameters
-    strategy = CMAES() if size <= FULL_COVARIANCE else PGPE()
     if not isinstance(task, Task):
-        return Method(strategy)
-    if isinstance(strategy, PGPE):  # whose pairs meet the same episodes already
-        return Method(strategy, normalize_observations=True)
+        return Method(CMAES(covariance="full" if size <= FULL_COVARIANCE else "separable"))
+    if size > FULL_COVARIANCE:  # pairs meet the same episodes already
+        return Method(PGPE(), normalize_observations=True)
+    is_network = isinstance(policy, NetworkPolicy) and bool(policy.hidden)
     return Method(
-        strategy,
-        population=max(LEAST_POPULATION, default_population(size)),
+        CMAES(initial_std=NETWORK_STD) if is_network else CMAES(),
+        population=POPULATION,
         common_seeds=True,  # else the luckiest start leads, and not the best candidate
-        normalize_observations=True,
+        # A full covariance learns the scales of a linear policy itself. Running statistics help
+        # it where observations have bounds; of others, as a simulator's forces, they keep
+        # shifting as policies get better.
+        normalize_observations=is_network or has_bounds(task.read_spaces()[0]),
     )

@@ -132,7 +132,7 @@ class CMAES(Strategy[CMAESState]):
         """As asked, else λ = 4 + ⌊3 ln n⌋."""
         if problem.population_size is not None:
             return problem.population_size
-        return default_population(problem.num_parameters)
+        return 4 + math.floor(3 * math.log(problem.num_parameters))
 
     def check(self, problem: Problem) -> None:
         """Refuse populations that cannot be weighted, and a matrix that is too large."""
@@ -340,11 +340,6 @@ class CMAES(Strategy[CMAESState]):
                 return DiagonalCovariance.start(size)
             case "limited":
                 return LimitedMemory.start(size)
-
-
-def default_population(size: int) -> int:
-    """λ = 4 + ⌊3 ln n⌋."""
-    return 4 + math.floor(3 * math.log(size))
 
 
 def _update(

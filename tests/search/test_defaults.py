@@ -1,0 +1,174 @@
+"""What a search chooses where its user leaves it open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from distes.cli import main
+from distes.errors import UsageError
+from distes.policies import MLP, Linear, Tabular
+from distes.runs.reader import load
+from distes.search.config_file import from_config, to_config
+from distes.search.search import Search
+from distes.search.settings import Settings
+from distes.strategies import CEM, CMAES, CREPS, PGPE, TabularCEM
+from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
+from tests.support import environments
+
+TABLE: dict[str, tuple[Any, Any, Any, int | None, bool, bool]] = {
+    # environment: strategy, policy, population, common seeds, normalised observations
+    "CartPole-v1": (CMAES(), Linear(), 32, True, False),
+    "Acrobot-v1": (CMAES(), Linear(), 32, True, True),
+    "Pendulum-v1": (
+        CMAES(initial_std=0.5),
+        MLP(hidden=(16,), rescale_actions=True),
+        *(32, True, True),
+    ),
+    "MountainCar-v0": (CMAES(initial_std=0.5), MLP(hidden=(16,)), 32, True, True),
+    "FrozenLake-v1": (TabularCEM(unvisited="kept"), Tabular(), None, False, False),
+}
+
+
+@pytest.mark.parametrize("env", TABLE)
+def test_choices_follow_from_the_spaces(env: str) -> None:
+    """If wrong: a run without a flag is not the one that the documentation promises."""
+    search = Settings(env)
+    found = (search.strategy, search.policy, search.population)
+    found += (search.common_seeds, search.normalize_observations)
+    assert found == TABLE[env]
+    assert {"strategy", "policy"} <= search.chosen
+
+
+def test_a_large_policy_is_searched_without_a_matrix() -> None:
+    """If wrong: a network without a strategy named asks for d² numbers."""
+    search = Settings("CartPole-v1", policy=MLP(hidden=(64, 64)))
+    assert search.strategy == PGPE()
+    assert search.normalize_observations
+    assert search.chosen == {"strategy", "normalize_observations"}
+    function = Settings(FunctionTask(environments.sphere, 1000))
+    assert function.strategy == CMAES(covariance="separable")
+    assert function.policy is None
+
+
+def test_contexts_are_searched_for_a_rule() -> None:
+    """If wrong: a contextual task is searched for one vector without a word."""
+    task = Task("CartPole-v1", context="observation:0")
+    assert Settings(task).strategy == CREPS()
+
+
+def test_what_is_given_stands() -> None:
+    """If wrong: auto overrules its user."""
+    search = Settings(
+        "Pendulum-v1",
+        policy="linear",
+        population=10,
+        common_seeds=False,
+        normalize_observations=False,
+    )
+    assert (search.policy, search.population) == (Linear(), 10)
+    assert search.common_seeds is search.normalize_observations is False
+    assert search.chosen == {"strategy"}
+    named = Settings("Pendulum-v1", strategy="cem")
+    assert named.policy == MLP(hidden=(16,), rescale_actions=True)
+    assert (named.population, named.common_seeds, named.normalize_observations) == (
+        *(None, False),
+        False,
+    )
+    assert named.chosen == {"policy"}
+    assert Settings("Pendulum-v1", strategy="creps").policy == Linear()
+
+
+def test_choices_are_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """If wrong: a resumed run follows another version's choices, or info calls them given."""
+    search = Search("CartPole-v1", generations=1, target="off", workers=0, out=tmp_path / "run")
+    search.run()
+    config = load(tmp_path / "run").config
+    assert config["search"]["strategy"]["name"] == "cmaes"
+    assert config["search"]["population"] == 32
+    assert config["chosen"] == ["common_seeds", "policy", "population", "strategy"]
+    again = from_config(config["search"], Settings)
+    assert again.chosen == frozenset()
+    assert to_config(again) == config["search"]
+    assert main(["info", str(tmp_path / "run")]) == 0
+    info = capsys.readouterr().out
+    assert "cmaes (auto)" in info
+    assert "32 candidates (auto) x 1 episode" in info
+
+
+def test_the_first_line_spells_the_choices_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """If wrong: a newcomer does not learn what runs."""
+    assert main(["run", "Pendulum-v1", "--dry-run"]) == 0
+    said = capsys.readouterr().out.splitlines()[0]
+    assert "cmaes (auto: initial std 0.5), mlp (auto: hidden 16, rescale actions on)" in said
+    assert "normalised observations (auto)" in said
+    assert "32 candidates (auto) x 1 episode, common seeds (auto)" in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--strategy.elite-fraction", "0.1"], "belongs to strategy cem and icem, and this run's"),
+        (["--policy.hidden", "8"], "belongs to policy gaussian, mlp"),
+        (["--strategy.bogus", "8"], "no strategy has '--strategy.bogus'"),
+    ],
+)
+def test_flags_of_what_is_not_named_are_refused(
+    flags: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If wrong: a setting of one strategy is lost on another."""
+    assert main(["run", "CartPole-v1", *flags]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_auto_is_a_name_like_others(capsys: pytest.CaptureFixture[str]) -> None:
+    """If wrong: --strategy auto is unknown, or a table of it keeps settings that do nothing."""
+    chosen = Settings("CartPole-v1", strategy="auto", policy="auto")
+    assert (chosen.strategy, chosen.policy) == (CMAES(), Linear())
+    config = {"env": "CartPole-v1", "strategy": "auto", "policy": {"name": "auto"}}
+    assert from_config(config, Settings).strategy == CMAES()
+    config["strategy"] = {"name": "auto", "elite_fraction": 0.1}  # type: ignore[assignment]
+    with pytest.raises(UsageError, match=r"strategy\.elite_fraction is given, and strategy auto"):
+        from_config(config, Settings)
+    assert main(["run", "CartPole-v1", "--strategy", "auto", "--policy", "auto", "--dry-run"]) == 0
+    assert "cmaes (auto), linear (auto)" in capsys.readouterr().out
+
+
+def test_a_start_keeps_its_observations(tmp_path: Path) -> None:
+    """If wrong: parameters are taken over, and what they are multiplied with is another."""
+    for normalises in (True, False):
+        out = tmp_path / str(normalises)
+        settings: dict[str, Any] = {"generations": 1, "target": "off", "workers": 0}
+        Search(
+            "Acrobot-v1", strategy=CEM(), normalize_observations=normalises, out=out, **settings
+        ).run()
+        assert Settings("Acrobot-v1", start_from=out).normalize_observations is normalises
+        follower = Settings("Acrobot-v1", strategy=CEM(), start_from=out)
+        assert follower.normalize_observations is normalises
+    np.save(tmp_path / "start.npy", np.zeros(21))
+    assert not Settings("Acrobot-v1", start_from=tmp_path / "start.npy").normalize_observations
+
+
+def test_another_budget_stands_in_for_the_generations() -> None:
+    """If wrong: two million steps end after a hundred small generations."""
+    assert Settings("CartPole-v1").resolved_generations == 100
+    assert Settings("CartPole-v1", max_env_steps=10**6).resolved_generations is None
+    both = Settings("CartPole-v1", max_env_steps=10**6, generations=7)
+    assert both.resolved_generations == 7
+    assert Settings("CartPole-v1", generations=None).resolved_generations is None
+
+
+def test_an_observation_that_no_policy_takes_is_refused() -> None:
+    """If wrong: the choice of a policy is a traceback."""
+
+    class Words(gym.Env[str, int]):
+        observation_space = gym.spaces.Text(5)
+        action_space = gym.spaces.Discrete(2)
+
+    with pytest.raises(UsageError, match="not supported"):
+        Settings(Words)
