@@ -175,6 +175,7 @@ def main() -> None:
     first, last = map(int, given.functions.split("-"))
     functions = range(first, last + 1)
     rows = []
+    everything: list[tuple[FloatArray, FloatArray]] = []
     with multiprocessing.get_context("spawn").Pool() as pool:
         for dimension in given.dimensions:
             asked = [
@@ -188,17 +189,20 @@ def main() -> None:
             reached = reached.reshape(2, *shape, len(TARGETS))
             spent = np.array([[each[s][1] for each in done] for s in range(2)], float)
             spent = spent.reshape(2, *shape)
+            everything.append((reached, spent))
             for group, members in GROUPS.items():
                 chosen = [place for place, each in enumerate(functions) if each in members]
                 if chosen:
                     rows.append(
                         summarise(dimension, group, reached[:, chosen], spent[:, chosen], given)
                     )
+    joined = [np.concatenate(each, axis=1) for each in zip(*everything, strict=True)]
+    rows.append(summarise("all", "all", joined[0], joined[1], given))
     keep("bbob", rows, given.out)
 
 
 def summarise(
-    dimension: int, group: str, reached: FloatArray, spent: FloatArray, given: Any
+    dimension: int | str, group: str, reached: FloatArray, spent: FloatArray, given: Any
 ) -> dict[str, Any]:
     """One line of the table."""
     ratio, ours, theirs = compare(reached, spent)
