@@ -18,6 +18,9 @@ _STATE, _WORDS = "distes.run", "distes.words"
 _PATHS = ("--out", "--start-from", "--storage", "--name", "--job-id")
 """Flags whose value may be called anything, NAME.toml too."""
 
+AUTO = "auto"
+"""The name that leaves a choice to `search.defaults`, which is slow to import."""
+
 TABLES = ("strategy", "policy")
 """What else has flags of its own."""
 
@@ -86,40 +89,49 @@ class RunCommand(click.Command):
 
     def explain_unknown(self, ctx: click.Context, flag: str, flags: Sequence[str]) -> str | None:
         """Say which flag is meant, or which other strategy or policy has it."""
-        from distes.registry import find_all, settings_of
-        from distes.search import config_file, defaults
-
         spelled = flag.replace("_", "-").removeprefix("--").removeprefix("no-")
         table, dot, name = spelled.partition(".")
         if not dot:
             if meant := [f for f in flags if f.partition(".")[2] == spelled]:
                 return f"unknown flag '{flag}': did you mean '{meant[0]}'?"
-            return str(unknown("flag", flag, [f for f in flags if "." not in f]))
+            elsewhere = [f"--{t}.{spelled}" for t in TABLES if _find_owners(t, spelled)]
+            accepted = [f for f in flags if "." not in f]
+            return str(unknown("flag", flag, [*elsewhere, *accepted] if elsewhere else accepted))
         if table not in TABLES:
             return None
-        package, base = config_file.SECTIONS[table]
-        field, classes = name.replace("-", "_"), find_all(package, base)
-        owners = [owner for owner, cls in classes.items() if field in settings_of(cls)]
         titles = [title for title in _option_groups(ctx) if title.lower().startswith(table)]
-        chosen = titles[0].partition(":")[0].split()[1] if titles else defaults.AUTO
-        if owners:
+        chosen = titles[0].partition(":")[0].split()[1] if titles else AUTO
+        if owners := _find_owners(table, name):
             named = " and ".join(filter(None, [", ".join(owners[:-1]), owners[-1]]))
-            return f"'{flag}' belongs to {table} {named}, and this run's is {chosen}"
-        if not titles:
-            return f"{table} {chosen} has no flags of its own, and no {table} has '{flag}'"
+            advice = "" if titles else f" (name one of them, --{table} {owners[0]})"
+            return f"'{flag}' belongs to {table} {named}, and this run's is {chosen}{advice}"
         own = [f for f in flags if f.startswith(f"--{table}.")]
+        if not titles:
+            own = [flag_of(f"{table}.{field}") for field in _find_owners(table)]
         return str(unknown(f"flag of {table} {chosen}", flag, own))
+
+
+def _find_owners(table: str, flag: str | None = None) -> list[str]:
+    """Find who has a setting of this name; without one, the names of all settings there are."""
+    from distes.registry import find_all, settings_of
+    from distes.search import config_file
+
+    classes = find_all(*config_file.SECTIONS[table])
+    if flag is None:
+        return sorted({name for cls in classes.values() for name in settings_of(cls)})
+    field = flag.replace("-", "_")
+    return [owner for owner, cls in classes.items() if field in settings_of(cls)]
 
 
 def _choose_name(config: Mapping[str, Any], table: str, strategy: str) -> str:
     """Name what a file chooses, or what runs where it chooses nothing: a strategy's own policy."""
-    from distes.search import config_file, defaults
+    from distes.search import config_file
 
     found = config_file.parse_table(config.get(table, {})).get("name")
     if found is not None:
         return str(found)
-    if table == "strategy" or strategy == defaults.AUTO:
-        return defaults.AUTO
+    if table == "strategy" or strategy == AUTO:
+        return AUTO
     chosen: str = config_file.choose("strategy", strategy).default_policy  # type: ignore[attr-defined]
     return chosen
 
@@ -164,14 +176,14 @@ def _option_groups(ctx: click.Context) -> dict[str, list[SettingOption]]:
 
 def _make_options(named: dict[str, str], without: str) -> dict[str, list[SettingOption]]:
     from distes.registry import settings_of
-    from distes.search import config_file, defaults
+    from distes.search import config_file
     from distes.tasks.environment import Task
 
     task = {k: setting for k, setting in settings_of(Task).items() if k != "env"}
     search = {k: s for k, s in config_file.search_settings().items() if k != without}
     groups = {"Search": options_for(search), "Task": options_for(task)}
     for table, name in named.items():
-        if name == defaults.AUTO:
+        if name == AUTO:
             continue
         cls = config_file.choose(table, name)
         about = (cls.__doc__ or "").partition("\n")[0].rstrip(".")
