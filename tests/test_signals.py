@@ -23,8 +23,8 @@ PAUSE = threading.Event()
 """Never set: something to wait for while another process works."""
 
 SETTINGS = shlex.split(
-    "--population 8 --generations 200 --target 99 --heldout-every 2 --heldout-episodes 2 "
-    "--final-episodes 4 --max-episode-steps 5 --strategy.min-std 0.1"
+    "--strategy cem --population 8 --generations 200 --target 99 --heldout-every 2 "
+    "--heldout-episodes 2 --final-episodes 4 --max-episode-steps 5 --strategy.min-std 0.1"
 )
 
 

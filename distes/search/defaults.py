@@ -40,6 +40,9 @@ FULL_COVARIANCE = 400
 POPULATION = 32
 """Of `CMAES`, whose own number is meant for returns without noise."""
 
+GENERATION_ENV_STEPS = 5_000
+"""While policies fail at once, more of them cost next to nothing, and find a better start."""
+
 NETWORK_STD = 0.5
 """Of `CMAES` at the start, where parameters start as a network's weights and not at zero."""
 
@@ -51,6 +54,7 @@ class Method:
     strategy: Strategy[Any]
     population: int | None = None
     common_seeds: bool = False
+    generation_env_steps: int | None = None
     normalize_observations: bool = False
 
 
@@ -87,6 +91,7 @@ def choose_method(task: AnyTask, policy: Policy) -> Method:
     return Method(
         CMAES(initial_std=NETWORK_STD) if is_network else CMAES(),
         population=POPULATION,
+        generation_env_steps=GENERATION_ENV_STEPS,
         common_seeds=True,  # else the luckiest start leads, and not the best candidate
         # A full covariance learns the scales of a linear policy itself. Running statistics help
         # it where observations have bounds; of others, as a simulator's forces, they keep

@@ -52,7 +52,8 @@ class Settings:
         policy: a specification, or its name; None or ``auto`` follows from the task and the
             strategy (`distes.search.defaults`).
         strategy: a strategy, or its name; None or ``auto`` follows from the task, and with it
-            population, common_seeds and normalize_observations where these are None.
+            population, common_seeds, generation_env_steps and normalize_observations where
+            these are None.
         population: candidates per generation; None is the strategy's own number.
         episodes: per candidate.
         common_seeds: all candidates of a generation meet the same episode seeds; None, only
@@ -193,7 +194,8 @@ class Settings:
             method = choose_method(self.resolved_task, self.built_policy())
             strategy = method.strategy
             self.chosen |= {"strategy"}
-            for name in ("population", "common_seeds", "normalize_observations"):
+            open_settings = ("population", "common_seeds", "normalize_observations")
+            for name in (*open_settings, "generation_env_steps"):
                 value = getattr(method, name)
                 if getattr(self, name) is None and value:
                     setattr(self, name, value)

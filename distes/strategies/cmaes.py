@@ -245,6 +245,7 @@ class CMAES(Strategy[CMAESState]):
             **state.elites.metrics(),
             "mean_norm": float(np.linalg.norm(state.mean)),
             "step_size": state.step_size,
+            "std_mean": float(std.mean()),
             "std_min": float(std.min()),
             "std_max": float(std.max()),
             "condition": state.covariance.condition,

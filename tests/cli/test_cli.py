@@ -135,7 +135,7 @@ BAD = [
     ),
     (
         "run CartPole-v1 --policy.hidden 8",
-        "mlp, sampled, sigmoid and softmax, and this run's is linear",
+        "mlp, sampled, sigmoid and softmax, and this run's is auto (name one of them",
     ),
     ("run CartPole-v1 --population 2", "a population of 2"),
     ("run CartPole-v1 --population 0", "population 0 is not between 1"),
@@ -148,11 +148,14 @@ BAD = [
     (f"run CartPole-v1 --out {'x' * 300}", "a name is too long"),
     (f"info {'x' * 300}", "a name is too long"),
     ("run CartPole-v1 --seed x", "--seed 'x' is not a whole number"),
-    ("run CartPole-v1 --generations ten", "'ten' is not a whole number or none"),
+    ("run CartPole-v1 --generations ten", "'ten' is not a whole number or auto or none"),
     ("run CartPole-v1 --target nan", "--target 'nan' is not finite"),
     ("run CartPole-v1 --reward-shift inf", "--reward-shift 'inf' is not finite"),
-    ("run CartPole-v1 --strategy.initial-std nan", "--strategy.initial-std 'nan' is not finite"),
-    ("run CartPole-v1 --strategy.covariance fll", "did you mean 'full'?"),
+    (
+        "run CartPole-v1 --strategy cem --strategy.initial-std nan",
+        "--strategy.initial-std 'nan' is not finite",
+    ),
+    ("run CartPole-v1 --strategy cem --strategy.covariance fll", "did you mean 'full'?"),
     ("run CartPole-v1 --policy mlp --policy.hidden 8,x", "whole numbers separated by commas"),
     ("run CartPole-v1 --env-kwargs {a:1}", "is not JSON"),
     ("""run CartPole-v1 --env-kwargs '{"gravty": 1}'""", "gravty"),
@@ -283,7 +286,7 @@ def test_flags_override_the_file(command: Command) -> None:
     assert config["strategy"]["ddof"] == 1
 
     other = resolved(command, "run c.toml --strategy cem")["strategy"]
-    assert other == resolved(command, "run CartPole-v1")["strategy"]
+    assert other == resolved(command, "run CartPole-v1 --strategy cem")["strategy"]
 
 
 def test_a_users_own_strategy_environment_and_fitness(command: Command) -> None:
@@ -374,7 +377,7 @@ def test_replay_is_offered_where_there_is_something_to_see(command: Command) -> 
     assert code == 0
     assert "distes plot" in out
     assert "distes replay" not in out
-    assert out.startswith("cli_things:Base, cem, linear, ")
+    assert out.startswith("cli_things:Base, cmaes (auto), ")
 
 
 def test_a_warning_is_shown_once(command: Command, recwarn: pytest.WarningsRecorder) -> None:
@@ -446,7 +449,7 @@ def test_an_interrupted_run_says_so_and_goes_on(tmp_path: Path, number: int) -> 
     program = [sys.executable, "-m", "distes"]
     limits = (
         "--workers 0 --population 20 --max-episode-steps 20 --generations 150 --target 99 "
-        "--strategy.min-std 0.1"
+        "--strategy cem --strategy.min-std 0.1"
     )
     out = tmp_path / "cut"
     child = subprocess.Popen(

@@ -55,7 +55,7 @@ def complete(
         ("distes list p", ["policies"]),
         ("distes run CartPole-v1 --pop", ["--population"]),
         ("distes run A --strategy icem --strategy.keep", ["--strategy.keep-fraction"]),
-        ("distes run trap.toml --strategy.elite-f", ["--strategy.elite-fraction"]),
+        ("distes run trap.toml --strategy cem --strategy.elite-f", ["--strategy.elite-fraction"]),
         ("distes run A --strategy trap:X --policy nix --seed 1 --pop", []),
         ("distes run A --policy trap:X --pop", ["--population"]),
         ("distes info ", ["begun", "runs/old"]),

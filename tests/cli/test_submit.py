@@ -205,7 +205,8 @@ def test_what_is_submitted(command: Command, server: Server) -> None:
     server.script = [("SUCCEEDED", "log\n", 0)]
     line = (
         "submit walk.toml --seed 3 --env-kwargs '{\"sutton_barto_reward\": true}' --common-seeds "
-        "--strategy.min-std -0 --observer prometheus --storage 's3://b/runs/?region=x' --no-wait "
+        "--strategy cem --strategy.min-std -0 --observer prometheus "
+        "--storage 's3://b/runs/?region=x' --no-wait "
         f"--address {server.address}"
     )
     code, out, err = command(line)
@@ -218,6 +219,7 @@ def test_what_is_submitted(command: Command, server: Server) -> None:
         '--env-kwargs={"sutton_barto_reward": true}',
         "--observer=prometheus",
         "--seed=3",
+        "--strategy=cem",
         "--strategy.min-std=-0",
     ]
     assert words[-2:] == ["--out=s3://b/runs/walk-3?region=x", "--resume-if-exists"]

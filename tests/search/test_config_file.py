@@ -21,6 +21,7 @@ from distes.search import config_file
 from distes.search.config_file import from_config, merge, to_config, to_toml
 from distes.search.search import Search
 from distes.strategies.cem import CEM
+from distes.strategies.cmaes import CMAES
 from distes.strategies.icem import ICEM
 from distes.strategies.normalized import Normalized
 from distes.tasks.environment import Task
@@ -278,5 +279,5 @@ def test_an_import_error_inside_a_users_module_is_theirs_to_see(
 
 def test_default_strategy_and_policy_are_those_of_the_search() -> None:
     search = from_config({"env": "CartPole-v1"}, Search)
-    assert search.strategy == CEM()
+    assert search.strategy == CMAES()
     assert search.policy == Linear()

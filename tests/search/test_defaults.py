@@ -70,6 +70,7 @@ def test_what_is_given_stands() -> None:
         population=10,
         common_seeds=False,
         normalize_observations=False,
+        generation_env_steps=1,
     )
     assert (search.policy, search.population) == (Linear(), 10)
     assert search.common_seeds is search.normalize_observations is False
@@ -91,14 +92,17 @@ def test_choices_are_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     config = load(tmp_path / "run").config
     assert config["search"]["strategy"]["name"] == "cmaes"
     assert config["search"]["population"] == 32
-    assert config["chosen"] == ["common_seeds", "policy", "population", "strategy"]
+    assert config["chosen"] == [
+        *("common_seeds", "generation_env_steps", "policy", "population", "strategy")
+    ]
+    assert config["search"]["generation_env_steps"] == 5000
     again = from_config(config["search"], Settings)
     assert again.chosen == frozenset()
     assert to_config(again) == config["search"]
     assert main(["info", str(tmp_path / "run")]) == 0
     info = capsys.readouterr().out
     assert "cmaes (auto)" in info
-    assert "32 candidates (auto) x 1 episode" in info
+    assert "32 candidates (auto) x 1 episode, again until 5,000 env steps" in info
 
 
 def test_the_first_line_spells_the_choices_out(capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,7 +111,8 @@ def test_the_first_line_spells_the_choices_out(capsys: pytest.CaptureFixture[str
     said = capsys.readouterr().out.splitlines()[0]
     assert "cmaes (auto: initial std 0.5), mlp (auto: hidden 16, rescale actions on)" in said
     assert "normalised observations (auto)" in said
-    assert "32 candidates (auto) x 1 episode, common seeds (auto)" in said
+    assert "32 candidates (auto) x 1 episode, again until 5,000 env steps" in said
+    assert "common seeds (auto)" in said
 
 
 @pytest.mark.parametrize(

@@ -231,8 +231,8 @@ def test_off_is_a_target_everywhere(tmp_path: Path, capfd: pytest.CaptureFixture
         said = capfd.readouterr().out
         assert 'target = "off"' in said
         first = said.splitlines()[0]
-        assert first.startswith("# CartPole-v1, cem, ")
-        assert "64 candidates (default of cem) x 1 episode, 10 parameters" in first
+        assert first.startswith("# CartPole-v1, cmaes (auto), ")
+        assert "32 candidates (auto) x 1 episode" in first
         assert "target" not in first
 
 

@@ -164,7 +164,7 @@ def test_a_target_must_be_reached_twice(tmp_path: Path) -> None:
     notes = Heldouts()
     task = FunctionTask(environments.noisy_sphere, 3, noisy=True)
     search = Search(
-        task, target=0.1, heldout_episodes=4, seed=2, generations=300, workers=0,
+        task, strategy=CEM(), target=0.1, heldout_episodes=4, seed=2, generations=300, workers=0,
         out=tmp_path / "run", observers=(notes,),
     )  # fmt: skip
     result = search.run()
@@ -264,7 +264,9 @@ def test_nan_everywhere_is_said(tmp_path: Path) -> None:
 def test_failures_in_part_do_not_stop_a_search(tmp_path: Path) -> None:
     """Failed candidates are rows and never elites; the search learns from the others."""
     task = Task(environments.walk, env_kwargs={"fail_above": 1.5}, log_info=("distance",))
-    search = Search(task, population=40, generations=8, seed=1, workers=0, out=tmp_path / "run")
+    search = Search(
+        task, strategy=CEM(), population=40, generations=8, seed=1, workers=0, out=tmp_path / "run"
+    )
     result = search.run()
     episodes = result.run.episodes
     assert {"ok", "error"} == set(episodes["status"])
@@ -456,7 +458,9 @@ def test_a_start_brings_its_observation_statistics(tmp_path: Path) -> None:
     cartpole(tmp_path / "first", normalize_observations=True, generations=3).run()
     first = distes.load(tmp_path / "first").snapshot().solution.frozen
     with pytest.raises(UsageError, match="give normalize_observations, too"):
-        cartpole(tmp_path / "second", start_from=tmp_path / "first").run()
+        cartpole(
+            tmp_path / "second", start_from=tmp_path / "first", normalize_observations=False
+        ).run()
     second = cartpole(
         tmp_path / "second",
         start_from=tmp_path / "first",

@@ -71,7 +71,10 @@ def test_what_has_no_spread_is_refused(tmp_path: Path) -> None:
     cartpole(tmp_path / "ars", strategy="ars", generations=1).run()
     for changes, said in [
         ({}, "start_from_spread needs start_from: name the run"),
-        ({"start_from": "x", "strategy": "ars"}, "strategy ars can't begin with another search's"),
+        (
+            {"start_from": tmp_path / "ars", "strategy": "ars"},
+            "strategy ars can't begin with another search's",
+        ),
         ({"start_from": tmp_path / "start.npy"}, "start.npy is a file of parameters"),
         ({"start_from": tmp_path / "ars"}, "ars has no spread to begin with"),
     ]:

@@ -48,6 +48,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 def cartpole(out: Path, **changes: Any) -> Search:
     settings: dict[str, Any] = {"population": 24, "generations": 4, "episodes": 2, "seed": 5}
     settings |= {"heldout_every": 2, "heldout_episodes": 5, "final_episodes": 7, "workers": 0}
+    settings |= {"strategy": "cem"}
     return Search("CartPole-v1", out=out, **(settings | changes))
 
 

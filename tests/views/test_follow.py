@@ -32,7 +32,16 @@ from distes.views.follow import LAST, follow
 
 PATIENCE_S = 120
 RUN = [sys.executable, "-m", "distes", "run", "environments:slow_walk", "--workers", "0"]
-RUN += ["--population", "20", "--heldout-every", "2", "--heldout-episodes", "5"]
+RUN += [
+    "--strategy",
+    "cem",
+    "--population",
+    "20",
+    "--heldout-every",
+    "2",
+    "--heldout-episodes",
+    "5",
+]
 FOLLOW = [sys.executable, "-m", "distes", "info", "--follow"]
 
 
@@ -64,7 +73,7 @@ def hill(parameters, seed):
 
 def search(out, *, task=None, **settings):
     defaults = {"population": 10, "generations": 6, "heldout_every": 2, "heldout_episodes": 4}
-    defaults |= {"final_episodes": 4, "workers": 0, "out": out}
+    defaults |= {"final_episodes": 4, "workers": 0, "out": out, "strategy": "cem"}
     task = task or distes.FunctionTask(hill, 3, noisy=True)
     return distes.Search(task, **(defaults | settings))
 

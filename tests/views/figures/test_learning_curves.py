@@ -34,6 +34,7 @@ def hill(parameters, seed):
 def search(out, **settings):
     task = distes.FunctionTask(hill, 3, noisy=True, threshold=settings.pop("threshold", -0.1))
     defaults = {
+        "strategy": "cem",
         "population": 20,
         "generations": 8,
         "target": 1e9,

@@ -26,6 +26,7 @@ from distes.views.figures.returns import MAX_COLUMNS, RETURN_BINS, Returns, coun
 def search(out: Path, task: Any, **changes: Any) -> Path:
     settings: dict[str, Any] = {"population": 30, "generations": 8, "seed": 5, "workers": 0}
     settings |= {"heldout_every": 4, "final_episodes": 3, "heldout_episodes": 3, "out": out}
+    settings |= {"strategy": "cem"}
     return Path(Search(task, **(settings | changes)).run().path)
 
 
