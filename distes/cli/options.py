@@ -25,7 +25,7 @@ class SettingOption(click.Option):
         self.setting = setting
         self.table = table
         flag = flag_of(setting.name, table)
-        switch = setting.hint is bool
+        switch = setting.hint in (bool, bool | None)
         off = f"/--no-{flag.removeprefix('--')}" if switch else ""
         kind: dict[str, Any] = (
             {"type": bool} if switch else {"type": str, "metavar": metavar(setting)}

@@ -244,7 +244,7 @@ def test_dry_run_prints_what_gives_the_same_run_again(command: Command) -> None:
         "run Pendulum-v1 --strategy icem --policy mlp --policy.hidden 8,4 --episodes 2 "
         "--strategy.elite-fraction 0.3 --max-seconds 1.5 --generations none --seed 7 "
         "--normalize-observations --common-seeds --log-info a,b --target -200 --out x "
-        "--reuse-env true --fitness cvar:0.5 --cpus-per-worker 0.5 --max_env_steps 9"
+        "--reuse-env --fitness cvar:0.5 --cpus-per-worker 0.5 --max_env_steps 9"
     )
     code, out, err = command(line, "--env-kwargs", '{"g": 9.5}', "--dry-run")
     assert code == 0
@@ -377,7 +377,7 @@ def test_replay_is_offered_where_there_is_something_to_see(command: Command) -> 
     assert code == 0
     assert "distes plot" in out
     assert "distes replay" not in out
-    assert out.startswith("cli_things:Base, cmaes (auto), ")
+    assert out.startswith("cli_things:Base, cmaes (auto: initial std 0.5), mlp ")
 
 
 def test_a_warning_is_shown_once(command: Command, recwarn: pytest.WarningsRecorder) -> None:

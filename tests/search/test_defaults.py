@@ -120,7 +120,7 @@ def test_the_first_line_spells_the_choices_out(capsys: pytest.CaptureFixture[str
     [
         (["--strategy.elite-fraction", "0.1"], "belongs to strategy cem and icem, and this run's"),
         (["--policy.hidden", "8"], "belongs to policy gaussian, mlp"),
-        (["--strategy.bogus", "8"], "no strategy has '--strategy.bogus'"),
+        (["--strategy.bogus", "8"], "unknown flag of strategy auto '--strategy.bogus'"),
     ],
 )
 def test_flags_of_what_is_not_named_are_refused(

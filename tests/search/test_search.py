@@ -237,7 +237,7 @@ def test_final_evaluations_are_asked_for_together(
 
     monkeypatch.setattr(SerialEvaluator, "submit", submitted)
     monkeypatch.setattr(SerialPending, "result", answered)
-    Search("CartPole-v1", generations=1, population=20, out=tmp_path / "run", workers=0).run()
+    cartpole(tmp_path / "run", generations=1, population=20).run()
     assert asked == [
         *("ask search", "take search"),
         *("ask heldout", "ask reevaluation", "ask reevaluation"),

@@ -379,7 +379,7 @@ def test_the_solution_is_scored_on_fresh_contexts(tmp_path: Path) -> None:
 
 def test_strategies_without_contexts_run_on_contextual_tasks(tmp_path: Path) -> None:
     """One vector for all contexts is the baseline that an upper policy must beat."""
-    result = contextual(tmp_path / "run", strategy=CEM(), episodes=3).run()
+    result = contextual(tmp_path / "run", strategy=CEM(), policy="linear", episodes=3).run()
     assert vectors(result.run.episodes["context"]).shape == (4 * 40 * 3, 2)
     assert result.parameters.shape == (4,)
 

@@ -148,7 +148,7 @@ def test_two_processes_say_the_same(tmp_path):
         run.kill()
     assert (watcher.returncode, errors) == (0, "")
     told, seen = told.splitlines(), seen.splitlines()
-    assert seen[0] == f"following {out}: environments:slow_walk, cem, linear, seed 0"
+    assert seen[0] == f"following {out}: environments:slow_walk, cem, mlp, seed 0"
     assert numbers(told) == list(range(LAST))
     assert generations(seen) == generations(told)
     assert any(re.fullmatch(rf"state +finished: {LAST} generations", line) for line in seen)

@@ -48,7 +48,9 @@ def without_episodes(run: Path) -> Path:
 def search(out: Path, task: Any, **changes: Any) -> Path:
     settings: dict[str, Any] = {"population": 6, "generations": 3, "seed": 5, "workers": 0}
     settings |= {"heldout_every": 2, "final_episodes": 3, "heldout_episodes": 3, "out": out}
-    settings |= {"strategy": CEM(elite_fraction=0.5), "policy": "linear"}
+    settings |= {"strategy": CEM(elite_fraction=0.5)}
+    if not isinstance(task, FunctionTask):
+        settings |= {"policy": "linear"}
     return Path(Search(task, **(settings | changes)).run().path)
 
 
