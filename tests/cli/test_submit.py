@@ -219,8 +219,8 @@ def test_what_is_submitted(command: Command, server: Server) -> None:
         '--env-kwargs={"sutton_barto_reward": true}',
         "--observer=prometheus",
         "--seed=3",
-        "--strategy=cem",
         "--strategy.min-std=-0",
+        "--strategy=cem",
     ]
     assert words[-2:] == ["--out=s3://b/runs/walk-3?region=x", "--resume-if-exists"]
     assert job["runtime_env"]["env_vars"] == {"RAY_JOB_STOP_WAIT_TIME_S": "30"}
