@@ -194,8 +194,10 @@ class Settings:
             method = choose_method(self.resolved_task, self.built_policy())
             strategy = method.strategy
             self.chosen |= {"strategy"}
-            open_settings = ("population", "common_seeds", "normalize_observations")
-            for name in (*open_settings, "generation_env_steps"):
+            names = ["common_seeds", "normalize_observations"]
+            if self.population is None:  # one that is given is what a generation has
+                names += ["population", "generation_env_steps"]
+            for name in names:
                 value = getattr(method, name)
                 if getattr(self, name) is None and value:
                     setattr(self, name, value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import environments
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -19,7 +20,6 @@ from distes.search.settings import Settings
 from distes.strategies import CEM, CMAES, CREPS, PGPE, TabularCEM
 from distes.tasks.environment import Task
 from distes.tasks.function import FunctionTask
-from tests.support import environments
 
 TABLE: dict[str, tuple[Any, Any, Any, int | None, bool, bool]] = {
     # environment: strategy, policy, population, common seeds, normalised observations
@@ -75,6 +75,8 @@ def test_what_is_given_stands() -> None:
     assert (search.policy, search.population) == (Linear(), 10)
     assert search.common_seeds is search.normalize_observations is False
     assert search.chosen == {"strategy"}
+    sized = Settings("CartPole-v1", population=10)
+    assert sized.generation_env_steps is None, "a generation has the candidates that were given"
     named = Settings("Pendulum-v1", strategy="cem")
     assert named.policy == MLP(hidden=(16,), rescale_actions=True)
     assert (named.population, named.common_seeds, named.normalize_observations) == (

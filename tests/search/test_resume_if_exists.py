@@ -23,8 +23,8 @@ from distes.search.result import Result
 from distes.search.search import Search
 
 FLAGS = shlex.split(
-    "--population 24 --generations 4 --episodes 2 --seed 5 --heldout-every 2 "
-    "--heldout-episodes 5 --final-episodes 7 --workers 0"
+    "--strategy cem --population 24 --generations 4 --episodes 2 --seed 5 "
+    "--heldout-every 2 --heldout-episodes 5 --final-episodes 7 --workers 0"
 )
 """Those of `cartpole`."""
 
