@@ -42,7 +42,7 @@ def free_function(out: Path, workers: int) -> dict[str, Any]:
     """Time generations of a function task."""
     task = distes.FunctionTask(sphere, num_parameters=10)
     search = distes.Search(
-        task, population=256, generations=300, workers=workers, out=out, target=1.0
+        task, strategy="cem", population=256, generations=300, workers=workers, out=out, target=1.0
     )
     run = search.run().run
     rows = run.generations.iloc[20:]
@@ -79,6 +79,7 @@ def log_share(out: Path, workers: int, seconds: float, steps: int) -> dict[str, 
     writer.RunLog._work = timed  # type: ignore[method-assign]
     search = distes.Search(
         distes.Task("CartPole-v1", max_episode_steps=steps),
+        strategy="cem",
         population=256,
         generations=None,
         max_seconds=seconds,

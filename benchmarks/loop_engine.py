@@ -67,13 +67,20 @@ def rollout_in_new_environment(job: tuple[str, Any, int]) -> float:
 
 def candidates(env_id: str, skilled: bool, count: int) -> Any:
     """Random parameters, or ones found by a short search."""
-    search = distes.Search(env_id, seed=1)
+    search = distes.Search(env_id, policy="linear", strategy="cem", seed=1)
     size = search.built_policy().num_parameters
     generator = np.random.default_rng(0)
     if not skilled:
         return generator.standard_normal((count, size))
     run = distes.Search(
-        env_id, strategy=CEM(), population=64, generations=8, seed=1, workers=0, target=1e9
+        env_id,
+        policy="linear",
+        strategy=CEM(),
+        population=64,
+        generations=8,
+        seed=1,
+        workers=0,
+        target=1e9,
     ).run()
     best = run.solution.distribution.draw(np.zeros(1, dtype=np.int64))
     return np.repeat(best, count, axis=0)

@@ -282,7 +282,7 @@ def drive(command: str, out: str, address: str) -> None:
     kwargs = json.dumps({"pace": str(pace)})
     # A floor under the width: the search must not end while it is killed and resumed.
     arguments = ["environments:paced", "--env-kwargs", kwargs, "--population", "16"]
-    arguments += ["--strategy.min-std", "0.1"]
+    arguments += ["--strategy", "cem", "--strategy.min-std", "0.1"]
     distes_main(["run", *arguments, "--generations", "none", "--address", address, "--out", out])
 
 

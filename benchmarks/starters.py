@@ -31,7 +31,8 @@ from object_stores import Server
 import distes
 
 SEARCH = [
-    *("CartPole-v1", "--workers", "0", "--engine", "loop", "--population", "20"),
+    *("CartPole-v1", "--workers", "0", "--engine", "loop"),
+    *("--strategy", "cem", "--population", "20"),
     *("--generations", "3", "--heldout-every", "1", "--heldout-episodes", "5"),
     *("--final-episodes", "50", "--target", "1e9"),
 ]

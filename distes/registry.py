@@ -40,6 +40,9 @@ T = TypeVar("T")
 NONE = "none"
 """How flags and TOML, which has no null, say None."""
 
+AUTO = "auto"
+"""The name that leaves a choice to distes."""
+
 _LOST = re.compile(r"<.*>", re.DOTALL)
 """How a value that can't be written down is recorded: never accepted when read."""
 

@@ -374,7 +374,7 @@ def warmup(ctx: click.Context, /, target: str | None, **_: Any) -> None:
     """Compile ahead what a run would compile when it starts, for images of machines.
 
     Takes what distes run takes. Without an environment, all that have a kernel are compiled
-    with a linear policy.
+    with the policy that a run without a flag would have.
     """
     from distes.engines import choice
     from distes.engines.kernels import lookup

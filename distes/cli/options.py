@@ -43,7 +43,7 @@ class SettingOption(click.Option):
         Raises:
             UsageError: it is not what the setting accepts.
         """
-        from distes.search.config_file import nested_table
+        from distes.search.tables import nested_table
 
         if nested_table(self.setting) is not None:
             return given  # a name, read with the table it is in

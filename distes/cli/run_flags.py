@@ -18,11 +18,11 @@ _STATE, _WORDS = "distes.run", "distes.words"
 _PATHS = ("--out", "--start-from", "--storage", "--name", "--job-id")
 """Flags whose value may be called anything, NAME.toml too."""
 
-AUTO = "auto"
-"""The name that leaves a choice to `search.defaults`, which is slow to import."""
-
 TABLES = ("strategy", "policy")
 """What else has flags of its own."""
+
+USUAL = ("cmaes", "cem", "mlp")
+"""Whom advice names first."""
 
 
 class RunCommand(click.Command):
@@ -99,12 +99,19 @@ class RunCommand(click.Command):
             return str(unknown("flag", flag, [*elsewhere, *accepted] if elsewhere else accepted))
         if table not in TABLES:
             return None
+        from distes.registry import AUTO
+
         titles = [title for title in _option_groups(ctx) if title.lower().startswith(table)]
         chosen = titles[0].partition(":")[0].split()[1] if titles else AUTO
         if owners := _find_owners(table, name):
             named = " and ".join(filter(None, [", ".join(owners[:-1]), owners[-1]]))
-            advice = "" if titles else f" (name one of them, --{table} {owners[0]})"
-            return f"'{flag}' belongs to {table} {named}, and this run's is {chosen}{advice}"
+            if not titles:
+                usual = next((each for each in USUAL if each in owners), owners[0])
+                return (
+                    f"'{flag}' belongs to {table} {named}, and no {table} is named: say which, "
+                    f"for example --{table} {usual}"
+                )
+            return f"'{flag}' belongs to {table} {named}, and this run's is {chosen}"
         own = [f for f in flags if f.startswith(f"--{table}.")]
         if not titles:
             own = [flag_of(f"{table}.{field}") for field in _find_owners(table)]
@@ -114,9 +121,9 @@ class RunCommand(click.Command):
 def _find_owners(table: str, flag: str | None = None) -> list[str]:
     """Find who has a setting of this name; without one, the names of all settings there are."""
     from distes.registry import find_all, settings_of
-    from distes.search import config_file
+    from distes.search import tables
 
-    classes = find_all(*config_file.SECTIONS[table])
+    classes = find_all(*tables.SECTIONS[table])
     if flag is None:
         return sorted({name for cls in classes.values() for name in settings_of(cls)})
     field = flag.replace("-", "_")
@@ -125,14 +132,15 @@ def _find_owners(table: str, flag: str | None = None) -> list[str]:
 
 def _choose_name(config: Mapping[str, Any], table: str, strategy: str) -> str:
     """Name what a file chooses, or what runs where it chooses nothing: a strategy's own policy."""
-    from distes.search import config_file
+    from distes.registry import AUTO
+    from distes.search import tables
 
-    found = config_file.parse_table(config.get(table, {})).get("name")
+    found = tables.parse_table(config.get(table, {})).get("name")
     if found is not None:
         return str(found)
     if table == "strategy" or strategy == AUTO:
         return AUTO
-    chosen: str = config_file.choose("strategy", strategy).default_policy  # type: ignore[attr-defined]
+    chosen: str = tables.choose("strategy", strategy).default_policy  # type: ignore[attr-defined]
     return chosen
 
 
@@ -175,8 +183,8 @@ def _option_groups(ctx: click.Context) -> dict[str, list[SettingOption]]:
 
 
 def _make_options(named: dict[str, str], without: str) -> dict[str, list[SettingOption]]:
-    from distes.registry import settings_of
-    from distes.search import config_file
+    from distes.registry import AUTO, settings_of
+    from distes.search import config_file, tables
     from distes.tasks.environment import Task
 
     task = {k: setting for k, setting in settings_of(Task).items() if k != "env"}
@@ -185,7 +193,7 @@ def _make_options(named: dict[str, str], without: str) -> dict[str, list[Setting
     for table, name in named.items():
         if name == AUTO:
             continue
-        cls = config_file.choose(table, name)
+        cls = tables.choose(table, name)
         about = (cls.__doc__ or "").partition("\n")[0].rstrip(".")
         groups[f"{table.capitalize()} {name}: {about}"] = options_for(settings_of(cls), table)
     return groups

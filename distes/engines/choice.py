@@ -7,12 +7,9 @@ from distes.engines.wire import Chunk
 from distes.errors import UsageError, unknown
 from distes.policies.base import Policy
 from distes.population.records import Population, RunKey
-from distes.registry import find, find_own, names
+from distes.registry import AUTO, find, find_own, names
 from distes.signals import defer_keyboard_interrupts
 from distes.tasks.base import AnyTask
-
-AUTO = "auto"
-"""The name that leaves the choice to `resolve`."""
 
 
 def accept(engine: str, task: AnyTask) -> None:

@@ -1,6 +1,6 @@
 """What a search is made of where its user leaves that open: it follows from the task.
 
-The choices are those that did best in measurements (docs/results.md). They are made before a
+The choices are those that did best in measurements (docs/decisions/019). They are made before a
 run begins and written down with it: another version's choices change no run that has begun.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium as gym
 from gymnasium.spaces import Box, Discrete
 
 from distes.policies.base import Policy, PolicySpec
@@ -24,9 +25,9 @@ from distes.strategies.pgpe import PGPE
 from distes.strategies.tabular_cem import TabularCEM
 from distes.tasks.base import AnyTask
 from distes.tasks.environment import Task
+from distes.tasks.function import FunctionTask
 
-AUTO = "auto"
-"""The name that leaves a choice to this module."""
+Spaces = tuple[gym.Space[Any], gym.Space[Any]]
 
 FEW_OBSERVATIONS = 3
 """A linear policy of no more numbers can do too little: it cannot swing a pendulum up."""
@@ -58,17 +59,20 @@ class Method:
     normalize_observations: bool = False
 
 
-def choose_policy(task: Task, *, may_be_table: bool) -> PolicySpec:
-    """Choose a policy by the spaces of an environment.
+def choose_policy(task: Task, spaces: Spaces, *, may_be_table: bool) -> PolicySpec:
+    """Choose a policy for an environment.
 
     Args:
         task: the environment.
+        spaces: of its observations and of its actions.
         may_be_table: whether the strategy is open, too, and can be one that fills tables.
 
     Raises:
         UsageError: no policy takes these observations.
     """
-    seen, done = task.read_spaces()
+    seen, done = spaces
+    if task.num_contexts:  # a rule over contexts is learnt for each parameter: they are to be few
+        return Linear()
     if may_be_table and isinstance(seen, Discrete) and isinstance(done, Discrete):
         return Tabular() if seen.n * done.n <= LARGEST else Linear()
     if isinstance(seen, Box) and ObservationEncoder(seen).size <= FEW_OBSERVATIONS:
@@ -76,15 +80,23 @@ def choose_policy(task: Task, *, may_be_table: bool) -> PolicySpec:
     return Linear()
 
 
-def choose_method(task: AnyTask, policy: Policy) -> Method:
-    """Choose a strategy for a task and the policy built for it, and how it is to be used."""
-    if isinstance(policy, TabularPolicy):
-        return Method(TabularCEM(unvisited="kept"))
+def choose_method(task: AnyTask, spaces: Spaces | None, policy: Policy) -> Method:
+    """Choose a strategy, and how it is to be used.
+
+    Args:
+        task: what is to be solved.
+        spaces: of an environment; a function has none.
+        policy: built for the task.
+    """
     if task.num_contexts:
         return Method(CREPS())
+    if isinstance(policy, TabularPolicy):
+        return Method(TabularCEM(unvisited="kept"))
     size = policy.num_parameters
-    if not isinstance(task, Task):
-        return Method(CMAES(covariance="full" if size <= FULL_COVARIANCE else "separable"))
+    if spaces is None:
+        noisy = isinstance(task, FunctionTask) and task.noisy
+        strategy = CMAES() if size <= FULL_COVARIANCE else CMAES(covariance="separable")
+        return Method(strategy, population=POPULATION if noisy else None)
     if size > FULL_COVARIANCE:  # pairs meet the same episodes already
         return Method(PGPE(), normalize_observations=True)
     is_network = isinstance(policy, NetworkPolicy) and bool(policy.hidden)
@@ -96,5 +108,5 @@ def choose_method(task: AnyTask, policy: Policy) -> Method:
         # A full covariance learns the scales of a linear policy itself. Running statistics help
         # it where observations have bounds; of others, as a simulator's forces, they keep
         # shifting as policies get better.
-        normalize_observations=is_network or has_bounds(task.read_spaces()[0]),
+        normalize_observations=is_network or has_bounds(spaces[0]),
     )

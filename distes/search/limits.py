@@ -10,7 +10,10 @@ from distes.errors import UsageError
 from distes.runs.snapshot import ScoredSolution, Snapshot
 from distes.search.settings import Settings
 
-LIMITS = ("generations", "max_episodes", "max_env_steps", "max_seconds", "target")
+BUDGETS = ("max_episodes", "max_env_steps", "max_seconds")
+"""Limits that stand in for a number of generations."""
+
+LIMITS = ("generations", *BUDGETS, "target")
 """Settings that a run may go on with otherwise."""
 
 

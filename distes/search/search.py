@@ -19,7 +19,7 @@ from distes.engines import choice
 from distes.errors import StorageError, UsageError
 from distes.evaluators.base import Evaluator
 from distes.evaluators.fingerprint import take_fingerprint
-from distes.registry import NONE
+from distes.registry import NONE, list_references
 from distes.runs.reader import Run, exists_run, load
 from distes.runs.snapshot import Snapshot
 from distes.runs.storage.folder import open_folder
@@ -27,15 +27,22 @@ from distes.runs.storage.location import URI, Location, locate, shorten
 from distes.runs.writer import RunLog, refuse_taken
 from distes.search.config_file import read_settings, to_config
 from distes.search.evaluator import IN_RAY_JOB, make_evaluator, refuse_crowd
-from distes.search.limits import LIMITS, find_stop_reason, keep_confirmed, refuse_past_limits
+from distes.search.limits import (
+    BUDGETS,
+    LIMITS,
+    find_stop_reason,
+    keep_confirmed,
+    refuse_past_limits,
+)
 from distes.search.masking import mask_secrets
 from distes.search.observer import Observer, ObserverGroup, find_observers, in_notebook
 from distes.search.problem import SearchProblem
 from distes.search.provenance import read_provenance
 from distes.search.result import Result, read_result
 from distes.search.session import Session
-from distes.search.settings import Settings, notify
+from distes.search.settings import CHOSEN_WITH, Settings, notify
 from distes.search.solution import read_solution
+from distes.search.tables import SECTIONS, build_from_table, parse_table
 from distes.search.trust import list_code, rebuild_settings, sign, sign_again
 from distes.seeds import strategy_generator
 from distes.signals import defer_keyboard_interrupts
@@ -60,7 +67,7 @@ _INITIAL_PARAMETERS = 1
 class Limits(TypedDict, total=False):
     """Limits with which a run goes on; None is what it is for a `Search`."""
 
-    generations: int | None
+    generations: int | Literal["auto"] | None
     max_episodes: int | None
     max_env_steps: int | None
     max_seconds: float | None
@@ -180,16 +187,39 @@ class Search(Settings):
             if self.out is None:
                 raise UsageError("resume_if_exists needs out: name the run to go on with")
             if exists_run(self._place):
-                return self._finished() or self._go_on(give_finished=True)
+                return self._take_up()
         try:
             session = self._begin()
         except UsageError:
             if resume_if_exists and exists_run(self._place):
                 # Another process has begun it meanwhile.
-                return self._finished() or self._go_on(give_finished=True)
+                return self._take_up()
             raise
         with threadpool_limits(1), defer_keyboard_interrupts():
             return session.go(None)
+
+    def _take_up(self) -> Result:
+        """Go on with the run in ``out``, or give its result."""
+        self._adopt_choices()
+        return self._finished() or self._go_on(give_finished=True)
+
+    def _adopt_choices(self) -> None:
+        """Take from the run in ``out`` what ``auto`` chose for it and is open here, too.
+
+        So a run goes on as it began, whatever a newer version would choose.
+        """
+        run = load(self._place)
+        recorded, chosen = run.config["search"], frozenset(run.config.get("chosen", ()))
+        both = chosen & self._open
+        for table in both & {*SECTIONS}:
+            if not list_references(recorded[table]):  # what auto chooses is never somebody's code
+                setattr(self, table, build_from_table(table, recorded[table]))
+                self._policy = None
+        if "strategy" in both:
+            open_settings = [name for name in CHOSEN_WITH if name in self._open]
+            for name, value in read_settings(open_settings, recorded).items():
+                setattr(self, name, value)
+            self.chosen = chosen & (self._open | self.chosen)
 
     def _begin(self) -> Session:
         """Make what a new run needs, its directory last."""
@@ -250,7 +280,10 @@ class Search(Settings):
             "address": address,
         }
         changed = {name: value for name, value in given.items() if value is not None}
+        if "generations" in begun.chosen and not limits.keys().isdisjoint(BUDGETS):
+            limits.setdefault("generations", "auto")
         search = replace(begun, out=path, observers=observers, **changed, **limits)
+        search.chosen |= begun.chosen - limits.keys()
         return search.proceed()
 
     def proceed(self) -> Result:
@@ -263,7 +296,10 @@ class Search(Settings):
         """
         if self.out is None:
             raise UsageError("out is not given: name the run to go on with")
-        snapshot = load(self._place).snapshot()
+        self._adopt_choices()
+        run = load(self._place)
+        self._refuse_other_settings(run, but=LIMITS)
+        snapshot = run.snapshot()
         self._change_limits(snapshot)
         if snapshot is not None and snapshot.finished and find_stop_reason(self, snapshot):
             raise self._nothing_to_resume(snapshot)
@@ -365,12 +401,20 @@ class Search(Settings):
         own = to_config(self)
         kept = {key: value for key, value in config["search"].items() if key not in LIMITS}
         kept |= {name: own[name] for name in LIMITS if name in own}
-        return sign_again(config, {**config, "search": kept})
+        changed = {**config, "search": kept, "chosen": sorted(self.chosen)}
+        return sign_again(config, changed)
 
     def _refuse_other_settings(self, run: Run, but: Collection[str] = ()) -> None:
         begun, now = run.config["search"], to_config(self)
         for name in sorted({*begun, *now} - _MAY_CHANGE - {*but}):
             if begun.get(name) != now.get(name):
+                table = name if name in SECTIONS else "strategy"
+                if table in self._open and name in (*SECTIONS, *CHOSEN_WITH):
+                    named = parse_table(begun.get(table, {})).get("name")
+                    raise UsageError(
+                        f"{run.path} was started with {table} {named}, and no {table} is named "
+                        "now: a run goes on with the settings it has"
+                    )
                 had, has = map(mask_secrets, (begun.get(name), now.get(name)))
                 raise UsageError(
                     f"{run.path} was started with {name} {had!r}, not {has!r}: a run goes on with "

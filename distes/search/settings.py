@@ -16,11 +16,21 @@ from distes.engines import choice
 from distes.errors import Notice, UsageError, require_at_least
 from distes.policies.base import Policy, PolicySpec
 from distes.population import features
-from distes.registry import check_fields, find, find_own, name_of, names, settings_of
+from distes.registry import (
+    AUTO,
+    check_fields,
+    find,
+    find_own,
+    list_references,
+    name_of,
+    names,
+    settings_of,
+)
 from distes.runs.reader import Run, load
 from distes.runs.storage.location import locate
-from distes.search.defaults import AUTO, choose_method, choose_policy
+from distes.search.defaults import Spaces, choose_method, choose_policy
 from distes.search.problem import SearchProblem
+from distes.search.tables import build_from_table
 from distes.strategies.base import Strategy
 from distes.strategies.normalized import Normalized
 from distes.tasks.base import AnyTask
@@ -39,6 +49,9 @@ from distes.types import (
 GENERATIONS = 100
 """Of a search that nothing else limits."""
 
+CHOSEN_WITH = ("generation_env_steps", "population", "common_seeds", "normalize_observations")
+"""Settings that follow from the task with the strategy; the first before the second is set."""
+
 OFF = "off"
 """The target of a search that has none, whatever its task says."""
 
@@ -54,12 +67,14 @@ class Settings:
         strategy: a strategy, or its name; None or ``auto`` follows from the task, and with it
             population, common_seeds, generation_env_steps and normalize_observations where
             these are None.
-        population: candidates per generation; None is the strategy's own number.
+        population: candidates per generation; None is the strategy's own number, or what goes
+            with the strategy that follows from the task.
         episodes: per candidate.
         common_seeds: all candidates of a generation meet the same episode seeds; None, only
             where that goes with the strategy that follows from the task.
         generation_env_steps: as many candidates again, up to 16 times, until a generation has
-            had so many steps; None for the population alone.
+            had so many steps; None for the population alone, or, where neither that nor the
+            strategy is given, what goes with the task.
         first_episode_steps: longest search episodes at first; where most of a generation's
             reach the limit, the next one's is twice as high. None for the task's own limit.
         normalize_observations: by running statistics, frozen within a generation; None, as
@@ -93,7 +108,7 @@ class Settings:
             ``runs/``.
         start_from: a run, or an .npy file of parameters, whose solution to start from.
         start_from_spread: begin as widely as that run searched in the end, too.
-        chosen: names of the settings above that followed from the task.
+        chosen: names of the settings above that followed from the task; it can't be given.
     """
 
     task: AnyTask | str | Callable[..., gym.Env[Any, Any]]
@@ -128,6 +143,7 @@ class Settings:
     start_from: str | Path | None = None
     start_from_spread: bool = False
     chosen: frozenset[str] = field(default=frozenset(), init=False, repr=False)
+    _open: frozenset[str] = field(default=frozenset(), init=False, repr=False)
     _policy: Policy | None = field(default=None, init=False, repr=False)
     _engine: str | None = field(default=None, init=False, repr=False)
 
@@ -150,6 +166,7 @@ class Settings:
         if self.generations == AUTO:
             limits = (self.max_episodes, self.max_env_steps, self.max_seconds)
             self.generations = GENERATIONS if limits == (None, None, None) else None
+            self.chosen |= {"generations"}
         if self.start_from_spread and self.start_from is None:
             raise UsageError("start_from_spread needs start_from: name the run to begin from")
         if self.seed >= 2**63:
@@ -161,45 +178,52 @@ class Settings:
             )
         choice.accept(self.engine, self.resolved_task)
         strategy = self._choose()
+        name = name_of("strategies", type(strategy))
+        name += ", which auto chose," if "strategy" in self.chosen else ""
         if self.start_from_spread and not strategy.takes_spread:
             raise UsageError(
-                f"strategy {name_of('strategies', type(strategy))} can't begin with another "
+                f"strategy {name} can't begin with another "
                 f"search's spread: start_from_spread is for {_list_own('takes_spread')}"
             )
         if self.generation_env_steps is not None and not strategy.grows:
             raise UsageError(
-                f"strategy {name_of('strategies', type(strategy))} has as many candidates as it "
+                f"strategy {name} has as many candidates as it "
                 f"asks for: generation_env_steps is for {_list_own('grows')}"
             )
         features.remember_functions(vars(strategy).values())
 
     def _choose(self) -> Strategy[Any]:
         """Settle strategy, policy and normalisation, as they are given or from the task."""
+        named = ("strategy", "policy", *CHOSEN_WITH)
+        self._open = frozenset(name for name in named if getattr(self, name) in (None, AUTO))
         strategy: Strategy[Any] | None = None
         if self.strategy not in (None, AUTO):
             strategy = _make("strategies", self.strategy, Strategy)
-        if self.policy not in (None, AUTO):
+        self._follow_start()
+        spaces: Spaces | None = None
+        open_policy = self.policy in (None, AUTO)
+        fits_all = strategy is None or strategy.default_policy == AUTO
+        if isinstance(self.task, Task) and (strategy is None or (open_policy and fits_all)):
+            spaces = self.task.read_spaces()
+        if not open_policy:
             self.policy = _make("policies", self.policy, PolicySpec)
         elif not isinstance(self.task, Task):
             self.policy = None
-        elif strategy is not None and strategy.default_policy != AUTO:
+        elif strategy is not None and not fits_all:
             self.policy = _make("policies", strategy.default_policy, PolicySpec)
         else:
-            self.policy = choose_policy(self.task, may_be_table=strategy is None)
+            assert spaces is not None  # noqa: S101 - they were just read
+            self.policy = choose_policy(self.task, spaces, may_be_table=strategy is None)
             self.chosen |= {"policy"}
-        if self.normalize_observations is None and self.start_from is not None:
-            # Parameters mean what they meant only with the observations that they had.
-            self.normalize_observations = self._start_normalises()
         if strategy is None:
-            method = choose_method(self.resolved_task, self.built_policy())
+            method = choose_method(self.resolved_task, spaces, self.built_policy())
             strategy = method.strategy
             self.chosen |= {"strategy"}
-            names = ["common_seeds", "normalize_observations"]
-            if self.population is None:  # one that is given is what a generation has
-                names += ["population", "generation_env_steps"]
-            for name in names:
+            # A population that is given is what a generation has.
+            sized = set() if self.population is None else {"generation_env_steps"}
+            for name in CHOSEN_WITH:
                 value = getattr(method, name)
-                if getattr(self, name) is None and value:
+                if getattr(self, name) is None and value and name not in sized:
                     setattr(self, name, value)
                     self.chosen |= {name}
         self.common_seeds = bool(self.common_seeds)
@@ -207,12 +231,25 @@ class Settings:
         self.strategy = strategy
         return strategy
 
-    def _start_normalises(self) -> bool:
-        """Whether the run to start from normalises observations; a file of parameters never."""
+    def _follow_start(self) -> None:
+        """Take over from the run to start from what its parameters mean something with.
+
+        That are its policy and whether it normalises observations, where these are open. A
+        file of parameters has neither, and is meant for observations as they are.
+        """
+        open_policy = self.policy in (None, AUTO) and isinstance(self.task, Task)
+        if self.start_from is None or not (open_policy or self.normalize_observations is None):
+            return
         place = locate(str(self.start_from))
         if place.name.endswith(".npy"):
-            return False
-        return bool(load(place).config["search"].get("normalize_observations"))
+            self.normalize_observations = bool(self.normalize_observations)
+            return
+        begun = load(place).config["search"]
+        if self.normalize_observations is None:
+            self.normalize_observations = bool(begun.get("normalize_observations"))
+        table = begun.get("policy")
+        if open_policy and table is not None and not list_references(table):
+            self.policy = build_from_table("policy", table)
 
     @property
     def resolved_task(self) -> AnyTask:

@@ -22,8 +22,9 @@ from distes.errors import UsageError
 from distes.population import features
 from distes.registry import find_origin, list_references, load
 from distes.runs.reader import Run
-from distes.search.config_file import from_config, parse_table
+from distes.search.config_file import from_config
 from distes.search.settings import Settings, notify
+from distes.search.tables import parse_table
 
 S = TypeVar("S", bound=Settings)
 
@@ -70,7 +71,9 @@ def rebuild_settings(run: Run, cls: type[S], *, trust: bool) -> S:
             f"'{run.path}' is not known to be a run of yours from this machine: the Ray cluster "
             f"that it names, {settings.pop('address')!r}, is joined with trust=True (--trust) alone"
         )
-    return from_config(settings, cls)
+    made = from_config(settings, cls)
+    made.chosen = frozenset(run.config.get("chosen", ()))
+    return made
 
 
 def recall_features(run: Run, *, trust: bool | None) -> None:

@@ -166,7 +166,7 @@ class CMAES(Strategy[CMAESState]):
             )
         if self.covariance == "full":
             refuse_beyond_memory(
-                (MATRICES + (4 if self.adapt_rates else 0)) * dimension**2,
+                (MATRICES + (4 if self.adapt_rates else 0)) * dimension**2 + 4 * size * dimension,
                 f"a full covariance of {dimension:,} parameters",
                 "give strategy.covariance separable or limited",
             )

@@ -6,15 +6,16 @@ import math
 import shlex
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from distes.population.statistics import Score
 from distes.registry import NONE, find_own, settings_of, to_plain
 from distes.runs.reader import Run, load
-from distes.search.config_file import SECTIONS, search_settings
+from distes.search.config_file import search_settings
 from distes.search.masking import mask_secrets
+from distes.search.tables import SECTIONS
 from distes.tasks.environment import Task
 from distes.tasks.function import FunctionTask
 from distes.views import scores
@@ -32,6 +33,7 @@ _WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": F
 
 _SHOWN_ELSEWHERE = {"env", "function", "seed", "target", "threshold", "engine", "out"}
 _SHOWN_ELSEWHERE |= {"context", "context_low", "context_high"}
+_SHOWN_ELSEWHERE |= {"population", "episodes", "generation_env_steps"}
 """Settings that have a line of their own, or none."""
 
 _MILESTONES = {"finished", "failed", "resumed"}
@@ -89,7 +91,10 @@ def _describe_identity(run: Run) -> Iterator[tuple[str, str]]:
         yield "parameters", str(config["num_parameters"])
     if scores.has_contexts(config):
         yield "context", _describe_context(run)
-    changed = _list_changes(settings, {**settings_of(task_class), **search_settings()})
+    # How many generations, where nothing was said of them, is no change.
+    told = {key: value for key, value in settings.items() if key != "generations"}
+    told = told if "generations" in chosen else settings
+    changed = _list_changes(told, {**settings_of(task_class), **search_settings()}, chosen)
     if changed:
         yield "settings", changed
     yield "seed", str(settings.get("seed", 0))
@@ -139,8 +144,10 @@ def _describe_choice(table: str, settings: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, [str(name), _list_changes(values, accepted)]))
 
 
-def _list_changes(values: Mapping[str, Any], accepted: Mapping[str, Any]) -> str:
-    """List settings other than their defaults."""
+def _list_changes(
+    values: Mapping[str, Any], accepted: Mapping[str, Any], chosen: Collection[str] = ()
+) -> str:
+    """List settings other than their defaults, those that ``auto`` chose marked."""
     said = []
     for key, value in values.items():
         if key in _SHOWN_ELSEWHERE or key in SECTIONS:
@@ -150,7 +157,7 @@ def _list_changes(values: Mapping[str, Any], accepted: Mapping[str, Any]) -> str
             if value == (NONE if default is None else default) or (default is None and not value):
                 continue
         shown = format_number(value) if isinstance(value, float) else mask_secrets(value)
-        said.append(f"{key} {shown}")
+        said.append(f"{key} {shown}{' (auto)' if key in chosen else ''}")
     return ", ".join(said)
 
 

@@ -11,8 +11,8 @@ from pandas import DataFrame
 from distes.population.statistics import Score, compute_score
 from distes.registry import NONE
 from distes.runs.reader import Run
-from distes.search.config_file import SECTIONS
 from distes.search.settings import OFF
+from distes.search.tables import SECTIONS
 
 
 def score_heldout(run: Run) -> dict[int, Score]:

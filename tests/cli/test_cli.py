@@ -135,7 +135,7 @@ BAD = [
     ),
     (
         "run CartPole-v1 --policy.hidden 8",
-        "mlp, sampled, sigmoid and softmax, and this run's is auto (name one of them",
+        "sigmoid and softmax, and no policy is named: say which, for example --policy mlp",
     ),
     ("run CartPole-v1 --population 2", "a population of 2"),
     ("run CartPole-v1 --population 0", "population 0 is not between 1"),

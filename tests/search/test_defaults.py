@@ -50,16 +50,30 @@ def test_a_large_policy_is_searched_without_a_matrix() -> None:
     search = Settings("CartPole-v1", policy=MLP(hidden=(64, 64)))
     assert search.strategy == PGPE()
     assert search.normalize_observations
-    assert search.chosen == {"strategy", "normalize_observations"}
+    assert search.chosen == {"strategy", "normalize_observations", "generations"}
     function = Settings(FunctionTask(environments.sphere, 1000))
     assert function.strategy == CMAES(covariance="separable")
     assert function.policy is None
 
 
-def test_contexts_are_searched_for_a_rule() -> None:
-    """If wrong: a contextual task is searched for one vector without a word."""
-    task = Task("CartPole-v1", context="observation:0")
+@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
+def test_contexts_are_searched_for_a_rule(env: str) -> None:
+    """If wrong: a contextual task is searched for one vector, or for a network's weights."""
+    search = Settings(Task(env, context="observation:0"))
+    assert (search.strategy, search.policy) == (CREPS(), Linear())
+
+
+def test_contexts_go_before_tables() -> None:
+    """If wrong: contexts are asked for and passed over."""
+    task = Task("FrozenLake-v1", context="uniform", context_low=(0.0,), context_high=(1.0,))
     assert Settings(task).strategy == CREPS()
+
+
+def test_noisy_functions_have_the_population_for_noise() -> None:
+    """If wrong: the number that is meant for returns without noise meets noise."""
+    noisy = FunctionTask(environments.noisy_sphere, 2, noisy=True)
+    assert Settings(noisy).population == 32
+    assert Settings(FunctionTask(environments.sphere, 2)).population is None
 
 
 def test_what_is_given_stands() -> None:
@@ -74,7 +88,7 @@ def test_what_is_given_stands() -> None:
     )
     assert (search.policy, search.population) == (Linear(), 10)
     assert search.common_seeds is search.normalize_observations is False
-    assert search.chosen == {"strategy"}
+    assert search.chosen == {"strategy", "generations"}
     sized = Settings("CartPole-v1", population=10)
     assert sized.generation_env_steps is None, "a generation has the candidates that were given"
     named = Settings("Pendulum-v1", strategy="cem")
@@ -83,7 +97,7 @@ def test_what_is_given_stands() -> None:
         *(None, False),
         False,
     )
-    assert named.chosen == {"policy"}
+    assert named.chosen == {"policy", "generations"}
     assert Settings("Pendulum-v1", strategy="creps").policy == Linear()
 
 
@@ -95,7 +109,7 @@ def test_choices_are_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert config["search"]["strategy"]["name"] == "cmaes"
     assert config["search"]["population"] == 32
     assert config["chosen"] == [
-        *("common_seeds", "generation_env_steps", "policy", "population", "strategy")
+        *("common_seeds", "generation_env_steps", "policy", "population", "strategy"),
     ]
     assert config["search"]["generation_env_steps"] == 5000
     again = from_config(config["search"], Settings)
@@ -120,7 +134,10 @@ def test_the_first_line_spells_the_choices_out(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--strategy.elite-fraction", "0.1"], "belongs to strategy cem and icem, and this run's"),
+        (
+            ["--strategy.elite-fraction", "0.1"],
+            "belongs to strategy cem and icem, and no strategy is named: say which",
+        ),
         (["--policy.hidden", "8"], "belongs to policy gaussian, mlp"),
         (["--strategy.bogus", "8"], "unknown flag of strategy auto '--strategy.bogus'"),
     ],
@@ -146,19 +163,66 @@ def test_auto_is_a_name_like_others(capsys: pytest.CaptureFixture[str]) -> None:
     assert "cmaes (auto), linear (auto)" in capsys.readouterr().out
 
 
-def test_a_start_keeps_its_observations(tmp_path: Path) -> None:
-    """If wrong: parameters are taken over, and what they are multiplied with is another."""
+def test_a_start_keeps_what_its_parameters_mean(tmp_path: Path) -> None:
+    """If wrong: parameters are taken over, and what they act on or through is another."""
+    settings: dict[str, Any] = {"generations": 1, "target": "off", "workers": 0}
     for normalises in (True, False):
         out = tmp_path / str(normalises)
-        settings: dict[str, Any] = {"generations": 1, "target": "off", "workers": 0}
-        Search(
-            "Acrobot-v1", strategy=CEM(), normalize_observations=normalises, out=out, **settings
-        ).run()
-        assert Settings("Acrobot-v1", start_from=out).normalize_observations is normalises
-        follower = Settings("Acrobot-v1", strategy=CEM(), start_from=out)
-        assert follower.normalize_observations is normalises
-    np.save(tmp_path / "start.npy", np.zeros(21))
-    assert not Settings("Acrobot-v1", start_from=tmp_path / "start.npy").normalize_observations
+        settings["normalize_observations"] = normalises
+        Search("Pendulum-v1", strategy=CEM(), policy=MLP(hidden=(16,)), out=out, **settings).run()
+        for strategy in (None, CEM()):
+            follower = Settings("Pendulum-v1", strategy=strategy, start_from=out)
+            assert follower.normalize_observations is normalises
+            assert follower.policy == MLP(hidden=(16,)), "not rescaled as auto would have it"
+    np.save(tmp_path / "start.npy", np.zeros(81))
+    assert not Settings("Pendulum-v1", start_from=tmp_path / "start.npy").normalize_observations
+
+
+def brief(out: Path, **given: Any) -> Search:
+    """A run whose generation is quick, without a strategy unless one is given."""
+    settings = {"generations": 2, "target": "off", "workers": 0, "engine": "loop", **given}
+    return Search(Task("CartPole-v1", max_episode_steps=5), out=out, **settings)
+
+
+def test_a_run_goes_on_as_it_began_whatever_is_chosen_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If wrong: a retried job is refused, or searches otherwise, after an update of distes."""
+    began = brief(tmp_path / "run").run()
+    monkeypatch.setattr("distes.search.defaults.POPULATION", 12)
+    monkeypatch.setattr("distes.search.defaults.GENERATION_ENV_STEPS", None)
+    again = brief(tmp_path / "run")
+    assert (again.population, again.generation_env_steps) == (12, None)
+    assert again.run(resume_if_exists=True).score == began.score
+    assert (again.population, again.generation_env_steps) == (32, 5000)
+    assert {"population", "strategy", "policy"} <= again.chosen
+    longer = brief(tmp_path / "run", generations=3).proceed()
+    assert longer.run.generations["episodes"].nunique() == 1
+    with pytest.raises(UsageError, match="population 32, not 12"):
+        brief(tmp_path / "run", generations=3, population=12).run(resume_if_exists=True)
+
+
+def test_a_run_with_a_strategy_of_its_own_is_not_gone_on_with_without_one(tmp_path: Path) -> None:
+    """If wrong: a traceback from one strategy that reads another's state, or a riddle."""
+    brief(tmp_path / "run", strategy="cem", population=8).run()
+    with pytest.raises(UsageError, match="started with strategy cem, and no strategy is named now"):
+        brief(tmp_path / "run", generations=3).proceed()
+    with pytest.raises(UsageError, match="started with strategy cem, and no strategy is named now"):
+        brief(tmp_path / "run").run(resume_if_exists=True)
+
+
+def test_a_later_budget_stands_in_for_the_generations_too(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If wrong: an extended run is not what it had been if that was asked for at first."""
+    monkeypatch.setattr("distes.search.settings.GENERATIONS", 2)
+    run = tmp_path / "run"
+    brief(run, generations="auto", population=8).run()
+    result = Search.resume(run, max_episodes=40)
+    assert "40 episodes" in result.stopped
+    assert load(run).config["search"]["generations"] == "none"
+    assert main(["info", str(run)]) == 0
+    assert "8 candidates (given)" in capfd.readouterr().out
 
 
 def test_another_budget_stands_in_for_the_generations() -> None:

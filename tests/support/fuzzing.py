@@ -38,7 +38,7 @@ from distes.cli.commands import distes as program
 from distes.cli.options import flag_of
 from distes.errors import StorageError, UsageError
 from distes.registry import names, settings_of
-from distes.search import config_file
+from distes.search import config_file, tables
 from distes.strategies.base import Strategy
 from distes.tasks.environment import Task
 
@@ -364,7 +364,7 @@ def _list_flags(named: Mapping[str, str]) -> dict[str, str]:
     plain = {**config_file.search_settings(), **settings_of(Task)}
     flags = {flag_of(k): each.accepted for k, each in plain.items() if k not in NOT_TRIED}
     for table, name in named.items():
-        settings = settings_of(config_file.choose(table, name))
+        settings = settings_of(tables.choose(table, name))
         flags |= {flag_of(k, table): each.accepted for k, each in settings.items()}
     return flags
 
