@@ -409,7 +409,7 @@ class Search(Settings):
         for name in sorted({*begun, *now} - _MAY_CHANGE - {*but}):
             if begun.get(name) != now.get(name):
                 table = name if name in SECTIONS else "strategy"
-                if table in self._open and name in (*SECTIONS, *CHOSEN_WITH):
+                if {name, table} <= self._open:
                     named = parse_table(begun.get(table, {})).get("name")
                     raise UsageError(
                         f"{run.path} was started with {table} {named}, and no {table} is named "

@@ -84,7 +84,7 @@ def test_finished_run_is_summed_up(finished):
     assert found["seed"] == "3"
     assert found["engine"] == "function"
     assert found["parameters"] == "3"
-    assert "population 20" in found["settings"]
+    assert "20 candidates (given)" in found["generation"]
     assert found["generation"] == "20 candidates (given) x 1 episode"
     assert found["deployed"] == finished.deployed
     assert f"numpy {np.__version__}" in found["versions"]
