@@ -14,6 +14,9 @@ from distes import Search, Task
 from distes.strategies import ARS, CMAES, GA, PGPE, SNES, XNES, OpenAIES
 from distes.strategies.base import Strategy
 
+DIES_AT = 40
+"""Steps of one worker: of two generations, 280 at least, one of five has as many."""
+
 STRATEGIES: dict[str, Strategy[Any]] = {
     "cmaes": CMAES(restarts="bipop", adapt_rates=True, bounds=(-3.0, 3.0)),
     "cmaes, separable": CMAES(covariance="separable", restarts="ipop"),
@@ -32,7 +35,7 @@ NAMES = [name if name in QUICK else slow(name) for name in STRATEGIES]
 def search(out: Path, name: str, once: Path, **changes: Any) -> Search:
     task = Task(
         environments.Deadly,
-        env_kwargs={"once": str(once), "at": 150},
+        env_kwargs={"once": str(once), "at": DIES_AT},
         max_episode_steps=50,
         reuse_env=True,
     )
