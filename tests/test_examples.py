@@ -35,6 +35,8 @@ def test_configurations(path: Path, tmp_path: Path, capfd: pytest.CaptureFixture
         "2",
         "--max-episode-steps",
         "50",
+        "--generation-env-steps",
+        "none",
     ]
     arguments = ["run", str(path), *shortened, "--workers", "0", "--out", str(tmp_path / "run")]
     assert main(arguments) == 0

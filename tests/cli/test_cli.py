@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from marks import slow
 
 from distes.cli import main
 from distes.engines import choice
@@ -444,7 +445,7 @@ def test_check_tells_by_its_exit_code(command: Command) -> None:
     assert "not pure" in out
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("number", [signal.SIGINT, slow(signal.SIGTERM)], ids=["SIGINT", "SIGTERM"])
 def test_an_interrupted_run_says_so_and_goes_on(tmp_path: Path, number: int) -> None:
     program = [sys.executable, "-m", "distes"]
     limits = (

@@ -13,6 +13,7 @@ from typing import Any
 import environments
 import pytest
 from evaluations import KEY, assert_equal, gaussian, serially, settle
+from marks import slow
 from searches import SlowCompiler, StopAt, assert_same_run, cartpole
 
 import distes
@@ -53,7 +54,7 @@ class Impatient(Observer):
             self.set(0.0)
 
 
-@pytest.mark.parametrize("behind", [-1, 1, 99], ids=["at once", "later", "never"])
+@pytest.mark.parametrize("behind", [slow(-1), 1, slow(99)], ids=["at once", "later", "never"])
 def test_the_same_run_wherever_workers_start(
     tmp_path: Path, unnoticed: None, monkeypatch: pytest.MonkeyPatch, behind: int
 ) -> None:

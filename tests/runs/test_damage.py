@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from disturbances import differences
+from marks import slow
 from run_logs import assert_whole, run_to
 
 import distes
@@ -293,7 +294,7 @@ def harm_file(file: Path, harm: str, random: np.random.Generator) -> None:
         flip(file, int(random.integers(8 * file.stat().st_size)))
 
 
-@pytest.mark.parametrize("harm", ["deleted", "cut", "flipped"])
+@pytest.mark.parametrize("harm", [slow("deleted"), slow("cut"), "flipped"])
 def test_commands_say_what_is_wrong_with_a_damaged_run(finished, tmp_path, capsys, harm):
     """If wrong: who has a damaged run gets a traceback, or nothing that says so."""
     random = strategy_generator(1, 1)

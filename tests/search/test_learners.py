@@ -48,7 +48,7 @@ def search(out: Path, name: str, **changes: Any) -> Search:
     return Search(Task(env, max_episode_steps=60), out=out, **{**settings, **changes})
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", [slow(name) if "," in name else name for name in LEARNERS])
 @pytest.mark.parametrize("workers", [slow(1), 2, slow(5)])
 def test_the_same_run_at_any_number_of_workers(
     tmp_path: Path, ray_local: Any, workers: int, name: str

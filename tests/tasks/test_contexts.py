@@ -16,6 +16,7 @@ import environments
 import numpy as np
 import pandas as pd
 import pytest
+from marks import slow
 from searches import StopAt, assert_same_run
 
 import distes
@@ -427,15 +428,8 @@ def test_resume_with_contexts(tmp_path: Path, stop_after: int) -> None:
     assert_same_run(tmp_path / "cut", tmp_path / "whole")
 
 
-@pytest.mark.parametrize("name", ["observation", "uniform", "sampler"])
-@pytest.mark.parametrize(
-    "workers",
-    [
-        pytest.param(1, marks=pytest.mark.slow),
-        2,
-        pytest.param(5, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize("name", ["observation", slow("uniform"), slow("sampler")])
+@pytest.mark.parametrize("workers", [slow(1), 2, slow(5)])
 def test_the_same_run_at_any_number_of_workers(
     tmp_path: Path, ray_local: Any, workers: int, name: str
 ) -> None:

@@ -317,6 +317,7 @@ def test_a_cache_that_can_only_be_read(tmp_path: Path) -> None:
     assert stamps(tmp_path) == before
 
 
+@pytest.mark.slow
 @needs_numba
 def test_a_damaged_file_is_compiled_again(tmp_path: Path) -> None:
     """Once; what it had would end the process, or give other numbers."""
@@ -542,12 +543,12 @@ def test_warmup_without_a_target(tmp_path: Path) -> None:
     ("arguments", "sentence"),
     [
         (["FrozenLake-v1"], "FrozenLake-v1 has no kernel"),
-        (["CartPole-v1", "--engine", "loop"], "loop"),
-        (["Acrobot-v1", "--env-kwargs", '{"book_or_nips": "nips"}'], "book_or_nips"),
+        slow(["CartPole-v1", "--engine", "loop"], "loop"),
+        slow(["Acrobot-v1", "--env-kwargs", '{"book_or_nips": "nips"}'], "book_or_nips"),
         (["CartPol-v1"], "CartPole-v1"),
-        (["no.toml"], "no.toml"),
-        (["CartPole-v1", "CartPole-v0"], "CartPole-v0"),
-        (["--policy", "mlp"], "environment"),
+        slow(["no.toml"], "no.toml"),
+        slow(["CartPole-v1", "CartPole-v0"], "CartPole-v0"),
+        slow(["--policy", "mlp"], "environment"),
     ],
 )
 def test_wrong_uses_of_warmup(tmp_path: Path, arguments: list[str], sentence: str) -> None:

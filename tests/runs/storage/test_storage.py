@@ -27,6 +27,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from marks import slow
 from object_stores import Server, every
 from paths import SUPPORT
 from run_logs import assert_whole, record, run_to, snapshot
@@ -717,7 +718,7 @@ class Faulty:
         return act
 
 
-@pytest.mark.parametrize("kind", ["once", "lost", "down"])
+@pytest.mark.parametrize("kind", [slow("once"), "lost", "down"])
 def test_whichever_operation_fails_the_run_goes_on_or_can(memory, monkeypatch, swift, kind):
     """There must be no moment at which a fault loses a generation, or doubles one."""
     monkeypatch.setattr(locks, "BEAT_S", NEVER)
