@@ -7,9 +7,10 @@ run begins and written down with it: another version's choices change no run tha
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
+import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from distes.policies.base import Policy, PolicySpec
@@ -18,6 +19,7 @@ from distes.policies.mlp import MLP
 from distes.policies.network import NetworkPolicy
 from distes.policies.spaces import ObservationEncoder, has_bounds
 from distes.policies.tabular import LARGEST, Tabular, TabularPolicy
+from distes.strategies.ars import ARS
 from distes.strategies.base import Strategy
 from distes.strategies.cmaes import CMAES
 from distes.strategies.creps import CREPS
@@ -32,7 +34,7 @@ Spaces = tuple[gym.Space[Any], gym.Space[Any]]
 FEW_OBSERVATIONS = 3
 """A linear policy of no more numbers can do too little: it cannot swing a pendulum up."""
 
-HIDDEN = (16,)
+HIDDEN = (16, 16)
 """The network in its place: with so few inputs it has few parameters."""
 
 FULL_COVARIANCE = 400
@@ -41,11 +43,20 @@ FULL_COVARIANCE = 400
 POPULATION = 32
 """Of `CMAES`, whose own number is meant for returns without noise."""
 
+NETWORK_POPULATION = 40
+"""The same for networks: of fewer candidates some searches never swing a pendulum up."""
+
 GENERATION_ENV_STEPS = 5_000
 """While policies fail at once, more of them cost next to nothing, and find a better start."""
 
-NETWORK_STD = 0.5
+NETWORK_STD = 0.3
 """Of `CMAES` at the start, where parameters start as a network's weights and not at zero."""
+
+LEAST_RANGE = 1.0
+"""Of observations that a network takes as they are: it hardly sees what moves less."""
+
+MANY_OBSERVATIONS = 10
+"""From which on `ARS`, which learns no scales, has observations normalised."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,7 @@ class Method:
     common_seeds: bool = False
     generation_env_steps: int | None = None
     normalize_observations: bool = False
+    deploy: Literal["best-heldout"] | None = None
 
 
 def choose_policy(task: Task, spaces: Spaces, *, may_be_table: bool) -> PolicySpec:
@@ -97,16 +109,31 @@ def choose_method(task: AnyTask, spaces: Spaces | None, policy: Policy) -> Metho
         noisy = isinstance(task, FunctionTask) and task.noisy
         strategy = CMAES() if size <= FULL_COVARIANCE else CMAES(covariance="separable")
         return Method(strategy, population=POPULATION if noisy else None)
+    seen, done = spaces
+    # Returns go up and down to the end, a network's most.
+    best: Literal["best-heldout"] = "best-heldout"
     if size > FULL_COVARIANCE:  # pairs meet the same episodes already
-        return Method(PGPE(), normalize_observations=True)
-    is_network = isinstance(policy, NetworkPolicy) and bool(policy.hidden)
+        return Method(PGPE(), normalize_observations=True, deploy=best)
+    hidden = policy.hidden if isinstance(policy, NetworkPolicy) else None
+    if hidden == () and isinstance(done, Box) and not has_bounds(seen):
+        # Simulators of robots. Of few numbers running statistics do harm, while policies fail.
+        many = ObservationEncoder(seen).size >= MANY_OBSERVATIONS
+        return Method(ARS(), normalize_observations=many, deploy=best)
+    strategy, population, normalize = CMAES(), POPULATION, has_bounds(seen)
+    if hidden:
+        strategy, population = CMAES(initial_std=NETWORK_STD), NETWORK_POPULATION
+        normalize = not has_bounds(seen) or find_least_range(seen) < LEAST_RANGE
     return Method(
-        CMAES(initial_std=NETWORK_STD) if is_network else CMAES(),
-        population=POPULATION,
+        strategy,
+        population=population,
         generation_env_steps=GENERATION_ENV_STEPS,
         common_seeds=True,  # else the luckiest start leads, and not the best candidate
-        # A full covariance learns the scales of a linear policy itself. Running statistics help
-        # it where observations have bounds; of others, as a simulator's forces, they keep
-        # shifting as policies get better.
-        normalize_observations=is_network or has_bounds(spaces[0]),
+        normalize_observations=normalize,
+        deploy=best,
     )
+
+
+def find_least_range(space: gym.Space[Any]) -> float:
+    """Find how far that dimension of a Box with bounds reaches which reaches least."""
+    assert isinstance(space, Box)  # noqa: S101 - nothing else has bounds
+    return float(np.min(space.high - space.low))

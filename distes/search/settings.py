@@ -49,7 +49,13 @@ from distes.types import (
 GENERATIONS = 100
 """Of a search that nothing else limits."""
 
-CHOSEN_WITH = ("generation_env_steps", "population", "common_seeds", "normalize_observations")
+CHOSEN_WITH = (
+    "generation_env_steps",
+    "population",
+    "common_seeds",
+    "normalize_observations",
+    "deploy",
+)
 """Settings that follow from the task with the strategy; the first before the second is set."""
 
 OFF = "off"
@@ -65,8 +71,8 @@ class Settings:
         policy: a specification, or its name; None or ``auto`` follows from the task and the
             strategy (`distes.search.defaults`).
         strategy: a strategy, or its name; None or ``auto`` follows from the task, and with it
-            population, common_seeds, generation_env_steps and normalize_observations where
-            these are None.
+            population, common_seeds, generation_env_steps, normalize_observations and deploy
+            where these are None.
         population: candidates per generation; None is the strategy's own number, or what goes
             with the strategy that follows from the task.
         episodes: per candidate.
@@ -94,6 +100,7 @@ class Settings:
         deploy: ``mean`` is the strategy's newest solution (for most the mean of its
             distribution), or a top candidate that is clearly better; ``best-heldout`` the
             solution with the greatest held-out score. One that reached the target goes first.
+            None is ``mean``, or what goes with the strategy that follows from the task.
         max_failed_fraction: stop when a larger share of a generation's episodes fails.
         engine: ``auto``, or an engine's name.
         workers: a number, 0 for this process, or ``auto``: this process for small work, else
@@ -130,7 +137,7 @@ class Settings:
     heldout_episodes: EpisodeCount = 20
     final_episodes: EpisodeCount = 100
     reevaluate: NonNegativeInt = 5
-    deploy: Literal["mean", "best-heldout"] = "mean"
+    deploy: Literal["mean", "best-heldout"] | None = None
     max_failed_fraction: Share = 0.5
     engine: str = "auto"
     workers: int | Literal["auto"] = "auto"
@@ -227,6 +234,7 @@ class Settings:
                     setattr(self, name, value)
                     self.chosen |= {name}
         self.common_seeds = bool(self.common_seeds)
+        self.deploy = self.deploy or "mean"
         self.normalize_observations = bool(self.normalize_observations)
         self.strategy = strategy
         return strategy

@@ -155,6 +155,9 @@ def describe_search(search: Settings) -> str:
         parts.append(f"episodes of {search.first_episode_steps:,} steps at first")
     if (target := search.resolved_target) is not None:
         parts.append(f"target {target:g}")
+    if search.deploy == "best-heldout":
+        auto = " (auto)" if "deploy" in search.chosen else ""
+        parts.append(f"deploys its best held-out solution{auto}")
     return f"{', '.join(parts)}, {size} parameters, seed {search.seed}"
 
 
