@@ -33,6 +33,7 @@ from common import keep, options
 from zoo_peers import LANDER, SMALL_NETWORK, WALKER, EvoTorchPGPE, measure_evotorch
 
 import distes
+from distes.policies import MLP
 from distes.search.search import Search
 from distes.strategies import ARS, CEM, CMAES, PGPE, External, OpenAIES
 from distes.strategies.base import Strategy
@@ -55,17 +56,19 @@ class Goal:
 
 NORMALIZED = {"normalize_observations": True}
 TASKS = {
-    "CartPole-v1": Goal(475, 500_000),
-    "Acrobot-v1": Goal(-100, 1_000_000),
-    "MountainCarContinuous-v0": Goal(90, 1_000_000),
+    "CartPole-v1": Goal(475, 150_000, NORMALIZED),
+    "Acrobot-v1": Goal(-100, 200_000),
+    "MountainCarContinuous-v0": Goal(90, 300_000, NORMALIZED),
     # A linear policy cannot swing a pendulum up.
-    "Pendulum-v1": Goal(-200, 3_000_000, {"policy": "mlp"}),
-    "LunarLander-v3": Goal(200, 3_000_000),
-    "LunarLanderContinuous-v3": Goal(200, 2_000_000),
-    "BipedalWalker-v3": Goal(300, 20_000_000),
-    "InvertedPendulum-v5": Goal(950, 1_000_000, NORMALIZED),
-    "InvertedDoublePendulum-v5": Goal(9_100, 3_000_000, NORMALIZED),
-    "Swimmer-v5": Goal(325, 3_000_000, NORMALIZED),
+    "Pendulum-v1": Goal(
+        -200, 1_500_000, {"policy": MLP(hidden=(16,), rescale_actions=True), **NORMALIZED}
+    ),
+    "LunarLander-v3": Goal(200, 1_500_000, NORMALIZED),
+    "LunarLanderContinuous-v3": Goal(200, 2_000_000, NORMALIZED),
+    "BipedalWalker-v3": Goal(300, 10_000_000, {**NORMALIZED, "heldout_every": 5}),
+    "InvertedPendulum-v5": Goal(950, 300_000),
+    "InvertedDoublePendulum-v5": Goal(9_100, 1_000_000),
+    "Swimmer-v5": Goal(325, 1_500_000, NORMALIZED),
 }
 """Those of the rl-zoo that a population solves on one machine."""
 
@@ -76,7 +79,7 @@ class Entry:
 
     Attributes:
         strategy: of ours, or EvoTorch with what it searches.
-        settings: of `Search`, on all tasks; EvoTorch takes ``heldout_every`` alone.
+        settings: of `Search`, on all tasks; EvoTorch takes none.
         tasks: settings on one task that go before all others; ``strategy`` is one of them.
         package: whose it is; it is a peer then.
     """
@@ -89,26 +92,39 @@ class Entry:
     def settings_for(self, task: str) -> dict[str, Any]:
         """Settings of the search on a task, with the strategy."""
         own = {"strategy": self.strategy, **self.settings, **self.tasks.get(task, {})}
-        return {**TASKS[task].settings, **own}
+        return {"heldout_every": 1, **TASKS[task].settings, **own}
 
 
-# Held-out scores come every hundred candidates or so, and whenever the better half is there.
-RARELY, OFTEN, ALWAYS = ({"heldout_every": each} for each in (10, 2, 1))
+COMMON = {"common_seeds": True}
 ENTRIES = {
-    "cem": Entry(CEM(), OFTEN),
-    "cmaes": Entry(CMAES(), RARELY),
-    "pgpe": Entry(PGPE(), OFTEN),
-    "openai-es": Entry(OpenAIES(), OFTEN),
-    "ars": Entry(ARS(), OFTEN),
-    "package-cma": Entry(
-        External("zoo_peers:make_cma", recommendation="mean"), RARELY, package="cma"
+    "cem": Entry(CEM(), tasks={"Pendulum-v1": {"population": 256}}),
+    "cmaes": Entry(
+        CMAES(),
+        COMMON,
+        tasks={
+            "CartPole-v1": {"population": 8},
+            "Acrobot-v1": {"population": 8},
+            "Pendulum-v1": {"strategy": CMAES(initial_std=0.5), "population": 24},
+            "LunarLander-v3": {"population": 32, "generation_env_steps": 5_000},
+            "LunarLanderContinuous-v3": {"population": 24},
+        },
+    ),
+    "pgpe": Entry(PGPE()),
+    "openai-es": Entry(OpenAIES()),
+    "ars": Entry(ARS()),
+    "package-cma": Entry(External("zoo_peers:make_cma", recommendation="mean"), package="cma"),
+    "package-cma-common": Entry(
+        External("zoo_peers:make_cma", recommendation="mean"), COMMON, package="cma"
     ),
     "package-cmaes": Entry(
-        External("zoo_peers:make_cmaes", recommendation="mean"), RARELY, package="cmaes"
+        External("zoo_peers:make_cmaes", recommendation="mean"), package="cmaes"
     ),
-    "evotorch-network": Entry(SMALL_NETWORK, ALWAYS, package="evotorch"),
-    "evotorch-lander": Entry(LANDER, ALWAYS, package="evotorch"),
-    "evotorch-walker": Entry(WALKER, ALWAYS, package="evotorch"),
+    "package-cmaes-common": Entry(
+        External("zoo_peers:make_cmaes", recommendation="mean"), COMMON, package="cmaes"
+    ),
+    "evotorch-network": Entry(SMALL_NETWORK, package="evotorch"),
+    "evotorch-lander": Entry(LANDER, package="evotorch"),
+    "evotorch-walker": Entry(WALKER, package="evotorch"),
 }
 """EvoTorch documents settings for three tasks, and none for others: the best of them counts."""
 

@@ -378,7 +378,7 @@ def test_replay_is_offered_where_there_is_something_to_see(command: Command) -> 
     assert code == 0
     assert "distes plot" in out
     assert "distes replay" not in out
-    assert out.startswith("cli_things:Base, cmaes (auto: initial std 0.5), mlp ")
+    assert out.startswith("cli_things:Base, cmaes (auto: initial std 0.3), mlp ")
 
 
 def test_a_warning_is_shown_once(command: Command, recwarn: pytest.WarningsRecorder) -> None:

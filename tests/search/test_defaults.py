@@ -9,15 +9,17 @@ import environments
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.spaces import Box
 
 from distes.cli import main
 from distes.errors import UsageError
 from distes.policies import MLP, Linear, Tabular
 from distes.runs.reader import load
 from distes.search.config_file import from_config, to_config
+from distes.search.defaults import choose_method
 from distes.search.search import Search
 from distes.search.settings import Settings
-from distes.strategies import CEM, CMAES, CREPS, PGPE, TabularCEM
+from distes.strategies import ARS, CEM, CMAES, CREPS, PGPE, TabularCEM
 from distes.tasks.environment import Task
 from distes.tasks.function import FunctionTask
 
@@ -26,11 +28,11 @@ TABLE: dict[str, tuple[Any, Any, Any, int | None, bool, bool]] = {
     "CartPole-v1": (CMAES(), Linear(), 32, True, False),
     "Acrobot-v1": (CMAES(), Linear(), 32, True, True),
     "Pendulum-v1": (
-        CMAES(initial_std=0.5),
-        MLP(hidden=(16,), rescale_actions=True),
-        *(32, True, True),
+        CMAES(initial_std=0.3),
+        MLP(hidden=(16, 16), rescale_actions=True),
+        *(40, True, False),
     ),
-    "MountainCar-v0": (CMAES(initial_std=0.5), MLP(hidden=(16,)), 32, True, True),
+    "MountainCar-v0": (CMAES(initial_std=0.3), MLP(hidden=(16, 16)), 40, True, True),
     "FrozenLake-v1": (TabularCEM(unvisited="kept"), Tabular(), None, False, False),
 }
 
@@ -43,6 +45,16 @@ def test_choices_follow_from_the_spaces(env: str) -> None:
     found += (search.common_seeds, search.normalize_observations)
     assert found == TABLE[env]
     assert {"strategy", "policy"} <= search.chosen
+    assert search.deploy == ("mean" if env == "FrozenLake-v1" else "best-heldout")
+
+
+@pytest.mark.parametrize(("size", "normalises"), [(9, False), (10, True)])
+def test_simulators_of_robots_have_random_search(size: int, normalises: bool) -> None:
+    """If wrong: CMA-ES ends where a pendulum falls at once, and scales differ by thousands."""
+    spaces = Box(-np.inf, np.inf, (size,)), Box(-1.0, 1.0, (2,))
+    method = choose_method(Task("CartPole-v1"), spaces, Linear().build(*spaces))
+    assert (method.strategy, method.population) == (ARS(), None)
+    assert method.normalize_observations == normalises
 
 
 def test_a_large_policy_is_searched_without_a_matrix() -> None:
@@ -50,7 +62,7 @@ def test_a_large_policy_is_searched_without_a_matrix() -> None:
     search = Settings("CartPole-v1", policy=MLP(hidden=(64, 64)))
     assert search.strategy == PGPE()
     assert search.normalize_observations
-    assert search.chosen == {"strategy", "normalize_observations", "generations"}
+    assert search.chosen == {"strategy", "normalize_observations", "deploy", "generations"}
     function = Settings(FunctionTask(environments.sphere, 1000))
     assert function.strategy == CMAES(covariance="separable")
     assert function.policy is None
@@ -85,6 +97,7 @@ def test_what_is_given_stands() -> None:
         common_seeds=False,
         normalize_observations=False,
         generation_env_steps=1,
+        deploy="mean",
     )
     assert (search.policy, search.population) == (Linear(), 10)
     assert search.common_seeds is search.normalize_observations is False
@@ -92,7 +105,7 @@ def test_what_is_given_stands() -> None:
     sized = Settings("CartPole-v1", population=10)
     assert sized.generation_env_steps is None, "a generation has the candidates that were given"
     named = Settings("Pendulum-v1", strategy="cem")
-    assert named.policy == MLP(hidden=(16,), rescale_actions=True)
+    assert named.policy == MLP(hidden=(16, 16), rescale_actions=True)
     assert (named.population, named.common_seeds, named.normalize_observations) == (
         *(None, False),
         False,
@@ -109,7 +122,7 @@ def test_choices_are_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert config["search"]["strategy"]["name"] == "cmaes"
     assert config["search"]["population"] == 32
     assert config["chosen"] == [
-        *("common_seeds", "generation_env_steps", "policy", "population", "strategy"),
+        *("common_seeds", "deploy", "generation_env_steps", "policy", "population", "strategy"),
     ]
     assert config["search"]["generation_env_steps"] == 5000
     again = from_config(config["search"], Settings)
@@ -125,10 +138,11 @@ def test_the_first_line_spells_the_choices_out(capsys: pytest.CaptureFixture[str
     """If wrong: a newcomer does not learn what runs."""
     assert main(["run", "Pendulum-v1", "--dry-run"]) == 0
     said = capsys.readouterr().out.splitlines()[0]
-    assert "cmaes (auto: initial std 0.5), mlp (auto: hidden 16, rescale actions on)" in said
-    assert "normalised observations (auto)" in said
-    assert "32 candidates (auto) x 1 episode, again until 5,000 env steps" in said
+    assert "cmaes (auto: initial std 0.3), mlp (auto: hidden 16,16, rescale actions on)" in said
+    assert "normalised observations" not in said
+    assert "40 candidates (auto) x 1 episode, again until 5,000 env steps" in said
     assert "common seeds (auto)" in said
+    assert "deploys its best held-out solution (auto)" in said
 
 
 @pytest.mark.parametrize(
