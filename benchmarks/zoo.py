@@ -104,7 +104,7 @@ class Entry:
     def settings_for(self, task: str) -> dict[str, Any]:
         """Settings of the search on a task, with the strategy."""
         own = {"strategy": self.strategy, **self.settings, **self.tasks.get(task, {})}
-        return {"heldout_every": 1, **TASKS[task].settings, **own}
+        return {"policy": "linear", "heldout_every": 1, **TASKS[task].settings, **own}
 
 
 COMMON = {"common_seeds": True}
