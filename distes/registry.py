@@ -400,7 +400,7 @@ def to_plain(value: Any) -> Any:
 
 def _refusal(setting: Setting, given: Any, accepted: str) -> UsageError:
     """Say why a field's value is none: outside its range, if that is said, or of another type."""
-    members = _members(setting.hint)
+    members = [member for member in _members(setting.hint) if member is not type(None)]
     if len(members) == 1 and get_origin(members[0]) is Literal:
         return unknown(setting.name, str(given), map(str, get_args(members[0])))
     if not accepted or (isinstance(given, str | bool) and {int, float} & {*members}):
