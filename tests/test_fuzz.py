@@ -13,7 +13,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
 
 
 @pytest.mark.filterwarnings("ignore:odd")  # what an environment may say
-@pytest.mark.parametrize("inputs", [8, slow(60)])
+@pytest.mark.parametrize("inputs", [20, slow(60)])
 @pytest.mark.parametrize("kind", ["flags", "TOML", "damage", "environment"])
 def test_what_nobody_gives_on_purpose_is_answered_in_a_sentence(
     stage: Stage, kind: str, inputs: int

@@ -49,8 +49,8 @@ NETWORK_POPULATION = 40
 GENERATION_ENV_STEPS = 5_000
 """While policies fail at once, more of them cost next to nothing, and find a better start."""
 
-NETWORK_STD = 0.3
-"""Of `CMAES` at the start, where parameters start as a network's weights and not at zero."""
+INITIAL_STD = 0.3
+"""Of `CMAES` with a policy: of 1, controls are at their bounds at once, and stay there."""
 
 LEAST_RANGE = 1.0
 """Of observations that a network takes as they are: it hardly sees what moves less."""
@@ -119,12 +119,12 @@ def choose_method(task: AnyTask, spaces: Spaces | None, policy: Policy) -> Metho
         # Simulators of robots. Of few numbers running statistics do harm, while policies fail.
         many = ObservationEncoder(seen).size >= MANY_OBSERVATIONS
         return Method(ARS(), normalize_observations=many, deploy=best)
-    strategy, population, normalize = CMAES(), POPULATION, has_bounds(seen)
+    population, normalize = POPULATION, has_bounds(seen)
     if hidden:
-        strategy, population = CMAES(initial_std=NETWORK_STD), NETWORK_POPULATION
+        population = NETWORK_POPULATION
         normalize = not has_bounds(seen) or find_least_range(seen) < LEAST_RANGE
     return Method(
-        strategy,
+        CMAES(initial_std=INITIAL_STD),
         population=population,
         generation_env_steps=GENERATION_ENV_STEPS,
         common_seeds=True,  # else the luckiest start leads, and not the best candidate
@@ -136,4 +136,4 @@ def choose_method(task: AnyTask, spaces: Spaces | None, policy: Policy) -> Metho
 def find_least_range(space: gym.Space[Any]) -> float:
     """Find how far that dimension of a Box with bounds reaches which reaches least."""
     assert isinstance(space, Box)  # noqa: S101 - nothing else has bounds
-    return float(np.min(space.high - space.low))
+    return float(np.min(space.high - space.low, initial=np.inf))

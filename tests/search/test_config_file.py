@@ -279,5 +279,5 @@ def test_an_import_error_inside_a_users_module_is_theirs_to_see(
 
 def test_default_strategy_and_policy_are_those_of_the_search() -> None:
     search = from_config({"env": "CartPole-v1"}, Search)
-    assert search.strategy == CMAES()
+    assert search.strategy == CMAES(initial_std=0.3)
     assert search.policy == Linear()

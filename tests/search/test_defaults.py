@@ -25,8 +25,8 @@ from distes.tasks.function import FunctionTask
 
 TABLE: dict[str, tuple[Any, Any, Any, int | None, bool, bool]] = {
     # environment: strategy, policy, population, common seeds, normalised observations
-    "CartPole-v1": (CMAES(), Linear(), 32, True, False),
-    "Acrobot-v1": (CMAES(), Linear(), 32, True, True),
+    "CartPole-v1": (CMAES(initial_std=0.3), Linear(), 32, True, False),
+    "Acrobot-v1": (CMAES(initial_std=0.3), Linear(), 32, True, True),
     "Pendulum-v1": (
         CMAES(initial_std=0.3),
         MLP(hidden=(16, 16), rescale_actions=True),
@@ -130,7 +130,7 @@ def test_choices_are_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert to_config(again) == config["search"]
     assert main(["info", str(tmp_path / "run")]) == 0
     info = capsys.readouterr().out
-    assert "cmaes (auto)" in info
+    assert "cmaes, initial_std 0.3 (auto)" in info
     assert "32 candidates (auto) x 1 episode, again until 5,000 env steps" in info
 
 
@@ -167,14 +167,14 @@ def test_flags_of_what_is_not_named_are_refused(
 def test_auto_is_a_name_like_others(capsys: pytest.CaptureFixture[str]) -> None:
     """If wrong: --strategy auto is unknown, or a table of it keeps settings that do nothing."""
     chosen = Settings("CartPole-v1", strategy="auto", policy="auto")
-    assert (chosen.strategy, chosen.policy) == (CMAES(), Linear())
+    assert (chosen.strategy, chosen.policy) == (CMAES(initial_std=0.3), Linear())
     config = {"env": "CartPole-v1", "strategy": "auto", "policy": {"name": "auto"}}
-    assert from_config(config, Settings).strategy == CMAES()
+    assert from_config(config, Settings).strategy == CMAES(initial_std=0.3)
     config["strategy"] = {"name": "auto", "elite_fraction": 0.1}  # type: ignore[assignment]
     with pytest.raises(UsageError, match=r"strategy\.elite_fraction is given, and strategy auto"):
         from_config(config, Settings)
     assert main(["run", "CartPole-v1", "--strategy", "auto", "--policy", "auto", "--dry-run"]) == 0
-    assert "cmaes (auto), linear (auto)" in capsys.readouterr().out
+    assert "cmaes (auto: initial std 0.3), linear (auto)" in capsys.readouterr().out
 
 
 def test_a_start_keeps_what_its_parameters_mean(tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ def test_off_is_a_target_everywhere(tmp_path: Path, capfd: pytest.CaptureFixture
         said = capfd.readouterr().out
         assert 'target = "off"' in said
         first = said.splitlines()[0]
-        assert first.startswith("# CartPole-v1, cmaes (auto), ")
+        assert first.startswith("# CartPole-v1, cmaes (auto: initial std 0.3), ")
         assert "32 candidates (auto) x 1 episode" in first
         assert "target" not in first
 
