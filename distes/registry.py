@@ -321,8 +321,8 @@ def parse_setting(setting: Setting, given: Any, label: str) -> Any:
     members = _members(setting.hint)
     if isinstance(given, str) and given.lower() == NONE and type(None) in members:
         return None
-    choices = [c for m in members if get_origin(m) is Literal for c in get_args(m)]
-    if isinstance(given, str) and len(members) == 1 and choices and given not in choices:
+    choices = _only_choices(setting)
+    if isinstance(given, str) and choices and given not in choices:
         raise unknown(label, given, map(str, choices))
     value = _parse_text(given, members, label)
     refused = UsageError(f"{label} {_quote(given)} is not {setting.accepted}")
@@ -400,9 +400,9 @@ def to_plain(value: Any) -> Any:
 
 def _refusal(setting: Setting, given: Any, accepted: str) -> UsageError:
     """Say why a field's value is none: outside its range, if that is said, or of another type."""
-    members = [member for member in _members(setting.hint) if member is not type(None)]
-    if len(members) == 1 and get_origin(members[0]) is Literal:
-        return unknown(setting.name, str(given), map(str, get_args(members[0])))
+    if choices := _only_choices(setting):
+        return unknown(setting.name, str(given), map(str, choices))
+    members = _members(setting.hint)
     if not accepted or (isinstance(given, str | bool) and {int, float} & {*members}):
         accepted = setting.accepted.removesuffix(f" or {NONE}")
         if int in members and isinstance(given, float):
@@ -411,6 +411,12 @@ def _refusal(setting: Setting, given: Any, accepted: str) -> UsageError:
             accepted = "a finite number" if float in members else "finite"
     shown = given if isinstance(given, str) else repr(given)
     return UsageError(f"{setting.name} {shown} is not {accepted}")
+
+
+def _only_choices(setting: Setting) -> tuple[Any, ...]:
+    """List the values of a field that takes nothing else, besides none at most."""
+    kinds = [member for member in _members(setting.hint) if member is not type(None)]
+    return get_args(kinds[0]) if len(kinds) == 1 and get_origin(kinds[0]) is Literal else ()
 
 
 def _range(hint: Any) -> str:

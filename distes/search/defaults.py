@@ -37,7 +37,7 @@ FEW_OBSERVATIONS = 3
 HIDDEN = (16, 16)
 """The network in its place: with so few inputs it has few parameters."""
 
-FULL_COVARIANCE = 400
+FULL_COVARIANCE = 500
 """Most parameters of which a full covariance is learnt: its cost is below that of episodes."""
 
 POPULATION = 32
@@ -52,8 +52,9 @@ GENERATION_ENV_STEPS = 5_000
 INITIAL_STD = 0.3
 """Of `CMAES` with a policy: of 1, controls are at their bounds at once, and stay there."""
 
-LEAST_RANGE = 1.0
-"""Of observations that a network takes as they are: it hardly sees what moves less."""
+UNSCALED = (1.0, 20.0)
+"""Least and greatest range of observations that `HIDDEN` takes as they are: it hardly sees what
+moves less, and sees nothing else beside what moves more."""
 
 MANY_OBSERVATIONS = 10
 """From which on `ARS`, which learns no scales, has observations normalised."""
@@ -92,13 +93,16 @@ def choose_policy(task: Task, spaces: Spaces, *, may_be_table: bool) -> PolicySp
     return Linear()
 
 
-def choose_method(task: AnyTask, spaces: Spaces | None, policy: Policy) -> Method:
+def choose_method(
+    task: AnyTask, spaces: Spaces | None, policy: Policy, *, from_spread: bool = False
+) -> Method:
     """Choose a strategy, and how it is to be used.
 
     Args:
         task: what is to be solved.
         spaces: of an environment; a function has none.
         policy: built for the task.
+        from_spread: whether the search begins with another one's spread.
     """
     if task.num_contexts:
         return Method(CREPS())
@@ -110,19 +114,20 @@ def choose_method(task: AnyTask, spaces: Spaces | None, policy: Policy) -> Metho
         strategy = CMAES() if size <= FULL_COVARIANCE else CMAES(covariance="separable")
         return Method(strategy, population=POPULATION if noisy else None)
     seen, done = spaces
-    # Returns go up and down to the end, a network's most.
-    best: Literal["best-heldout"] = "best-heldout"
+    # Returns go up and down to the end, a network's most. Held-out scores are means.
+    best: Literal["best-heldout"] | None = "best-heldout" if task.fitness == "mean" else None
     if size > FULL_COVARIANCE:  # pairs meet the same episodes already
         return Method(PGPE(), normalize_observations=True, deploy=best)
     hidden = policy.hidden if isinstance(policy, NetworkPolicy) else None
-    if hidden == () and isinstance(done, Box) and not has_bounds(seen):
+    moves = isinstance(seen, Box) and isinstance(done, Box)
+    if hidden == () and moves and not has_bounds(seen) and not from_spread:
         # Simulators of robots. Of few numbers running statistics do harm, while policies fail.
         many = ObservationEncoder(seen).size >= MANY_OBSERVATIONS
         return Method(ARS(), normalize_observations=many, deploy=best)
     population, normalize = POPULATION, has_bounds(seen)
     if hidden:
         population = NETWORK_POPULATION
-        normalize = not has_bounds(seen) or find_least_range(seen) < LEAST_RANGE
+        normalize = not takes_unscaled(seen)
     return Method(
         CMAES(initial_std=INITIAL_STD),
         population=population,
@@ -133,7 +138,10 @@ def choose_method(task: AnyTask, spaces: Spaces | None, policy: Policy) -> Metho
     )
 
 
-def find_least_range(space: gym.Space[Any]) -> float:
-    """Find how far that dimension of a Box with bounds reaches which reaches least."""
-    assert isinstance(space, Box)  # noqa: S101 - nothing else has bounds
-    return float(np.min(space.high - space.low, initial=np.inf))
+def takes_unscaled(seen: gym.Space[Any]) -> bool:
+    """Whether a network does best with few observations as they are."""
+    if not isinstance(seen, Box) or not has_bounds(seen):
+        return False
+    ranges = seen.high.astype(np.float64) - seen.low
+    within = (UNSCALED[0] <= ranges) & (ranges <= UNSCALED[1])
+    return ranges.size <= FEW_OBSERVATIONS and bool(within.all())

@@ -223,7 +223,10 @@ class Settings:
             self.policy = choose_policy(self.task, spaces, may_be_table=strategy is None)
             self.chosen |= {"policy"}
         if strategy is None:
-            method = choose_method(self.resolved_task, spaces, self.built_policy())
+            method = choose_method(
+                *(self.resolved_task, spaces, self.built_policy()),
+                from_spread=self.start_from_spread,
+            )
             strategy = method.strategy
             self.chosen |= {"strategy"}
             # A population that is given is what a generation has.

@@ -36,6 +36,9 @@ _SHOWN_ELSEWHERE |= {"context", "context_low", "context_high"}
 _SHOWN_ELSEWHERE |= {"population", "episodes", "generation_env_steps"}
 """Settings that have a line of their own, or none."""
 
+_LEFT_OPEN = {"deploy": "mean"}
+"""What settings without a default are where nothing is chosen for them; others are false."""
+
 _MILESTONES = {"finished", "failed", "resumed"}
 _NOT_COUNTED = _MILESTONES | {"worker_joined", "extended"}
 
@@ -153,7 +156,7 @@ def _list_changes(
         if key in _SHOWN_ELSEWHERE or key in SECTIONS:
             continue
         if key in accepted:
-            default = to_plain(accepted[key].default)
+            default = to_plain(accepted[key].default) or _LEFT_OPEN.get(key)
             if value == (NONE if default is None else default) or (default is None and not value):
                 continue
         shown = format_number(value) if isinstance(value, float) else mask_secrets(value)

@@ -9,7 +9,7 @@ import environments
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete, MultiBinary
 
 from distes.cli import main
 from distes.errors import UsageError
@@ -55,6 +55,38 @@ def test_simulators_of_robots_have_random_search(size: int, normalises: bool) ->
     method = choose_method(Task("CartPole-v1"), spaces, Linear().build(*spaces))
     assert (method.strategy, method.population) == (ARS(), None)
     assert method.normalize_observations == normalises
+
+
+@pytest.mark.parametrize(
+    ("seen", "normalises"),
+    [
+        (Box(0, 10, (2,), np.int32), False),
+        (Box(-128, 127, (2,), np.int8), True),
+        (Box(0.0, 0.5, (3,)), True),
+        (Box(0.0, 30.0, (3,)), True),
+        (Box(-np.inf, 1.0, (3,)), True),
+        (Box(-1.0, 1.0, (0,)), False),
+        (MultiBinary(3), True),
+    ],
+)
+def test_networks_have_what_is_alike_as_it_is(seen: gym.Space[Any], normalises: bool) -> None:
+    """If wrong: an integer's range ends in a traceback, or a network sees one number alone."""
+    spaces = seen, Discrete(2)
+    method = choose_method(Task("CartPole-v1"), spaces, MLP(hidden=(4,)).build(*spaces))
+    assert method.normalize_observations == normalises
+
+
+def test_who_is_judged_otherwise_than_by_the_mean_deploys_no_mean() -> None:
+    """If wrong: a search for the worst case deploys what is best on average."""
+    assert Settings(Task("CartPole-v1", fitness="cvar:0.25")).deploy == "mean"
+    assert Settings(FunctionTask(environments.sphere, 2)).deploy == "mean"
+
+
+def test_what_begins_with_a_spread_takes_one() -> None:
+    """If wrong: --start-from-spread is refused for what auto chose itself."""
+    spaces = Box(-np.inf, np.inf, (4,)), Box(-1.0, 1.0, (2,))
+    method = choose_method(Task("CartPole-v1"), spaces, Linear().build(*spaces), from_spread=True)
+    assert method.strategy == CMAES(initial_std=0.3)
 
 
 def test_a_large_policy_is_searched_without_a_matrix() -> None:
@@ -214,6 +246,15 @@ def test_a_run_goes_on_as_it_began_whatever_is_chosen_now(
     assert longer.run.generations["episodes"].nunique() == 1
     with pytest.raises(UsageError, match="population 32, not 12"):
         brief(tmp_path / "run", generations=3, population=12).run(resume_if_exists=True)
+
+
+def test_a_run_from_before_a_choice_keeps_what_it_had(tmp_path: Path) -> None:
+    """If wrong: runs of versions that chose less are refused by the command that began them."""
+    brief(tmp_path / "run", deploy="mean").run()
+    again = brief(tmp_path / "run")
+    assert again.deploy == "best-heldout"
+    again.run(resume_if_exists=True)
+    assert again.deploy == "mean"
 
 
 def test_a_run_with_a_strategy_of_its_own_is_not_gone_on_with_without_one(tmp_path: Path) -> None:

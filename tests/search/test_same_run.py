@@ -28,7 +28,7 @@ STRATEGIES: dict[str, Strategy[Any]] = {
     "ars": ARS(top_directions=4),
     "ga": GA(parents=3, contender_episodes=3),
 }
-QUICK = {"cmaes", "ga"}
+QUICK = {"cmaes", "ars", "ga"}
 NAMES = [name if name in QUICK else slow(name) for name in STRATEGIES]
 
 

@@ -317,13 +317,13 @@ def test_a_cache_that_can_only_be_read(tmp_path: Path) -> None:
     assert stamps(tmp_path) == before
 
 
-@pytest.mark.slow
 @needs_numba
-def test_a_damaged_file_is_compiled_again(tmp_path: Path) -> None:
-    """Once; what it had would end the process, or give other numbers."""
-    cache, folder = tmp_path / "cache", tmp_path / "folder"
-    assert said(python(RUN, "CartPole-v1", "", cache=cache)) == ["False", "0", "2", "4.0"]
-    (file,) = kept(cache)
+def test_a_damaged_file_is_not_unpacked(tmp_path: Path) -> None:
+    """What it had would end the process, or give other numbers."""
+    before, file, folder = (tmp_path / name for name in ("before", "file", "folder"))
+    before.mkdir()
+    (before / "code").write_bytes(bytes(range(256)) * 64)
+    kernel_cache._pack(before, file)
     whole = file.read_bytes()
     flipped, zeros = bytearray(whole), bytearray(whole)
     flipped[len(whole) // 2] ^= 8
@@ -332,6 +332,19 @@ def test_a_damaged_file_is_compiled_again(tmp_path: Path) -> None:
         file.write_bytes(damaged)
         kernel_cache._unpack(file, folder)
         assert not folder.exists()
+    file.write_bytes(whole)
+    kernel_cache._unpack(file, folder)
+    assert (folder / "code").read_bytes() == (before / "code").read_bytes()
+
+
+@pytest.mark.slow
+@needs_numba
+def test_a_damaged_file_is_compiled_again(tmp_path: Path) -> None:
+    """Once, and kept anew."""
+    cache = tmp_path / "cache"
+    assert said(python(RUN, "CartPole-v1", "", cache=cache)) == ["False", "0", "2", "4.0"]
+    (file,) = kept(cache)
+    file.write_bytes(file.read_bytes()[:-1])
     assert said(python(RUN, "CartPole-v1", "", cache=cache))[1:] == ["0", "2", "4.0"]
     assert said(python(RUN, "CartPole-v1", "", cache=cache))[1:] == ["2", "0", "4.0"]
 

@@ -131,7 +131,7 @@ def specs(name: str) -> Iterator[tuple[str, PolicySpec, bool]]:
         yield "pid", Pid(setpoint=(0.1, 0.2), limit=2.0, offset=0.1), True
 
 
-QUICK = ("CartPole-v1-relu", "Pendulum-v1-tanh")
+QUICK = ("CartPole-v1-relu", "Pendulum-v1-tanh", "Pendulum-v1-rescaled")
 """Each pair takes seconds to compile: the default run has one of a kind."""
 
 PAIRS = [
