@@ -20,24 +20,30 @@ import numpy as np
 
 from distes.errors import UsageError
 
-INITIAL_STD = 1.0
-"""Of both packages: neither has a default, and it is that of strategy `cmaes`."""
+INITIAL_STD, NARROW = 1.0, 0.3
+"""Of both packages: neither has a default. They are those that strategy `cmaes` has there, for
+linear policies and for networks."""
 
 
-def make_cma(start: Any, seed: int) -> Any:
+def make_cma(start: Any, seed: int, initial_std: float = INITIAL_STD) -> Any:
     """CMA-ES of package cma, with its own population, 4 + 3 ln d."""
     import cma
 
-    return cma.CMAEvolutionStrategy(start, INITIAL_STD, {"seed": seed, "verbose": -9})
+    return cma.CMAEvolutionStrategy(start, initial_std, {"seed": seed, "verbose": -9})
+
+
+def make_narrow_cma(start: Any, seed: int) -> Any:
+    """The same, as it begins for networks."""
+    return make_cma(start, seed, NARROW)
 
 
 class _Cmaes:
     """A generation at a time of package cmaes, which gives one candidate at a time."""
 
-    def __init__(self, start: Any, seed: int) -> None:
+    def __init__(self, start: Any, seed: int, initial_std: float) -> None:
         import cmaes
 
-        self._search = cmaes.CMA(start, INITIAL_STD, seed=seed)
+        self._search = cmaes.CMA(start, initial_std, seed=seed)
 
     @property
     def mean(self) -> Any:
@@ -52,7 +58,12 @@ class _Cmaes:
 
 def make_cmaes(start: Any, seed: int) -> _Cmaes:
     """CMA-ES of package cmaes, with its own population, 4 + 3 ln d."""
-    return _Cmaes(start, seed)
+    return _Cmaes(start, seed, INITIAL_STD)
+
+
+def make_narrow_cmaes(start: Any, seed: int) -> _Cmaes:
+    """The same, as it begins for networks."""
+    return _Cmaes(start, seed, NARROW)
 
 
 @dataclass(frozen=True)
