@@ -121,6 +121,19 @@ class Entry:
 
 
 COMMON, ALWAYS = {"common_seeds": True}, {"heldout_every": 1}
+
+
+def drive(package: str, common: tuple[str, ...]) -> Entry:
+    """Let a package's optimiser take part, on some tasks with common seeds."""
+    wide, narrow = (
+        External(f"zoo_peers:make_{width}{package}", recommendation="mean")
+        for width in ("", "narrow_")
+    )
+    tasks: dict[str, dict[str, Any]] = dict.fromkeys(common, COMMON)
+    tasks["Pendulum-v1"] = {**COMMON, "strategy": narrow}
+    return Entry(wide, tasks=tasks, package=package)
+
+
 ENTRIES = {
     "cem": Entry(CEM()),
     "cmaes": Entry(
@@ -137,28 +150,8 @@ ENTRIES = {
     ),
     "pgpe": Entry(PGPE()),
     "ars": Entry(ARS()),
-    "package-cma": Entry(
-        External("zoo_peers:make_cma", recommendation="mean"),
-        tasks={
-            "MountainCarContinuous-v0": COMMON,
-            "Pendulum-v1": {
-                **COMMON,
-                "strategy": External("zoo_peers:make_narrow_cma", recommendation="mean"),
-            },
-        },
-        package="cma",
-    ),
-    "package-cmaes": Entry(
-        External("zoo_peers:make_cmaes", recommendation="mean"),
-        tasks={
-            "CartPole-v1": COMMON,
-            "Pendulum-v1": {
-                **COMMON,
-                "strategy": External("zoo_peers:make_narrow_cmaes", recommendation="mean"),
-            },
-        },
-        package="cmaes",
-    ),
+    "package-cma": drive("cma", common=("MountainCarContinuous-v0",)),
+    "package-cmaes": drive("cmaes", common=("CartPole-v1",)),
     "evotorch-network": Entry(SMALL_NETWORK, ALWAYS, package="evotorch"),
     "evotorch-lander": Entry(LANDER, ALWAYS, package="evotorch"),
     "evotorch-walker": Entry(WALKER, ALWAYS, package="evotorch"),

@@ -156,7 +156,7 @@ def _list_changes(
         if key in _SHOWN_ELSEWHERE or key in SECTIONS:
             continue
         if key in accepted:
-            default = to_plain(accepted[key].default) or _LEFT_OPEN.get(key)
+            default = _LEFT_OPEN.get(key, to_plain(accepted[key].default))
             if value == (NONE if default is None else default) or (default is None and not value):
                 continue
         shown = format_number(value) if isinstance(value, float) else mask_secrets(value)
