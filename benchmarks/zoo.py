@@ -104,7 +104,7 @@ class Entry:
 
     Attributes:
         strategy: of ours, or EvoTorch with what it searches.
-        settings: of `Search`, on all tasks; EvoTorch takes none.
+        settings: of `Search`, on all tasks; EvoTorch takes ``heldout_every`` alone.
         tasks: settings on one task that go before all others; ``strategy`` is one of them.
         package: whose it is; it is a peer then.
     """
