@@ -26,7 +26,7 @@ _HERE = __name__.rpartition(".")[0]
 
 INSTALL = "pip install 'distes[compiled]'"
 
-OURS = ("gymnasium.envs.classic_control.", "distes.tasks.envs.")
+OURS = ("gymnasium.envs.classic_control.", "gymnasium.envs.mujoco.", "distes.tasks.envs.")
 """Modules whose environments have kernels in `environments/`."""
 
 

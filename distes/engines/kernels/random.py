@@ -6,11 +6,13 @@ does; `seed_policy` what `distes.seeds.policy_generator` starts from.
 
 Sources: O'Neill (2014), "PCG: A family of simple fast space-efficient statistically good
 algorithms for random number generation"; Salmon et al. (2011), "Parallel random numbers: as
-easy as 1, 2, 3" (Philox); O'Neill (2015), "Developing a seed_seq alternative".
+easy as 1, 2, 3" (Philox); O'Neill (2015), "Developing a seed_seq alternative"; Marsaglia, Tsang
+(2000), "The ziggurat method for generating random variables".
 """
 
 from __future__ import annotations
 
+import math
 from typing import TypeAlias
 
 import numpy as np
@@ -44,11 +46,55 @@ _ROUNDS = 10
 _DOUBLE = np.uint64(11)
 _POLICY_DOMAIN = np.uint64(3)
 """The word of `distes.seeds` that keys policies' generators; a test compares."""
+_BYTE = np.uint64(0xFF)
+_MANTISSA = np.uint64(2**52 - 1)
+
+
+def _read_widths() -> Array:
+    """Read off the widths (256,) of numpy's ziggurat, whose last bits no formula gives.
+
+    A state is chosen so that the next word names a layer and the number 2**51 or, where that is
+    beyond the layer's sure part, a smaller power of two: the draw is its product with the width.
+    """
+    source = np.random.PCG64(0)
+    generator, state = np.random.Generator(source), source.state
+    multiplier = (int(_PCG_HIGH) << 64) | int(_PCG_LOW)
+    back, increment = pow(multiplier, -1, 2**128), state["state"]["inc"]
+    widths = np.empty(256)
+    for layer in range(256):
+        power = 51 if layer != 1 else 40  # of the top layer nothing is sure, but small numbers are
+        word = layer | (2**power << 9)
+        state["state"]["state"] = (word - increment) * back % 2**128  # its upper half is 0
+        source.state = state
+        widths[layer] = generator.standard_normal() / 2**power
+    return widths
+
+
+_WIDTHS = _read_widths()
+_ENDS = _WIDTHS * 2.0**52  # of the layers, topmost first; the lowest as wide as its area asks
+_TAIL = float(_ENDS[255])
+_PER_TAIL = 1 / _TAIL
+_HEIGHTS = np.exp(-0.5 * _ENDS**2)
+_HEIGHTS[0] = 1.0
+_LIMITS = np.floor(np.array([_TAIL, 0.0, *_ENDS[1:255]]) / _ENDS * 2.0**52)
+"""Numbers below are under the curve for sure. Rounding here decides one draw in 10¹⁴ otherwise."""
 
 
 @jit
 def random(generator: Array) -> float:
     """Draw from [0, 1), as ``Generator.random()`` of the environment's generator, (4,) words."""
+    return float(_next_word(generator) >> _DOUBLE) * 2.0**-53  # the upper 53 bits
+
+
+@jit
+def uniform(generator: Array, low: float, high: float) -> float:
+    """Draw from [low, high), as ``Generator.uniform(low, high)``."""
+    return low + (high - low) * random(generator)
+
+
+@jit
+def _next_word(generator: Array) -> Word:
+    """Step the environment's generator, (4,) words."""
     # PCG64 XSL RR: state <- state * multiplier + increment, in 128 bits; then the two halves
     # are xored and turned by the upper six bits.
     high, low = generator[0], generator[1]
@@ -60,14 +106,31 @@ def random(generator: Array) -> float:
     generator[0], generator[1] = new_high, new_low
     mixed = new_high ^ new_low
     turn = new_high >> _ROTATE
-    word = (mixed >> turn) | (mixed << ((_64 - turn) & _63))
-    return float(word >> _DOUBLE) * 2.0**-53  # the upper 53 bits
+    return (mixed >> turn) | (mixed << ((_64 - turn) & _63))
 
 
 @jit
-def uniform(generator: Array, low: float, high: float) -> float:
-    """Draw from [low, high), as ``Generator.uniform(low, high)``."""
-    return low + (high - low) * random(generator)
+def normal(generator: Array) -> float:
+    """Draw from the standard normal distribution, as ``Generator.standard_normal()``."""
+    while True:
+        word = _next_word(generator)
+        layer = int(word & _BYTE)
+        number = (word >> np.uint64(9)) & _MANTISSA
+        value = float(number) * _WIDTHS[layer]
+        if (word >> np.uint64(8)) & _ONE:
+            value = -value
+        if float(number) < _LIMITS[layer]:
+            return value
+        if layer == 0:  # Marsaglia's tail
+            while True:
+                beyond = -_PER_TAIL * math.log1p(-random(generator))
+                other = -math.log1p(-random(generator))
+                if other + other > beyond * beyond:
+                    negative = (number >> np.uint64(8)) & _ONE
+                    return -(_TAIL + beyond) if negative else _TAIL + beyond
+        drop = _HEIGHTS[layer - 1] - _HEIGHTS[layer]
+        if drop * random(generator) + _HEIGHTS[layer] < math.exp(-0.5 * value * value):
+            return value
 
 
 @jit

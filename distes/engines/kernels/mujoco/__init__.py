@@ -1,0 +1,1 @@
+"""MuJoCo's simulation, called from kernels."""

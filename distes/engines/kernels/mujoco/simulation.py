@@ -1,0 +1,238 @@
+"""Kernels whose steps MuJoCo takes.
+
+One model and its data belong to a kernel. Between two steps of an episode they hold its state;
+an episode's own numbers (`Kernel`'s ``state``) tell where it begins, since the episodes of a batch
+are all reset before the first one runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from distes.engines.kernels.jit import jit
+from distes.engines.kernels.kernel import Kernel
+from distes.engines.kernels.mujoco.arithmetic import fuses
+from distes.engines.kernels.mujoco.library import (
+    link,
+    mj_forward,
+    mj_resetData,
+    mj_rnePostConstraint,
+    mj_step,
+    numbers_at,
+)
+from distes.engines.kernels.random import normal, uniform
+from distes.errors import UsageError
+from distes.types import Array, FloatArray
+
+MODEL, DATA, FRAME_SKIP, STEP_S, RNE = 0, 1, 2, 3, 4
+"""Places in the constants: addresses, simulation steps of a step, its seconds, and whether
+forces of contacts are wanted after it."""
+
+QPOS, QVEL, CTRL, QPOS0 = 5, 7, 9, 11
+"""Places of arrays, each of an address and a size; see `read`."""
+
+OWN = 13
+"""Where a kernel's own constants begin: first its arrays, then its numbers."""
+
+BEGUN, KEPT, START = 0, 1, 12
+"""Places in the state: whether the data hold this episode, numbers that a kernel keeps of the last
+step, and where positions and velocities of the start are."""
+
+DRAWING = {
+    *("default_camera_config", "width", "height", "camera_id", "camera_name"),
+    *("max_geom", "visual_options"),
+}
+"""Arguments of `gymnasium.envs.mujoco.MujocoEnv` that change no episode."""
+
+
+class MujocoKernel(Kernel):
+    """A kernel with a model of MuJoCo's.
+
+    Attributes:
+        model: compiled; None before `open`.
+        data: of the model.
+        has_contact_forces: whether `mj_rnePostConstraint` is called after each step.
+    """
+
+    has_contact_forces: ClassVar[bool] = False
+    model: Any = None
+    data: Any = None
+
+    def open(self, xml_file: str, frame_skip: int, drawing: dict[str, Any]) -> None:
+        """Make model and data as Gymnasium's environments do.
+
+        Args:
+            xml_file: a path, or the name of one of Gymnasium's.
+            frame_skip: simulation steps of a step.
+            drawing: the other arguments.
+
+        Raises:
+            TypeError: an argument is none of the environments'.
+            UsageError: there is no such file.
+        """
+        unknown = [name for name in drawing if name not in DRAWING]
+        if unknown:
+            raise TypeError(f"unexpected argument '{unknown[0]}'")
+        import mujoco
+        from gymnasium.envs.mujoco.mujoco_env import expand_model_path
+
+        try:
+            link()
+            path = expand_model_path(xml_file)
+        except OSError as error:
+            raise UsageError(str(error)) from None
+        if not fuses():
+            raise UsageError("this numpy's dot products add in an order of their own")
+        self.model = mujoco.MjModel.from_xml_path(path)
+        self.data = mujoco.MjData(self.model)
+        self.frame_skip = frame_skip
+        self.num_states = START + self.model.nq + self.model.nv  # type: ignore[misc]
+
+    def require(self, **sizes: int) -> None:
+        """Refuse a model of other sizes, such as nq: all that follows counts on them.
+
+        Raises:
+            UsageError: it has others.
+        """
+        for name, size in sizes.items():
+            found = getattr(self.model, name)
+            if found != size:
+                raise UsageError(f"a model of {name} {found}, not {size}, runs step by step")
+
+    def require_at_least(self, **sizes: int) -> None:
+        """Refuse a model of smaller sizes.
+
+        Raises:
+            UsageError: one is smaller.
+        """
+        for name, size in sizes.items():
+            found = getattr(self.model, name)
+            if found < size:
+                raise UsageError(f"a model of {name} {found}, below {size}, runs step by step")
+
+    def pack(self, arrays: Sequence[FloatArray] = (), numbers: Sequence[float] = ()) -> FloatArray:
+        """Write constants: what all kernels need, and own arrays and numbers from `OWN` on.
+
+        Args:
+            arrays: parts of model and data, each in one piece; kept by address.
+            numbers: of the environment's arguments.
+
+        Raises:
+            TypeError: a number is not a plain one: others change the precision of products.
+        """
+        for number in numbers:
+            if type(number) not in (int, float):
+                raise TypeError(f"{number!r} is not a number of Python's")
+        self._start = self.data.qpos.copy()  # as long as the kernel lives
+        shared = [self.data.qpos, self.data.qvel, self.data.ctrl, self._start]
+        places = [(each.ctypes.data, each.size) for each in (*shared, *arrays)]
+        head = (self.model._address, self.data._address, self.frame_skip)
+        step_s = self.model.opt.timestep * self.frame_skip
+        return np.array(
+            [*head, step_s, self.has_contact_forces, *np.ravel(places), *numbers], np.float64
+        )
+
+
+def flags(*values: bool) -> list[float]:
+    """Numbers of flags.
+
+    Raises:
+        TypeError: one is something else.
+    """
+    for value in values:
+        if type(value) is not bool:
+            raise TypeError(f"{value!r} is neither True nor False")
+    return [float(value) for value in values]
+
+
+@jit
+def read(constants: Array, place: int) -> Array:
+    """An array of model or data, (k,)."""
+    return numbers_at(constants[place], constants[place + 1])
+
+
+@jit
+def draw_positions(state: Array, generator: Array, constants: Array, scale: float) -> None:
+    """Draw positions of the start about the model's, ±scale."""
+    start = read(constants, QPOS0)
+    for i in range(len(start)):
+        state[START + i] = start[i] + uniform(generator, -scale, scale)
+
+
+@jit
+def draw_velocities(state: Array, generator: Array, constants: Array, scale: float) -> None:
+    """Draw velocities of the start, ±scale."""
+    first = START + int(constants[QPOS0 + 1])
+    for i in range(int(constants[QVEL + 1])):
+        state[first + i] = uniform(generator, -scale, scale)
+
+
+@jit
+def draw_normal_velocities(
+    state: Array, generator: Array, constants: Array, scale: float
+) -> None:
+    """Draw velocities of the start from a normal distribution of standard deviation scale."""
+    first = START + int(constants[QPOS0 + 1])
+    for i in range(int(constants[QVEL + 1])):
+        state[first + i] = scale * normal(generator)
+
+
+@jit
+def set_state(state: Array, constants: Array) -> None:
+    """Begin the episode: what Gymnasium's reset does, but for the draws."""
+    model, data = int(constants[MODEL]), int(constants[DATA])
+    mj_resetData(model, data)
+    qpos, qvel = read(constants, QPOS), read(constants, QVEL)
+    qpos[:] = state[START : START + len(qpos)]
+    qvel[:] = state[START + len(qpos) : START + len(qpos) + len(qvel)]
+    mj_forward(model, data)
+
+
+@jit
+def ensure_begun(state: Array, constants: Array) -> None:
+    """Begin the episode before its first step: another one's reset may have been the last."""
+    if state[BEGUN] == 0.0:
+        set_state(state, constants)
+        state[BEGUN] = 1.0
+
+
+@jit
+def simulate(action: Array, constants: Array) -> None:
+    """Take a step."""
+    model, data = int(constants[MODEL]), int(constants[DATA])
+    read(constants, CTRL)[:] = action
+    for _ in range(int(constants[FRAME_SKIP])):
+        mj_step(model, data)
+    if constants[RNE] != 0.0:
+        mj_rnePostConstraint(model, data)
+
+
+@jit
+def keep(state: Array, values: tuple[float, ...]) -> None:
+    """Note numbers of the step, which `Kernel.inform` may show."""
+    for i in range(len(values)):
+        state[KEPT + i] = values[i]
+
+
+@jit
+def write_from(values: Array, start: int, target: Array, at: int) -> int:
+    """Copy values[start:] to a place of a target; returns the place behind."""
+    for i in range(start, len(values)):
+        target[at] = values[i]
+        at += 1
+    return at
+
+
+@jit
+def clip(value: float, low: float, high: float) -> float:
+    """``np.clip`` of a number."""
+    return min(max(value, low), high)
+
+
+@jit
+def is_within(value: float, low: float, high: float) -> bool:
+    """Whether a number is between two, and neither of them."""
+    return low < value and value < high
