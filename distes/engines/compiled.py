@@ -27,6 +27,7 @@ from distes.population.probes import ObservationMoments, report
 from distes.population.records import Population, RunKey, Status, Trajectory
 from distes.signals import is_request_to_stop
 from distes.tasks.environment import Task
+from distes.tasks.mujoco_warnings import take_warnings
 from distes.types import Array, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -375,6 +376,7 @@ class _ChunkBuilder:
             info=self._info,
             faults=faults,
             trajectories=PackedTrajectories.pack(trajectories, asked),
+            warnings=take_warnings(),
         )
 
     def _fold_reports(self, trajectories: Sequence[Trajectory]) -> list[Node]:

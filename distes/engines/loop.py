@@ -38,6 +38,7 @@ from distes.population.records import (
 from distes.seeds import policy_generator
 from distes.signals import contain_exits, is_request_to_stop
 from distes.tasks.environment import Task
+from distes.tasks.mujoco_warnings import take_warnings
 from distes.types import FloatArray, IntArray
 
 See = Callable[[Any], FloatArray]
@@ -164,6 +165,7 @@ class LoopEngine(Engine):
             info=info,
             faults=faults,
             trajectories=PackedTrajectories.pack(trajectories, population.records),
+            warnings=take_warnings(),
         )
 
     def _see(self, observation: Any) -> FloatArray:

@@ -144,6 +144,7 @@ class Chunk:
         info: chosen keys of the final info, (stop - start,) each; NaN where absent.
         faults: (flat episode number, traceback) of failed episodes, the first few.
         trajectories: what was recorded, if it was asked for.
+        warnings: of the simulator, each kind once.
     """
 
     start: int
@@ -154,6 +155,7 @@ class Chunk:
     info: Mapping[str, FloatArray] = field(default_factory=dict)
     faults: list[tuple[int, str]] = field(default_factory=list)
     trajectories: PackedTrajectories | None = None
+    warnings: tuple[str, ...] = ()
 
     def to_wire(self) -> WireTuple:
         """Write it as plain numbers and bytes; `from_wire` reads them.
@@ -170,6 +172,7 @@ class Chunk:
             {name: _array_to_wire(column) for name, column in self.info.items()},
             self.faults,
             None if self.trajectories is None else self.trajectories.to_wire(),
+            self.warnings,
         ]
         while rest and not rest[-1]:  # what is empty at the end need not be sent
             rest.pop()
@@ -179,7 +182,7 @@ class Chunk:
     def from_wire(cls, sent: WireTuple) -> Chunk:
         """Read what `to_wire` wrote; arrays are read-only."""
         start, rows, *rest = sent
-        nodes, contexts, info, faults, trajectories = rest + [None] * (5 - len(rest))
+        nodes, contexts, info, faults, trajectories, warnings = rest + [None] * (6 - len(rest))
         return cls(
             start=start,
             stop=start + len(rows) // ROW.itemsize,
@@ -192,6 +195,7 @@ class Chunk:
             info={name: _array_from_wire(column) for name, column in (info or {}).items()},
             faults=faults or [],
             trajectories=trajectories and PackedTrajectories.from_wire(trajectories),
+            warnings=warnings or (),
         )
 
 
@@ -210,6 +214,7 @@ def join_chunks(chunks: Sequence[Chunk]) -> Chunk:
         info={name: np.concatenate([chunk.info[name] for chunk in chunks]) for name in first.info},
         faults=[fault for chunk in chunks for fault in chunk.faults][:MAX_FAULTS],
         trajectories=PackedTrajectories.join(trajectories) if trajectories else None,
+        warnings=tuple(each for chunk in chunks for each in chunk.warnings),
     )
 
 

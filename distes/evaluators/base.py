@@ -100,7 +100,7 @@ def assemble_evaluated(
             duration_s=rows["duration_s"].astype(np.float64),
             summary=dict(summary),
         ),
-        events=(*events, *_fault_events(population, chunks)),
+        events=(*events, *_fault_events(population, chunks), *_warning_events(chunks)),
         trajectories=tuple(collect_trajectories(population, chunks)),
     )
 
@@ -113,3 +113,8 @@ def _fault_events(population: Population, chunks: Sequence[Chunk]) -> list[Mappi
         place = {"kind": "episode_error", "candidate": candidate, "episode": episode}
         events.append({**place, "traceback": traceback})
     return events
+
+
+def _warning_events(chunks: Sequence[Chunk]) -> list[Mapping[str, object]]:
+    said = dict.fromkeys(each for chunk in chunks for each in chunk.warnings)
+    return [{"kind": "simulator_warning", "warning": each} for each in said]

@@ -64,6 +64,7 @@ class RunLog:
         self._files = CommitFiles(info)  # likewise, as files: the thread's own
         self._waiting = 0  # episodes in both
         self._events: list[str] = []
+        self._warnings: set[object] = set()  # of simulators, that are among them
         self._snapshot: Any = None
         self._points, self._durable = 0, 0  # commit points so far, and those that are on disk
         self._urgent = self._closing = self._fault_raised = False
@@ -242,9 +243,18 @@ class RunLog:
         self._queued.num_episodes += len(evaluated.episodes.candidate)
         if evaluated.events:
             place = {"generation": key.generation, "purpose": population.purpose.name.lower()}
+            events = [each for each in evaluated.events if self._is_news(each)]
             with self._changed:
-                self._events += [_format_event({**place, **event}) for event in evaluated.events]
+                self._events += [_format_event({**place, **event}) for event in events]
                 self._changed.notify_all()
+
+    def _is_news(self, event: Mapping[str, object]) -> bool:
+        """Whether an event is to be logged: a simulator's warning is once, whoever had it."""
+        warning = event.get("warning")
+        if event["kind"] != "simulator_warning" or warning not in self._warnings:
+            self._warnings.add(warning)
+            return True
+        return False
 
     def _check_usable(self) -> None:
         self._raise_fault()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
 from gymnasium import wrappers
+from gymnasium.envs.registration import load_env_creator
 from gymnasium.spaces.utils import flatdim
 
 from distes.errors import UsageError, unknown
@@ -18,6 +19,7 @@ from distes.registry import import_named
 from distes.signals import contain_exits
 from distes.tasks import envs
 from distes.tasks.base import AnyTask
+from distes.tasks.mujoco_warnings import listen
 from distes.tasks.names import accept_names
 from distes.types import FloatArray, PositiveInt
 
@@ -95,6 +97,7 @@ class Task(AnyTask):
         if not isinstance(self.env, str):
             env = self._call_env()
         else:
+            self._listen()
             try:
                 env = gym.make(
                     self.env, disable_env_checker=True, max_episode_steps=-1, **self.env_kwargs
@@ -124,6 +127,14 @@ class Task(AnyTask):
             )
         return env
 
+    def _listen(self) -> None:
+        """Hear what MuJoCo warns of when it compiles a model, if the environment loads it."""
+        entry = environment_spec(str(self.env)).entry_point
+        if isinstance(entry, str):
+            with suppress(Exception):  # `gym.make` says what is wrong
+                load_env_creator(entry)
+        listen()
+
     def _call_env(self) -> gym.Env[Any, Any]:
         """Call the user's function, refusing arguments it has no place for."""
         make = self.env
@@ -142,6 +153,7 @@ class Task(AnyTask):
             ) from None
         except ValueError:  # it does not say what it accepts
             pass
+        listen()
         env = make(**self.env_kwargs)
         if not isinstance(env, gym.Env):
             raise UsageError(f"{self.name} returned a {type(env).__name__}, not a gymnasium.Env")

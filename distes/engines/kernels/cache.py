@@ -102,9 +102,13 @@ def find_file(made_of: Ingredients) -> Path | None:
     """
     functions: tuple[Any, ...] = (*made_of.kernel, *made_of.actor, *made_of.helpers)
     places = [(each.__module__, each.__qualname__) for each in functions]
+    called = [getattr(each, "py_func", each).__code__.co_names for each in functions]
     sources = [_describe_sources(module) for module in sorted({place[0] for place in places})]
-    # A function within another may have any values around it.
-    if not NAMED_APART or None in sources or any("<locals>" in name for _, name in places):
+    # A function within another may have any values around it; one that calls itself, numba's
+    # cache gives back broken.
+    together = zip(places, called, strict=True)
+    inside = any("<locals>" in name or name in calls for (_, name), calls in together)
+    if not NAMED_APART or None in sources or inside:
         return None
     loop = Path(episode_loop.__file__)
     content = (

@@ -26,7 +26,9 @@ _HERE = __name__.rpartition(".")[0]
 
 INSTALL = "pip install 'distes[compiled]'"
 
-OURS = ("gymnasium.envs.classic_control.", "gymnasium.envs.mujoco.", "distes.tasks.envs.")
+MUJOCO = "gymnasium.envs.mujoco."
+
+OURS = ("gymnasium.envs.classic_control.", MUJOCO, "distes.tasks.envs.")
 """Modules whose environments have kernels in `environments/`."""
 
 
@@ -38,11 +40,12 @@ def is_numba_installed() -> bool:
 
 
 def covered_environments() -> list[str]:
-    """List the registered environments that have a kernel of ours."""
+    """List the registered environments that have a kernel of ours, and what they need."""
+    rooms = OURS if importlib.util.find_spec("mujoco") else tuple({*OURS} - {MUJOCO})
     found = []
     for name, spec in gym.registry.items():
         place = spec.entry_point
-        if isinstance(place, str) and place.startswith(OURS) and covers(Task(name)):
+        if isinstance(place, str) and place.startswith(rooms) and covers(Task(name)):
             found.append(name)
     return found
 

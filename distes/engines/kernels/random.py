@@ -106,7 +106,8 @@ def _next_word(generator: Array) -> Word:
     generator[0], generator[1] = new_high, new_low
     mixed = new_high ^ new_low
     turn = new_high >> _ROTATE
-    return (mixed >> turn) | (mixed << ((_64 - turn) & _63))
+    word: Word = (mixed >> turn) | (mixed << ((_64 - turn) & _63))
+    return word
 
 
 @jit
@@ -116,7 +117,7 @@ def normal(generator: Array) -> float:
         word = _next_word(generator)
         layer = int(word & _BYTE)
         number = (word >> np.uint64(9)) & _MANTISSA
-        value = float(number) * _WIDTHS[layer]
+        value = float(number) * float(_WIDTHS[layer])
         if (word >> np.uint64(8)) & _ONE:
             value = -value
         if float(number) < _LIMITS[layer]:

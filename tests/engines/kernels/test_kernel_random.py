@@ -17,6 +17,7 @@ from distes.engines.kernels import random as kernel_random
 from distes.engines.kernels.random import (
     ENVIRONMENT_WORDS,
     POLICY_WORDS,
+    normal,
     policy_random,
     random,
     seed_environment,
@@ -103,3 +104,23 @@ def test_a_carry_in_the_middle_of_a_product_is_not_lost() -> None:
 def test_the_policies_domain_is_the_projects() -> None:
     """Two numbers that must not part."""
     assert int(kernel_random._POLICY_DOMAIN) == _Domain.POLICY
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_normal_draws_are_numpys(seed: int) -> None:
+    """A hundred thousand draws of each seed, some in the tails beyond the ziggurat's last layer.
+
+    If wrong: MuJoCo's environments start elsewhere than Gymnasium's.
+    """
+    numba = pytest.importorskip("numba")
+
+    @numba.njit
+    def fill(generator: Any, drawn: Any) -> None:
+        for i in range(len(drawn)):
+            drawn[i] = normal(generator)
+
+    drawn = np.empty(100_000)
+    fill(environment(seed), drawn)
+    expected = Generator(PCG64(SeedSequence(seed))).standard_normal(len(drawn))
+    assert np.abs(expected).max() > kernel_random._TAIL
+    np.testing.assert_array_equal(drawn, expected)

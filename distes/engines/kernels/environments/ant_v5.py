@@ -106,7 +106,7 @@ class Ant(sim.MujocoKernel):
 def is_healthy(constants: Array) -> bool:
     """Whether it is at a good height, and all is finite."""
     qpos = sim.read(constants, sim.QPOS)
-    healthy = constants[HEIGHT] <= qpos[2] and qpos[2] <= constants[HEIGHT + 1]
+    healthy = bool(constants[HEIGHT] <= qpos[2] <= constants[HEIGHT + 1])
     for position in qpos:
         healthy = healthy and math.isfinite(position)
     for velocity in sim.read(constants, sim.QVEL):

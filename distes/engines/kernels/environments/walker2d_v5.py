@@ -86,5 +86,4 @@ def is_healthy(constants: Array) -> bool:
     """Whether all that has a range is within it."""
     qpos = sim.read(constants, sim.QPOS)
     healthy = sim.is_within(qpos[1], constants[HEIGHT], constants[HEIGHT + 1])
-    healthy = healthy and sim.is_within(qpos[2], constants[ANGLE], constants[ANGLE + 1])
-    return healthy
+    return healthy and sim.is_within(qpos[2], constants[ANGLE], constants[ANGLE + 1])

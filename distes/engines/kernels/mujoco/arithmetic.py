@@ -7,6 +7,7 @@ point summation", pairwise), and leaves dot products to BLAS, which may fuse pro
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from functools import cache
 from typing import Any
 
@@ -22,9 +23,9 @@ if numba is not None:
     from numba import types
     from numba.extending import intrinsic
 
-    @intrinsic
+    @intrinsic  # type: ignore[untyped-decorator]
     def fused(typing: Any, left: Any, right: Any, added: Any) -> Any:  # noqa: ARG001
-        """left * right + added, rounded once."""
+        """Round ``left * right + added`` once."""
 
         def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
             return builder.fma(*arguments)
@@ -36,37 +37,52 @@ else:
 
 
 @jit
-def pairwise_sum(values: Array, start: int, stop: int) -> Any:
-    """Sum values[start:stop], as ``np.sum`` adds an array of them."""
-    count = stop - start
-    sums = np.zeros(8, values.dtype)
-    if count < 8:
-        total = sums[0]  # of the values' precision
-        for i in range(start, stop):
-            total += values[i]
-        return total
-    if count <= BLOCK:
-        sums[:] = values[start : start + 8]
-        end = stop - count % 8
-        for i in range(start + 8, end, 8):
+def pairwise_sum(values: Array) -> Any:
+    """``np.sum`` of an array, in the precision of the values.
+
+    Halves are added apart; no function calls itself, since numba's cache loads none that does.
+    """
+    todo = [(0, len(values))]  # parts, the next one last; (-1, 0) adds the last two sums
+    sums = [values[0] for _ in range(0)]
+    while todo:
+        start, count = todo.pop()
+        if start < 0:
+            right = sums.pop()
+            sums.append(sums.pop() + right)
+        elif count <= BLOCK:
+            sums.append(block_sum(values[start : start + count]))
+        else:
+            half = count // 2
+            half -= half % 8
+            todo.append((-1, 0))
+            todo.append((start + half, count - half))
+            todo.append((start, half))
+    return sums[0]
+
+
+@jit
+def block_sum(values: Array) -> Any:
+    """The same of at most `BLOCK` numbers."""
+    count, sums = len(values), np.zeros(8, values.dtype)
+    total = sums[0]  # of the values' precision
+    end = count - count % 8
+    if end:
+        for i in range(0, end, 8):
             for j in range(8):
                 sums[j] += values[i + j]
         total = ((sums[0] + sums[1]) + (sums[2] + sums[3])) + (
             (sums[4] + sums[5]) + (sums[6] + sums[7])
         )
-        for i in range(end, stop):
-            total += values[i]
-        return total
-    half = count // 2
-    half -= half % 8
-    return pairwise_sum(values, start, start + half) + pairwise_sum(values, start + half, stop)
+    for i in range(end, count):
+        total += values[i]
+    return total
 
 
 @jit
 def sum_of_squares(values: Array) -> Any:
     """``np.sum(np.square(values))``, in the precision of the values."""
     squares = values * values
-    return pairwise_sum(squares, 0, len(squares))
+    return block_sum(squares) if len(squares) <= BLOCK else pairwise_sum(squares)
 
 
 @jit
@@ -87,10 +103,12 @@ def norm(values: Array) -> float:
 @cache
 def fuses() -> bool:
     """Whether numpy's dot products of few numbers are fused on this machine, as in `norm`."""
-    generator = np.random.default_rng(0)
-    pairs = generator.normal(size=(64, 2, 3))
-    return all(
-        norm(values[:size]) == np.linalg.norm(values[:size])
-        for values in pairs.reshape(-1, 3)
-        for size in (2, 3)
-    )
+    samples = np.random.default_rng(0).normal(size=(64, 3))
+    for size in (2, 3):
+        for values in samples[:, :size]:
+            total = 0.0
+            for value in values.tolist():
+                total = float(Fraction(value) ** 2 + Fraction(total))
+            if total != values.dot(values):
+                return False
+    return True

@@ -6,7 +6,6 @@ move while they live, but for those in the arena (contacts, constraints), which 
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,13 @@ if numba is not None:
     from numba.extending import intrinsic
 
     _BOTH = types.void(types.intp, types.intp)
-    mj_resetData = types.ExternalFunction("mj_resetData", _BOTH)  # noqa: N816 - MuJoCo's names
-    mj_forward = types.ExternalFunction("mj_forward", _BOTH)
-    mj_step = types.ExternalFunction("mj_step", _BOTH)
-    mj_rnePostConstraint = types.ExternalFunction("mj_rnePostConstraint", _BOTH)  # noqa: N816
-    mj_setConst = types.ExternalFunction("mj_setConst", _BOTH)  # noqa: N816
+    reset_data = types.ExternalFunction("mj_resetData", _BOTH)
+    forward = types.ExternalFunction("mj_forward", _BOTH)
+    advance = types.ExternalFunction("mj_step", _BOTH)
+    find_contact_forces = types.ExternalFunction("mj_rnePostConstraint", _BOTH)
+    set_constants = types.ExternalFunction("mj_setConst", _BOTH)
 
-    @intrinsic
+    @intrinsic  # type: ignore[untyped-decorator]
     def _point(typing: Any, address: Any) -> Any:  # noqa: ARG001 - numba gives it
         """A pointer to float64, of a whole number."""
 
@@ -35,27 +34,31 @@ if numba is not None:
         return types.CPointer(types.float64)(types.intp), make
 
 else:  # kernels are read, and not run
-    carray = _point = mj_resetData = mj_forward = mj_step = mj_rnePostConstraint = mj_setConst = None
+    carray = _point = None
+    reset_data = forward = advance = find_contact_forces = set_constants = None
 
 
 @jit
 def numbers_at(address: float, size: float) -> Array:
     """An array (size,) of float64 that lies at an address; a float holds every address."""
-    return carray(_point(int(address)), (int(size),))
+    found: Array = carray(_point(int(address)), (int(size),))
+    return found
 
 
-@cache
-def link() -> None:
-    """Let machine code find MuJoCo's functions by name, in the library that is loaded.
-
-    Raises:
-        OSError: there is none.
-    """
-    import mujoco
-    from llvmlite import binding
-
+def _link() -> bool:
+    """Let machine code find MuJoCo's functions by name, in the library that is loaded; if it is."""
+    try:
+        import mujoco
+        from llvmlite import binding
+    except ImportError:
+        return False
     folder = Path(mujoco.__file__).parent
     found = [*folder.glob("libmujoco*.so*"), *folder.glob("libmujoco*.dylib")]
-    if not found:
-        raise OSError(f"no library in {folder}")
-    binding.load_library_permanently(str(found[0]))
+    if found:
+        binding.load_library_permanently(str(found[0]))
+    return bool(found)
+
+
+LINKED = _link()
+"""Whether what calls MuJoCo can be compiled, or loaded: at once, since kernels are not made where
+they are compiled."""

@@ -16,15 +16,16 @@ from distes.engines.kernels.jit import jit
 from distes.engines.kernels.kernel import Kernel
 from distes.engines.kernels.mujoco.arithmetic import fuses
 from distes.engines.kernels.mujoco.library import (
-    link,
-    mj_forward,
-    mj_resetData,
-    mj_rnePostConstraint,
-    mj_step,
+    LINKED,
+    advance,
+    find_contact_forces,
+    forward,
     numbers_at,
+    reset_data,
 )
 from distes.engines.kernels.random import normal, uniform
 from distes.errors import UsageError
+from distes.tasks.mujoco_warnings import listen
 from distes.types import Array, FloatArray
 
 MODEL, DATA, FRAME_SKIP, STEP_S, RNE = 0, 1, 2, 3, 4
@@ -46,6 +47,12 @@ DRAWING = {
     *("max_geom", "visual_options"),
 }
 """Arguments of `gymnasium.envs.mujoco.MujocoEnv` that change no episode."""
+
+CALLBACKS = (
+    *("mjcb_passive", "mjcb_control", "mjcb_contactfilter", "mjcb_sensor", "mjcb_time"),
+    *("mjcb_act_dyn", "mjcb_act_gain", "mjcb_act_bias"),
+)
+"""What users may hang into the simulation."""
 
 
 class MujocoKernel(Kernel):
@@ -79,13 +86,18 @@ class MujocoKernel(Kernel):
         import mujoco
         from gymnasium.envs.mujoco.mujoco_env import expand_model_path
 
+        if not LINKED:
+            raise UsageError("MuJoCo's library is not where its package is")
+        if not fuses():
+            raise UsageError("this numpy's dot products add in an order of their own")
+        callbacks = [name for name in CALLBACKS if getattr(mujoco, f"get_{name}")() is not None]
+        if callbacks:
+            raise UsageError(f"{callbacks[0]} is set, which machine code would call without a lock")
         try:
-            link()
             path = expand_model_path(xml_file)
         except OSError as error:
             raise UsageError(str(error)) from None
-        if not fuses():
-            raise UsageError("this numpy's dot products add in an order of their own")
+        listen()
         self.model = mujoco.MjModel.from_xml_path(path)
         self.data = mujoco.MjData(self.model)
         self.frame_skip = frame_skip
@@ -171,9 +183,7 @@ def draw_velocities(state: Array, generator: Array, constants: Array, scale: flo
 
 
 @jit
-def draw_normal_velocities(
-    state: Array, generator: Array, constants: Array, scale: float
-) -> None:
+def draw_normal_velocities(state: Array, generator: Array, constants: Array, scale: float) -> None:
     """Draw velocities of the start from a normal distribution of standard deviation scale."""
     first = START + int(constants[QPOS0 + 1])
     for i in range(int(constants[QVEL + 1])):
@@ -184,11 +194,11 @@ def draw_normal_velocities(
 def set_state(state: Array, constants: Array) -> None:
     """Begin the episode: what Gymnasium's reset does, but for the draws."""
     model, data = int(constants[MODEL]), int(constants[DATA])
-    mj_resetData(model, data)
+    reset_data(model, data)
     qpos, qvel = read(constants, QPOS), read(constants, QVEL)
     qpos[:] = state[START : START + len(qpos)]
     qvel[:] = state[START + len(qpos) : START + len(qpos) + len(qvel)]
-    mj_forward(model, data)
+    forward(model, data)
 
 
 @jit
@@ -205,9 +215,9 @@ def simulate(action: Array, constants: Array) -> None:
     model, data = int(constants[MODEL]), int(constants[DATA])
     read(constants, CTRL)[:] = action
     for _ in range(int(constants[FRAME_SKIP])):
-        mj_step(model, data)
+        advance(model, data)
     if constants[RNE] != 0.0:
-        mj_rnePostConstraint(model, data)
+        find_contact_forces(model, data)
 
 
 @jit
@@ -235,4 +245,4 @@ def clip(value: float, low: float, high: float) -> float:
 @jit
 def is_within(value: float, low: float, high: float) -> bool:
     """Whether a number is between two, and neither of them."""
-    return low < value and value < high
+    return low < value < high
