@@ -45,6 +45,13 @@ def numbers_at(address: float, size: float) -> Array:
     return found
 
 
+@jit
+def table_at(address: float, size: float, width: int) -> Array:
+    """The same as a table (size / width, width)."""
+    found: Array = carray(_point(int(address)), (int(size) // width, width))
+    return found
+
+
 def _link() -> bool:
     """Let machine code find MuJoCo's functions by name, in the library that is loaded; if it is."""
     try:

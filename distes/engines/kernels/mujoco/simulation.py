@@ -98,7 +98,10 @@ class MujocoKernel(Kernel):
         except OSError as error:
             raise UsageError(str(error)) from None
         listen()
-        self.model = mujoco.MjModel.from_xml_path(path)
+        try:
+            self.model = mujoco.MjModel.from_xml_path(path)
+        except ValueError as error:
+            raise UsageError(f"{path} does not compile: {' '.join(str(error).split())}") from None
         self.data = mujoco.MjData(self.model)
         self.frame_skip = frame_skip
         self.num_states = START + self.model.nq + self.model.nv  # type: ignore[misc]
@@ -164,6 +167,27 @@ def flags(*values: bool) -> list[float]:
 def read(constants: Array, place: int) -> Array:
     """An array of model or data, (k,)."""
     return numbers_at(constants[place], constants[place + 1])
+
+
+@jit
+def reset_all(constants: Array) -> None:
+    """Make the data what a model begins with."""
+    reset_data(int(constants[MODEL]), int(constants[DATA]))
+
+
+@jit
+def add_noise(values: Array, generator: Array, scale: float) -> None:
+    """Add a draw to each number, ±scale."""
+    for i in range(len(values)):
+        values[i] += uniform(generator, -scale, scale)
+
+
+@jit
+def note_start(state: Array, constants: Array) -> None:
+    """Note positions and velocities of the data as the start's."""
+    qpos, qvel = read(constants, QPOS), read(constants, QVEL)
+    state[START : START + len(qpos)] = qpos
+    state[START + len(qpos) : START + len(qpos) + len(qvel)] = qvel
 
 
 @jit
