@@ -1,19 +1,22 @@
 """A cart with two poles of different lengths, described once: an environment and its machine code.
 
-    distes run examples/two_poles.py:TwoPoles-v0 --max-env-steps 1000000 --seed 1
-
-With `TwoPolesOfAnyMass-v0` the masses of both poles are the context, and differ from episode to
-episode.
+`distes run two_poles:TwoPoles-v0 --strategy cmaes --common-seeds` from this folder searches from
+the command line. `HeavyPoles-v0` has other masses in each episode, as a context. The guide is
+docs/robots.md.
 """
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 
+import distes
 from distes.engines.kernels.kernel import Array, jit, uniform
 from distes.engines.kernels.mujoco.robot import Model, Robot, Simulation
+from distes.testing import assert_kernel_matches
 
 TRACK = 2.4  # m to either side
 FALLEN = 0.63  # rad, 36 degrees
@@ -56,7 +59,7 @@ def has_fallen(angle: float) -> bool:
     return abs(angle) > FALLEN
 
 
-class TwoPolesOfAnyMass(TwoPoles):
+class HeavyPoles(TwoPoles):
     """The same, with poles between half and twice as heavy as in the file."""
 
     num_contexts = 2
@@ -74,5 +77,32 @@ class TwoPolesOfAnyMass(TwoPoles):
             model.body_inertia[2 + pole] *= context[pole]
 
 
-for robot in (TwoPoles, TwoPolesOfAnyMass):
-    gym.register(f"{robot.__name__}-v0", f"{__name__}:{robot.__name__}", max_episode_steps=1000)
+if __name__ != "__main__":
+    for robot in (TwoPoles, HeavyPoles):
+        name = f"{robot.__name__}-v0"
+        if name not in gym.registry:
+            place = f"{__name__}:{robot.__name__}"
+            gym.register(name, place, max_episode_steps=1000, reward_threshold=950)
+
+
+def main(generations: int = 400, out: Path | None = None) -> Any:
+    # By its name, under which other processes find it.
+    env = "two_poles:TwoPoles-v0"
+    two_poles = importlib.import_module("two_poles")
+    print(assert_kernel_matches(two_poles.TwoPoles.kernel, env, distes.policies.Linear(), 200))
+    result = distes.Search(
+        distes.Task(env, log_info=("place",)),
+        strategy=distes.strategies.CMAES(),
+        policy="linear",
+        population=24,
+        common_seeds=True,
+        generations=generations,
+        out=out,
+    ).run()
+    score = result.score
+    print(f"{result.stopped}: {score.mean:.1f} of 1000 over {score.episodes} unseen episodes")
+    return result
+
+
+if __name__ == "__main__":
+    main()

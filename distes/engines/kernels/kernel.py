@@ -1,7 +1,7 @@
 """What an environment's kernel is, and what a policy's; and all that a kernel is written with.
 
-``from distes.engines.kernels.kernel import Array, Kernel, jit, random, rounded, uniform`` is
-enough for one's own; docs/kernels.md is the guide.
+Array, Kernel, jit, normal, random, rounded and uniform of this module are enough for one's own;
+docs/kernels.md is the guide.
 """
 
 from __future__ import annotations
@@ -14,10 +14,20 @@ from typing import Any, ClassVar
 import numpy as np
 
 from distes.engines.kernels.jit import jit
-from distes.engines.kernels.random import random, uniform
+from distes.engines.kernels.random import normal, random, uniform
 from distes.types import Array, FloatArray
 
-__all__ = ["Actor", "Array", "FloatArray", "Kernel", "jit", "random", "rounded", "uniform"]
+__all__ = [
+    "Actor",
+    "Array",
+    "FloatArray",
+    "Kernel",
+    "jit",
+    "normal",
+    "random",
+    "rounded",
+    "uniform",
+]
 
 EMPTY = np.empty(0)
 

@@ -1,0 +1,127 @@
+"""Robots of one's own: what one description makes is equal in Python and in machine code."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from marks import slow
+from paths import EXAMPLES
+
+pytest.importorskip("numba")
+pytest.importorskip("mujoco")
+sys.path.insert(0, str(EXAMPLES))
+
+from two_poles import HeavyPoles, TwoPoles
+
+from distes.engines import choice
+from distes.engines.kernels.mujoco.robot import Robot, Simulation
+from distes.errors import UsageError
+from distes.policies import Linear
+from distes.tasks.environment import Task
+from distes.testing import assert_kernel_matches
+from distes.types import Array
+
+
+class Pushed(TwoPoles):
+    """Uses what the others do not."""
+
+    numbers = {"wind": 0.4, "until": 0.3}  # noqa: RUF012
+    info_names = ("moved", "time")
+    has_contact_forces = True
+
+    @staticmethod
+    def start(now: Simulation, generator: Array) -> None:
+        now.qvel[0] = now.numbers[0] * now.qpos[1]
+
+    @staticmethod
+    def reward(now: Simulation, action: Array) -> float:
+        moved = now.qpos[0] - now.previous_qpos[0]
+        return moved + now.xpos[2, 2] * now.xmat[3, 0] + now.subtree_com[1, 0] + now.cfrc_ext[1, 0]
+
+    @staticmethod
+    def is_over(now: Simulation) -> bool:
+        return now.time[0] >= now.numbers[1]
+
+    @staticmethod
+    def inform(now: Simulation, info: Array) -> None:
+        info[0] = now.qpos[0] - now.previous_qpos[0]
+        info[1] = now.time[0]
+
+
+@pytest.mark.parametrize(
+    ("robot", "arguments"), [(HeavyPoles, {}), slow(TwoPoles, {}), slow(Pushed, {"wind": -2.0})]
+)
+def test_machine_code_does_what_python_does(robot: type[Robot], arguments: Any) -> None:
+    """Episodes, contexts that are imposed and that are drawn, and infos.
+
+    If wrong: the model of one episode is another one's, or an episode begins where another ended.
+    """
+    report = assert_kernel_matches(robot.kernel, robot, Linear(), 120, env_kwargs=arguments)
+    assert report.steps > 1000
+
+
+def test_an_environment_is_a_function_of_seed_and_context() -> None:
+    """Whatever context the episode before had."""
+    env = HeavyPoles()
+    given: Any = [{"context": np.array(each)} for each in ([1.0, 1.0], [2.0, 0.5])]
+
+    def roll(options: Any) -> list[float]:
+        observation, info = env.reset(seed=3, options=options)
+        seen = [*observation, *info["context"]]
+        for _ in range(20):
+            observation, reward, *_ = env.step(np.array([0.3], np.float32))
+            seen += [*observation, reward]
+        return seen
+
+    first, other, drawn = roll(given[0]), roll(given[1]), roll(None)
+    assert first != other != drawn != first
+    assert (roll(given[0]), roll(None), roll(given[1])) == (first, drawn, other)
+    env.close()
+
+
+def wrong(**members: Any) -> type[Robot]:
+    statics = {
+        name: staticmethod(each) if callable(each) else each for name, each in members.items()
+    }
+    return type("Wrong", (TwoPoles,), statics)
+
+
+BAD_MODEL = "<mujoco><worldbody><body><joint type='hing'/></body></worldbody></mujoco>"
+
+MISTAKES: list[Any] = [
+    ({"observe": lambda now, observation: now.qpoz}, "Wrong.observe 'qpoz': did you mean 'qpos'"),
+    ({"num_observations": 5}, "Wrong.observe fails in plain Python: could not broadcast"),
+    ({"is_over": lambda now: now.qpos[7] > 1}, "Wrong.is_over fails in plain Python: index 7"),
+    ({"observe": Robot.observe}, r"write observe\(now, observation\)"),
+    ({"xml_file": "/nowhere.xml"}, "/nowhere.xml does not exist"),
+    ({"xml_file": "bad.xml"}, "bad.xml does not compile: XML Error: invalid keyword: 'hing'"),
+]
+
+
+@pytest.mark.parametrize(("members", "said"), MISTAKES)
+def test_mistakes_are_said_in_a_sentence(
+    members: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is compiled, or run."""
+    monkeypatch.chdir(tmp_path)
+    Path("bad.xml").write_text(BAD_MODEL)
+    with pytest.raises(UsageError, match=said):
+        Task(wrong(**members), max_episode_steps=5).build_policy(Linear())
+
+
+def test_numbers_are_the_robots() -> None:
+    with pytest.raises(UsageError, match=r"unknown number .wint.: did you mean .wind."):
+        Task(Pushed, env_kwargs={"wint": 1.0}).build_policy(Linear())
+
+
+@pytest.mark.slow
+def test_what_numba_refuses_is_said_in_a_sentence() -> None:
+    task = Task(wrong(reward=lambda now, action: now.qpos.tolist()[0]), max_episode_steps=5)
+    policy = task.build_policy(Linear())
+    engine = choice.make(choice.resolve("compiled", task, policy), task, policy)
+    with pytest.raises(UsageError, match=r"kernel of Wrong does not compile.*tolist"):
+        engine.prepare()
