@@ -10,9 +10,9 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import zip_longest
 from typing import Any
@@ -31,6 +31,12 @@ from distes.types import FloatArray
 MAX_STEPS = 1000  # episodes are cut here at the latest: some environments never end
 PROBES_PER_HISTORY = 2
 
+MUJOCO_STATE = (
+    *("qacc_warmstart", "act", "ctrl", "qfrc_applied", "xfrc_applied", "eq_active"),
+    *("mocap_pos", "mocap_quat", "userdata", "plugin_state"),
+)
+"""What of MuJoCo's data a reset may forget, besides positions and velocities."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -43,6 +49,7 @@ class Finding:
         count: how many of the episodes differed.
         return_difference: the largest, in absolute value; NaN where an episode raised.
         first_step: the earliest step at which one differed; 0 is the reset.
+        carried: MuJoCo's arrays that differed after the resets of those.
         note: why nothing could be compared, "" otherwise.
     """
 
@@ -52,6 +59,7 @@ class Finding:
     count: int = 0
     return_difference: float = 0.0
     first_step: int | None = None
+    carried: tuple[str, ...] = ()
     note: str = ""
 
 
@@ -112,6 +120,15 @@ class PurityReport:
         return "\n".join([*lines, self._consequences()])
 
     def _consequences(self) -> str:
+        carried = ""
+        if self.reuse.carried:
+            carried = (
+                f" MuJoCo's data keep {', '.join(self.reuse.carried)} from the episode before: "
+                "call mujoco.mj_resetData(model, data) in reset, before positions are set."
+            )
+        return self._describe_consequences() + carried
+
+    def _describe_consequences(self) -> str:
         if self.new_instance.count:
             return (
                 "Results will not be reproducible: the seed does not decide what happens. Call "
@@ -237,6 +254,7 @@ class _Record:
     steps: tuple[bytes, ...]
     total: float
     error: str = ""
+    carried: Mapping[str, bytes] = field(default_factory=dict)  # MuJoCo's state after the reset
 
 
 class _Runner:
@@ -247,6 +265,7 @@ class _Runner:
         self._spec = policy
         self._limit = min(task.step_limit() or MAX_STEPS, MAX_STEPS)
         self._env: gym.Env[Any, Any] | None = None
+        self._carried: dict[str, bytes] = {}
 
     def close(self) -> None:
         """Close the instance; the next episode gets another."""
@@ -282,7 +301,7 @@ class _Runner:
             self._env = None  # like the engines: its state is unknown
             said = f"{type(error).__name__}: {error}"
             return _Record((*steps, type(error).__name__.encode()), np.nan, said)
-        return _Record(tuple(steps), total)
+        return _Record(tuple(steps), total, carried=self._carried)
 
     def _play(
         self, env: gym.Env[Any, Any], seed: int, asked: FloatArray | None, limit: int
@@ -290,6 +309,7 @@ class _Runner:
         act = self._actions(env, seed)
         options = None if asked is None else {"context": asked.copy()}
         observation, info = env.reset(seed=seed, options=options)
+        self._carried = _read_mujoco_state(env)
         shown = None
         contexts = self._task.contexts
         if contexts.choice is not None:
@@ -320,6 +340,15 @@ class _Runner:
         digest = blake2b(digest_size=16)
         _feed(digest, (value, [info.get(name) for name in self._task.log_info]))
         return digest.digest()
+
+
+def _read_mujoco_state(env: gym.Env[Any, Any]) -> dict[str, bytes]:
+    """Read what `MUJOCO_STATE` names, of an environment that has MuJoCo's data."""
+    data = getattr(env.unwrapped, "data", None)
+    if not type(data).__module__.startswith("mujoco"):
+        return {}
+    found = {name: getattr(data, name, None) for name in MUJOCO_STATE}
+    return {name: np.asarray(each).tobytes() for name, each in found.items() if each is not None}
 
 
 def _run_in_new_instances(
@@ -371,6 +400,7 @@ def _compare(
     way: str, reference: dict[int, _Record], found: Sequence[tuple[int, _Record]]
 ) -> Finding:
     differing, largest, first = [], 0.0, None
+    carried: dict[str, None] = {}  # in order
     for seed, record in found:
         expected = reference[seed]
         pairs = zip_longest(expected.steps, record.steps)
@@ -380,7 +410,17 @@ def _compare(
         differing.append(seed)
         first = step if first is None else min(first, step)
         largest = float(np.maximum(largest, abs(record.total - expected.total)))
-    return Finding(way, len(found), tuple(sorted(set(differing))), len(differing), largest, first)
+        state = record.carried.items()
+        carried |= {name: None for name, each in state if each != expected.carried.get(name)}
+    return Finding(
+        way=way,
+        episodes=len(found),
+        differing=tuple(sorted(set(differing))),
+        count=len(differing),
+        return_difference=largest,
+        first_step=first,
+        carried=tuple(carried),
+    )
 
 
 def _run_in_other_process(

@@ -315,3 +315,24 @@ def test_bipedal_walker_is_not_pure_on_reuse():
     assert report.reuse.count > 0
     assert report.reproducible
     assert not report.reuses_env
+
+
+@pytest.mark.parametrize("clears", [False, True])
+def test_what_mujocos_data_keep_is_named(clears):
+    """A solver that starts where the episode before ended, to the last bits of an acceleration.
+
+    If wrong: who wrote the environment learns that it leaks, and searches for days where.
+    """
+    hopper = pytest.importorskip("gymnasium.envs.mujoco.hopper_v5").HopperEnv
+
+    class Sloppy(hopper):
+        def reset(self, *, seed=None, options=None):
+            gym.Env.reset(self, seed=seed)
+            if clears:
+                self.data.qacc_warmstart[:] = 0.0
+            return self.reset_model(), {}
+
+    report = check(Task(Sloppy, max_episode_steps=100), processes=False, histories=6)
+    assert report.pure == clears
+    assert ("qacc_warmstart" in str(report)) == (not clears)
+    assert ("mujoco.mj_resetData(model, data)" in str(report)) == (not clears)
