@@ -23,6 +23,7 @@ class Ant(sim.MujocoKernel):
     entry_point = "gymnasium.envs.mujoco.ant_v5:AntEnv"
     exact = True
     has_contact_forces = True
+    looks_before = True
     info_names = (
         *("x_position", "y_position", "distance_from_origin", "x_velocity", "y_velocity"),
         *("reward_forward", "reward_ctrl", "reward_contact", "reward_survive"),
@@ -98,7 +99,7 @@ class Ant(sim.MujocoKernel):
     @staticmethod
     def inform(state: Array, constants: Array, info: Array) -> None:
         qpos = sim.read(constants, sim.QPOS)
-        info[0], info[1], info[2] = qpos[0], qpos[1], norm(qpos[:2])
+        info[0], info[1], info[2] = qpos[0], qpos[1], norm(qpos[0], qpos[1])
         info[3:] = state[sim.KEPT : sim.KEPT + 6]
 
 

@@ -21,6 +21,7 @@ class Humanoid(sim.MujocoKernel):
     entry_point = "gymnasium.envs.mujoco.humanoid_v5:HumanoidEnv"
     exact = True
     has_contact_forces = True
+    looks_before = True
     info_names = (
         *("x_position", "y_position", "distance_from_origin", "x_velocity", "y_velocity"),
         *("reward_survive", "reward_forward", "reward_ctrl", "reward_contact"),
@@ -95,7 +96,7 @@ class Humanoid(sim.MujocoKernel):
     @staticmethod
     def inform(state: Array, constants: Array, info: Array) -> None:
         qpos = sim.read(constants, sim.QPOS)
-        info[0], info[1], info[2] = qpos[0], qpos[1], norm(qpos[:2])
+        info[0], info[1], info[2] = qpos[0], qpos[1], norm(qpos[0], qpos[1])
         info[3:] = state[sim.KEPT : sim.KEPT + 6]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from distes.engines.kernels.mujoco import simulation as sim
-from distes.engines.kernels.mujoco.arithmetic import norm, weigh_controls
+from distes.engines.kernels.mujoco.arithmetic import distance, norm, weigh_controls
 from distes.engines.kernels.random import uniform
 from distes.types import Array
 
@@ -49,7 +49,7 @@ class Pusher(sim.MujocoKernel):
         while True:
             cylinder[0] = uniform(generator, -0.3, 0.0)
             cylinder[1] = uniform(generator, -0.2, 0.2)
-            if norm(cylinder) > APART:
+            if norm(cylinder[0], cylinder[1]) > APART:
                 break
         state[sim.START + 9 : sim.START + 11] = 0.0  # the goal
         sim.draw_velocities(state, generator, constants, 0.005)
@@ -69,11 +69,11 @@ class Pusher(sim.MujocoKernel):
         sim.ensure_begun(state, constants)
         sim.simulate(action, constants)
         cylinder = sim.read(constants, OBJECT)
-        near = -norm(cylinder - sim.read(constants, TIPS)) * constants[NEAR]
-        distance = -norm(cylinder - sim.read(constants, GOAL)) * constants[DISTANCE]
+        near = -distance(cylinder, sim.read(constants, TIPS)) * constants[NEAR]
+        reach = -distance(cylinder, sim.read(constants, GOAL)) * constants[DISTANCE]
         cost = weigh_controls(action, constants[CTRL])
-        sim.keep(state, (distance, -cost, near))
-        return distance - cost + near, False
+        sim.keep(state, (reach, -cost, near))
+        return reach - cost + near, False
 
     @staticmethod
     def inform(state: Array, constants: Array, info: Array) -> None:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from distes.engines.kernels.mujoco import simulation as sim
-from distes.engines.kernels.mujoco.arithmetic import norm, weigh_controls
+from distes.engines.kernels.mujoco.arithmetic import distance, norm, weigh_controls
 from distes.engines.kernels.random import uniform
 from distes.types import Array
 
@@ -48,7 +48,7 @@ class Reacher(sim.MujocoKernel):
         while True:
             target[0] = uniform(generator, -RADIUS, RADIUS)
             target[1] = uniform(generator, -RADIUS, RADIUS)
-            if norm(target) < RADIUS:
+            if norm(target[0], target[1]) < RADIUS:
                 break
         sim.draw_velocities(state, generator, constants, 0.005)
         state[sim.START + 6 : sim.START + 8] = 0.0
@@ -67,11 +67,11 @@ class Reacher(sim.MujocoKernel):
     def step(state: Array, action: Array, generator: Array, constants: Array) -> tuple[float, bool]:
         sim.ensure_begun(state, constants)
         sim.simulate(action, constants)
-        away = norm(sim.read(constants, FINGERTIP) - sim.read(constants, TARGET))
-        distance = -away * constants[DISTANCE]
+        away = distance(sim.read(constants, FINGERTIP), sim.read(constants, TARGET))
+        reach = -away * constants[DISTANCE]
         cost = weigh_controls(action, constants[CTRL])
-        sim.keep(state, (distance, -cost))
-        return distance - cost, False
+        sim.keep(state, (reach, -cost))
+        return reach - cost, False
 
     @staticmethod
     def inform(state: Array, constants: Array, info: Array) -> None:

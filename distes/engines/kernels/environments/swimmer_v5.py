@@ -67,5 +67,5 @@ class Swimmer(sim.MujocoKernel):
     @staticmethod
     def inform(state: Array, constants: Array, info: Array) -> None:
         qpos = sim.read(constants, sim.QPOS)
-        info[0], info[1], info[2] = qpos[0], qpos[1], norm(qpos[:2])
+        info[0], info[1], info[2] = qpos[0], qpos[1], norm(qpos[0], qpos[1])
         info[3:] = state[sim.KEPT : sim.KEPT + 4]

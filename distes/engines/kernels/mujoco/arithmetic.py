@@ -88,16 +88,25 @@ def sum_of_squares(values: Array) -> Any:
 @jit
 def weigh_controls(action: Array, weight: float) -> float:
     """``weight * np.sum(np.square(action))`` of an action of float32, in that precision."""
-    return np.float64(np.float32(weight) * sum_of_squares(action.astype(np.float32)))
+    total = np.float32(0.0)
+    if len(action) < 8:  # without an array of its own
+        for each in action:
+            total += np.float32(each) * np.float32(each)
+    else:
+        total = sum_of_squares(action.astype(np.float32))
+    return np.float64(np.float32(weight) * total)
 
 
 @jit
-def norm(values: Array) -> float:
+def norm(x: float, y: float, z: float = 0.0) -> float:
     """``np.linalg.norm`` of two or three numbers; see `fuses`."""
-    total = 0.0
-    for i in range(len(values)):
-        total = fused(values[i], values[i], total)
-    return math.sqrt(total)
+    return math.sqrt(fused(z, z, fused(y, y, x * x)))
+
+
+@jit
+def distance(one: Array, other: Array) -> float:
+    """``np.linalg.norm(one - other)`` of points in space."""
+    return norm(one[0] - other[0], one[1] - other[1], one[2] - other[2])
 
 
 @cache

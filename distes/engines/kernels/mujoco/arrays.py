@@ -130,15 +130,13 @@ def restore_model(constants: Array) -> None:
 
 @jit
 def context_of(state: Array, constants: Array) -> Array:
-    """Find the context in the state, behind positions and velocities; (0,) where there is none."""
-    sizes = int(constants[sim.QPOS + 1]) + int(constants[sim.QVEL + 1])
-    return state[sim.START + sizes :]
+    """Find the context in the state, behind the start; (0,) where there is none."""
+    return state[sim.warm_place(constants) + int(constants[sim.WARM + 1]) :]
 
 
 @jit
-def begin(state: Array, constants: Array) -> None:
-    """Begin the episode: what is the simulation's, and what is ours."""
-    sim.set_state(state, constants)
+def note_start(constants: Array) -> None:
+    """Begin what is ours of an episode."""
     now = look(constants)
     now.time[0] = 0.0
     now.previous_qpos[:] = now.qpos

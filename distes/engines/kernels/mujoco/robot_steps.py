@@ -12,10 +12,10 @@ from distes.engines.kernels.mujoco.arrays import (
     NOISE,
     Model,
     Simulation,
-    begin,
     change,
     context_of,
     look,
+    note_start,
     restore_model,
 )
 from distes.engines.kernels.mujoco.library import set_constants
@@ -45,7 +45,8 @@ def reset_robot(state: Array, generator: Array, context: Array, constants: Array
     sim.add_noise(now.qvel, generator, constants[NOISE])
     start(now, generator)
     sim.note_start(state, constants)
-    begin(state, constants)
+    sim.set_state(state, constants)
+    note_start(constants)
 
 
 def observe_robot(state: Array, constants: Array, observation: Array) -> None:
@@ -65,8 +66,8 @@ def step_robot(
             restore_model(constants)
             apply_context(change(constants), shown)
             set_constants(int(constants[sim.MODEL]), int(constants[sim.DATA]))
-        begin(state, constants)
-        state[sim.BEGUN] = 1.0
+        sim.ensure_begun(state, constants)
+        note_start(constants)
     now.previous_qpos[:] = now.qpos
     sim.simulate(action, constants)
     now.time[0] += constants[sim.STEP_S]

@@ -28,19 +28,19 @@ from distes.errors import UsageError
 from distes.tasks.mujoco_warnings import listen
 from distes.types import Array, FloatArray
 
-MODEL, DATA, FRAME_SKIP, STEP_S, RNE = 0, 1, 2, 3, 4
-"""Places in the constants: addresses, simulation steps of a step, its seconds, and whether
-forces of contacts are wanted after it."""
+MODEL, DATA, FRAME_SKIP, STEP_S, RNE, PLACES = 0, 1, 2, 3, 4, 5
+"""Places in the constants: addresses, simulation steps of a step, its seconds, whether forces of
+contacts are wanted after it, and whether it looks at places before it simulates."""
 
-QPOS, QVEL, CTRL, QPOS0 = 5, 7, 9, 11
-"""Places of arrays, each of an address and a size; see `read`."""
+QPOS, QVEL, CTRL, WARM, QPOS0 = 6, 8, 10, 12, 14
+"""Places of arrays, each of an address and a size; see `read`. A solver starts from WARM."""
 
-OWN = 13
+OWN = 16
 """Where a kernel's own constants begin: first its arrays, then its numbers."""
 
 BEGUN, KEPT, START = 0, 1, 12
 """Places in the state: whether the data hold this episode, numbers that a kernel keeps of the last
-step, and where positions and velocities of the start are."""
+step, and where the start is: positions, velocities and where the solver starts from."""
 
 DRAWING = {
     *("default_camera_config", "width", "height", "camera_id", "camera_name"),
@@ -62,9 +62,11 @@ class MujocoKernel(Kernel):
         model: compiled; None before `open`.
         data: of the model.
         has_contact_forces: whether `mj_rnePostConstraint` is called after each step.
+        looks_before: whether a step reads more than positions and velocities of what was before.
     """
 
     has_contact_forces: ClassVar[bool] = False
+    looks_before: ClassVar[bool] = False
     model: Any = None
     data: Any = None
 
@@ -104,7 +106,7 @@ class MujocoKernel(Kernel):
             raise UsageError(f"{path} does not compile: {' '.join(str(error).split())}") from None
         self.data = mujoco.MjData(self.model)
         self.frame_skip = frame_skip
-        self.num_states = START + self.model.nq + self.model.nv  # type: ignore[misc]
+        self.num_states = START + self.model.nq + 2 * self.model.nv  # type: ignore[misc]
 
     def require(self, **sizes: int) -> None:
         """Refuse a model of other sizes, such as nq: all that follows counts on them.
@@ -142,12 +144,21 @@ class MujocoKernel(Kernel):
             if type(number) not in (int, float):
                 raise TypeError(f"{number!r} is not a number of Python's")
         self._start = self.data.qpos.copy()  # as long as the kernel lives
-        shared = [self.data.qpos, self.data.qvel, self.data.ctrl, self._start]
+        data = self.data
+        shared = [data.qpos, data.qvel, data.ctrl, data.qacc_warmstart, self._start]
         places = [(each.ctypes.data, each.size) for each in (*shared, *arrays)]
         head = (self.model._address, self.data._address, self.frame_skip)
         step_s = self.model.opt.timestep * self.frame_skip
         return np.array(
-            [*head, step_s, self.has_contact_forces, *np.ravel(places), *numbers], np.float64
+            [
+                *head,
+                step_s,
+                self.has_contact_forces,
+                self.looks_before,
+                *np.ravel(places),
+                *numbers,
+            ],
+            np.float64,
         )
 
 
@@ -217,19 +228,40 @@ def draw_normal_velocities(state: Array, generator: Array, constants: Array, sca
 @jit
 def set_state(state: Array, constants: Array) -> None:
     """Begin the episode: what Gymnasium's reset does, but for the draws."""
-    model, data = int(constants[MODEL]), int(constants[DATA])
-    reset_data(model, data)
+    restore(state, constants)
+    forward(int(constants[MODEL]), int(constants[DATA]))
+    warm = read(constants, WARM)
+    state[warm_place(constants) :][: len(warm)] = warm
+
+
+@jit
+def restore(state: Array, constants: Array) -> None:
+    """Reset the data, and write positions and velocities of the start."""
+    reset_data(int(constants[MODEL]), int(constants[DATA]))
     qpos, qvel = read(constants, QPOS), read(constants, QVEL)
     qpos[:] = state[START : START + len(qpos)]
     qvel[:] = state[START + len(qpos) : START + len(qpos) + len(qvel)]
-    forward(model, data)
+
+
+@jit
+def warm_place(constants: Array) -> int:
+    """Where in the state the solver's start is."""
+    return START + int(constants[QPOS + 1]) + int(constants[QVEL + 1])
 
 
 @jit
 def ensure_begun(state: Array, constants: Array) -> None:
-    """Begin the episode before its first step: another one's reset may have been the last."""
+    """Begin the episode before its first step: another one's reset may have been the last.
+
+    A step of MuJoCo's begins with what `forward` does: here it is left out where nobody looks.
+    """
     if state[BEGUN] == 0.0:
-        set_state(state, constants)
+        if constants[PLACES] != 0.0:
+            set_state(state, constants)
+        else:
+            restore(state, constants)
+            warm = read(constants, WARM)
+            warm[:] = state[warm_place(constants) :][: len(warm)]
         state[BEGUN] = 1.0
 
 
