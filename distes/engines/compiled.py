@@ -27,7 +27,7 @@ from distes.population.probes import ObservationMoments, report
 from distes.population.records import Population, RunKey, Status, Trajectory
 from distes.signals import is_request_to_stop
 from distes.tasks.environment import Task
-from distes.tasks.mujoco_warnings import take_warnings
+from distes.tasks.mujoco_warnings import hear_warnings, take_warnings
 from distes.types import Array, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -38,13 +38,12 @@ if TYPE_CHECKING:
 SLICE = 1024
 """Most episodes of one call: a signal waits for its end."""
 
-STEPS = 4_000_000
-"""Most steps of one call that has several episodes."""
+SLICE_WORK = 1_000_000_000
+"""Most work of one call that has several episodes, in the products of `Kernel.step_work`."""
 
-FIRST_WORK, STEP_WORK = 50_000_000, 250
+FIRST_WORK = 50_000_000
 """Products that machine code does in less time than a chunk of episodes aims at (see
-`distes.evaluators.scheduling`); what a step takes in such products beside one for each of the
-policy's parameters, generously."""
+`distes.evaluators.scheduling`)."""
 
 
 STAND_IN_S = 0.25
@@ -99,7 +98,8 @@ class CompiledEngine(Engine):
         """Say how many episodes machine code is sure to run within a chunk's time."""
         limits = [population.max_steps, task.step_limit()]
         steps = min((n for n in limits if n is not None), default=FIRST_WORK)
-        return max(1, FIRST_WORK // (steps * (STEP_WORK + policy.num_parameters)))
+        step_work: int = lookup.kernel_class_of(task).step_work
+        return max(1, FIRST_WORK // (steps * (step_work + policy.num_parameters)))
 
     @property
     def is_exact(self) -> bool:
@@ -165,9 +165,11 @@ class CompiledEngine(Engine):
         if builder.known is not None and self._kernel.num_contexts:
             self._kernel.check_contexts(builder.known[builder.sound])
         sound = np.flatnonzero(builder.sound)
-        size = max(1, min(SLICE, STEPS // max(conditions.limit, 1)))
-        for at in range(0, len(sound), size):
-            self._run_slice(builder, sound[at : at + size], conditions)
+        work = max(conditions.limit, 1) * self._kernel.step_work
+        size = max(1, min(SLICE, SLICE_WORK // work))
+        with hear_warnings():
+            for at in range(0, len(sound), size):
+                self._run_slice(builder, sound[at : at + size], conditions)
         return builder.to_chunk()
 
     def _run_slice(

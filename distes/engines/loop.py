@@ -38,7 +38,7 @@ from distes.population.records import (
 from distes.seeds import policy_generator
 from distes.signals import contain_exits, is_request_to_stop
 from distes.tasks.environment import Task
-from distes.tasks.mujoco_warnings import take_warnings
+from distes.tasks.mujoco_warnings import hear_warnings, take_warnings
 from distes.types import FloatArray, IntArray
 
 See = Callable[[Any], FloatArray]
@@ -81,7 +81,8 @@ class LoopEngine(Engine):
     def run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:
         """Run the flat episodes ``start .. stop``."""
         # Probes multiply whole episodes: with one thread a product's bits are its own.
-        with products.one_blas_thread() if population.probes else contextlib.nullcontext():
+        one_thread = products.one_blas_thread if population.probes else contextlib.nullcontext
+        with one_thread(), hear_warnings():
             return self._run(population, key, start, stop)
 
     def _run(self, population: Population, key: RunKey, start: int, stop: int) -> Chunk:

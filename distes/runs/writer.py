@@ -249,12 +249,12 @@ class RunLog:
                 self._changed.notify_all()
 
     def _is_news(self, event: Mapping[str, object]) -> bool:
-        """Whether an event is to be logged: a simulator's warning is once, whoever had it."""
-        warning = event.get("warning")
-        if event["kind"] != "simulator_warning" or warning not in self._warnings:
-            self._warnings.add(warning)
+        """Whether an event is to be logged: a simulator's warning is once, whoever hears it."""
+        if event["kind"] != "simulator_warning":
             return True
-        return False
+        news = event["warning"] not in self._warnings
+        self._warnings.add(event["warning"])
+        return news
 
     def _check_usable(self) -> None:
         self._raise_fault()

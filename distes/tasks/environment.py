@@ -19,7 +19,7 @@ from distes.registry import import_named
 from distes.signals import contain_exits
 from distes.tasks import envs
 from distes.tasks.base import AnyTask
-from distes.tasks.mujoco_warnings import listen
+from distes.tasks.mujoco_warnings import hear_warnings
 from distes.tasks.names import accept_names
 from distes.types import FloatArray, PositiveInt
 
@@ -97,11 +97,12 @@ class Task(AnyTask):
         if not isinstance(self.env, str):
             env = self._call_env()
         else:
-            self._listen()
+            self._load()
             try:
-                env = gym.make(
-                    self.env, disable_env_checker=True, max_episode_steps=-1, **self.env_kwargs
-                )
+                with hear_warnings():
+                    env = gym.make(
+                        self.env, disable_env_checker=True, max_episode_steps=-1, **self.env_kwargs
+                    )
             except TypeError as error:
                 raise UsageError(
                     f"{self.env} does not accept env_kwargs {dict(self.env_kwargs)}: {error}"
@@ -127,13 +128,12 @@ class Task(AnyTask):
             )
         return env
 
-    def _listen(self) -> None:
-        """Hear what MuJoCo warns of when it compiles a model, if the environment loads it."""
+    def _load(self) -> None:
+        """Load the environment's module, and MuJoCo if it does: its models warn when compiled."""
         entry = environment_spec(str(self.env)).entry_point
         if isinstance(entry, str):
             with suppress(Exception):  # `gym.make` says what is wrong
                 load_env_creator(entry)
-        listen()
 
     def _call_env(self) -> gym.Env[Any, Any]:
         """Call the user's function, refusing arguments it has no place for."""
@@ -153,8 +153,8 @@ class Task(AnyTask):
             ) from None
         except ValueError:  # it does not say what it accepts
             pass
-        listen()
-        env = make(**self.env_kwargs)
+        with hear_warnings():
+            env = make(**self.env_kwargs)
         if not isinstance(env, gym.Env):
             raise UsageError(f"{self.name} returned a {type(env).__name__}, not a gymnasium.Env")
         return env

@@ -8,25 +8,34 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-_heard: dict[str, None] = {}
-"""Warnings since they were taken, in order. Their numbers differ from episode to episode, and are
-left out."""
+_heard: deque[str] = deque(maxlen=1_000)
+"""Warnings since they were taken."""
 
 
-def listen() -> None:
-    """Hear what MuJoCo warns of from now on, if it is loaded and nobody else does."""
+@contextmanager
+def hear_warnings() -> Iterator[None]:
+    """Hear what MuJoCo warns of meanwhile, if it is loaded and nobody else does."""
     mujoco = sys.modules.get("mujoco")
-    if mujoco is not None and mujoco.get_mju_user_warning() is None:
-        mujoco.set_mju_user_warning(_note)
+    if mujoco is None or mujoco.get_mju_user_warning() is not None:
+        yield
+        return
+    # No function of Python's own: a signal's handler may run in one, and what it raises would end
+    # the process in the midst of MuJoCo's code.
+    mujoco.set_mju_user_warning(_heard.append)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(None)
 
 
 def take_warnings() -> tuple[str, ...]:
-    """Take what was heard, each kind once."""
-    taken = tuple(_heard)
+    """Take what was heard, each kind once, without its numbers: these differ between episodes."""
+    if not _heard:
+        return ()
+    said = [" ".join(re.sub(r"[-+]?\d[\d.e+-]*", "…", each).split()) for each in _heard]
     _heard.clear()
-    return taken
-
-
-def _note(warning: str) -> None:
-    _heard[" ".join(re.sub(r"[-+]?\d[\d.e+-]*", "…", warning).split())] = None
+    return tuple(dict.fromkeys(said))

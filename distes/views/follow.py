@@ -148,8 +148,8 @@ def _write_event_lines(events: Iterable[Event]) -> Iterator[tuple[str, int | Non
     """Say each event in a line, workers that join together in one, with its generation."""
     for kind, group in groupby(events, key=lambda event: event.get("kind")):
         alike = list(group)
-        if kind in _OUTCOMES:
-            continue  # the summary says it
+        if kind in _OUTCOMES or kind == "simulator_warning":
+            continue  # the summary says the ones; the others concern no progress
         if kind == "worker_joined" and len(alike) > 1:
             nodes = sorted({str(event.get("node")) for event in alike})
             on = nodes[0] if len(nodes) == 1 else f"{len(nodes)} nodes"

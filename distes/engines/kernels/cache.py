@@ -97,8 +97,8 @@ def _pack(folder: Path, file: Path) -> None:
 def find_file(made_of: Ingredients) -> Path | None:
     """Where a program is, or would be, kept.
 
-    None where it is not: of functions whose sources may be edited, or for want of a folder
-    that can be written, and by no other.
+    None where it is not: of functions whose sources may be edited, or that call themselves, or
+    for want of a folder that can be written, and by no other.
     """
     functions: tuple[Any, ...] = (*made_of.kernel, *made_of.actor, *made_of.helpers)
     places = [(each.__module__, each.__qualname__) for each in functions]

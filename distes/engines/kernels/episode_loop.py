@@ -161,7 +161,8 @@ def run(
         if not _is_finite(seen):
             lengths[i] = -1
             continue
-        at = ends[i] - lengths[i] if records else 0
+        known = lengths[i] if records else 0  # so much room there is
+        at = ends[i] - known if records else 0
         total = 0.0
         steps = 0
         over = False
@@ -189,7 +190,7 @@ def run(
             if not _is_finite(seen):
                 lengths[i] = -steps - 1
                 break
-            if over or steps == limit:
+            if over or steps in (limit, known):
                 lengths[i] = steps
                 break
         returns[i] = total

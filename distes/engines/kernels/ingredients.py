@@ -42,7 +42,7 @@ def read_ingredients(kernel: type[Kernel], actor: Actor) -> Ingredients:
         code = function.__code__
         # Of two definitions under one name each is another.
         consts = tuple(each for each in code.co_consts if not isinstance(each, CodeType))
-        values.append((function.__qualname__, repr((code.co_code, consts))))
+        values.append((function.__qualname__, repr((code.co_code, consts, code.co_names))))
         names = _list_names(code)
         for name in names:
             known = function.__globals__.get(name)

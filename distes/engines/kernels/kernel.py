@@ -51,6 +51,8 @@ class Kernel(ABC):
         num_info: numbers of the final info, in the order of ``info_names``.
         info_names: keys of the final info.
         constants: what the functions read of the environment's arguments.
+        step_work: what a step takes in products of two numbers, generously, beside those of the
+            policy.
         exact: whether its episodes are the environment's in every bit, on every machine. Then a
             run may begin with the environment while the kernel compiles. Each class says so
             itself.
@@ -61,6 +63,7 @@ class Kernel(ABC):
     num_contexts: ClassVar[int] = 0
     info_names: ClassVar[tuple[str, ...]] = ()
     constants: FloatArray = EMPTY
+    step_work: ClassVar[int] = 250
     exact: ClassVar[bool] = False
 
     @staticmethod

@@ -40,7 +40,7 @@ def is_numba_installed() -> bool:
 
 
 def covered_environments() -> list[str]:
-    """List the registered environments that have a kernel of ours, and what they need."""
+    """List registered environments that have a kernel of ours; MuJoCo's where it is there."""
     rooms = OURS if importlib.util.find_spec("mujoco") else tuple({*OURS} - {MUJOCO})
     found = []
     for name, spec in gym.registry.items():
@@ -102,9 +102,14 @@ def kernel_of(task: Task) -> Any:
     Raises:
         UsageError: it does not honour the environment's arguments.
     """
+    return make_kernel(kernel_class_of(task), task)
+
+
+def kernel_class_of(task: Task) -> Any:
+    """Find the kernel's class of a task that `covers` says yes to."""
     place = _kernel_place(task)
     assert place is not None  # noqa: S101 - the caller has asked
-    return make_kernel(_load(*place) if isinstance(place, tuple) else place, task)
+    return _load(*place) if isinstance(place, tuple) else place
 
 
 def make_kernel(kernel: type, task: Task) -> Any:
@@ -119,7 +124,9 @@ def make_kernel(kernel: type, task: Task) -> Any:
         raise UsageError(f"the kernel of {task.name} draws nothing: leave render_mode out")
     try:
         found = kernel(**arguments)
-    except (TypeError, ValueError) as error:
+    except UsageError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it does with what it does not expect
         raise UsageError(
             f"the kernel of {task.name} does not honour env_kwargs {arguments}: {error}"
         ) from None

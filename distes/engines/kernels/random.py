@@ -77,7 +77,7 @@ _PER_TAIL = 1 / _TAIL
 _HEIGHTS = np.exp(-0.5 * _ENDS**2)
 _HEIGHTS[0] = 1.0
 _LIMITS = np.floor(np.array([_TAIL, 0.0, *_ENDS[1:255]]) / _ENDS * 2.0**52)
-"""Numbers below are under the curve for sure. Rounding here decides one draw in 10¹⁴ otherwise."""
+"""Numbers below are under the curve for sure, give or take one of 10¹⁵."""
 
 
 @jit

@@ -143,6 +143,12 @@ def test_sums_are_numpys(size: int, kind: Any) -> None:
         ("Hopper-v5", {"healthy_reward": np.float32(1.0)}, "not a number of Python's"),
         ("Ant-v5", {"include_cfrc_ext_in_observation": 1}, "neither True nor False"),
         ("Ant-v5", {"helthy_reward": 1.0}, "unexpected argument 'helthy_reward'"),
+        ("Ant-v5", {"healthy_z_range": (0.2, 1.0, 5.0)}, "not a range of two numbers"),
+        ("Ant-v5", {"main_body": "nobody"}, "nobody"),
+        ("Ant-v5", {"healthy_reward": float("inf")}, "inf is not finite"),
+        ("Hopper-v5", {"frame_skip": 2.0}, "frame_skip 2.0 is not a whole number"),
+        ("Hopper-v5", {"reset_noise_scale": -0.1}, "below 0"),
+        ("Hopper-v5", {"ctrl_cost_weight": float("nan")}, "NaN"),
     ],
 )
 def test_arguments_that_are_not_honoured(name: str, arguments: Any, said: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,46 @@ def test_an_environment_is_a_function_of_seed_and_context() -> None:
     env.close()
 
 
+def test_it_is_an_environment_like_gymnasiums() -> None:
+    """Resets without a seed go on; copies are their own; contexts of other shapes are refused."""
+    env = HeavyPoles(width=64)
+    first, _ = env.reset(seed=3)
+    again, _ = env.reset()
+    assert not np.array_equal(first, again)
+    other = pickle.loads(pickle.dumps(copy.deepcopy(env)))  # noqa: S301
+    np.testing.assert_array_equal(other.reset(seed=3)[0], first)
+    seen = other.step(np.zeros(1, np.float32))[0]
+    assert not np.array_equal(seen, first)
+    assert other.width == 64
+    for context in (1.5, [1.5], [1.0, 2.0, 3.0], [1.0, np.nan]):
+        with pytest.raises(UsageError, match="has 2 finite numbers"):
+            env.reset(options={"context": context})
+    with pytest.raises(ValueError, match=r"shape \(2,\)"):
+        env.step(np.zeros(2, np.float32))
+    with pytest.raises(TypeError, match="cannot be copied"):
+        copy.copy(env._simulation)
+
+
+def test_a_robot_whose_steps_are_written_anew_has_no_kernel() -> None:
+    """Machine code would go on with the old ones; nor is a promise inherited."""
+
+    class Louder(TwoPoles):
+        exact = True
+
+        def step(self, action: Any) -> Any:
+            seen, reward, *rest = super().step(action)
+            return seen, 100.0 * reward, *rest
+
+    class Quieter(Louder):
+        pass
+
+    for robot in (Louder, Quieter):
+        task = Task(robot, max_episode_steps=5)
+        assert choice.resolve("auto", task, task.build_policy(Linear())) == "loop"
+    assert Louder._kernel.exact
+    assert not Quieter._kernel.exact
+
+
 def wrong(**members: Any) -> type[Robot]:
     statics = {
         name: staticmethod(each) if callable(each) else each for name, each in members.items()
@@ -92,10 +134,31 @@ def wrong(**members: Any) -> type[Robot]:
 
 BAD_MODEL = "<mujoco><worldbody><body><joint type='hing'/></body></worldbody></mujoco>"
 
+
+def write(now: Simulation, action: Array) -> float:
+    now.numbers[0] += 1.0
+    return 1.0
+
+
+NO_RANGE = """<mujoco><worldbody><body><joint name="a"/><geom size="1"/></body></worldbody>
+<actuator><motor joint="a"/></actuator></mujoco>"""
+
 MISTAKES: list[Any] = [
+    ({"reward": write, "numbers": {"n": 1.0}}, "Wrong.reward fails.*destination is read-only"),
+    ({"reward": lambda now, action: absent(now)}, "Wrong.reward fails.*NameError.*absent"),  # noqa: F821
+    ({"num_contexts": 1}, r"Wrong.draw_context is missing: write draw_context\(generator, context"),
+    ({"xml_file": "no_range.xml"}, "actuator 0 of .*no_range.xml has no ctrlrange"),
+    ({"frame_skip": 2.5}, "frame_skip 2.5 is not a whole number"),
+    ({"numbers": {"n": "x"}}, "n of Wrong is 'x', not a number"),
     ({"observe": lambda now, observation: now.qpoz}, "Wrong.observe 'qpoz': did you mean 'qpos'"),
-    ({"num_observations": 5}, "Wrong.observe fails in plain Python: could not broadcast"),
-    ({"is_over": lambda now: now.qpos[7] > 1}, "Wrong.is_over fails in plain Python: index 7"),
+    (
+        {"num_observations": 5},
+        "Wrong.observe fails in plain Python: ValueError: could not broadcast",
+    ),
+    (
+        {"is_over": lambda now: now.qpos[7] > 1},
+        "Wrong.is_over fails in plain Python: IndexError: index 7",
+    ),
     ({"observe": Robot.observe}, r"write observe\(now, observation\)"),
     ({"xml_file": "/nowhere.xml"}, "/nowhere.xml does not exist"),
     ({"xml_file": "bad.xml"}, "bad.xml does not compile: XML Error: invalid keyword: 'hing'"),
@@ -109,6 +172,7 @@ def test_mistakes_are_said_in_a_sentence(
     """Before anything is compiled, or run."""
     monkeypatch.chdir(tmp_path)
     Path("bad.xml").write_text(BAD_MODEL)
+    Path("no_range.xml").write_text(NO_RANGE)
     with pytest.raises(UsageError, match=said):
         Task(wrong(**members), max_episode_steps=5).build_policy(Linear())
 

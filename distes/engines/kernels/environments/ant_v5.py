@@ -22,6 +22,7 @@ class Ant(sim.MujocoKernel):
 
     entry_point = "gymnasium.envs.mujoco.ant_v5:AntEnv"
     exact = True
+    uses_dots = True
     has_contact_forces = True
     looks_before = True
     info_names = (
@@ -49,16 +50,21 @@ class Ant(sim.MujocoKernel):
     ) -> None:
         self.open(xml_file, frame_skip, drawing)
         self.require_at_least(nq=3)
-        weights = (forward_reward_weight, ctrl_cost_weight, contact_cost_weight, healthy_reward)
+        weights = (
+            forward_reward_weight,
+            ctrl_cost_weight,
+            contact_cost_weight,
+            sim.weight(healthy_reward),
+        )
         chosen = sim.flags(
             terminate_when_unhealthy,
             exclude_current_positions_from_observation,
             include_cfrc_ext_in_observation,
         )
-        ranges = (*healthy_z_range, *contact_force_range)
+        ranges = (*sim.pair(healthy_z_range), *sim.pair(contact_force_range))
         self.constants = self.pack(
             (self.data.body(main_body).xpos, self.data.cfrc_ext),
-            (*weights, reset_noise_scale, *chosen, *ranges),
+            (*weights, sim.noise(reset_noise_scale), *chosen, *ranges),
         )
 
     @staticmethod

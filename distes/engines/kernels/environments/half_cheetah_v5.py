@@ -31,7 +31,8 @@ class HalfCheetah(sim.MujocoKernel):
         **drawing: Any,
     ) -> None:
         self.open(xml_file, frame_skip, drawing)
-        weights = (forward_reward_weight, ctrl_cost_weight, reset_noise_scale)
+        self.require_at_least(nq=1)
+        weights = (forward_reward_weight, ctrl_cost_weight, sim.noise(reset_noise_scale))
         skipped = sim.flags(exclude_current_positions_from_observation)
         self.constants = self.pack(numbers=(*weights, *skipped))
 

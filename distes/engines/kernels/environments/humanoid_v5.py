@@ -7,7 +7,8 @@ from typing import Any
 from distes.engines.kernels.jit import jit
 from distes.engines.kernels.mujoco import humanoid
 from distes.engines.kernels.mujoco import simulation as sim
-from distes.engines.kernels.mujoco.arithmetic import norm, sum_of_squares
+from distes.engines.kernels.mujoco.arithmetic import adds_plainly, norm, sum_of_squares
+from distes.errors import UsageError
 from distes.types import Array
 
 FORWARD, CTRL, CONTACT, HEALTHY, ENDS = (humanoid.OWN + i for i in range(5))
@@ -20,6 +21,7 @@ class Humanoid(sim.MujocoKernel):
 
     entry_point = "gymnasium.envs.mujoco.humanoid_v5:HumanoidEnv"
     exact = True
+    uses_dots = True
     has_contact_forces = True
     looks_before = True
     info_names = (
@@ -49,6 +51,8 @@ class Humanoid(sim.MujocoKernel):
     ) -> None:
         self.open(xml_file, frame_skip, drawing)
         self.require_at_least(nq=3, nv=6)
+        if not adds_plainly():
+            raise UsageError("this numpy's sums of products are fused")
         shown = sim.flags(
             exclude_current_positions_from_observation,
             include_cinert_in_observation,
@@ -56,13 +60,18 @@ class Humanoid(sim.MujocoKernel):
             include_qfrc_actuator_in_observation,
             include_cfrc_ext_in_observation,
         )
-        weights = (forward_reward_weight, ctrl_cost_weight, contact_cost_weight, healthy_reward)
+        weights = (
+            forward_reward_weight,
+            ctrl_cost_weight,
+            contact_cost_weight,
+            sim.weight(healthy_reward),
+        )
         ends = sim.flags(terminate_when_unhealthy)
-        ranges = (*contact_cost_range, *healthy_z_range)
+        ranges = (*sim.pair(contact_cost_range), *sim.pair(healthy_z_range))
         mass = float(self.model.body_mass.sum())
         self.constants = self.pack(
             humanoid.list_arrays(self.model, self.data),
-            (reset_noise_scale, *shown, *weights, *ends, *ranges, mass),
+            (sim.noise(reset_noise_scale), *shown, *weights, *ends, *ranges, mass),
         )
 
     @staticmethod

@@ -55,7 +55,7 @@ class HumanoidStandup(sim.MujocoKernel):
         numbers = (ctrl_cost_weight, impact_cost_weight, self.model.opt.timestep)
         self.constants = self.pack(
             humanoid.list_arrays(self.model, self.data),
-            (reset_noise_scale, *shown, *numbers, *impact_cost_range),
+            (sim.noise(reset_noise_scale), *shown, *numbers, *sim.pair(impact_cost_range)),
         )
 
     @staticmethod

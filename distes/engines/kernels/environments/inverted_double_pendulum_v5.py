@@ -37,7 +37,7 @@ class InvertedDoublePendulum(sim.MujocoKernel):
         self.require(nq=3, nv=3)
         self.constants = self.pack(
             (self.data.site_xpos[0], self.data.qfrc_constraint),
-            (healthy_reward, reset_noise_scale, 2.0),
+            (sim.weight(healthy_reward), sim.noise(reset_noise_scale), 2.0),
         )
 
     @staticmethod

@@ -32,7 +32,7 @@ class InvertedPendulum(sim.MujocoKernel):
     ) -> None:
         self.open(xml_file, frame_skip, drawing)
         self.require(nq=2, nv=2)
-        self.constants = self.pack(numbers=(reset_noise_scale,))
+        self.constants = self.pack(numbers=(sim.noise(reset_noise_scale),))
 
     @staticmethod
     def reset(state: Array, generator: Array, context: Array, constants: Array) -> None:

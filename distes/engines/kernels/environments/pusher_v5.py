@@ -22,6 +22,7 @@ class Pusher(sim.MujocoKernel):
 
     entry_point = "gymnasium.envs.mujoco.pusher_v5:PusherEnv"
     exact = True
+    uses_dots = True
     info_names = ("reward_dist", "reward_ctrl", "reward_near")
 
     def __init__(

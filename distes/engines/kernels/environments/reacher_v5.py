@@ -23,6 +23,7 @@ class Reacher(sim.MujocoKernel):
 
     entry_point = "gymnasium.envs.mujoco.reacher_v5:ReacherEnv"
     exact = True
+    uses_dots = True
     info_names = ("reward_dist", "reward_ctrl")
 
     def __init__(

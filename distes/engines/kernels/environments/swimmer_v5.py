@@ -17,6 +17,7 @@ class Swimmer(sim.MujocoKernel):
 
     entry_point = "gymnasium.envs.mujoco.swimmer_v5:SwimmerEnv"
     exact = True
+    uses_dots = True
     info_names = (
         *("x_position", "y_position", "distance_from_origin", "x_velocity", "y_velocity"),
         *("reward_forward", "reward_ctrl"),
@@ -35,7 +36,7 @@ class Swimmer(sim.MujocoKernel):
     ) -> None:
         self.open(xml_file, frame_skip, drawing)
         self.require_at_least(nq=2)
-        weights = (forward_reward_weight, ctrl_cost_weight, reset_noise_scale)
+        weights = (forward_reward_weight, ctrl_cost_weight, sim.noise(reset_noise_scale))
         skipped = sim.flags(exclude_current_positions_from_observation)
         self.constants = self.pack(numbers=(*weights, *skipped))
 

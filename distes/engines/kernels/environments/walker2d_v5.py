@@ -41,9 +41,14 @@ class Walker2d(sim.MujocoKernel):
     ) -> None:
         self.open(xml_file, frame_skip, drawing)
         self.require_at_least(nq=3)
-        weights = (forward_reward_weight, ctrl_cost_weight, healthy_reward, reset_noise_scale)
+        weights = (
+            forward_reward_weight,
+            ctrl_cost_weight,
+            sim.weight(healthy_reward),
+            sim.noise(reset_noise_scale),
+        )
         chosen = sim.flags(terminate_when_unhealthy, exclude_current_positions_from_observation)
-        ranges = (*healthy_z_range, *healthy_angle_range)
+        ranges = (*sim.pair(healthy_z_range), *sim.pair(healthy_angle_range))
         self.constants = self.pack(numbers=(*weights, *chosen, *ranges))
 
     @staticmethod

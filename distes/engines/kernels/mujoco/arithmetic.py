@@ -121,3 +121,17 @@ def fuses() -> bool:
             if total != values.dot(values):
                 return False
     return True
+
+
+@cache
+def adds_plainly() -> bool:
+    """Whether ``np.einsum("b,bj->j", ...)`` rounds each product before it adds it."""
+    generator = np.random.default_rng(0)
+    for _ in range(16):
+        one, other = generator.normal(size=14), generator.normal(size=(14, 3))
+        total = np.zeros(3)
+        for each, row in zip(one, other, strict=True):
+            total = total + each * row
+        if not np.array_equal(total, np.einsum("b,bj->j", one, other)):
+            return False
+    return True

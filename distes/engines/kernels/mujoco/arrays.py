@@ -13,8 +13,8 @@ from distes.types import Array, FloatArray
 class Simulation(NamedTuple):
     """What a robot's functions see: arrays of MuJoCo's data, by its own names.
 
-    ``time`` (1,) is in s since the reset, ``previous_qpos`` (nq,) what it was a step ago,
-    ``numbers`` are the robot's own.
+    ``time`` (1,) is in s since the reset, ``dt`` (1,) what a step takes, ``previous_qpos`` (nq,)
+    is what it was a step ago, ``numbers`` are the robot's own.
     """
 
     qpos: FloatArray
@@ -37,6 +37,7 @@ class Simulation(NamedTuple):
     site_xpos: FloatArray  # (nsite, 3)
     site_xmat: FloatArray  # (nsite, 9)
     time: FloatArray
+    dt: FloatArray
     previous_qpos: FloatArray
     numbers: FloatArray
 
@@ -97,6 +98,7 @@ def look(constants: Array) -> Simulation:
         sim.read(constants, SEEN + 38),
         sim.read(constants, SEEN + 40),
         sim.read(constants, SEEN + 42),
+        sim.read(constants, SEEN + 44),
     )
 
 

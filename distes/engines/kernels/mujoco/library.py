@@ -67,5 +67,5 @@ def _link() -> bool:
 
 
 LINKED = _link()
-"""Whether what calls MuJoCo can be compiled, or loaded: at once, since kernels are not made where
-they are compiled."""
+"""Whether what calls MuJoCo can be compiled, or loaded. This is done at import: the process that
+compiles for others makes no kernel."""

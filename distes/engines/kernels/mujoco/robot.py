@@ -6,6 +6,7 @@ docs/robots.md is the guide.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import FunctionType
 from typing import Any, ClassVar
@@ -35,9 +36,15 @@ FUNCTIONS = {
 }
 """Functions of a robot, and their arguments."""
 
+PYTHON = ("__init__", "reset", "step", "_initialize_simulation", "do_simulation")
+"""What machine code does not know of: a class that writes one of these anew has no kernel."""
+
+TRIED_STEPS = 20
+"""Steps that are taken in plain Python first: machine code writes beyond an array in silence."""
+
 
 class Robot(MujocoEnv):
-    """An environment of one's own, and its kernel, from one description.
+    """An environment of one's own, and its kernel, from one description: attribute ``kernel``.
 
     A subclass has the attributes and static functions below. The functions are Python that numba
     compiles: they read arrays, and write those that they are given to write.
@@ -53,7 +60,7 @@ class Robot(MujocoEnv):
         has_contact_forces: whether ``now.cfrc_ext`` is wanted, which takes time.
         info_names: keys of the info.
         num_contexts: numbers of a context.
-        exact: see `distes.engines.kernels.kernel.Kernel`.
+        exact: see `distes.engines.kernels.kernel.Kernel`; each class says so itself.
     """
 
     xml_file: ClassVar[str | Path]
@@ -66,6 +73,7 @@ class Robot(MujocoEnv):
     num_contexts: ClassVar[int] = 0
     exact: ClassVar[bool] = False
     kernel: ClassVar[type[RobotKernel]]
+    _kernel: ClassVar[type[RobotKernel]]
     metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
         "render_modes": ["human", "rgb_array", "depth_array", "rgbd_tuple"]
     }
@@ -105,22 +113,29 @@ class Robot(MujocoEnv):
         """Change the model, which is as in its file, for a context."""
 
     def __init_subclass__(cls, **settings: Any) -> None:
-        """Make its kernel."""
+        """Make its kernel; one whose steps are written otherwise runs step by step."""
         super().__init_subclass__(**settings)
-        cls.kernel = _make_kernel(cls)
+        cls._kernel = _make_kernel(cls)
+        own = [vars(each) for each in cls.__mro__[: cls.__mro__.index(Robot)]]
+        if not any(name in members for members in own for name in PYTHON):
+            cls.kernel = cls._kernel
 
-    def __init__(self, render_mode: str | None = None, **numbers: float) -> None:
-        kernel = self.kernel(**numbers)
-        self._simulation = kernel
-        shape = (self.num_observations,)
+    def __init__(self, render_mode: str | None = None, **arguments: Any) -> None:
+        self._arguments = {"render_mode": render_mode, **arguments}
+        kernel = self._simulation = self._kernel(**arguments)
         super().__init__(
-            str(self.xml_file),
-            self.frame_skip,
-            Box(-np.inf, np.inf, shape, np.float64),
+            str(kernel.path),
+            kernel.frame_skip,
+            Box(-np.inf, np.inf, (self.num_observations,), np.float64),
             render_mode=render_mode,
+            **{name: each for name, each in arguments.items() if name in sim.DRAWING},
         )
         fps = round(1 / self.dt)
         self.metadata = {**self.metadata, "render_fps": fps}  # type: ignore[misc]
+
+    def __reduce__(self) -> Any:
+        """Be copied, and sent elsewhere, as Gymnasium's environments are: made anew."""
+        return partial(type(self), **self._arguments), ()
 
     def _initialize_simulation(self) -> tuple[Any, Any]:
         """Give the environment the kernel's model and data, for the renderer."""
@@ -140,8 +155,15 @@ class Robot(MujocoEnv):
     def step(  # type: ignore[override]
         self, action: Any
     ) -> tuple[FloatArray, float, bool, bool, dict[str, float]]:
-        """Take a step."""
-        reward, over = self._simulation.step_in_python(np.asarray(action, np.float64))
+        """Take a step.
+
+        Raises:
+            ValueError: the action has another shape.
+        """
+        action = np.asarray(action, np.float64)
+        if action.shape != (self.model.nu,):
+            raise ValueError(f"an action has shape {action.shape}, not ({self.model.nu},)")
+        reward, over = self._simulation.step_in_python(action)
         if self.render_mode == "human":
             self.render()  # type: ignore[no-untyped-call]
         return self._simulation.see(), reward, over, False, self._simulation.show_info()
@@ -156,95 +178,154 @@ class RobotKernel(sim.MujocoKernel):
 
     robot: ClassVar[type[Robot]]
 
-    def __init__(self, **numbers: float) -> None:
+    def __init__(self, **arguments: Any) -> None:
         robot = self.robot
-        for name in numbers:
+        for name in ("xml_file", "num_observations"):
+            if not hasattr(robot, name):
+                raise UsageError(f"{robot.__qualname__} has no {name}")
+        for name in (
+            "observe",
+            "reward",
+            "is_over",
+            *(["draw_context"] * (robot.num_contexts > 0)),
+        ):
+            if getattr(robot, name) is getattr(Robot, name):
+                asked = ", ".join(FUNCTIONS[name])
+                raise UsageError(f"{robot.__qualname__}.{name} is missing: write {name}({asked})")
+        drawing = {name: each for name, each in arguments.items() if name in sim.DRAWING}
+        numbers = {**robot.numbers}
+        for name in arguments.keys() - drawing.keys():
             if name not in robot.numbers:
                 raise unknown("number", name, robot.numbers)
-        self.open(str(Path(robot.xml_file).absolute()), robot.frame_skip, {})
+            numbers[name] = arguments[name]
+        for name, value in {**numbers, "reset_noise": robot.reset_noise}.items():
+            if not isinstance(value, int | float):
+                raise UsageError(f"{name} of {robot.__qualname__} is {value!r}, not a number")
+        # Workers have other working directories: the path is the class's own, from here on.
+        self.path = Path(robot.xml_file).absolute()
+        try:
+            noise = sim.noise(robot.reset_noise)
+            self.open(str(self.path), robot.frame_skip, drawing)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{robot.__qualname__}: {error}") from None
+        self._require_ranges()
         self.has_contact_forces = robot.has_contact_forces  # type: ignore[misc]
         self.num_states += robot.num_contexts  # type: ignore[misc]
+        data, model = self.data, self.model
         own = {
             "time": np.zeros(1),
-            "previous_qpos": self.data.qpos.copy(),
-            "numbers": np.array([*{**robot.numbers, **numbers}.values()], np.float64),
+            "dt": np.array([model.opt.timestep * robot.frame_skip]),
+            "previous_qpos": data.qpos.copy(),
+            "numbers": np.array([float(each) for each in numbers.values()]),
         }
-        data, model = self.data, self.model
         seen: list[Any] = [own.get(n, getattr(data, n, None)) for n in Simulation._fields]
         self.now = Simulation(*seen)
+        self.shown = Simulation(*map(_freeze, seen))
+        places = {"qpos": data.qpos, "qvel": data.qvel}
+        self.starting = self.shown._replace(**places)
         parts = {name: getattr(model, name, None) for name in Model._fields}
         self.parts = Model(**{**parts, "gravity": model.opt.gravity})
         self.filed = Model(*(part.copy() for part in self.parts))
         self.context = np.zeros(robot.num_contexts)
-        self.constants = self.pack(
-            [*self.now, *self.parts, *self.filed], (float(robot.reset_noise),)
-        )
+        self.constants = self.pack([*self.now, *self.parts, *self.filed], (noise,))
         self._try()
 
-    def _try(self) -> None:
-        """Call each function once: what is misspelt or too long is said at once.
+    def _require_ranges(self) -> None:
+        """Refuse actuators without a range: Gymnasium's action would always be 0.
 
         Raises:
-            UsageError: one of them fails.
+            UsageError: there is one.
         """
+        for number, (low, high) in enumerate(self.model.actuator_ctrlrange.tolist()):
+            if not low < high:
+                raise UsageError(
+                    f"actuator {number} of {self.path} has no ctrlrange, which bounds its action"
+                )
+
+    def _try(self) -> None:
+        """Run some steps in plain Python: what is misspelt or too long is said at once.
+
+        Raises:
+            UsageError: a function fails.
+        """
+        import mujoco
+
         generator = np.random.Generator(np.random.PCG64(0))
         self.reset_in_python(generator, None)
-        self.see()
-        self.step_in_python(np.zeros(self.model.nu))
-        self.show_info()
+        low, high = self.model.actuator_ctrlrange.T
+        for _ in range(TRIED_STEPS):
+            self.see()
+            _, over = self.step_in_python(generator.uniform(low, high))
+            self.show_info()
+            if over:
+                self.reset_in_python(generator, None)
+        self._restore_model()
+        mujoco.mj_resetData(self.model, self.data)
 
     def call(self, name: str, *arguments: Any) -> Any:
         """Call a robot's function in Python.
 
         Raises:
-            UsageError: it reads an array that there is not, or a place that an array has not.
+            UsageError: it fails; an array that there is not is named with the nearest one.
         """
         function = getattr(self.robot, name)
         try:
             return getattr(function, "py_func", function)(*arguments)
-        except (AttributeError, IndexError, ValueError, TypeError, NotImplementedError) as error:
+        except Exception as error:
             where = f"{self.robot.__qualname__}.{name}"
-            if isinstance(error, NotImplementedError):
-                raise UsageError(
-                    f"{where} is missing: write {name}({', '.join(FUNCTIONS[name])})"
-                ) from None
             fields = type(getattr(error, "obj", None))
             if isinstance(error, AttributeError) and fields in (Simulation, Model):
-                known = fields._fields
-                raise unknown(f"array of {where}", str(error.name), known) from None
-            raise UsageError(f"{where} fails in plain Python: {error}") from error
+                raise unknown(f"array of {where}", str(error.name), fields._fields) from None
+            said = f"{type(error).__name__}: {error}"
+            raise UsageError(f"{where} fails in plain Python: {said}") from error
+
+    def _restore_model(self) -> None:
+        for part, filed in zip(self.parts, self.filed, strict=True):
+            part[:] = filed
 
     def reset_in_python(self, source: np.random.Generator, asked: Any) -> dict[str, Any]:
-        """Begin an episode as `reset` does, with Gymnasium's generator; returns the info."""
+        """Begin an episode as `reset` does, with Gymnasium's generator; returns the info.
+
+        Raises:
+            UsageError: the context that is asked for has another shape, or is not finite.
+        """
         import mujoco
 
         robot, now, model, data = self.robot, self.now, self.model, self.data
-        words = None
+        words = _to_words(source)
         if robot.num_contexts:
+            self.context[:] = 0.0
             if asked is None:
-                words = _to_words(source)
                 self.call("draw_context", words, self.context)
             else:
-                self.context[:] = asked
-            for part, filed in zip(self.parts, self.filed, strict=True):
-                part[:] = filed
+                given = np.asarray(asked, np.float64)
+                if given.shape != self.context.shape or not np.isfinite(given).all():
+                    raise UsageError(
+                        f"a context of {robot.__qualname__} has {robot.num_contexts} finite "
+                        f"numbers, not {asked}"
+                    )
+                self.context[:] = given
+            self._restore_model()
             self.call("apply_context", self.parts, self.context)
             mujoco.mj_setConst(model, data)
         mujoco.mj_resetData(model, data)
-        words = _to_words(source) if words is None else words
-        noise = robot.reset_noise
-        sim.add_noise(now.qpos, words, noise)
-        sim.add_noise(now.qvel, words, noise)
-        self.call("start", now, words)
-        now.time[0] = 0.0
-        now.previous_qpos[:] = now.qpos
+        self._note_start()
+        sim.add_noise(now.qpos, words, robot.reset_noise)
+        sim.add_noise(now.qvel, words, robot.reset_noise)
+        self.call("start", self.starting, words)
+        _set_words(source, words)
+        self._note_start()
         mujoco.mj_forward(model, data)
         return {"context": self.context.copy()} if robot.num_contexts else {}
+
+    def _note_start(self) -> None:
+        self.now.time[0] = 0.0
+        self.now.previous_qpos[:] = self.now.qpos
 
     def see(self) -> FloatArray:
         """Make the observation."""
         observation = np.zeros(self.robot.num_observations)
-        self.call("observe", self.now, observation)
+        self.call("observe", self.shown, observation)
         return observation
 
     def step_in_python(self, action: FloatArray) -> tuple[float, bool]:
@@ -258,14 +339,21 @@ class RobotKernel(sim.MujocoKernel):
         if self.robot.has_contact_forces:
             mujoco.mj_rnePostConstraint(self.model, self.data)
         now.time[0] += self.constants[sim.STEP_S]
-        reward = float(self.call("reward", now, action))
-        return reward, bool(self.call("is_over", now))
+        reward = float(self.call("reward", self.shown, action))
+        return reward, bool(self.call("is_over", self.shown))
 
     def show_info(self) -> dict[str, float]:
         """Make the info of a step."""
         info = np.full(len(self.robot.info_names), np.nan)
-        self.call("inform", self.now, info)
+        self.call("inform", self.shown, info)
         return dict(zip(self.robot.info_names, info.tolist(), strict=True))
+
+
+def _freeze(array: FloatArray) -> FloatArray:
+    """Make a view that cannot be written."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _to_words(source: np.random.Generator) -> Array:
@@ -273,6 +361,13 @@ def _to_words(source: np.random.Generator) -> Array:
     state: Any = source.bit_generator.state["state"]
     halves = [divmod(state[name], 2**64) for name in ("state", "inc")]
     return np.array(halves, np.uint64).ravel()
+
+
+def _set_words(source: np.random.Generator, words: Array) -> None:
+    """Let Gymnasium's generator go on where a kernel's is."""
+    state: Any = source.bit_generator.state
+    state["state"]["state"] = (int(words[0]) << 64) | int(words[1])
+    source.bit_generator.state = state
 
 
 def _make_kernel(robot: type[Robot]) -> type[RobotKernel]:
@@ -287,10 +382,10 @@ def _make_kernel(robot: type[Robot]) -> type[RobotKernel]:
     }
     members |= {
         "robot": robot,
-        "exact": robot.exact,
+        "exact": bool(vars(robot).get("exact")),
         "info_names": robot.info_names,
         "num_contexts": robot.num_contexts,
         "__module__": robot.__module__,
-        "__qualname__": f"{robot.__qualname__}.kernel",  # where `pickle` finds it
+        "__qualname__": f"{robot.__qualname__}._kernel",  # where `pickle` finds it
     }
     return type(f"{robot.__name__}Kernel", (RobotKernel,), members)

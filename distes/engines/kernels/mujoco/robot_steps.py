@@ -41,6 +41,7 @@ def reset_robot(state: Array, generator: Array, context: Array, constants: Array
         apply_context(change(constants), shown)
         set_constants(int(constants[sim.MODEL]), int(constants[sim.DATA]))
     sim.reset_all(constants)
+    note_start(constants)
     sim.add_noise(now.qpos, generator, constants[NOISE])
     sim.add_noise(now.qvel, generator, constants[NOISE])
     start(now, generator)
@@ -50,6 +51,7 @@ def reset_robot(state: Array, generator: Array, context: Array, constants: Array
 
 
 def observe_robot(state: Array, constants: Array, observation: Array) -> None:
+    observation[:] = 0.0
     observe(look(constants), observation)
 
 

@@ -7,6 +7,7 @@ are all reset before the first one runs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -25,7 +26,7 @@ from distes.engines.kernels.mujoco.library import (
 )
 from distes.engines.kernels.random import normal, uniform
 from distes.errors import UsageError
-from distes.tasks.mujoco_warnings import listen
+from distes.tasks.mujoco_warnings import hear_warnings
 from distes.types import Array, FloatArray
 
 MODEL, DATA, FRAME_SKIP, STEP_S, RNE, PLACES = 0, 1, 2, 3, 4, 5
@@ -56,15 +57,18 @@ CALLBACKS = (
 
 
 class MujocoKernel(Kernel):
-    """A kernel with a model of MuJoCo's.
+    """A kernel with a model of MuJoCo's, for one thread at a time.
 
     Attributes:
         model: compiled; None before `open`.
         data: of the model.
+        uses_dots: whether it follows dot products of numpy's; see `fuses`.
         has_contact_forces: whether `mj_rnePostConstraint` is called after each step.
         looks_before: whether a step reads more than positions and velocities of what was before.
     """
 
+    step_work = 100_000
+    uses_dots: ClassVar[bool] = False
     has_contact_forces: ClassVar[bool] = False
     looks_before: ClassVar[bool] = False
     model: Any = None
@@ -80,8 +84,10 @@ class MujocoKernel(Kernel):
 
         Raises:
             TypeError: an argument is none of the environments'.
-            UsageError: there is no such file.
+            UsageError: there is no such model, or it cannot be simulated as Gymnasium does it.
         """
+        if type(frame_skip) is not int or frame_skip < 1:
+            raise TypeError(f"frame_skip {frame_skip!r} is not a whole number from 1 on")
         unknown = [name for name in drawing if name not in DRAWING]
         if unknown:
             raise TypeError(f"unexpected argument '{unknown[0]}'")
@@ -90,7 +96,7 @@ class MujocoKernel(Kernel):
 
         if not LINKED:
             raise UsageError("MuJoCo's library is not where its package is")
-        if not fuses():
+        if self.uses_dots and not fuses():
             raise UsageError("this numpy's dot products add in an order of their own")
         callbacks = [name for name in CALLBACKS if getattr(mujoco, f"get_{name}")() is not None]
         if callbacks:
@@ -99,14 +105,22 @@ class MujocoKernel(Kernel):
             path = expand_model_path(xml_file)
         except OSError as error:
             raise UsageError(str(error)) from None
-        listen()
         try:
-            self.model = mujoco.MjModel.from_xml_path(path)
+            with hear_warnings():
+                self.model = mujoco.MjModel.from_xml_path(path)
         except ValueError as error:
             raise UsageError(f"{path} does not compile: {' '.join(str(error).split())}") from None
         self.data = mujoco.MjData(self.model)
         self.frame_skip = frame_skip
         self.num_states = START + self.model.nq + 2 * self.model.nv  # type: ignore[misc]
+
+    def __reduce__(self) -> Any:
+        """Refuse to be copied: its constants are addresses.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(f"{type(self).__qualname__} cannot be copied, nor sent elsewhere")
 
     def require(self, **sizes: int) -> None:
         """Refuse a model of other sizes, such as nq: all that follows counts on them.
@@ -139,15 +153,20 @@ class MujocoKernel(Kernel):
 
         Raises:
             TypeError: a number is not a plain one: others change the precision of products.
+            ValueError: a number is NaN, or an address larger than a float holds exactly.
         """
         for number in numbers:
             if type(number) not in (int, float):
                 raise TypeError(f"{number!r} is not a number of Python's")
+            if math.isnan(number):
+                raise ValueError("a number is NaN")
         self._start = self.data.qpos.copy()  # as long as the kernel lives
         data = self.data
         shared = [data.qpos, data.qvel, data.ctrl, data.qacc_warmstart, self._start]
         places = [(each.ctypes.data, each.size) for each in (*shared, *arrays)]
-        head = (self.model._address, self.data._address, self.frame_skip)
+        head = (self.model._address, data._address, self.frame_skip)
+        if max(*head, *(place for place, _ in places)) >= 2**53:
+            raise ValueError("an address is larger than a float holds exactly")
         step_s = self.model.opt.timestep * self.frame_skip
         return np.array(
             [
@@ -160,6 +179,39 @@ class MujocoKernel(Kernel):
             ],
             np.float64,
         )
+
+
+def pair(values: Sequence[float]) -> tuple[float, float]:
+    """Make a range of two numbers.
+
+    Raises:
+        TypeError: it has another length.
+    """
+    if len(values) != 2:
+        raise TypeError(f"{values!r} is not a range of two numbers")
+    return values[0], values[1]
+
+
+def weight(value: float) -> float:
+    """Take a finite number.
+
+    Raises:
+        ValueError: it is not finite.
+    """
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is not finite")
+    return value
+
+
+def noise(value: float) -> float:
+    """Take a scale of noise.
+
+    Raises:
+        ValueError: it is negative, or not finite.
+    """
+    if value < 0:
+        raise ValueError(f"a scale of noise of {value} is below 0")
+    return weight(value)
 
 
 def flags(*values: bool) -> list[float]:
