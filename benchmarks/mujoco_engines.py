@@ -4,7 +4,7 @@ One process, one core. For each environment a linear policy runs the same episod
 and their controls are given to mj_step alone, in machine code and without the lock, from the same
 starts: that is the limit, what MuJoCo's own arithmetic costs. Where an observation needs forces of
 contacts (mj_rnePostConstraint) a second limit has them, too. EnvPool, where it is installed, runs
-the same policy on one thread, on a MuJoCo of its own.
+one linear policy on one thread, on a MuJoCo of its own, 64 environments in a call.
 
 Rounds go by turns; rates and ratios are medians over them, of the process's own time.
 
@@ -39,6 +39,9 @@ ENVIRONMENTS = (
 KEY = RunKey(0, 0)
 STEPS = 4_000
 """Least number of steps of a round."""
+
+BATCH = 64
+"""Environments that EnvPool steps in one call."""
 
 
 @numba.njit(error_model="numpy", nogil=True)  # type: ignore[untyped-decorator]
@@ -119,18 +122,17 @@ def compare(name: str, rounds: int) -> dict[str, Any]:
 
 
 def envpool(name: str, policy: Any, draws: Any) -> Callable[[], int]:
-    """EnvPool on one thread, one environment at a time as the engines have it."""
+    """EnvPool on one thread, a batch of environments with one product a step for all."""
     pool = importlib.import_module("envpool")
-    envs = pool.make(f"{name}-v5", env_type="gymnasium", num_envs=1, num_threads=1)
-    act = policy.bind(0.1 * draws[0])
+    envs = pool.make(f"{name}-v5", env_type="gymnasium", num_envs=BATCH, num_threads=1)
+    (weights, bias), *_ = policy.layers(0.1 * draws[0])
     low, high = envs.action_space.low, envs.action_space.high
 
     def work() -> int:
         seen, _ = envs.reset()
-        for _ in range(STEPS):
-            action = np.clip(act(np.asarray(seen[0], np.float64), None), low, high)
-            seen = envs.step(action[None].astype(np.float64))[0]
-        return STEPS
+        for _ in range(STEPS // BATCH):
+            seen = envs.step(np.clip(seen @ weights + bias, low, high))[0]
+        return STEPS // BATCH * BATCH
 
     return work
 
