@@ -25,7 +25,7 @@ def test_there_are_examples() -> None:
 @pytest.mark.parametrize("path", TOML, ids=lambda p: p.stem)
 def test_configurations(path: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A renamed field or an unknown environment would leave an example behind."""
-    shortened = ["--generations", "2", "--population", "30", "--episodes", "1"]
+    shortened = ["--generations", "2", "--population", "60", "--episodes", "1"]
     shortened += [
         "--target",
         "1e9",
