@@ -66,6 +66,44 @@ def test_machine_code_does_what_python_does(robot: type[Robot], arguments: Any) 
     assert report.steps > 1000
 
 
+RESTING = """<mujoco><option timestep="0.005"/><worldbody><geom type="plane" size="5 5 1"/>
+<body pos="0 0 0.099"><freejoint/><geom type="box" size="0.1 0.1 0.1" mass="1"/>
+<body pos="0.2 0 0.1"><joint name="arm" axis="0 1 0"/><geom type="capsule" size="0.03"
+fromto="-0.1 0 0.05 0.2 0 0.05" mass="0.3"/></body></body></worldbody>
+<actuator><motor joint="arm" ctrlrange="-1 1" gear="2"/></actuator></mujoco>"""
+
+
+class Resting(Robot):
+    """Begins where it lies, so that the solver has contacts to solve for at once."""
+
+    num_observations = 15
+
+    @staticmethod
+    def observe(now: Simulation, observation: Array) -> None:
+        observation[:8] = now.qpos
+        observation[8:] = now.qvel
+
+    @staticmethod
+    def reward(now: Simulation, action: Array) -> float:
+        return now.qpos[0]
+
+    @staticmethod
+    def is_over(now: Simulation) -> bool:
+        return False
+
+
+@pytest.mark.slow
+def test_an_episode_that_begins_in_contact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its solver begins where the reset left it.
+
+    If wrong: first steps differ in their last bits, wherever an episode begins on the ground.
+    """
+    model = tmp_path / "resting.xml"
+    model.write_text(RESTING)
+    monkeypatch.setattr(Resting, "xml_file", model, raising=False)
+    assert_kernel_matches(Resting.kernel, Resting, Linear(), 60)
+
+
 def test_an_environment_is_a_function_of_seed_and_context() -> None:
     """Whatever context the episode before had."""
     env = HeavyPoles()

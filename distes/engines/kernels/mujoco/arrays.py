@@ -133,7 +133,8 @@ def restore_model(constants: Array) -> None:
 @jit
 def context_of(state: Array, constants: Array) -> Array:
     """Find the context in the state, behind the start; (0,) where there is none."""
-    return state[sim.warm_place(constants) + int(constants[sim.WARM + 1]) :]
+    start = sim.START + int(constants[sim.QPOS + 1]) + int(constants[sim.QVEL + 1])
+    return state[start:]
 
 
 @jit

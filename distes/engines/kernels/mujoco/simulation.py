@@ -33,15 +33,15 @@ MODEL, DATA, FRAME_SKIP, STEP_S, RNE, PLACES = 0, 1, 2, 3, 4, 5
 """Places in the constants: addresses, simulation steps of a step, its seconds, whether forces of
 contacts are wanted after it, and whether it looks at places before it simulates."""
 
-QPOS, QVEL, CTRL, WARM, QPOS0 = 6, 8, 10, 12, 14
-"""Places of arrays, each of an address and a size; see `read`. A solver starts from WARM."""
+QPOS, QVEL, CTRL, QPOS0 = 6, 8, 10, 12
+"""Places of arrays, each of an address and a size; see `read`."""
 
-OWN = 16
+OWN = 14
 """Where a kernel's own constants begin: first its arrays, then its numbers."""
 
 BEGUN, KEPT, START = 0, 1, 12
 """Places in the state: whether the data hold this episode, numbers that a kernel keeps of the last
-step, and where the start is: positions, velocities and where the solver starts from."""
+step, and where positions and velocities of the start are."""
 
 DRAWING = {
     *("default_camera_config", "width", "height", "camera_id", "camera_name"),
@@ -112,7 +112,7 @@ class MujocoKernel(Kernel):
             raise UsageError(f"{path} does not compile: {' '.join(str(error).split())}") from None
         self.data = mujoco.MjData(self.model)
         self.frame_skip = frame_skip
-        self.num_states = START + self.model.nq + 2 * self.model.nv  # type: ignore[misc]
+        self.num_states = START + self.model.nq + self.model.nv  # type: ignore[misc]
 
     def __reduce__(self) -> Any:
         """Refuse to be copied: its constants are addresses.
@@ -162,7 +162,7 @@ class MujocoKernel(Kernel):
                 raise ValueError("a number is NaN")
         self._start = self.data.qpos.copy()  # as long as the kernel lives
         data = self.data
-        shared = [data.qpos, data.qvel, data.ctrl, data.qacc_warmstart, self._start]
+        shared = [data.qpos, data.qvel, data.ctrl, self._start]
         places = [(each.ctypes.data, each.size) for each in (*shared, *arrays)]
         head = (self.model._address, data._address, self.frame_skip)
         if max(*head, *(place for place, _ in places)) >= 2**53:
@@ -282,8 +282,6 @@ def set_state(state: Array, constants: Array) -> None:
     """Begin the episode: what Gymnasium's reset does, but for the draws."""
     restore(state, constants)
     forward(int(constants[MODEL]), int(constants[DATA]))
-    warm = read(constants, WARM)
-    state[warm_place(constants) :][: len(warm)] = warm
 
 
 @jit
@@ -296,24 +294,16 @@ def restore(state: Array, constants: Array) -> None:
 
 
 @jit
-def warm_place(constants: Array) -> int:
-    """Where in the state the solver's start is."""
-    return START + int(constants[QPOS + 1]) + int(constants[QVEL + 1])
-
-
-@jit
 def ensure_begun(state: Array, constants: Array) -> None:
     """Begin the episode before its first step: another one's reset may have been the last.
 
-    A step of MuJoCo's begins with what `forward` does: here it is left out where nobody looks.
+    A step of MuJoCo's begins with what `forward` does, and solvers start from the last step's end,
+    not from what `forward` found: it is left out where nobody looks at what it gives.
     """
     if state[BEGUN] == 0.0:
+        restore(state, constants)
         if constants[PLACES] != 0.0:
-            set_state(state, constants)
-        else:
-            restore(state, constants)
-            warm = read(constants, WARM)
-            warm[:] = state[warm_place(constants) :][: len(warm)]
+            forward(int(constants[MODEL]), int(constants[DATA]))
         state[BEGUN] = 1.0
 
 
