@@ -141,7 +141,7 @@ ENTRIES = {
             "CartPole-v1": {"population": 4},
             "Acrobot-v1": {"population": 8, "common_seeds": False},
             "MountainCarContinuous-v0": {"population": 6, "common_seeds": False},
-            "Pendulum-v1": {"strategy": CMAES(initial_std=NARROW), "population": 32},
+            "Pendulum-v1": {"strategy": CMAES(initial_std=NARROW), "population": 16},
             "LunarLander-v3": {"population": 32, "generation_env_steps": 5_000},
             "LunarLanderContinuous-v3": {"population": 24},
         },
