@@ -153,7 +153,8 @@ def test_bumps_are_independent_however_they_were_added(sizes, count, width, seed
     assert features.num_features == min(count, sizes[0] - 1) + 1 or len(sizes) > 1
     assert (features.widths > 0).all()
     rows = features(contexts)
-    assert np.linalg.matrix_rank(rows, tol=1e-8) == features.num_features
+    # Close ones are nearly alike: in one of 20,000 the least singular value is below 1e-8.
+    assert np.linalg.matrix_rank(rows) == features.num_features
 
 
 def test_a_component_that_does_not_vary_sets_no_width():
