@@ -11,9 +11,9 @@ from distes.engines.kernels.mujoco.arithmetic import norm, sum_of_squares, weigh
 from distes.types import Array
 
 TRUNK, CONTACTS = sim.OWN, sim.OWN + 2
-FORWARD, CTRL, CONTACT, HEALTHY, NOISE = (sim.OWN + 4 + i for i in range(5))
-ENDS, SKIPPED, SHOWN = (sim.OWN + 9 + i for i in range(3))
-HEIGHT, FORCE = sim.OWN + 12, sim.OWN + 14
+FORWARD, CTRL, CONTACT, HEALTHY = (sim.OWN + 4 + i for i in range(4))
+ENDS, SKIPPED, SHOWN = (sim.OWN + 8 + i for i in range(3))
+HEIGHT, FORCE = sim.OWN + 11, sim.OWN + 13
 """Places of the constants, first of two arrays; ranges have two."""
 
 
@@ -22,6 +22,7 @@ class Ant(sim.MujocoKernel):
 
     entry_point = "gymnasium.envs.mujoco.ant_v5:AntEnv"
     exact = True
+    starts_normally = True
     uses_dots = True
     has_contact_forces = True
     looks_before = True
@@ -64,14 +65,9 @@ class Ant(sim.MujocoKernel):
         ranges = (*sim.pair(healthy_z_range), *sim.pair(contact_force_range))
         self.constants = self.pack(
             (self.data.body(main_body).xpos, self.data.cfrc_ext),
-            (*weights, sim.noise(reset_noise_scale), *chosen, *ranges),
+            (*weights, *chosen, *ranges),
+            reset_noise_scale,
         )
-
-    @staticmethod
-    def reset(state: Array, generator: Array, context: Array, constants: Array) -> None:
-        sim.draw_positions(state, generator, constants, constants[NOISE])
-        sim.draw_normal_velocities(state, generator, constants, constants[NOISE])
-        sim.set_state(state, constants)
 
     @staticmethod
     def observe(state: Array, constants: Array, observation: Array) -> None:

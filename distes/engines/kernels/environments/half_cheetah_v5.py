@@ -8,7 +8,7 @@ from distes.engines.kernels.mujoco import simulation as sim
 from distes.engines.kernels.mujoco.arithmetic import weigh_controls
 from distes.types import Array
 
-FORWARD, CTRL, NOISE, SKIPPED = (sim.OWN + i for i in range(4))
+FORWARD, CTRL, SKIPPED = (sim.OWN + i for i in range(3))
 """Places of the constants."""
 
 
@@ -17,6 +17,7 @@ class HalfCheetah(sim.MujocoKernel):
 
     entry_point = "gymnasium.envs.mujoco.half_cheetah_v5:HalfCheetahEnv"
     exact = True
+    starts_normally = True
     info_names = ("x_position", "x_velocity", "reward_forward", "reward_ctrl")
 
     def __init__(
@@ -32,15 +33,9 @@ class HalfCheetah(sim.MujocoKernel):
     ) -> None:
         self.open(xml_file, frame_skip, drawing)
         self.require_at_least(nq=1)
-        weights = (forward_reward_weight, ctrl_cost_weight, sim.noise(reset_noise_scale))
         skipped = sim.flags(exclude_current_positions_from_observation)
-        self.constants = self.pack(numbers=(*weights, *skipped))
-
-    @staticmethod
-    def reset(state: Array, generator: Array, context: Array, constants: Array) -> None:
-        sim.draw_positions(state, generator, constants, constants[NOISE])
-        sim.draw_normal_velocities(state, generator, constants, constants[NOISE])
-        sim.set_state(state, constants)
+        numbers = (forward_reward_weight, ctrl_cost_weight, *skipped)
+        self.constants = self.pack(numbers=numbers, noise=reset_noise_scale)
 
     @staticmethod
     def observe(state: Array, constants: Array, observation: Array) -> None:

@@ -71,14 +71,9 @@ class Humanoid(sim.MujocoKernel):
         mass = float(self.model.body_mass.sum())
         self.constants = self.pack(
             humanoid.list_arrays(self.model, self.data),
-            (sim.noise(reset_noise_scale), *shown, *weights, *ends, *ranges, mass),
+            (*shown, *weights, *ends, *ranges, mass),
+            reset_noise_scale,
         )
-
-    @staticmethod
-    def reset(state: Array, generator: Array, context: Array, constants: Array) -> None:
-        sim.draw_positions(state, generator, constants, constants[humanoid.NOISE])
-        sim.draw_velocities(state, generator, constants, constants[humanoid.NOISE])
-        sim.set_state(state, constants)
 
     @staticmethod
     def observe(state: Array, constants: Array, observation: Array) -> None:

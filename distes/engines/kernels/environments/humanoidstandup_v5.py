@@ -55,14 +55,9 @@ class HumanoidStandup(sim.MujocoKernel):
         numbers = (ctrl_cost_weight, impact_cost_weight, self.model.opt.timestep)
         self.constants = self.pack(
             humanoid.list_arrays(self.model, self.data),
-            (sim.noise(reset_noise_scale), *shown, *numbers, *sim.pair(impact_cost_range)),
+            (*shown, *numbers, *sim.pair(impact_cost_range)),
+            reset_noise_scale,
         )
-
-    @staticmethod
-    def reset(state: Array, generator: Array, context: Array, constants: Array) -> None:
-        sim.draw_positions(state, generator, constants, constants[humanoid.NOISE])
-        sim.draw_velocities(state, generator, constants, constants[humanoid.NOISE])
-        sim.set_state(state, constants)
 
     @staticmethod
     def observe(state: Array, constants: Array, observation: Array) -> None:

@@ -9,7 +9,7 @@ from distes.engines.kernels.mujoco import simulation as sim
 from distes.types import Array
 
 TIP, FORCE = sim.OWN, sim.OWN + 2
-HEALTHY, NOISE, TWO = (sim.OWN + 4 + i for i in range(3))
+HEALTHY, TWO = sim.OWN + 4, sim.OWN + 5
 """Places of the constants, first of two arrays."""
 
 
@@ -22,6 +22,7 @@ class InvertedDoublePendulum(sim.MujocoKernel):
 
     entry_point = "gymnasium.envs.mujoco.inverted_double_pendulum_v5:InvertedDoublePendulumEnv"
     exact = True
+    starts_normally = True
     info_names = ("reward_survive", "distance_penalty", "velocity_penalty")
 
     def __init__(
@@ -37,14 +38,9 @@ class InvertedDoublePendulum(sim.MujocoKernel):
         self.require(nq=3, nv=3)
         self.constants = self.pack(
             (self.data.site_xpos[0], self.data.qfrc_constraint),
-            (sim.weight(healthy_reward), sim.noise(reset_noise_scale), 2.0),
+            (sim.weight(healthy_reward), 2.0),
+            reset_noise_scale,
         )
-
-    @staticmethod
-    def reset(state: Array, generator: Array, context: Array, constants: Array) -> None:
-        sim.draw_positions(state, generator, constants, constants[NOISE])
-        sim.draw_normal_velocities(state, generator, constants, constants[NOISE])
-        sim.set_state(state, constants)
 
     @staticmethod
     def observe(state: Array, constants: Array, observation: Array) -> None:

@@ -8,9 +8,6 @@ from typing import Any
 from distes.engines.kernels.mujoco import simulation as sim
 from distes.types import Array
 
-NOISE = sim.OWN
-"""Place of the constant."""
-
 LEANS = 0.2
 """Angle in rad at which it has fallen."""
 
@@ -32,13 +29,7 @@ class InvertedPendulum(sim.MujocoKernel):
     ) -> None:
         self.open(xml_file, frame_skip, drawing)
         self.require(nq=2, nv=2)
-        self.constants = self.pack(numbers=(sim.noise(reset_noise_scale),))
-
-    @staticmethod
-    def reset(state: Array, generator: Array, context: Array, constants: Array) -> None:
-        sim.draw_positions(state, generator, constants, constants[NOISE])
-        sim.draw_velocities(state, generator, constants, constants[NOISE])
-        sim.set_state(state, constants)
+        self.constants = self.pack(noise=reset_noise_scale)
 
     @staticmethod
     def observe(state: Array, constants: Array, observation: Array) -> None:

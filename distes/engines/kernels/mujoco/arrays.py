@@ -68,9 +68,6 @@ CHANGED = SEEN + 2 * len(Simulation._fields)
 
 NUM_PARTS = len(Model._fields)
 
-NOISE = CHANGED + 4 * NUM_PARTS
-"""Place of the start's noise."""
-
 
 @jit
 def look(constants: Array) -> Simulation:

@@ -11,7 +11,7 @@ from distes.types import Array, FloatArray
 INERTIA, VELOCITY, ACTUATOR, CONTACTS, MASS, PLACES = (sim.OWN + 2 * i for i in range(6))
 """Places of arrays in the constants."""
 
-NOISE, SKIPPED, SHOWN = (sim.OWN + 12 + i for i in range(3))
+SKIPPED, SHOWN = sim.OWN + 12, sim.OWN + 13
 """Places of numbers: which of the four arrays are shown has four."""
 
 OWN = SHOWN + 4

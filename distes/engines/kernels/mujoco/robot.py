@@ -204,7 +204,6 @@ class RobotKernel(sim.MujocoKernel):
         # Workers have other working directories: the path is the class's own, from here on.
         self.path = Path(robot.xml_file).absolute()
         try:
-            noise = sim.noise(robot.reset_noise)
             self.open(str(self.path), robot.frame_skip, drawing)
         except (TypeError, ValueError) as error:
             raise UsageError(f"{robot.__qualname__}: {error}") from None
@@ -227,7 +226,11 @@ class RobotKernel(sim.MujocoKernel):
         self.parts = Model(**{**parts, "gravity": model.opt.gravity})
         self.filed = Model(*(part.copy() for part in self.parts))
         self.context = np.zeros(robot.num_contexts)
-        self.constants = self.pack([*self.now, *self.parts, *self.filed], (noise,))
+        arrays = [*self.now, *self.parts, *self.filed]
+        try:
+            self.constants = self.pack(arrays, noise=robot.reset_noise)
+        except ValueError as error:
+            raise UsageError(f"{robot.__qualname__}: {error}") from None
         self._try()
 
     def _require_ranges(self) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from distes.engines.kernels.mujoco import simulation as sim
 from distes.engines.kernels.mujoco.arrays import (
-    NOISE,
     Model,
     Simulation,
     change,
@@ -42,8 +41,8 @@ def reset_robot(state: Array, generator: Array, context: Array, constants: Array
         set_constants(int(constants[sim.MODEL]), int(constants[sim.DATA]))
     sim.reset_all(constants)
     note_start(constants)
-    sim.add_noise(now.qpos, generator, constants[NOISE])
-    sim.add_noise(now.qvel, generator, constants[NOISE])
+    sim.add_noise(now.qpos, generator, constants[sim.NOISE])
+    sim.add_noise(now.qvel, generator, constants[sim.NOISE])
     start(now, generator)
     sim.note_start(state, constants)
     sim.set_state(state, constants)

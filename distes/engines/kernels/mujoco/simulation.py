@@ -29,14 +29,15 @@ from distes.errors import UsageError
 from distes.tasks.mujoco_warnings import hear_warnings
 from distes.types import Array, FloatArray
 
-MODEL, DATA, FRAME_SKIP, STEP_S, RNE, PLACES = 0, 1, 2, 3, 4, 5
+MODEL, DATA, FRAME_SKIP, STEP_S, RNE, PLACES, NOISE, NORMAL = range(8)
 """Places in the constants: addresses, simulation steps of a step, its seconds, whether forces of
-contacts are wanted after it, and whether it looks at places before it simulates."""
+contacts are wanted after it, whether it looks at places before it, the scale of a start's noise,
+and whether velocities' is normal."""
 
-QPOS, QVEL, CTRL, QPOS0 = 6, 8, 10, 12
+QPOS, QVEL, CTRL, QPOS0 = 8, 10, 12, 14
 """Places of arrays, each of an address and a size; see `read`."""
 
-OWN = 14
+OWN = 16
 """Where a kernel's own constants begin: first its arrays, then its numbers."""
 
 BEGUN, KEPT, START = 0, 1, 12
@@ -65,12 +66,14 @@ class MujocoKernel(Kernel):
         uses_dots: whether it follows dot products of numpy's; see `fuses`.
         has_contact_forces: whether `mj_rnePostConstraint` is called after each step.
         looks_before: whether a step reads more than positions and velocities of what was before.
+        starts_normally: whether velocities of a start have a normal distribution.
     """
 
     step_work = 100_000
     uses_dots: ClassVar[bool] = False
     has_contact_forces: ClassVar[bool] = False
     looks_before: ClassVar[bool] = False
+    starts_normally: ClassVar[bool] = False
     model: Any = None
     data: Any = None
 
@@ -144,22 +147,31 @@ class MujocoKernel(Kernel):
             if found < size:
                 raise UsageError(f"a model of {name} {found}, below {size}, runs step by step")
 
-    def pack(self, arrays: Sequence[FloatArray] = (), numbers: Sequence[float] = ()) -> FloatArray:
+    def pack(
+        self,
+        arrays: Sequence[FloatArray] = (),
+        numbers: Sequence[float] = (),
+        noise: float = 0.0,
+    ) -> FloatArray:
         """Write constants: what all kernels need, and own arrays and numbers from `OWN` on.
 
         Args:
             arrays: parts of model and data, each in one piece; kept by address.
             numbers: of the environment's arguments.
+            noise: scale of a start's.
 
         Raises:
             TypeError: a number is not a plain one: others change the precision of products.
-            ValueError: a number is NaN, or an address larger than a float holds exactly.
+            ValueError: a number is NaN, the noise negative or not finite, or an address larger
+                than a float holds exactly.
         """
-        for number in numbers:
+        for number in (*numbers, noise):
             if type(number) not in (int, float):
                 raise TypeError(f"{number!r} is not a number of Python's")
             if math.isnan(number):
                 raise ValueError("a number is NaN")
+        if not 0 <= noise < math.inf:
+            raise ValueError(f"a scale of noise of {noise} is below 0, or not finite")
         self._start = self.data.qpos.copy()  # as long as the kernel lives
         data = self.data
         shared = [data.qpos, data.qvel, data.ctrl, self._start]
@@ -168,17 +180,18 @@ class MujocoKernel(Kernel):
         if max(*head, *(place for place, _ in places)) >= 2**53:
             raise ValueError("an address is larger than a float holds exactly")
         step_s = self.model.opt.timestep * self.frame_skip
-        return np.array(
-            [
-                *head,
-                step_s,
-                self.has_contact_forces,
-                self.looks_before,
-                *np.ravel(places),
-                *numbers,
-            ],
-            np.float64,
-        )
+        choices = (self.has_contact_forces, self.looks_before, noise, self.starts_normally)
+        return np.array([*head, step_s, *choices, *np.ravel(places), *numbers], np.float64)
+
+    @staticmethod
+    def reset(state: Array, generator: Array, context: Array, constants: Array) -> None:
+        """Begin an episode near where the model's file begins."""
+        draw_positions(state, generator, constants, constants[NOISE])
+        if constants[NORMAL] != 0.0:
+            draw_normal_velocities(state, generator, constants, constants[NOISE])
+        else:
+            draw_velocities(state, generator, constants, constants[NOISE])
+        set_state(state, constants)
 
 
 def pair(values: Sequence[float]) -> tuple[float, float]:
@@ -201,17 +214,6 @@ def weight(value: float) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{value} is not finite")
     return value
-
-
-def noise(value: float) -> float:
-    """Take a scale of noise.
-
-    Raises:
-        ValueError: it is negative, or not finite.
-    """
-    if value < 0:
-        raise ValueError(f"a scale of noise of {value} is below 0")
-    return weight(value)
 
 
 def flags(*values: bool) -> list[float]:
